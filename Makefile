@@ -1,0 +1,54 @@
+# Two commands that set up everything they need: `make quickstart` and `make test`. PYTHON=python3.12 picks another Python.
+
+PYTHON ?= python3
+VENV := .venv
+BASE_VENV := .venv-base
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export PYTHONUNBUFFERED := 1
+
+.PHONY: quickstart test test-all lint setup setup-base python-is-new-enough
+
+quickstart: setup
+	$(VENV)/bin/python -m dofsuite.fit experiments/quickstart.yaml
+
+# No network and no accelerator: what the tests need is made by the two set-ups.
+test: setup setup-base
+	DOFSUITE_BASE_PYTHON=$(BASE_VENV)/bin/python $(VENV)/bin/python -m pytest
+
+# Whole quickstarts and full-size renders too; only what needs an accelerator or downloaded weights is left out.
+test-all: setup setup-base
+	DOFSUITE_BASE_PYTHON=$(BASE_VENV)/bin/python $(VENV)/bin/python -m pytest -m "not gpu and not weights"
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+setup: $(VENV)/.installed
+setup-base: $(BASE_VENV)/.installed
+
+# torch goes first, so that everything after it is chosen to fit the pinned version.
+$(VENV)/.installed: pyproject.toml constraints.txt | python-is-new-enough
+	@echo "Setting up $(VENV) (once; a few minutes, most of them torch)."
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(VENV)/bin/python $(PIP_INSTALL) torch
+	@$(VENV)/bin/python $(PIP_INSTALL) --editable ".[train,demo,dev]"
+	@touch $@
+
+# The base install in an environment of its own: the tests prove that optics and metrics need nothing else.
+$(BASE_VENV)/.installed: pyproject.toml constraints.txt | python-is-new-enough
+	@echo "Setting up $(BASE_VENV), the base install that a test checks (once)."
+	@test -x $(BASE_VENV)/bin/pip || $(PYTHON) -m venv --clear $(BASE_VENV)
+	@$(BASE_VENV)/bin/python $(PIP_INSTALL) torch
+	@$(BASE_VENV)/bin/python $(PIP_INSTALL) --editable .
+	@touch $@
+
+python-is-new-enough:
+	@command -v $(PYTHON) >/dev/null \
+		|| { echo "dofsuite needs Python 3.11 or newer, and there is no $(PYTHON): install it, or name yours as in make PYTHON=python3.12 test." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "dofsuite needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V): name a newer one, as in make PYTHON=python3.12 test." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo "$(PYTHON) lacks its venv module: install it (on Debian and Ubuntu: apt install python3-venv) and start again." >&2; exit 1; }

@@ -1,0 +1,18 @@
+"""Pretrained and small networks behind small protocols. With the pipelines, the only importers of diffusers and peft."""
+
+from dofsuite._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Backbone": "flux",
+        "FluxModules": "flux",
+        "PretrainedFlux": "flux",
+        "RandomFlux": "flux",
+        "SmallFlux": "flux",
+        "Lora": "lora",
+        "Codec": "codec",
+        "SpaceToDepthCodec": "codec",
+        "VaeCodec": "codec",
+    },
+)

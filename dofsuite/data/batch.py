@@ -1,0 +1,116 @@
+"""What the loader hands to a module, and the way from decoded arrays to it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from dofsuite.data.decode import DECODERS, IMAGE_EXTENSIONS, disparity_from_depth_map
+from dofsuite.data.shards import Sample
+from dofsuite.errors import UserError
+
+
+class Batch(NamedTuple):
+    """A batch of all-in-focus pictures and their disparities (a NamedTuple, because Lightning moves those)."""
+
+    image_srgb: Tensor
+    """`[b, 3, h, w]` float32 display values in [0, 1]."""
+    disparity: Tensor
+    """`[b, 1, h, w]` float32 in [0, 1], 0 far, 1 near, min-max over the uncropped picture; 0 without depth."""
+    has_depth: Tensor
+    """`[b]` bool."""
+    source: Tensor
+    """`[b]` int64: number of the source in the data module's `sources`; -1 for held-out samples."""
+    index: Tensor
+    """`[b]` int64: position in the run (training) or number in the folder (validation): the seed of every draw."""
+    key: list[str]
+    """The samples' keys in their shards."""
+    width_px: Tensor
+    """`[b]` float32: long side, in px, of the uncropped picture at the scale of `image_srgb`."""
+    valid: Tensor
+    """`[b, 1, h, w]` bool: where the disparity was measured; all true unless the data say otherwise."""
+
+
+def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
+    """Decode one sample into `image` `[3, h, w]`, `disparity` and `valid` `[1, h, w]`, `has_depth` and `key`.
+
+    Raises:
+        UserError: A member cannot be decoded, or the sample has no picture; shard, key and member are named.
+    """
+    decoded = {
+        extension: DECODERS[extension](data, f"{sample.shard}: {sample.key}.{extension}")
+        for extension, data in sample.members.items()
+        if extension in DECODERS
+    }
+    pictures = [decoded[extension] for extension in IMAGE_EXTENSIONS if extension in decoded]
+    if len(pictures) != 1:
+        raise UserError(f"{sample.shard}: {sample.key}: a sample needs one picture, this one has {len(pictures)}.")
+    image = torch.from_numpy(pictures[0]).permute(2, 0, 1)
+    size = (image.shape[1], image.shape[2])
+    disparity, valid = torch.zeros(1, *size), torch.ones(1, *size, dtype=torch.bool)
+    depth = [extension for extension in decoded if extension.startswith("depth.")]
+    if depth:
+        name = f"{sample.shard}: {sample.key}.{depth[0]}"
+        disparity[0] = torch.from_numpy(
+            disparity_from_depth_map(decoded[depth[0]], depth_kind or "disparity", size, name)
+        )
+    if "valid.png" in decoded:
+        valid[0] = torch.from_numpy(decoded["valid.png"] > 0)
+    return {"image": image, "disparity": disparity, "valid": valid, "has_depth": bool(depth), "key": sample.key}
+
+
+def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]:
+    """Bring the short side to `size_px` with antialiasing, and crop the centre square; None leaves the size.
+
+    The picture is averaged in display values, the disparity in disparity (*ours*: as the image models' own training
+    data were); a pixel is valid where all that was averaged into it is. Adds `width_px`.
+    """
+    height, width = item["image"].shape[1:]
+    if size_px is None:
+        return {**item, "width_px": float(max(height, width))}
+    scale = size_px / min(height, width)
+    new = (max(size_px, round(height * scale)), max(size_px, round(width * scale)))
+    top, left = (new[0] - size_px) // 2, (new[1] - size_px) // 2
+
+    def fit(values: Tensor, mode: str) -> Tensor:
+        if new != (height, width):
+            values = interpolate(values[None], new, mode=mode, antialias=True)[0].clamp(0, 1)
+        return values[:, top : top + size_px, left : left + size_px]
+
+    return {
+        **item,
+        "image": fit(item["image"], "bicubic"),
+        "disparity": fit(item["disparity"], "bilinear"),  # bicubic would ring at the edges of depth
+        "valid": fit((~item["valid"]).float(), "bilinear") == 0,
+        "width_px": float(max(new)),
+    }
+
+
+def flip(item: dict[str, Any]) -> dict[str, Any]:
+    """Mirror left and right."""
+    return {**item, **{name: item[name].flip(-1) for name in ("image", "disparity", "valid")}}
+
+
+def collate(items: list[dict[str, Any]]) -> Batch:
+    """Stack items into a batch.
+
+    Raises:
+        UserError: The pictures have different sizes.
+    """
+    sizes = {tuple(item["image"].shape[1:]) for item in items}
+    if len(sizes) > 1:
+        shown = ", ".join(f"{w}x{h}" for h, w in sorted(sizes))
+        raise UserError(f"data.size_px: pictures of different sizes ({shown}): set size_px, or a batch size of 1.")
+    return Batch(
+        image_srgb=torch.stack([item["image"] for item in items]),
+        disparity=torch.stack([item["disparity"] for item in items]),
+        has_depth=torch.tensor([item["has_depth"] for item in items]),
+        source=torch.tensor([item["source"] for item in items]),
+        index=torch.tensor([item["index"] for item in items]),
+        key=[item["key"] for item in items],
+        width_px=torch.tensor([item["width_px"] for item in items]),
+        valid=torch.stack([item["valid"] for item in items]),
+    )

@@ -1,0 +1,156 @@
+"""Bytes to arrays, by a fixed table of extensions: images, depth maps, masks and JSON; never a pickle.
+
+Images become float32 `[h, w, 3]` display values in [0, 1], upright (EXIF orientation applied). Transparency is
+composited over white, CMYK is converted by Pillow's plain formula, grey gets three equal channels, 16-bit grey keeps
+its 16 bits (*ours*; Pillow's own conversion of 16-bit grey clips it to white). Only JPEG, PNG and WebP are tried;
+pictures of more pixels than Pillow's safe limit, and truncated ones, are refused. Colour profiles are not applied:
+values are taken as sRGB (*ours*, as image models' own training data were read).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from dofsuite.errors import UserError
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+MIN_SIDE_PX = 8
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Return an image file's display values, float32 `[h, w, 3]` in [0, 1].
+
+    Raises:
+        UserError: The file is no JPEG, PNG or WebP, is truncated, too large, or smaller than 8 px on a side.
+    """
+    image = _upright(data, name)
+    if min(image.size) < MIN_SIDE_PX:
+        found = f"{image.width}x{image.height} px"
+        raise UserError(f"{name}: {found} are too few: a picture needs {MIN_SIDE_PX} px a side.")
+    if image.mode.startswith("I"):
+        return np.repeat(_grey16(image)[:, :, None] / np.float32(65535), 3, axis=2)
+    if "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
+
+
+def decode_depth_image(data: bytes, name: str) -> np.ndarray:
+    """Return a depth or disparity map's stored values, float32 `[h, w]`, of a grey 8- or 16-bit image.
+
+    Raises:
+        UserError: As for `decode_image`, or the map is coloured.
+    """
+    image = _upright(data, name)
+    if image.mode.startswith("I"):
+        return _grey16(image)
+    if image.mode not in ("L", "1", "LA", "RGB", "RGBA"):
+        raise UserError(f"{name}: a depth map of mode {image.mode}: store it as a grey PNG (8 or 16 bit) or .npy.")
+    values = np.asarray(image.convert("RGB"))
+    if (values[..., :1] != values).any():
+        raise UserError(f"{name}: the depth map is coloured: store its values as a grey PNG or .npy.")
+    return values[..., 0].astype(np.float32)
+
+
+def decode_npy(data: bytes, name: str) -> np.ndarray:
+    """Return an `.npy` file's map, float32 `[h, w]`; `[h, w, 1]` and `[1, h, w]` are squeezed.
+
+    Raises:
+        UserError: The file is no array of numbers (pickled objects are not loaded) or has another shape.
+    """
+    try:
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # of damaged files NumPy raises nearly anything
+        raise UserError(f"{name}: it is not a plain array file: {_one_line(error)}.") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise UserError(f"{name}: a depth map must be one array of real numbers.")
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+        values = values.squeeze(-1 if values.shape[-1] == 1 else 0)
+    if values.ndim != 2:
+        raise UserError(f"{name}: a depth map must have shape [h, w], not {list(values.shape)}.")
+    return values.astype(np.float32)
+
+
+def decode_json(data: bytes, name: str) -> dict[str, Any]:
+    """Return a JSON member's object."""
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{name}: it is not JSON: {_one_line(error)}.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{name}: an object is expected.")
+    return value
+
+
+DECODERS: dict[str, Callable[[bytes, str], Any]] = {
+    **dict.fromkeys(IMAGE_EXTENSIONS, decode_image),
+    **{f"depth.{extension}": decode_depth_image for extension in IMAGE_EXTENSIONS},
+    "depth.npy": decode_npy,
+    "valid.png": decode_depth_image,
+    "json": decode_json,
+}
+"""Extension of a member -> its decoder; members with any other extension are left alone."""
+
+
+def disparity_from_depth_map(depth_map: np.ndarray, kind: str, size: tuple[int, int], name: str) -> np.ndarray:
+    """Return the disparity (0 far, 1 near), min-max over the whole picture, float32 `[h, w]`.
+
+    `kind` is `disparity` (larger is nearer) or `depth` (larger is farther; infinite is allowed, 1/depth is taken).
+    A map of one value (a flat scene) gives zeros.
+
+    Args:
+        depth_map: Stored values `[h, w]`.
+        kind: What they are.
+        size: `(h, w)` of the upright picture.
+        name: The file, for the sentence.
+
+    Raises:
+        UserError: The map has another size than the picture, or values that are no depth.
+    """
+    if depth_map.shape != size:
+        found, needed = (f"{w}x{h}" for h, w in (depth_map.shape, size))
+        raise UserError(f"{name}: the depth map is {found} px and its picture {needed} px: they must have one size.")
+    if kind == "depth":
+        wrong = ~(depth_map > 0)
+        if wrong.any():
+            raise UserError(f"{name}: {wrong.sum()} values are not a number or not above 0: fill them before packing.")
+        depth_map = 1.0 / depth_map.astype(np.float64)
+    elif not np.isfinite(depth_map).all():
+        bad = (~np.isfinite(depth_map)).sum()
+        raise UserError(f"{name}: {bad} values are not finite (NaN or infinite): fill them before packing.")
+    low, high = float(depth_map.min()), float(depth_map.max())
+    scale = 1.0 / (high - low) if high > low else 0.0
+    return ((depth_map.astype(np.float64) - low) * scale).astype(np.float32)
+
+
+def _upright(data: bytes, name: str) -> Image.Image:
+    """Load a picture wholly and turn it upright; whatever Pillow says against it becomes one sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # remarks about damaged EXIF tags
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+                image.load()
+                return ImageOps.exif_transpose(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{name}: the picture has too many pixels: {_one_line(error)}.") from error
+    except Image.UnidentifiedImageError as error:
+        raise UserError(f"{name}: it is not a JPEG, PNG or WebP picture.") from error
+    except Exception as error:  # of damaged files Pillow raises nearly anything
+        raise UserError(f"{name}: the picture is damaged: {_one_line(error)}.") from error
+
+
+def _grey16(image: Image.Image) -> np.ndarray:
+    """Return the values of Pillow's 16-bit grey modes (`I;16`, in older versions `I`), float32 `[h, w]`."""
+    return np.asarray(image).astype(np.float32)
+
+
+def _one_line(error: BaseException | Warning) -> str:
+    return " ".join(str(error).split()).rstrip(".")

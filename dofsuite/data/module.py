@@ -1,0 +1,199 @@
+"""`ShardData`: shards in, batches out, in an order that no number of ranks or workers and no interruption changes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from pytorch_lightning import LightningDataModule
+
+from dofsuite.data import embedded
+from dofsuite.data.dataset import BatchLoader, HeldOutSamples, TrainSamples, collate_or_error
+from dofsuite.data.manifest import Verify
+from dofsuite.data.order import PositionBatches, SourceSchedule
+from dofsuite.data.seen import SamplesSeen
+from dofsuite.data.shards import ShardReader
+from dofsuite.errors import UserError
+
+PAPER_SCHEDULE = SourceSchedule()
+
+
+class ShardData(LightningDataModule):
+    """One or two tagged training sources and a held-out set, all folders of shards.
+
+    The state is one integer, the number of samples trained on (`samples_seen`): the next batch begins there, also
+    with another number of workers or ranks. Needs `use_distributed_sampler: false` on more than one rank.
+    """
+
+    def __init__(
+        self,
+        train: dict[str, str],
+        val: str | None = None,
+        batch_size: int = 16,
+        val_batch_size: int = 16,
+        num_workers: int = 0,
+        size_px: int | None = 512,
+        flip: float = 0.5,
+        seed: int = 0,
+        schedule: SourceSchedule = PAPER_SCHEDULE,
+        require_depth: bool = True,
+        verify: Verify = "full",
+    ) -> None:
+        """Describe the data; nothing is read yet.
+
+        Args:
+            train: Tag -> folder of shards, one or two; `embedded:photo` and `embedded:texture` are always there.
+            val: Folder of held-out shards, for example `embedded:val`.
+            batch_size: Samples of a rank's micro-batch.
+            val_batch_size: The same in validation.
+            num_workers: Reading and decoding processes of a rank.
+            size_px: Side of the centre square after resizing the short side to it; null leaves pictures as they are.
+            flip: Probability of mirroring a training picture.
+            seed: The order of samples and all draws follow from it and the position in the run.
+            schedule: How two sources are mixed.
+            require_depth: Whether a training sample without a depth map is a mistake.
+            verify: `full` compares sha256 (once, then what has changed), `size` sizes only.
+        """
+        super().__init__()
+        if not 1 <= len(train) <= 2:
+            raise UserError(f"data.train: one or two sources are mixed, not {len(train)}.")
+        if not 0 <= flip <= 1:
+            raise UserError(f"data.flip: a probability is expected, not {flip}.")
+        for key, value in (("batch_size", batch_size), ("val_batch_size", val_batch_size), ("size_px", size_px or 1)):
+            if value < 1:
+                raise UserError(f"data.{key}: it must be at least 1, not {value}.")
+        self.train, self.val = dict(train), val
+        self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers
+        self.size_px, self.flip, self.seed, self.schedule = size_px, flip, seed, schedule
+        self.require_depth, self.verify = require_depth, verify
+        self.samples_seen = 0
+        self._readers: dict[str, ShardReader] = {}
+        self._fault: str | None = None
+
+    @property
+    def sources(self) -> list[str]:
+        """Tags of the training sources; `Batch.source` counts them."""
+        return list(self.train)
+
+    @property
+    def world(self) -> tuple[int, int]:
+        """`(rank, number of ranks)`; one rank without a trainer."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _folders(self) -> dict[str, str]:
+        """Return key in the experiment file -> folder."""
+        folders = {f"data.train.{tag}": folder for tag, folder in self.train.items()}
+        return folders | ({"data.val": self.val} if self.val else {})
+
+    def prepare_data(self) -> None:
+        """Write embedded sets that are not there yet, and check every shard (on one process of a machine)."""
+        try:
+            for folder in self._folders().values():
+                embedded.prepare(folder, self.verify)
+        except UserError as error:
+            if self.world[1] == 1:
+                raise
+            self._fault = str(error)  # raised by `setup` on every rank: raised here, the others would wait for this one
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the shards, and count samples under a new trainer from 0 (a checkpoint then sets the count)."""
+        if self.trainer is None:
+            self.prepare_data()
+        self._raise_fault_of_any_rank()
+        self._readers = {key: ShardReader(embedded.resolve(folder)) for key, folder in self._folders().items()}
+        for key, reader in self._readers.items():
+            self._check(key, reader)
+        if stage == "fit" and self.trainer is not None:
+            self._attach()
+
+    def _raise_fault_of_any_rank(self) -> None:
+        faults = [self._fault] * self.world[1]
+        if len(faults) > 1:
+            distributed.all_gather_object(faults, self._fault)
+        for fault in faults:
+            if fault is not None:
+                raise UserError(fault)
+
+    def _check(self, key: str, reader: ShardReader) -> None:
+        """Refuse held-out sets in training, and training without depth."""
+        manifest, folder = reader.manifest, self._folders()[key]
+        if key != "data.val" and manifest.split != "train":
+            raise UserError(f"{key}: {folder} is a {manifest.split} set and must not be trained on: choose another.")
+        missing = manifest.samples - manifest.samples_with_depth
+        if self.require_depth and missing:
+            raise UserError(
+                f"{key}: {missing} of {manifest.samples} samples in {folder} have no depth map: put a depth map of the "
+                "same stem beside each picture (or name their folder with --depth) and pack again with "
+                "python -m dofsuite.data, or set data.require_depth to false."
+            )
+
+    def _attach(self) -> None:
+        """Count samples in the trainer's run; Lightning offers data modules no hook at the start of a batch."""
+        trainer = self.trainer
+        assert trainer is not None
+        _, world = self.world
+        if world > 1 and trainer._accelerator_connector.use_distributed_sampler:
+            raise UserError(
+                "trainer.use_distributed_sampler: set it to false: the data module gives every rank its own samples."
+            )
+        if not any(isinstance(callback, SamplesSeen) and callback.data is self for callback in trainer.callbacks):
+            self.samples_seen = 0
+            trainer.callbacks.insert(0, SamplesSeen(self, self.batch_size * world))
+        step = self.batch_size * world * trainer.accumulate_grad_batches
+        if len(self.train) == 2 and step != self.schedule.samples_per_step and trainer.is_global_zero:
+            print(
+                f"dofsuite: data.schedule.samples_per_step is {self.schedule.samples_per_step}, this run's steps are "
+                f"of {step} samples: the mix of sources follows the former",
+                flush=True,
+            )
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return the training batches of this rank from `samples_seen` on."""
+        if not self._readers:
+            self.setup()
+        rank, world = self.world
+        readers = [self._readers[f"data.train.{tag}"] for tag in self.train]
+        dataset = TrainSamples(readers, self.schedule, self.seed, self.size_px, self.flip)
+        batches = math.ceil(sum(len(reader) for reader in readers) / (self.batch_size * world))
+        return BatchLoader(
+            dataset,
+            batch_sampler=PositionBatches(self.batch_size, batches, lambda: self.samples_seen, rank, world),
+            collate_fn=collate_or_error,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else every start of workers draws from the run's own generator
+        )
+
+    def val_dataloader(self) -> BatchLoader | list[Any]:
+        """Return the held-out batches of this rank: every `world`-th sample, in the folder's order."""
+        if self.val is None:
+            return []
+        if not self._readers:
+            self.setup()
+        rank, world = self.world
+        dataset = HeldOutSamples(self._readers["data.val"], self.size_px)
+        return BatchLoader(
+            dataset,
+            sampler=range(rank, len(dataset), world),
+            batch_size=self.val_batch_size,
+            collate_fn=collate_or_error,
+            num_workers=min(self.num_workers, 1),
+            persistent_workers=self.num_workers > 0,
+            generator=torch.Generator(),
+        )
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Close the shards."""
+        for reader in self._readers.values():
+            reader.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return `{"samples_seen": int}`, all that resuming needs."""
+        return {"samples_seen": self.samples_seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue after `samples_seen` samples."""
+        self.samples_seen = int(state_dict["samples_seen"])

@@ -1,0 +1,244 @@
+"""Shards: written as plain WebDataset tars with an index of their members, read by offset in any order.
+
+Reading is `os.pread` at an indexed offset: no streaming, no `pipe:` URLs, no pickles, and any sample in O(1).
+Every member read is compared with its sha256. The bytes are decoded by `decode.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from dofsuite.data.manifest import Manifest, ShardEntry, read_manifest, sha256_of, write_atomically, write_manifest
+from dofsuite.errors import UserError
+
+MAX_OPEN_SHARDS = 64
+MAX_MEMBER_BYTES = 512 * 2**20
+
+
+class Sample(NamedTuple):
+    """An undecoded sample: the tar it is in, its key, and its members' bytes by extension."""
+
+    shard: str
+    key: str
+    members: dict[str, bytes]
+
+
+class ShardWriter:
+    """Writes samples into shards of `samples_per_shard`; each tar gets its name only when it is complete."""
+
+    def __init__(self, folder: Path, samples_per_shard: int = 256) -> None:
+        """Write into `folder`, which exists."""
+        self.folder, self.samples_per_shard = folder, samples_per_shard
+        self.entries: list[ShardEntry] = []
+        self.samples_with_depth = 0
+        self._file: BinaryIO | None = None
+        self._tar: Any = None
+        self._in_shard = 0
+
+    def __enter__(self) -> ShardWriter:
+        """Write samples in a `with` block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close what an error left open; a shard that is not complete keeps its temporary name."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._tar.close()
+                self._file.close()
+
+    def add(self, key: str, members: dict[str, bytes]) -> None:
+        """Add one sample: a key without dots or slashes, and bytes by extension."""
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key):
+            raise ValueError(f"{key!r} is no key: webdataset splits names at the first dot")
+        if self._file is None:
+            self._begin()
+        self._tar.write({"__key__": key, **members})
+        self._in_shard += 1
+        self.samples_with_depth += any(extension.startswith("depth.") for extension in members)
+        if self._in_shard == self.samples_per_shard:
+            self._complete()
+
+    def close(
+        self, *, source: str, licence: str, split: str, depth_kind: str | None, depth_unit: str | None
+    ) -> Manifest:
+        """Complete the last shard, write the manifest, and return it."""
+        if self._file is not None:
+            self._complete()
+        manifest = Manifest(
+            source=source,
+            licence=licence,
+            split=split,
+            depth_kind=depth_kind if self.samples_with_depth else None,
+            depth_unit=depth_unit if self.samples_with_depth else None,
+            samples=sum(entry.samples for entry in self.entries),
+            samples_with_depth=self.samples_with_depth,
+            shards=tuple(self.entries),
+        )
+        write_manifest(self.folder, manifest)
+        return manifest
+
+    def _begin(self) -> None:
+        from webdataset import TarWriter
+
+        self._file = open(self.folder / f".shard-{len(self.entries):06d}.tar.tmp-{os.getpid()}", "wb")
+        self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
+
+    def _complete(self) -> None:
+        """Finish the tar, index it, and give both their names."""
+        assert self._file is not None
+        self._tar.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        name, temporary = f"shard-{len(self.entries):06d}", Path(self._file.name)
+        index = json.dumps(index_of(temporary)).encode()
+        with open(temporary, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = temporary.stat().st_size
+        write_atomically(self.folder / f"{name}.index.json", index)
+        os.replace(temporary, self.folder / f"{name}.tar")
+        self.entries.append(ShardEntry(name, self._in_shard, size, sha256, sha256_of(index)))
+        self._file, self._in_shard = None, 0
+
+
+def index_of(path: Path) -> list[list[object]]:
+    """Return `[key, {extension: [offset, size, sha256]}]` of each sample of a tar, in the tar's order."""
+    samples: dict[str, dict[str, list[object]]] = {}
+    with tarfile.open(path) as tar, open(path, "rb") as file:
+        for member in tar:
+            key, _, extension = member.name.partition(".")
+            data = os.pread(file.fileno(), member.size, member.offset_data)
+            samples.setdefault(key, {})[extension] = [member.offset_data, member.size, sha256_of(data)]
+    return [[key, members] for key, members in samples.items()]
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder` that becomes `folder` when all went well, and vanishes otherwise."""
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        _rename_unless_there(temporary, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: the folder cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename_unless_there(temporary: Path, folder: Path) -> None:
+    """Rename a folder; another process that was first is left in place, its content is as good."""
+    try:
+        os.rename(temporary, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+class ShardReader:
+    """Any sample of a folder of shards, by number, in the order of the manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the manifest and the indexes of `folder`.
+
+        Raises:
+            UserError: The manifest or an index is missing or does not fit.
+        """
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        self.shard_sizes = [shard.samples for shard in self.manifest.shards]
+        self._starts = [0, *accumulate(self.shard_sizes)]
+        self._indexes = [self._read_index(shard) for shard in self.manifest.shards]
+        self._open: dict[int, int] = {}
+
+    def _read_index(self, shard: ShardEntry) -> list[tuple[str, dict[str, tuple[int, int, str]]]]:
+        path = self.folder / f"{shard.name}.index.json"
+        if not path.is_file():
+            raise UserError(f"{path}: this file is missing: copy it again or pack the shards again.")
+        data = path.read_bytes()
+        if sha256_of(data) != shard.index_sha256:
+            raise UserError(f"{path}: the file was altered (its sha256 differs): copy or pack it again.")
+        return [(key, {e: tuple(m) for e, m in members.items()}) for key, members in json.loads(data)]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self._starts[-1]
+
+    def read(self, number: int) -> Sample:
+        """Return sample `number` in `[0, len)`.
+
+        Raises:
+            UserError: The shard is missing, or a member is truncated or altered.
+        """
+        shard = bisect_right(self._starts, number) - 1
+        path = self.folder / f"{self.manifest.shards[shard].name}.tar"
+        key, index = self._indexes[shard][number - self._starts[shard]]
+        file = self._file(shard, path)
+        members = {}
+        for extension, (offset, size, sha256) in index.items():
+            if size > MAX_MEMBER_BYTES:
+                raise UserError(f"{path}: {key}.{extension}: {size} bytes are too many for one file of a sample.")
+            members[extension] = os.pread(file, size, offset)
+            if sha256_of(members[extension]) != sha256:
+                raise UserError(f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the shard again.")
+        return Sample(str(path), key, members)
+
+    def _file(self, shard: int, path: Path) -> int:
+        """Return the shard's file descriptor; the oldest is closed when too many are open."""
+        if shard not in self._open:
+            if len(self._open) >= MAX_OPEN_SHARDS:
+                os.close(self._open.pop(next(iter(self._open))))
+            try:
+                self._open[shard] = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise UserError(f"{path}: the shard cannot be opened: {error.strerror}.") from error
+        return self._open[shard]
+
+    def close(self) -> None:
+        """Close the shards."""
+        for file in self._open.values():
+            os.close(file)
+        self._open = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave open files behind when a worker process is spawned."""
+        return {**self.__dict__, "_open": {}}
+
+    def __del__(self) -> None:
+        """Close the shards."""
+        if hasattr(self, "_open"):
+            self.close()
+
+
+def write_shards(
+    folder: Path,
+    samples: Iterable[tuple[str, dict[str, bytes]]],
+    *,
+    source: str,
+    licence: str,
+    split: str,
+    depth_kind: str | None,
+    depth_unit: str | None,
+    samples_per_shard: int = 256,
+) -> Manifest:
+    """Write a whole folder of shards, atomically: `folder` appears when everything in it is complete."""
+    with new_folder(folder) as temporary:
+        with ShardWriter(temporary, samples_per_shard) as writer:
+            for key, members in samples:
+                writer.add(key, members)
+            return writer.close(
+                source=source, licence=licence, split=split, depth_kind=depth_kind, depth_unit=depth_unit
+            )

@@ -1,0 +1,121 @@
+"""Keys of an experiment as dotted paths: which were given, where, whether they exist, and which name was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SURE = 0.75  # similarity from which a near name is taken for the one that was meant …
+MARGIN = 0.1  # … where the next nearest is less similar by this much
+
+
+@dataclass(frozen=True)
+class Given:
+    """The keys that one source gave: a file, a sweep line or the command line."""
+
+    source: str
+    keys: tuple[str, ...]
+    as_option: bool
+    """Whether a key is written `--key` in this source."""
+
+    def spelled(self, key: str) -> str:
+        """The key as this source writes it."""
+        return f"--{key}" if self.as_option else key
+
+
+def source_of(sources: Sequence[Given], key: str) -> tuple[Given, str]:
+    """The source that gave a key (the one that wins, where several did), and the key as it stands there.
+
+    A key that none gave belongs to the first source, the file.
+    """
+    short = _short(key)
+    for source in reversed(sources):
+        for given in source.keys:
+            if _short(given) == short:
+                return source, given
+    for source in reversed(sources):
+        for given in source.keys:
+            if _short(given).startswith(f"{short}.") or short.startswith(f"{_short(given)}."):
+                return source, given if source.as_option else key
+    return sources[0], key
+
+
+def _short(key: str) -> str:
+    """A key without `init_args` and `class_path`, which options may leave out."""
+    return ".".join(part for part in key.split(".") if part not in ("init_args", "class_path"))
+
+
+def keys_of_file(content: dict[str, Any]) -> tuple[str, ...]:
+    """The dotted paths of the leaves of an experiment file (a list is a leaf)."""
+    return tuple(_leaves(content, ""))
+
+
+def _leaves(node: Any, path: str) -> Iterator[str]:
+    if not isinstance(node, dict) or not node:
+        if path:
+            yield path
+        return
+    for key, value in node.items():
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))
+
+
+def keys_of_options(words: Sequence[str]) -> tuple[str, ...]:
+    """The dotted paths that `--key value` or `--key=value` words set."""
+    options = (word[2:].partition("=")[0] for word in words if word.startswith("--") and len(word) > 2)
+    return tuple(option.removesuffix("+") for option in options)
+
+
+def exists(resolved: dict[str, Any], key: str) -> bool:
+    """Whether a key is part of the resolved experiment; `init_args` may be left out of it, as the parser allows."""
+    node: Any = resolved
+    for part in key.split("."):
+        if isinstance(node, list):
+            return True  # the parser itself checks what stands in a list
+        children = _children(node)
+        if part not in children:
+            return False
+        node = children[part]
+    return True
+
+
+def _children(node: Any) -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {}
+    inner = node.get("init_args")
+    return {**(inner if isinstance(inner, dict) else {}), **node}
+
+
+def nearest(resolved: dict[str, Any], key: str) -> str | None:
+    """The key that was meant by one that does not exist, or None where that is not sure.
+
+    Sure means: one name beside it is spelled nearly so and no other comes close, or exactly one key of the whole
+    section ends in that name.
+    """
+    node: Any = resolved
+    parents: list[str] = []
+    for part in key.split("."):
+        children = _children(node)
+        if part not in children:
+            break
+        parents.append(part)
+        node = children[part]
+    rest = key.split(".")[len(parents) :]
+    beside = [name for name in _children(node) if name not in ("class_path", "init_args")]
+    if (name := near_name(rest[0], beside)) is not None:
+        return ".".join([*parents, name, *rest[1:]])
+    section = key.split(".")[0]
+    same_name = [path for path in keys_of_file({section: resolved.get(section)}) if path.split(".")[-1] == rest[-1]]
+    return same_name[0] if len(same_name) == 1 else None
+
+
+def near_name(word: str, names: Iterable[str]) -> str | None:
+    """The one name that is spelled nearly as `word`, or None where there is none or more than one."""
+    likeness = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in names}
+    by_likeness = sorted(((ratio, name) for name, ratio in likeness.items()), reverse=True)
+    if not by_likeness or by_likeness[0][0] < SURE:
+        return None
+    if len(by_likeness) > 1 and by_likeness[1][0] > by_likeness[0][0] - MARGIN:
+        return None
+    return by_likeness[0][1]

@@ -1,0 +1,125 @@
+"""The parser of experiment files: LightningCLI, told to be strict and short."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from jsonargparse import set_parsing_settings
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
+
+from dofsuite.training import RunCheckpoint
+
+IMPORTABLE = ("dofsuite", "pytorch_lightning", "torch.nn", "torch.optim", "torch.utils.data")
+TRAINER_DEFAULTS = {
+    "use_distributed_sampler": False,  # the data module's batch sampler gives every rank its slice
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,  # a resumed run would sample before every start
+}
+
+
+UNTRUE_HERE = (
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the data module counts samples seen
+    "The '.*_dataloader' does not have many workers",  # rendering is on the training device, loading is light
+    r"Found \d+ module\(s\) in eval mode",  # frozen networks stay in eval mode on purpose
+    "Checkpoint directory .* exists and is not empty",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
+)
+
+
+def quieten_lightning() -> None:
+    """Keep Lightning's adverts, and its warnings that do not hold for our runs, out of the log."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in UNTRUE_HERE:
+        warnings.filterwarnings("ignore", message=message)
+
+
+class ParserMistake(Exception):
+    """What the parser found wrong, in its own words."""
+
+
+class ExperimentParser(LightningArgumentParser):
+    """Raises the reason of a mistake, instead of printing a page of usage before it."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise `ParserMistake`; an inner parser's mistake only means that another type remains to be tried."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise ParserMistake(message) from ex
+
+
+class ExperimentCLI(LightningCLI):
+    """One model, one data module, one trainer, all named by the experiment file; parsing builds nothing."""
+
+    def __init__(self, words: Sequence[str], importable: Sequence[str] = ()) -> None:
+        """Parse `words` (`--config FILE --key value …`).
+
+        Raises:
+            ParserMistake: A key or value is not accepted.
+        """
+        set_parsing_settings(
+            docstring_parse_attribute_docstrings=True,
+            import_path_denylist=["*"],
+            import_path_allowlist=[*IMPORTABLE, *importable],
+        )
+        quieten_lightning()
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_class=ExperimentParser,
+            parser_kwargs={"allow_abbrev": False, "prog": "python -m dofsuite.fit"},
+            auto_configure_optimizers=False,
+            args=list(words),
+            run=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what a run of ours has beside Lightning's three."""
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_argument(
+            "--continue_from",
+            type=str | None,
+            default=None,
+            help="Run folder whose weights, optimiser and step counter the first start of this run continues.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
+        """Parse what was given, without Lightning's warning that this process has arguments of its own."""
+        self.config = parser.parse_args(args)
+
+    def instantiate_classes(self) -> None:
+        """Nothing yet: `build` does it, once the run folder agrees with the experiment."""
+
+    def resolved(self, *, without_defaults: bool = False) -> dict[str, Any]:
+        """The whole experiment as plain values, with every default filled in (or left out)."""
+        # Through JSON, not YAML: the parser writes 5e-07 in YAML, which other readers take for a string.
+        return json.loads(self.parser.dump(self.config, skip_unset=False, skip_default=without_defaults, format="json"))
+
+    def build(self, log: Logger, log_wanted: bool, plugins: Sequence[Any], callbacks: Sequence[Callback]) -> Trainer:
+        """Build model, data module and trainer (with these beside what the file names), and return the trainer."""
+        self.config_init = self.parser.instantiate(self.config)
+        self.model, self.datamodule = self.config_init["model"], self.config_init["data"]
+        self.trainer = self.instantiate_trainer(
+            logger=[log, *self._of_trainer("logger")] if log_wanted else False,
+            plugins=[*self._of_trainer("plugins"), *plugins],
+            callbacks=[*self._of_trainer("callbacks"), *callbacks],
+        )
+        return self.trainer
+
+    def _of_trainer(self, name: str) -> list[Any]:
+        """What the file gives for a trainer argument that takes one object or a list of them, as a list."""
+        value = self.config_init["trainer"].get(name)
+        if value is None or isinstance(value, bool):
+            return []
+        return value if isinstance(value, list) else [value]

@@ -1,0 +1,60 @@
+"""Fit one experiment: an experiment file in, a trained run out.
+
+    python -m dofsuite.fit experiments/quickstart.yaml
+    python -m dofsuite.fit experiments/quickstart.yaml --trainer.max_steps 200
+    python -m dofsuite.fit experiments/quickstart.yaml --sweep experiments/sweeps/S.txt --index 3
+
+Everything of a run lies in `runs/<stem of the file>/` (a sweep line's in `runs/<stem of the sweep>/<index>/`, or where
+`--trainer.default_root_dir` says). Running the same command again resumes; a finished run says so.
+
+    --print_config        print the experiment with every default filled in, and stop
+    --sweep FILE          take the overrides of one line of FILE: --index N (by default SLURM_ARRAY_TASK_ID), from 0
+    --sweep FILE --count  print how many lines FILE has
+    --allow-import PKG    let the file name classes of package PKG too
+    --model.help CLASS    what CLASS takes (also --data.help CLASS)
+
+Exit codes: 0 finished, 2 a mistake that the user can mend (one line on stderr), 143 stopped by SIGTERM, SIGUSR1 or
+SIGUSR2 after saving (the same command goes on from there).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from dofsuite.errors import UserError
+from dofsuite.experiment.command import read_command, read_sweep
+from dofsuite.experiment.reading import read_experiment
+
+EXIT_USER_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; every user mistake ends here, as one line on stderr and exit code 2."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(argv)
+    except UserError as mistake:
+        print(mistake, file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+def _run(argv: list[str]) -> int:
+    """Do what the command asks, and return the exit code."""
+    command = read_command(argv)
+    if command.help:
+        print(__doc__)
+    elif command.count:
+        print(len(read_sweep(command.sweep)))
+    elif command.print_config:
+        print(read_experiment(command).as_yaml(), end="")
+    else:
+        experiment = read_experiment(command)
+        from dofsuite.experiment.run import run  # torch and Lightning, which the answers above do not need
+
+        return run(experiment, argv)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

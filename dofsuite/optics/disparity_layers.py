@@ -1,0 +1,112 @@
+"""Many variants of one image (bokeh levels, focal planes) by layers over disparity, whose forward FFTs are shared.
+
+`render_bokeh` puts its layers over |radius|, so each variant has layers of its own. Here they are uniform in disparity
+between 0 and 1: the layers' spectra (4 L forward FFTs) are computed once, and a variant costs one weighted sum of them,
+whose kernels have the radii of the layers' disparities, and 4 inverse FFTs. The price is accuracy at large radii,
+where the nodes of a variant lie `level / (L - 1)` pixels apart (in an image of the reference width): measured figures
+are at `DisparityLayers`.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dofsuite.optics.fourier import FourierFrame, KernelSpectra
+from dofsuite.optics.layered import NEAR_PX, near_taps, repaired_sums
+from dofsuite.optics.lens import PerItem, bokeh_radius_px
+from dofsuite.optics.scattering import scattered_mean, with_weight
+
+
+class DisparityLayers:
+    """The all-in-focus image in soft layers of disparity, ready to be rendered at any bokeh level and focal plane.
+
+    Where every radius of a call stays below NEAR_PX (small images, low levels), it renders by taps instead, exactly.
+
+    Against `exact`, photo 21 of BokehMe at 256 px, gamma 2.2, the worst of focal planes 0, .5 and 1, where `layered`
+    with 41 layers has 66.1, 62.7 and 62.3 dB: at radii up to 6, 12 and 20 px, 41 layers have 69, 61, 55 dB, 61 layers
+    76, 67, 61 dB, 121 layers 88, 79, 73 dB. A further variant at 512 px takes less than half the time of `layered`;
+    the first, which computes the spectra, five to ten times as much (CPU).
+
+    Args:
+        image_linear: light; float32, bf16 or fp16 (computed in float32) or float64. Renderings have its dtype.
+        disparity: relative disparity in [0, 1], 0 far, 1 near, per item.
+        layers: number of layers, at least 2; the first is at disparity 0 and the last at 1.
+        fft_dtype: float64, or float32 (half the memory; a floor of 54 dB at gamma 4).
+        largest_radius_px: the largest radius to come, if known. A variant that reaches farther than all before it,
+        and than
+            this, has the layers' FFTs computed again.
+
+    Raises:
+        ValueError: if there are fewer than 2 layers.
+    """
+
+    def __init__(
+        self,
+        image_linear: Float[Tensor, "b 3 h w"],
+        disparity: Float[Tensor, "b 1 h w"],
+        layers: int = 61,
+        fft_dtype: torch.dtype = torch.float64,
+        largest_radius_px: float | int = 0,
+    ) -> None:
+        if layers < 2:
+            raise ValueError(f"layers must be at least 2, not {layers}.")
+        self.image_linear, self.disparity = image_linear, disparity
+        self.layers, self.fft_dtype = layers, fft_dtype
+        self._least_reach_px = int(largest_radius_px) + 1
+        self._frame: FourierFrame | None = None
+        self._planes: Tensor | None = None
+
+    def render(
+        self,
+        bokeh_level: PerItem,
+        focus_disparity: PerItem,
+        width_px: PerItem | None = None,
+        reference_width_px: PerItem = 512,
+    ) -> Float[Tensor, "b 3 h w"]:
+        """One variant of each item: numbers for the whole batch or [b] tensors, as in `bokeh_radius_px`.
+
+        `width_px=None` takes the long side of the image given: right unless it was cropped.
+        """
+        if width_px is None:
+            width_px = max(self.image_linear.shape[-2:])
+        nodes = torch.linspace(0, 1, self.layers, dtype=torch.float64, device=self.disparity.device)
+        node_disparity = nodes.expand(len(self.disparity), 1, 1, -1)
+        radius_px = bokeh_radius_px(node_disparity, focus_disparity, bokeh_level, width_px, reference_width_px).abs()
+        largest_radius_px = float(radius_px.detach().max())
+        if largest_radius_px >= NEAR_PX:
+            return self._render_layers(radius_px[:, 0, 0], int(largest_radius_px) + 1)
+        radius_px = bokeh_radius_px(self.disparity, focus_disparity, bokeh_level, width_px, reference_width_px)
+        return scattered_mean(self.image_linear, radius_px, near_taps(largest_radius_px))
+
+    def _render_layers(self, node_radius_px: Tensor, reach_px: int) -> Tensor:
+        """Radii [b, L] of the layers to pictures."""
+        frame, planes = self._planes_for(reach_px)
+        kernel_spectra = KernelSpectra(frame, planes.device, self.fft_dtype)
+        total = torch.zeros_like(planes[:, 0])
+        for chunk in frame.chunks(torch.arange(self.layers, device=planes.device), batch_size=len(planes)):
+            for node, kernel in zip(chunk.tolist(), kernel_spectra(node_radius_px[:, chunk]).unbind(1), strict=True):
+                total.addcmul_(planes[:, node], kernel[:, None])
+        item_largest_px = node_radius_px.detach().amax(1).reshape(-1, 1, 1, 1)
+        light_sums = frame.inverse(torch.complex(*total.chunk(2, dim=1)))
+        sums = repaired_sums(light_sums, with_weight(self.image_linear), item_largest_px)
+        return (sums[:, :3] / sums[:, 3:]).to(self.image_linear.dtype)
+
+    def _planes_for(self, reach_px: int) -> tuple[FourierFrame, Tensor]:
+        """The layers' spectra in a frame for this reach, kept until a longer reach is asked for.
+
+        Given as planes [b, L, 8, H, W // 2 + 1], four real and four imaginary parts: a kernel's spectrum is real, so
+        that a variant is one multiply-add of each plane.
+        """
+        if self._frame is None or self._planes is None or self._frame.reach_px < reach_px:
+            height, width = self.disparity.shape[-2:]
+            self._frame = FourierFrame(height, width, max(reach_px, self._least_reach_px))
+            position = self.disparity.to(self.fft_dtype).clamp(0, 1) * (self.layers - 1)
+            nodes = torch.arange(self.layers, dtype=self.fft_dtype, device=position.device)
+            light = with_weight(self.image_linear).to(self.fft_dtype)[:, None]
+            chunks = self._frame.chunks(nodes, batch_size=len(position))
+            hats = ((1 - (position - chunk[:, None, None]).abs()).clamp(min=0)[:, :, None] for chunk in chunks)
+            spectra = (self._frame.forward(light * hat) for hat in hats)
+            self._planes = torch.cat([torch.cat([layer.real, layer.imag], dim=2) for layer in spectra], dim=1)
+        return self._frame, self._planes

@@ -1,0 +1,17 @@
+"""DiffCamera (arXiv 2509.26599): refocus any image at a chosen point with a chosen bokeh level."""
+
+from dofsuite._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Refocus": "module",
+        "RefocusPipeline": "pipeline",
+        "CameraEmbedder": "camera",
+        "CameraDraws": "draws",
+        "Rendering": "rendering",
+        "Stacking": "losses",
+        "Schedule": "schedule",
+        "Probe": "probe",
+    },
+)

@@ -1,0 +1,200 @@
+"""The control probe and the sample sheet: does the model do what the camera says, on scenes it has never seen?
+
+The flow loss hardly moves in training and says nothing about control; LVCorr alone can be gamed (a tenth of the blur scores
+higher than the true renderer). So the probe has four numbers, each beside the ground truth's: LVCorr, blur gain, focus hit
+rate, and the mean absolute error beside that of `copy` (the reference unchanged) and `oracle` (BokehMe's exact kernel).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from dofsuite import diffusion
+from dofsuite.data import Batch
+from dofsuite.metrics import BlurGain, FocusHitRate, LVCorr
+from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
+from dofsuite.refocus.draws import Cameras, choose, point_of
+from dofsuite.refocus.rendering import photograph
+from dofsuite.training import run_folder, write_json, write_sheet
+
+if TYPE_CHECKING:
+    from dofsuite.refocus.module import Refocus
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is probed at every validation."""
+
+    levels: tuple[int, ...] = (5, 10, 15, 20)
+    """Bokeh levels of the sweep from the all-in-focus image; LVCorr depends strongly on them."""
+    pair_level: int = 20
+    """Level of the two pictures focused on two planes, each made from the other."""
+    scenes: int = 32
+    """Held-out scenes."""
+    sheet_scenes: int = 4
+    """Scenes on the sheet."""
+    sheet_scale: int = 1
+    """Magnification of the sheet's pictures."""
+
+    def __post_init__(self) -> None:
+        if len(self.levels) < 2 or min(self.levels) <= 0 or list(self.levels) != sorted(set(self.levels)):
+            raise ValueError(f"levels: two or more rising levels above 0 are expected, not {self.levels}")
+        if self.scenes < 1:
+            raise ValueError("scenes: at least one is needed")
+
+
+class Task(NamedTuple):
+    """Pictures asked of the model: references and true pictures [b, 3, h, w] and the camera between them."""
+
+    reference: Tensor
+    target: Tensor
+    camera: Cameras
+
+
+def two_planes(disparity: Tensor, uniforms: Tensor) -> tuple[Cameras, Cameras]:
+    """Return a camera on the nearest tenth of each scene's disparities and one on the farthest tenth, level 0."""
+    height, width = disparity.shape[-2:]
+    values = disparity.flatten(1)
+    low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
+    tenth = 0.1 * (high - low)
+    cameras = []
+    for allowed, uniform in ((values >= high - tenth, uniforms[:, 0]), (values <= low + tenth, uniforms[:, 1])):
+        pixel = choose(allowed, uniform)
+        plane = values.gather(1, pixel[:, None])[:, 0]
+        cameras.append(Cameras(point_of(pixel, height, width), plane, torch.zeros_like(plane)))
+    return cameras[0], cameras[1]
+
+
+class ProbeRun:
+    """One pass of the probe over the held-out scenes."""
+
+    def __init__(self, probe: Probe, module: Refocus) -> None:
+        self.probe, self.module = probe, module
+        self.scenes_left = max(1, -(-probe.scenes // module.trainer.world_size))
+        levels = [float(level) for level in probe.levels]
+        self.metrics = torch.nn.ModuleDict(
+            {
+                "lvcorr": LVCorr(levels),
+                "lvcorr_truth": LVCorr(levels),
+                "blur_gain": BlurGain(levels),
+                "focus_hit_rate": FocusHitRate(),
+                "focus_hit_rate_truth": FocusHitRate(),
+                "mae": MeanMetric(),
+                "mae_copy": MeanMetric(),
+                "mae_oracle": MeanMetric(),
+            }
+        ).to(module.device)
+        self.sheet: list[tuple[str, list[Tensor]]] = []
+
+    def update(self, batch: Batch) -> None:
+        """Refocus the scenes of one batch over the sweep and the pair."""
+        if self.scenes_left <= 0:
+            return
+        kept = min(self.scenes_left, len(batch.key))
+        batch = Batch(*(field[:kept] for field in batch))
+        self.scenes_left -= kept
+        tasks, points = self.tasks(batch)
+        preds = self.predict(batch, tasks)
+        self.score(batch, tasks, preds, points)
+        room = self.probe.sheet_scenes - len(self.sheet) // 2
+        self.sheet += sheet_rows(batch, tasks, preds, points[0])[: 2 * max(0, room)]
+
+    def tasks(self, batch: Batch) -> tuple[list[Task], tuple[Tensor, Tensor]]:
+        """Return the sweep's tasks, then the pair's two, and the pair's focus points (near, far)."""
+        uniforms = diffusion.draw_uniform(self.module.seed, batch.index.tolist(), "probe", 2).to(batch.disparity.device)
+        near, far = two_planes(batch.disparity, uniforms)
+        sweep = [near._replace(bokeh_level=near.bokeh_level + level) for level in self.probe.levels]
+        pair = [plane._replace(bokeh_level=plane.bokeh_level + self.probe.pair_level) for plane in (near, far)]
+        *truth, at_near, at_far = photograph(
+            batch.image_srgb, batch.disparity, batch.width_px, [*sweep, *pair], self.module.rendering
+        )
+        tasks = [Task(batch.image_srgb, target, camera) for target, camera in zip(truth, sweep, strict=True)]
+        tasks += [Task(at_far, at_near, pair[0]), Task(at_near, at_far, pair[1])]
+        return tasks, (near.focus_point, far.focus_point)
+
+    def predict(self, batch: Batch, tasks: list[Task]) -> list[Tensor]:
+        """Return the model's pictures, one task after the other; one noise a scene, the same for all its tasks."""
+        module = self.module
+        (depth,) = module.encode(batch.disparity.expand(-1, 3, -1, -1))
+        noise = diffusion.draw_noise(depth.shape[1:], module.seed, batch.index.tolist(), "probe").to(depth)
+        preds = []
+        for task in tasks:
+            (reference,) = module.encode(task.reference)
+            preds.append(
+                module.refocus(reference, depth, task.camera.focus_point, task.camera.bokeh_level, noise)
+            )
+        return preds
+
+    def score(self, batch: Batch, tasks: list[Task], preds: list[Tensor], points: tuple[Tensor, Tensor]) -> None:
+        """Update the metrics."""
+        count = len(self.probe.levels)
+        sweep, truth = torch.stack(preds[:count], 1), torch.stack([task.target for task in tasks[:count]], 1)
+        self.metrics["lvcorr"].update(sweep)
+        self.metrics["lvcorr_truth"].update(truth)
+        self.metrics["blur_gain"].update(sweep, truth)
+        self.metrics["focus_hit_rate"].update(torch.stack(preds[count:], 1), torch.stack(points, 1))
+        true_pair = torch.stack([task.target for task in tasks[count:]], 1)
+        self.metrics["focus_hit_rate_truth"].update(true_pair, torch.stack(points, 1))
+        for task, pred in zip(tasks, preds, strict=True):
+            pictures = {"mae": pred, "mae_copy": task.reference, "mae_oracle": self.oracle(batch, task.camera)}
+            for name, picture in pictures.items():
+                self.metrics[name].update((picture - task.target).abs().mean(dim=(1, 2, 3)))
+
+    def oracle(self, batch: Batch, camera: Cameras) -> Tensor:
+        """Render with BokehMe's exact kernel: what separates it from the truth is the training renderer's own error."""
+        rendering = self.module.rendering
+        radius_px = bokeh_radius_px(
+            batch.disparity, camera.focus_disparity, camera.bokeh_level, batch.width_px, rendering.reference_width_px
+        )
+        light = render_bokeh(display_to_linear(batch.image_srgb, rendering.gamma), radius_px, method="exact")
+        return linear_to_display(light, rendering.gamma).clamp(0, 1)
+
+    def finish(self) -> None:
+        """Log the numbers, and write `metrics.json` and the sheet on the first rank."""
+        values = {name: float(metric.compute()) for name, metric in self.metrics.items()}
+        module, trainer = self.module, self.module.trainer
+        module.log_dict({f"probe/{name}": value for name, value in values.items()}, sync_dist=False)
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        folder = run_folder(trainer)
+        record: dict[str, Any] = {"step": trainer.global_step, "levels": list(self.probe.levels), "probe": values}
+        record["scenes"], record["pair_level"] = self.probe.scenes, self.probe.pair_level
+        write_json(folder / "metrics.json", record)
+        titles = ["all in focus", "depth", *(f"b = {level}" for level in self.probe.levels)]
+        titles += ["given: far in focus", "near in focus", "given: near in focus", "far in focus"]
+        write_sheet(
+            folder / "sheets" / f"step-{trainer.global_step:08d}.png",
+            [images for _, images in self.sheet],
+            titles,
+            [title for title, _ in self.sheet],
+            self.probe.sheet_scale,
+        )
+
+
+def marked(image: Tensor, point: Tensor) -> Tensor:
+    """Return an image [3, h, w] with a small cross at a focus point."""
+    image = image.clone()
+    height, width = image.shape[-2:]
+    x, y = (int(fraction * side) for fraction, side in zip(point.tolist(), (width, height), strict=True))
+    arm = max(2, width // 24)
+    color = torch.tensor([1.0, 0.2, 0.1], device=image.device)[:, None, None]
+    image[:, y : y + 1, max(0, x - arm) : x + arm + 1] = color
+    image[:, max(0, y - arm) : y + arm + 1, x : x + 1] = color
+    return image
+
+
+def sheet_rows(batch: Batch, tasks: list[Task], preds: list[Tensor], near: Tensor) -> list[tuple[str, list[Tensor]]]:
+    """Return two rows a scene, the model's and the true pictures, the focus point marked on the all-in-focus one."""
+    rows = []
+    for i in range(len(batch.key)):
+        given = [marked(batch.image_srgb[i], near[i]), batch.disparity[i].expand(3, -1, -1)]
+        for title, pictures in (("model", preds), ("truth", [task.target for task in tasks])):
+            sweep, pair = [picture[i] for picture in pictures[:-2]], [picture[i] for picture in pictures[-2:]]
+            references = [task.reference[i] for task in tasks[-2:]]
+            rows.append((title, [*given, *sweep, references[0], pair[0], references[1], pair[1]]))
+    return rows

@@ -1,0 +1,56 @@
+"""Photographs of an all-in-focus picture: the pairs that DiffCamera trains on, rendered where the model trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dofsuite.optics import DisparityLayers, display_to_linear, linear_to_display
+from dofsuite.refocus.draws import Cameras
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How bokeh is rendered. Paper: BokehMe, which half and settings it does not say. Here: its classical renderer."""
+
+    gamma: float = 4.0
+    """Display value to light, image ** gamma (*inferred*: BokehMe's default; 2.2 is nearer to a display's)."""
+    layers: int = 61
+    """Layers over disparity; more are more exact (see `dofsuite.optics.DisparityLayers`)."""
+    reference_width_px: float = 512.0
+    """Width at which a level is pixels of radius per unit of disparity (*inferred*: the first stage's size); an image of
+    another width gets the same look."""
+
+    def __post_init__(self) -> None:
+        if self.gamma <= 0 or self.layers < 2 or self.reference_width_px <= 0:
+            raise ValueError("gamma and reference_width_px must be above 0 and layers 2 or more")
+
+
+@torch.no_grad()
+def photograph(
+    image: Float[Tensor, "b 3 h w"],
+    disparity: Float[Tensor, "b 1 h w"],
+    width_px: Float[Tensor, "b"],
+    cameras: Sequence[Cameras],
+    rendering: Rendering,
+) -> list[Float[Tensor, "b 3 h w"]]:
+    """Render one picture a camera of every sample; the layers' spectra are shared by all cameras.
+
+    Args:
+        image: All in focus, display values in [0, 1].
+        disparity: 0 far to 1 near.
+        width_px: Long side of the uncropped image at the scale given.
+        cameras: Focal plane and bokeh level of every sample; level 0 gives the image itself, bit for bit.
+        rendering: Gamma, layers and reference width.
+    """
+    layers = DisparityLayers(display_to_linear(image.float(), rendering.gamma), disparity, rendering.layers)
+    pictures = []
+    for camera in cameras:
+        light = layers.render(camera.bokeh_level, camera.focus_disparity, width_px, rendering.reference_width_px)
+        picture = linear_to_display(light, rendering.gamma).clamp(0, 1)
+        pictures.append(torch.where(camera.bokeh_level[:, None, None, None] > 0, picture, image))
+    return pictures

@@ -1,0 +1,35 @@
+"""What every run needs: checkpoints, resume, the run's record and log, progress and sample sheets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dofsuite._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from dofsuite.training.atomic import replace_folder as replace_folder
+    from dofsuite.training.atomic import write_atomic as write_atomic
+    from dofsuite.training.atomic import write_json as write_json
+    from dofsuite.training.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
+    from dofsuite.training.progress import RunProgress as RunProgress
+    from dofsuite.training.resume import newest_checkpoint as newest_checkpoint
+    from dofsuite.training.resume import run_folder as run_folder
+    from dofsuite.training.run_checkpoint import RunCheckpoint as RunCheckpoint
+    from dofsuite.training.run_log import RunLog as RunLog
+    from dofsuite.training.sheets import write_sheet as write_sheet
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "AtomicCheckpointIO": "checkpoint_io",
+        "RunCheckpoint": "run_checkpoint",
+        "RunLog": "run_log",
+        "RunProgress": "progress",
+        "newest_checkpoint": "resume",
+        "replace_folder": "atomic",
+        "run_folder": "resume",
+        "write_atomic": "atomic",
+        "write_json": "atomic",
+        "write_sheet": "sheets",
+    },
+)

@@ -1,0 +1,60 @@
+"""Every file in data_manifests/ parses, says what it must, and agrees with the code and the installed package."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from dofsuite.data import middlebury
+from dofsuite.data.embedded import RECIPES
+from dofsuite.data.photographs import PHOTOGRAPHS, package_bytes
+
+MANIFESTS = sorted((Path(__file__).parents[2] / "data_manifests").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_manifest_states_source_licence_layout_and_checksums(path: Path) -> None:
+    manifest = yaml.safe_load(path.read_text())
+    assert manifest["name"] == path.stem
+    assert {"source", "layout", "depth", "files"} <= set(manifest)
+    for file in manifest["files"].values():
+        assert len(file["sha256"]) == 64
+        assert "licence" in manifest or "licence" in file
+
+
+def files() -> dict[str, dict[str, object]]:
+    return {name: file for path in MANIFESTS for name, file in yaml.safe_load(path.read_text())["files"].items()}
+
+
+def test_manifests_name_every_file_that_is_read() -> None:
+    assert {name: (file["file"], file["sha256"]) for name, file in files().items()} == PHOTOGRAPHS
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_installed_photograph_is_the_one_stated(name: str) -> None:
+    data, stated = package_bytes(name), files()[name]
+    assert hashlib.sha256(data).hexdigest() == stated["sha256"]
+    if not str(stated["file"]).endswith(".npz"):
+        assert list(Image.open(io.BytesIO(data)).size) == stated["size_px"]
+
+
+def test_embedded_sets_are_the_recipes() -> None:
+    manifest = yaml.safe_load((MANIFESTS[0].parent / "embedded_photographs.yaml").read_text())
+    stated = manifest["embedded_sets"]
+    assert {n: (s["scenes"], set(s["from"])) for n, s in stated.items()} == {
+        n: (r.scenes, {*r.photographs, *r.textures}) for n, r in RECIPES.items()
+    }
+    for name in stated:
+        assert all(manifest["files"][photo]["split"] == stated[name]["split"] for photo in stated[name]["from"])
+
+
+def test_calibration_is_the_one_stated() -> None:
+    depth = yaml.safe_load((MANIFESTS[0].parent / "middlebury_motorcycle.yaml").read_text())["depth"]
+    assert depth["focal_length_px"] == middlebury.FOCAL_LENGTH_PX
+    assert depth["baseline_m"] == middlebury.BASELINE_M
+    assert depth["doffs_px"] == middlebury.DOFFS_PX

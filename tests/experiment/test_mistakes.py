@@ -1,0 +1,195 @@
+"""Every mistake in an experiment is one line: `<file>: <key>: <reason>`, exit code 2, and nothing is left behind."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dofsuite.fit import main
+from tests.tiny_runs import EXPERIMENT
+
+DEL = object()
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(changes: dict[str, Any]) -> str:
+    content = copy.deepcopy(EXPERIMENT)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        node = content
+        for parent in parents:
+            node = node[parent]
+        if value is DEL:
+            del node[last]
+        else:
+            node[last] = value
+    Path("x.yaml").write_text(yaml.safe_dump(content))
+    return "x.yaml"
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What the command says on stderr, once it is known to be one line, with exit code 2 and no run folder."""
+    code = main([*words, "--allow-import", "tests"])
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert not Path("runs").exists() or not any(path.is_file() for path in Path("runs").rglob("*"))
+    return err.rstrip("\n")
+
+
+IN_THE_FILE = {
+    "unknown section": ({"modle": {}}, "modle: no such key; did you mean model?"),
+    "unknown key": ({"seed_everythin": 1}, "seed_everythin: no such key; did you mean seed_everything?"),
+    "trainer key": ({"trainer.max_step": 1}, "trainer.max_step: no such key; did you mean trainer.max_steps?"),
+    "empty unknown key": (
+        {"model.init_args.shedule": {}},
+        "model.init_args.shedule: no such key; did you mean model.init_args.schedule?",
+    ),
+    "nested key": (
+        {"model.init_args.schedule.learning_rat": 1},
+        "model.init_args.schedule.learning_rat: no such key; did you mean model.init_args.schedule.learning_rate?",
+    ),
+    "key one level too high": (
+        {"model.init_args.learning_rate": 1.0},
+        "model.init_args.learning_rate: no such key; did you mean model.init_args.schedule.learning_rate?",
+    ),
+    "a key like no other": ({"trainer.bananas": 1}, "trainer.bananas: no such key."),
+    "nested type": ({"model.init_args.schedule.width": "w"}, "model.init_args.schedule.width: expected int, got 'w'."),
+    "type": ({"data.init_args.batch_size": "two"}, "data.init_args.batch_size: expected int, got 'two'."),
+    "trainer type": ({"trainer.max_steps": "many"}, "trainer.max_steps: expected int, got 'many'."),
+    "class": (
+        {"model.class_path": "tests.tiny_runs.TinyModl"},
+        "model.class_path: tests.tiny_runs has no TinyModl; did you mean tests.tiny_runs.TinyModel?",
+    ),
+    "module": (
+        {"model.class_path": "tests.tiny_run.TinyModel"},
+        "model.class_path: tests has no tiny_run; did you mean tests.tiny_runs.TinyModel?",
+    ),
+    "class of another kind": (
+        {"model.class_path": "tests.tiny_runs.TinyData"},
+        "model.class_path: tests.tiny_runs.TinyData is not a LightningModule.",
+    ),
+    "code by name": (
+        {"model.class_path": "os.system"},
+        "model.class_path: os.system may not be imported; add --allow-import os if you trust that package.",
+    ),
+    "class in a list": (
+        {"trainer.callbacks": [{"class_path": "pytorch_lightning.callbacks.EarlyStoping"}]},
+        "trainer.callbacks: pytorch_lightning.callbacks has no EarlyStoping; "
+        "did you mean pytorch_lightning.callbacks.EarlyStopping?",
+    ),
+    "key in a list": (
+        {"trainer.callbacks": [{"class_path": "pytorch_lightning.callbacks.EarlyStopping", "init_args": {"x": 1}}]},
+        "trainer.callbacks.init_args.x: no such key.",
+    ),
+    "no model": ({"model": DEL}, "model: missing; name the class, as in class_path: dofsuite.refocus.Refocus."),
+    "no class": (
+        {"data.class_path": DEL},
+        "data.class_path: missing; name the class, as in class_path: dofsuite.data.ShardData.",
+    ),
+    "empty init_args": (
+        {"model.init_args": None},
+        "model.init_args: expected keys and values below it; leave init_args out where there are none.",
+    ),
+    "unchecked arguments": (
+        {"model.dict_kwargs": {"x": 1}},
+        "model.dict_kwargs: nothing would check these; name the arguments below init_args.",
+    ),
+    "section of another shape": ({"checkpoint": 3}, "checkpoint: expected keys and values below it, got 3."),
+    "value refused by a dataclass": (
+        {"model.init_args.schedule.width": 0},
+        "model.init_args.schedule.width: width must be at least 1, not 0.",
+    ),
+    "value refused by a class": (
+        {"checkpoint.every_n_train_steps": 0},
+        "checkpoint.every_n_train_steps: every_n_train_steps must be at least 1, not 0.",
+    ),
+    "values that exclude each other": (
+        {"model.init_args.fail_with": "value"},
+        "model.init_args.fail_with: schedule and fail_with exclude each other.",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", IN_THE_FILE)
+def test_a_mistake_in_the_file_names_file_key_and_reason(capsys: pytest.CaptureFixture[str], mistake: str) -> None:
+    changes, expected = IN_THE_FILE[mistake]
+    assert complaint(capsys, write(changes)) == f"x.yaml: {expected}"
+
+
+ON_THE_COMMAND_LINE = {
+    "abbreviation": (["--trainer.max_step", "3"], "--trainer.max_step: no such key; did you mean --trainer.max_steps?"),
+    "short form": (
+        ["--model.schedule.learning_rat", "3"],
+        "--model.schedule.learning_rat: no such key; did you mean --model.schedule.learning_rate?",
+    ),
+    "long form": (
+        ["--model.init_args.schedule.learning_rat=3"],
+        "--model.init_args.schedule.learning_rat: no such key; did you mean --model.init_args.schedule.learning_rate?",
+    ),
+    "data": (["--data.batch_siz", "2"], "--data.batch_siz: no such key; did you mean --data.batch_size?"),
+    "section": (["--modle.x", "1"], "--modle.x: no such key; did you mean --model.x?"),
+    "type": (["--data.batch_size", "3.5"], "--data.batch_size: expected int, got '3.5'."),
+    "class": (["--data", "tests.tiny_runs.Nope"], "--data: tests.tiny_runs has no Nope."),
+    "no value": (["--trainer.max_steps"], "--trainer.max_steps: expected one argument."),
+    "second file": (["--config", "y.yaml"], "--config: the experiment file is the first argument, without --config."),
+    "stray word": (["--trainer.max_steps", "3", "4"], "4: not understood; overrides are written --key value."),
+    "own option": (["--sweep"], "--sweep: needs a value."),
+    "count alone": (["--count"], "--count: needs --sweep FILE, whose lines it counts."),
+}
+
+
+@pytest.mark.parametrize("mistake", ON_THE_COMMAND_LINE)
+def test_a_mistake_on_the_command_line_is_spelled_as_there(capsys: pytest.CaptureFixture[str], mistake: str) -> None:
+    words, expected = ON_THE_COMMAND_LINE[mistake]
+    words = [word for word in words if not word.startswith("--allow")]
+    code = main([write({}), "--allow-import", "tests", *words])
+    assert (code, capsys.readouterr().err) == (2, f"command line: {expected}\n")
+
+
+def test_a_doubled_key_is_found_with_both_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("x.yaml").write_text("trainer:\n  max_steps: 1\nmodel: {}\ntrainer:\n  max_steps: 2\n")
+    assert complaint(capsys, "x.yaml") == "x.yaml: trainer: written twice, in line 1 and in line 4."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "no such experiment file."),
+        ("model: [", "line 1, column 9: expected the node content, but found '<stream end>'."),
+        ("\tmodel: 1", "line 1, column 1: found character '\\t' that cannot start any token."),
+        ("- a list", "an experiment file is a mapping with the keys model, data and trainer."),
+    ],
+)
+def test_a_file_that_is_no_experiment(capsys: pytest.CaptureFixture[str], text: str | None, expected: str) -> None:
+    if text is not None:
+        Path("x.yaml").write_text(text)
+    assert complaint(capsys, "x.yaml") == f"x.yaml: {expected}"
+
+
+def test_no_file_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint(capsys).startswith("command line: name an experiment file first")
+
+
+def test_a_mistake_of_the_data_while_training_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([write({"data.init_args": {"missing_shard": True}}), "--allow-import", "tests"]) == 2
+    assert capsys.readouterr().err == "data/train-000001.tar: the shard is missing; pack the folder again.\n"
+
+
+def test_a_users_mistake_found_while_building_keeps_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint(capsys, write({"model.init_args.fail_with": "user"})) == "weights.safetensors: no such file."
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(AttributeError, match="a genuine bug") as caught:
+        main([write({"model.init_args.fail_with": "bug"}), "--allow-import", "tests"])
+    assert caught.traceback[-1].path.name == "tiny_runs.py"
