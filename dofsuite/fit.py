@@ -19,14 +19,13 @@ SIGUSR2 after saving (the same command goes on from there).
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
 from dofsuite.errors import UserError
-from dofsuite.experiment.command import read_command, read_sweep
+from dofsuite.experiment.command import EXIT_STOPPED, EXIT_USER_ERROR, read_command, read_sweep
 from dofsuite.experiment.reading import read_experiment
-
-EXIT_USER_ERROR = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,4 +56,7 @@ def _run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Until training begins (imports, weights) there is nothing to save: end at once, with the code that says go on.
+    for stop_signal in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(stop_signal, lambda number, frame: sys.exit(EXIT_STOPPED))
     sys.exit(main())

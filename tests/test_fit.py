@@ -171,6 +171,19 @@ def test_a_killed_run_resumes_to_the_same_bits() -> None:
     assert_same_run("runs/x", uninterrupted("runs/whole", *words))
 
 
+def test_a_signal_to_every_process_of_a_job_step_saves_too() -> None:
+    """As Slurm signals: the loader's workers must not die of it, or the step under way fails."""
+    words = ["x.yaml", f"{DATA}signal_at", "30", f"{DATA}signal_name", "SIGTERM", f"{DATA}signal_group", "true"]
+    words += [f"{DATA}num_workers", "1"]
+    command = [sys.executable, "-m", "dofsuite.fit", *words, "--allow-import", "tests"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    stopped = subprocess.run(command, env=environment, capture_output=True, text=True, start_new_session=True)
+    assert (stopped.returncode, stopped.stderr.count("Traceback")) == (143, 0), stopped.stderr
+    assert "stopped by SIGTERM" in stopped.stdout
+    assert fit(*words) == 0
+    assert_same_run("runs/x", uninterrupted("runs/whole", *words))
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_stop_signal_saves_at_the_end_of_the_step(
@@ -217,6 +230,23 @@ def test_resuming_inside_an_accumulation_window_twice_changes_nothing() -> None:
     assert fit("x.yaml", *long, "--trainer.max_steps", "9") == 0
     assert fit("x.yaml", *long, "--trainer.max_steps", "9", "--trainer.default_root_dir", "runs/whole") == 0
     assert_same_run("runs/x", "runs/whole", validated_alike=False)
+
+
+def test_a_stop_inside_an_accumulation_waits_for_its_step() -> None:
+    words = ["x.yaml", f"{DATA}signal_at", "1", f"{DATA}signal_name", "SIGTERM", f"{DATA}signal_in_validation", "true"]
+    words += ["--trainer.accumulate_grad_batches", "4", "--trainer.val_check_interval", "6", "--trainer.max_steps", "4"]
+    assert fit(*words) == 143
+    assert last_state("runs/x")["global_step"] == 2  # batch 6, whose validation was signalled, is the second step's
+    assert fit(*words) == 0
+    whole = uninterrupted("runs/whole", *words)
+    torch.testing.assert_close(last_state("runs/x")["state_dict"], last_state(whole)["state_dict"], rtol=0, atol=0)
+
+
+def test_weights_that_are_not_finite_never_replace_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("x.yaml", f"{DATA}poison_at", "50") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("runs/x: step 30: the weights are no longer finite")
+    assert [path.name for path in checkpoints_of(Path("runs/x"))] == ["step-00000020.ckpt", "step-00000010.ckpt"]
 
 
 def test_a_damaged_checkpoint_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,6 +297,11 @@ def test_a_run_continues_anothers_weights_optimiser_and_step_counter(capsys: pyt
     assert fit("y.yaml", "--trainer.max_steps", "30") == 0
     assert last_state("runs/y")["global_step"] == 30
     assert "runs/y/checkpoints/step-00000026.ckpt" in capsys.readouterr().out  # resumed from its own
+
+
+def test_a_checkpoint_that_could_not_be_resumed_from_is_a_bug_at_once() -> None:
+    with pytest.raises(RuntimeError, match="only tensors and plain values"):
+        fit("x.yaml", "--model.unsafe_state", "true")
 
 
 class Terminal(io.StringIO):

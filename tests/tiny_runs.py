@@ -33,9 +33,12 @@ class Schedule:
 class TinyModel(pl.LightningModule):
     """Two layers that learn the sum of their inputs."""
 
-    def __init__(self, schedule: Schedule = Schedule(), fail_with: str | None = None) -> None:
+    def __init__(
+        self, schedule: Schedule = Schedule(), fail_with: str | None = None, unsafe_state: bool = False
+    ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        self.unsafe_state = unsafe_state
         self.schedule = schedule
         if fail_with == "bug":
             raise AttributeError("a genuine bug")
@@ -62,6 +65,10 @@ class TinyModel(pl.LightningModule):
             write_sheet(run_folder(self.trainer) / "sheets" / f"step-{self.global_step:08d}.png", [[image]], ["grey"])
             write_json(run_folder(self.trainer) / "metrics.json", {"step": self.global_step})
 
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        if self.unsafe_state:
+            checkpoint["folder"] = Path("a path is neither a tensor nor a plain value")
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=self.schedule.learning_rate)
 
@@ -72,8 +79,9 @@ class TinyModel(pl.LightningModule):
 class Numbers(Dataset):
     """Sample i is a function of i alone; reading one may signal or kill this process, once."""
 
-    def __init__(self, size: int, signal_at: int | None, signal_name: str, marker: Path) -> None:
-        self.size, self.signal_at, self.signal_name, self.marker = size, signal_at, signal_name, marker
+    def __init__(self, size: int, signal_at: int | None, signal_name: str, group: bool, marker: Path) -> None:
+        self.size, self.signal_at, self.signal_name, self.signal_group = size, signal_at, signal_name, group
+        self.marker = marker
 
     def __len__(self) -> int:
         return self.size
@@ -81,7 +89,8 @@ class Numbers(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         if index == self.signal_at and not self.marker.exists():
             self.marker.touch()
-            os.kill(os.getpid(), getattr(signal, self.signal_name))
+            number = getattr(signal, self.signal_name)
+            os.killpg(0, number) if self.signal_group else os.kill(os.getpid(), number)
         return torch.randn(3, generator=torch.Generator().manual_seed(index))
 
 
@@ -95,22 +104,26 @@ class TinyData(pl.LightningDataModule):
         signal_name: str = "SIGKILL",
         signal_in_validation: bool = False,
         missing_shard: bool = False,
+        num_workers: int = 0,
+        signal_group: bool = False,
+        poison_at: int | None = None,
     ) -> None:
         super().__init__()
         self.batch_size, self.signal_at, self.signal_name = batch_size, signal_at, signal_name
         self.signal_in_validation, self.missing_shard = signal_in_validation, missing_shard
+        self.num_workers, self.signal_group, self.poison_at = num_workers, signal_group, poison_at
         self.samples_seen = 0
 
     def numbers(self, size: int, signalling: bool) -> Numbers:
         marker = run_folder(self.trainer) / "signalled"
-        return Numbers(size, self.signal_at if signalling else None, self.signal_name, marker)
+        return Numbers(size, self.signal_at if signalling else None, self.signal_name, self.signal_group, marker)
 
     def train_dataloader(self) -> DataLoader:
         if self.missing_shard:
             raise UserError("data/train-000001.tar: the shard is missing; pack the folder again.")
         numbers = self.numbers(10_000, not self.signal_in_validation)
         order = list(range(self.samples_seen, len(numbers)))
-        return DataLoader(numbers, batch_size=self.batch_size, sampler=order)
+        return DataLoader(numbers, batch_size=self.batch_size, sampler=order, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.numbers(4, self.signal_in_validation), batch_size=self.batch_size)
@@ -118,6 +131,9 @@ class TinyData(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         if stage == "fit":
             self.trainer.callbacks.insert(0, SamplesSeen())
+
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+        return batch * torch.nan if self.poison_at is not None and self.samples_seen >= self.poison_at else batch
 
     def state_dict(self) -> dict[str, int]:
         return {"samples_seen": self.samples_seen}

@@ -11,6 +11,8 @@ from pathlib import Path
 from dofsuite.errors import UserError
 
 COMMAND_LINE = "command line"
+EXIT_USER_ERROR = 2  # a mistake that the user can mend, in one line on stderr
+EXIT_STOPPED = 143  # 128 + SIGTERM: ended on a signal, saved if a step was made; the same command goes on
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "YAML"
         raise UserError(f"{path}: {where}: {error.problem}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a YAML file ({str(error).splitlines()[0]}).") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]}).") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: an experiment file is a mapping with the keys model, data and trainer.")
     for key in MAPPINGS:

@@ -128,11 +128,26 @@ def _names_in(module_name: str) -> set[str]:
     return {name for name in dir(module) if not name.startswith("_")} | submodules
 
 
+def root_of(error: BaseException) -> BaseException:
+    """What was raised first, where the parser has wrapped it in errors of its own."""
+    while error.__cause__ is not None and raised_in(error).startswith("jsonargparse."):
+        error = error.__cause__
+    return error
+
+
+def raised_in(error: BaseException) -> str:
+    """The module whose code raised an error."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
+
+
 def key_named_in(reason: str, config: dict[str, Any]) -> str:
-    """The key that a refused value's reason is about: the only one of that name, else the section it speaks of."""
-    words = set(re.findall(r"\w+", reason))
-    named = [key for key in keys_of_file(config) if key.split(".")[-1] in words]
-    if len(named) == 1:
-        return named[0]
-    sections = {key.split(".")[0] for key in named}
-    return sections.pop() if len(sections) == 1 else "model"
+    """The key that a refused value's reason is about: the first that it names, where only one key has that name."""
+    keys = keys_of_file(config)
+    for word in re.findall(r"\w+", reason):
+        named = [key for key in keys if key.split(".")[-1] == word]
+        if len(named) == 1:
+            return named[0]
+    return "model"

@@ -85,26 +85,31 @@ class Experiment:
         """
         trainer = self.config["trainer"]
         shown = [] if trainer["enable_progress_bar"] is False else [bar]
-        with self._refused_values():
+        with self.refused_values():
             return self.cli.build(log, trainer["logger"] is not False, plugins, [*callbacks, *shown])
 
     @contextmanager
-    def _refused_values(self) -> Iterator[None]:
-        """Turn the `ValueError` with which a class refuses its values into a `UserError`; a bug keeps its traceback."""
+    def refused_values(self, *, by_lightning: bool = False) -> Iterator[None]:
+        """Turn the `ValueError` with which a class refuses its values into a `UserError`; a bug keeps its traceback.
+
+        Args:
+            by_lightning: Take only what Lightning itself refuses (once training runs, any other ValueError is a bug).
+        """
         from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-        from dofsuite.experiment.mistakes import key_named_in
+        from dofsuite.experiment.mistakes import key_named_in, raised_in, root_of
 
         try:
             yield
+        except UserError:
+            raise
         except Exception as error:
-            root = error
-            while not isinstance(root, UserError) and (root.__cause__ or root.__context__) is not None:
-                root = root.__cause__ or root.__context__
+            root = root_of(error)
             if isinstance(root, UserError):
                 raise root from None
-            if not isinstance(root, ValueError | MisconfigurationException):
-                raise root from None
+            refusing = [ValueError] if not by_lightning or raised_in(root).startswith("pytorch_lightning.") else []
+            if not isinstance(root, (MisconfigurationException, *refusing)):
+                raise root from root.__cause__
             reason = " ".join(str(root).split()).removesuffix(".")
             raise self.mistake(key_named_in(reason, self.config), reason) from error
 

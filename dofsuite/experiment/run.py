@@ -10,6 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
+from dofsuite.experiment.command import EXIT_STOPPED
 from dofsuite.experiment.reading import Experiment
 from dofsuite.training.atomic import replace_folder, write_json
 from dofsuite.training.checkpoint_io import AtomicCheckpointIO
@@ -22,11 +23,10 @@ from dofsuite.training.resume import (
     step_of,
     with_fresh_counters,
 )
-from dofsuite.training.run_checkpoint import RunStopped
 from dofsuite.training.run_log import RunLog
+from dofsuite.training.stopping import RunStopped, shield_workers
 from dofsuite.training.threads import use_usable_cores
 
-EXIT_STOPPED = 143  # 128 + SIGTERM: saved and ended on a signal; the same command goes on
 LIMITS = ("max_steps", "max_epochs", "max_time")
 
 
@@ -42,8 +42,9 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
         experiment.check_against(folder)
         end = finished_at(folder)
         if end is not None and _within_limits(end, experiment.config["trainer"]):
-            print(f"{folder}: finished at step {end['step']}; raise --trainer.max_steps to go on.")
-            _say_where(folder)
+            if first_rank:
+                print(f"{folder}: finished at step {end['step']}; raise --trainer.max_steps to go on.")
+                _say_where(folder)
             return 0
         try:
             _train(experiment, folder, argv)
@@ -74,10 +75,12 @@ def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
         if start is not None:
             print(f"{folder}: {'continuing' if continues else 'resuming from'} {start}.", flush=True)
     model, data = experiment.cli.model, experiment.cli.datamodule
-    trainer.fit(model, datamodule=data, ckpt_path=start)
-    # A start that only had this left to do (the last one was stopped in its last validation) does it now.
-    if trainer.enable_validation and last_validation.step != trainer.global_step:
-        trainer.validate(model, datamodule=data, verbose=False)
+    shield_workers(data)
+    with experiment.refused_values(by_lightning=True):
+        trainer.fit(model, datamodule=data, ckpt_path=start)
+        # A start that only had this left to do (the last one was stopped in its last validation) does it now.
+        if trainer.enable_validation and last_validation.step != trainer.global_step:
+            trainer.validate(model, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         _finish(trainer, folder, {name: experiment.config["trainer"][name] for name in LIMITS})
 

@@ -64,7 +64,8 @@ def render_bokeh(
         fft_dtype: float64, or float32 (faster on a GPU): then light to the power 4 has a floor of 54 dB.
 
     Raises:
-        ValueError: on an unknown method, fewer than two layers, another fft_dtype, or a radius that is not finite.
+        ValueError: on shapes that do not fit, an unknown method, fewer than two layers, another fft_dtype, or a radius
+            that is not finite.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(METHODS))}, not {method!r}.")
@@ -72,7 +73,16 @@ def render_bokeh(
         raise ValueError(f"num_layers must be at least 2, not {num_layers}.")
     if fft_dtype not in (torch.float32, torch.float64):
         raise ValueError(f"fft_dtype must be torch.float32 or torch.float64, not {fft_dtype}.")
+    largest_radius_px = _largest_radius_px(image_linear, radius_px)
+    return METHODS[method](image_linear, radius_px, RenderOptions(largest_radius_px, num_layers, fft_dtype))
+
+
+def _largest_radius_px(image_linear: Tensor, radius_px: Tensor) -> float:
+    """The largest |radius| of the batch: one wait for the device, which also tells whether all are finite."""
+    batch_size, _, height, width = image_linear.shape
+    if radius_px.shape != (batch_size, 1, height, width):
+        raise ValueError(f"radius_px must be [{batch_size}, 1, {height}, {width}], not {list(radius_px.shape)}.")
     largest_radius_px = float(radius_px.detach().abs().max())
     if not math.isfinite(largest_radius_px):
         raise ValueError("radius_px must be finite everywhere; mask or fill the depth before it becomes a radius.")
-    return METHODS[method](image_linear, radius_px, RenderOptions(largest_radius_px, num_layers, fft_dtype))
+    return largest_radius_px

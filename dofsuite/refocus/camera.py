@@ -29,7 +29,7 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
         reference_width_px: float = 512.0,
         pooled_dim: int = 768,
     ) -> None:
-        """Make the map, small at first.
+        """Make the map; at first it writes its three numbers into the first three dimensions (*ours*).
 
         Args:
             dim: Width of the prompt embeddings (`joint_attention_dim`).
@@ -40,8 +40,10 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
         """
         super().__init__()
         self.projector = nn.Linear(3, dim)
-        nn.init.normal_(self.projector.weight, std=0.02)
+        nn.init.zeros_(self.projector.weight)
         nn.init.zeros_(self.projector.bias)
+        with torch.no_grad():
+            self.projector.weight[:3] = torch.eye(3)
         self.register_buffer("pooled_text", torch.zeros(pooled_dim))
 
     def forward(self, focus_point: Float[Tensor, "b 2"], bokeh_level: Float[Tensor, "b"]) -> Float[Tensor, "b 1 e"]:

@@ -20,11 +20,12 @@ from dofsuite.refocus.draws import NUM_UNIFORMS, CameraDraws, Cameras, draw_came
 from dofsuite.refocus.export import export
 from dofsuite.refocus.gradients import settle
 from dofsuite.refocus.losses import Stacking, flow_loss, stacking_loss
-from dofsuite.refocus.probe import Probe, ProbeRun
+from dofsuite.refocus.probe import Probe, ProbeRun, Task
 from dofsuite.refocus.rendering import Rendering, photograph
 from dofsuite.refocus.sampling import euler
 from dofsuite.refocus.schedule import Schedule
 from dofsuite.refocus.tokens import PositionIds, predict_velocity
+from dofsuite.training import run_folder
 
 
 class Example(NamedTuple):
@@ -133,7 +134,6 @@ class Refocus(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One example per sample: L = L_flow + lambda L_stack, eq. (6)."""
-        self.trained_size_px = batch.image_srgb.shape[-1]
         losses = self.losses(self.example(batch))
         self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, batch_size=len(batch.key))
         return losses["loss"]
@@ -229,6 +229,12 @@ class Refocus(pl.LightningModule):
         times = diffusion.euler_times(self.num_inference_steps, self.time.shift)
         return ((self.codec.decode(euler(velocity, noise, times)).float() + 1) / 2).clamp(0, 1)
 
+    def answer(self, batch: Batch, task: Task) -> Tensor:
+        """Answer a task of the probe; one noise a scene, the same for all its tasks."""
+        reference, depth = self.encode(task.reference, batch.disparity.expand(-1, 3, -1, -1))
+        noise = diffusion.draw_noise(depth.shape[1:], self.seed, batch.index.tolist(), "probe").to(depth)
+        return self.refocus(reference, depth, task.camera.focus_point, task.camera.bokeh_level, noise)
+
     # --- Lightning ---------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -238,9 +244,13 @@ class Refocus(pl.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, max_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_fit_start(self) -> None:
+        """Note the size of the training pictures, which the export states."""
+        self.trained_size_px = getattr(self.trainer.datamodule, "size_px", None)
+
     def on_validation_epoch_start(self) -> None:
         """Begin a probe."""
-        self._probe_run = ProbeRun(self.probe, self)
+        self._probe_run = ProbeRun(self.probe, self.rendering, self.seed, self.answer, self.trainer.world_size)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Refocus held-out scenes over the probe's cameras."""
@@ -248,7 +258,10 @@ class Refocus(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the probe, and write it and the sample sheet to the run folder."""
-        self._probe_run.finish()
+        values = self._probe_run.values()
+        self.log_dict({f"probe/{name}": value for name, value in values.items()})
+        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained; frozen networks come from the backbone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,32 +112,22 @@ class RefocusPipeline(DiffusionPipeline):
             ValueError: The focus point lies outside the image, or the level is below 0.
         """
         pixels = self.prepare_image(image)
-        b = len(pixels)
-        point = torch.as_tensor(focus_point, dtype=torch.float32, device=self.device).expand(b, 2)
-        level = torch.as_tensor(bokeh_level, dtype=torch.float32, device=self.device).expand(b)
-        if bool(((point < 0) | (point > 1)).any()) or bool((level < 0).any()):
+        point = torch.as_tensor(focus_point, dtype=torch.float32, device=self.device).expand(len(pixels), 2)
+        level = torch.as_tensor(bokeh_level, dtype=torch.float32, device=self.device).expand(len(pixels))
+        if bool(((point < 0) | (point > 1)).any()) or not bool((level >= 0).all()):
             raise ValueError("focus_point must lie in [0, 1] and bokeh_level must be 0 or above")
         reference, depth_latent = self.encode(pixels), self.encode(self.prepare_depth(depth, pixels))
-        token = self.camera(point, level)
-
-        def velocity(latent: Tensor, t: Tensor) -> Tensor:
-            return predict_velocity(
-                self.transformer,
-                latent,
-                reference,
-                depth_latent,
-                token,
-                t,
-                self.camera.pooled_text,
-                self.config.guidance,
-                self.config.position_ids,
-            )
-
         steps = num_inference_steps or self.config.num_inference_steps
         self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
         noise = torch.randn(reference.shape, generator=generator, device=generator.device if generator else "cpu")
+        velocity = partial(self.velocity, reference, depth_latent, self.camera(point, level))
         latent = euler(velocity, noise.to(self.device), self.scheduler.sigmas)
         return RefocusPipelineOutput(images=self.finish(self.codec.decode(latent).float(), output_type))
+
+    def velocity(self, reference: Tensor, depth: Tensor, token: Tensor, latent: Tensor, t: Tensor) -> Tensor:
+        """theta(z_t, t, I_r, D, c)."""
+        pooled, guidance, ids = self.camera.pooled_text, self.config.guidance, self.config.position_ids
+        return predict_velocity(self.transformer, latent, reference, depth, token, t, pooled, guidance, ids)
 
     def prepare_image(self, image: Image.Image | list[Image.Image] | Tensor) -> Tensor:
         """Return pixels [b, 3, h, w] in [0, 1] of about the trained number, sides whole tokens."""

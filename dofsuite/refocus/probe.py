@@ -7,8 +7,10 @@ rate, and the mean absolute error beside that of `copy` (the reference unchanged
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,11 +21,8 @@ from dofsuite.data import Batch
 from dofsuite.metrics import BlurGain, FocusHitRate, LVCorr
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
 from dofsuite.refocus.draws import Cameras, choose, point_of
-from dofsuite.refocus.rendering import photograph
-from dofsuite.training import run_folder, write_json, write_sheet
-
-if TYPE_CHECKING:
-    from dofsuite.refocus.module import Refocus
+from dofsuite.refocus.rendering import Rendering, photograph
+from dofsuite.training import write_json, write_sheet
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,16 @@ def two_planes(disparity: Tensor, uniforms: Tensor) -> tuple[Cameras, Cameras]:
     return cameras[0], cameras[1]
 
 
-class ProbeRun:
-    """One pass of the probe over the held-out scenes."""
+Method = Callable[[Batch, Task], Tensor]
+"""What is probed: the scenes and one task of each -> pictures [b, 3, h, w] in [0, 1]."""
 
-    def __init__(self, probe: Probe, module: Refocus) -> None:
-        self.probe, self.module = probe, module
-        self.scenes_left = max(1, -(-probe.scenes // module.trainer.world_size))
+
+class ProbeRun:
+    """One pass of the probe over the held-out scenes, by one of several ranks."""
+
+    def __init__(self, probe: Probe, rendering: Rendering, seed: int, method: Method, ranks: int = 1) -> None:
+        self.probe, self.rendering, self.seed, self.method = probe, rendering, seed, method
+        self.scenes_left = max(1, -(-probe.scenes // ranks))
         levels = [float(level) for level in probe.levels]
         self.metrics = torch.nn.ModuleDict(
             {
@@ -88,58 +91,46 @@ class ProbeRun:
                 "mae_copy": MeanMetric(),
                 "mae_oracle": MeanMetric(),
             }
-        ).to(module.device)
+        )
         self.sheet: list[tuple[str, list[Tensor]]] = []
 
     def update(self, batch: Batch) -> None:
-        """Refocus the scenes of one batch over the sweep and the pair."""
+        """Ask the sweep and the pair of the scenes of one batch."""
         if self.scenes_left <= 0:
             return
         kept = min(self.scenes_left, len(batch.key))
         batch = Batch(*(field[:kept] for field in batch))
         self.scenes_left -= kept
         tasks, points = self.tasks(batch)
-        preds = self.predict(batch, tasks)
+        preds = [self.method(batch, task) for task in tasks]
+        self.metrics.to(batch.image_srgb.device)
         self.score(batch, tasks, preds, points)
         room = self.probe.sheet_scenes - len(self.sheet) // 2
         self.sheet += sheet_rows(batch, tasks, preds, points[0])[: 2 * max(0, room)]
 
     def tasks(self, batch: Batch) -> tuple[list[Task], tuple[Tensor, Tensor]]:
         """Return the sweep's tasks, then the pair's two, and the pair's focus points (near, far)."""
-        uniforms = diffusion.draw_uniform(self.module.seed, batch.index.tolist(), "probe", 2).to(batch.disparity.device)
+        uniforms = diffusion.draw_uniform(self.seed, batch.index.tolist(), "probe", 2).to(batch.disparity.device)
         near, far = two_planes(batch.disparity, uniforms)
         sweep = [near._replace(bokeh_level=near.bokeh_level + level) for level in self.probe.levels]
         pair = [plane._replace(bokeh_level=plane.bokeh_level + self.probe.pair_level) for plane in (near, far)]
         *truth, at_near, at_far = photograph(
-            batch.image_srgb, batch.disparity, batch.width_px, [*sweep, *pair], self.module.rendering
+            batch.image_srgb, batch.disparity, batch.width_px, [*sweep, *pair], self.rendering
         )
         tasks = [Task(batch.image_srgb, target, camera) for target, camera in zip(truth, sweep, strict=True)]
         tasks += [Task(at_far, at_near, pair[0]), Task(at_near, at_far, pair[1])]
         return tasks, (near.focus_point, far.focus_point)
 
-    def predict(self, batch: Batch, tasks: list[Task]) -> list[Tensor]:
-        """Return the model's pictures, one task after the other; one noise a scene, the same for all its tasks."""
-        module = self.module
-        (depth,) = module.encode(batch.disparity.expand(-1, 3, -1, -1))
-        noise = diffusion.draw_noise(depth.shape[1:], module.seed, batch.index.tolist(), "probe").to(depth)
-        preds = []
-        for task in tasks:
-            (reference,) = module.encode(task.reference)
-            preds.append(
-                module.refocus(reference, depth, task.camera.focus_point, task.camera.bokeh_level, noise)
-            )
-        return preds
-
     def score(self, batch: Batch, tasks: list[Task], preds: list[Tensor], points: tuple[Tensor, Tensor]) -> None:
         """Update the metrics."""
         count = len(self.probe.levels)
-        sweep, truth = torch.stack(preds[:count], 1), torch.stack([task.target for task in tasks[:count]], 1)
+        truth = [task.target for task in tasks]
+        sweep, true_sweep = torch.stack(preds[:count], 1), torch.stack(truth[:count], 1)
         self.metrics["lvcorr"].update(sweep)
-        self.metrics["lvcorr_truth"].update(truth)
-        self.metrics["blur_gain"].update(sweep, truth)
+        self.metrics["lvcorr_truth"].update(true_sweep)
+        self.metrics["blur_gain"].update(sweep, true_sweep)
         self.metrics["focus_hit_rate"].update(torch.stack(preds[count:], 1), torch.stack(points, 1))
-        true_pair = torch.stack([task.target for task in tasks[count:]], 1)
-        self.metrics["focus_hit_rate_truth"].update(true_pair, torch.stack(points, 1))
+        self.metrics["focus_hit_rate_truth"].update(torch.stack(truth[count:], 1), torch.stack(points, 1))
         for task, pred in zip(tasks, preds, strict=True):
             pictures = {"mae": pred, "mae_copy": task.reference, "mae_oracle": self.oracle(batch, task.camera)}
             for name, picture in pictures.items():
@@ -147,28 +138,25 @@ class ProbeRun:
 
     def oracle(self, batch: Batch, camera: Cameras) -> Tensor:
         """Render with BokehMe's exact kernel: what separates it from the truth is the training renderer's own error."""
-        rendering = self.module.rendering
+        rendering = self.rendering
         radius_px = bokeh_radius_px(
             batch.disparity, camera.focus_disparity, camera.bokeh_level, batch.width_px, rendering.reference_width_px
         )
         light = render_bokeh(display_to_linear(batch.image_srgb, rendering.gamma), radius_px, method="exact")
         return linear_to_display(light, rendering.gamma).clamp(0, 1)
 
-    def finish(self) -> None:
-        """Log the numbers, and write `metrics.json` and the sheet on the first rank."""
-        values = {name: float(metric.compute()) for name, metric in self.metrics.items()}
-        module, trainer = self.module, self.module.trainer
-        module.log_dict({f"probe/{name}": value for name, value in values.items()}, sync_dist=False)
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return
-        folder = run_folder(trainer)
-        record: dict[str, Any] = {"step": trainer.global_step, "levels": list(self.probe.levels), "probe": values}
-        record["scenes"], record["pair_level"] = self.probe.scenes, self.probe.pair_level
-        write_json(folder / "metrics.json", record)
+    def values(self) -> dict[str, float]:
+        """Return the probe's numbers over all ranks; every rank must ask."""
+        return {name: float(metric.compute()) for name, metric in self.metrics.items()}
+
+    def write(self, folder: Path, step: int, values: dict[str, float]) -> None:
+        """Write `metrics.json` and the sample sheet."""
+        settings = {"levels": list(self.probe.levels), "pair_level": self.probe.pair_level, "scenes": self.probe.scenes}
+        write_json(folder / "metrics.json", {"step": step, "probe": values, **settings})
         titles = ["all in focus", "depth", *(f"b = {level}" for level in self.probe.levels)]
         titles += ["given: far in focus", "near in focus", "given: near in focus", "far in focus"]
         write_sheet(
-            folder / "sheets" / f"step-{trainer.global_step:08d}.png",
+            folder / "sheets" / f"step-{step:08d}.png",
             [images for _, images in self.sheet],
             titles,
             [title for title, _ in self.sheet],

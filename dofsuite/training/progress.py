@@ -95,8 +95,10 @@ class RunProgress(ProgressBar):
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the bar as it stands, so that what follows begins on a line of its own."""
+        """Leave the bar as it stands, so that what follows begins on a line of its own; answer Ctrl-C."""
         self._close()
+        if isinstance(exception, KeyboardInterrupt):
+            self.print(f"interrupted at step {self._step}; the same command goes on from the last checkpoint.")
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -153,6 +153,7 @@ def versions_now() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "torch": torch.__version__,
         "device": torch.cuda.get_device_name(0) if cuda else platform.processor() or platform.machine(),
         "num_devices": torch.cuda.device_count() if cuda else 1,
         "torch_threads": torch.get_num_threads(),

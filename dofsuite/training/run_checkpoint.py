@@ -14,18 +14,9 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from dofsuite.training.resume import checkpoint_path, checkpoints_of, run_folder
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class RunStopped(Exception):
-    """A stop signal ended the run after it was saved; the same command resumes it."""
-
-    def __init__(self, signal_number: int | None, step: int) -> None:
-        name = "another rank's signal" if signal_number is None else signal.Signals(signal_number).name
-        super().__init__(f"stopped by {name} at step {step}")
-        self.step = step
+from dofsuite.errors import UserError
+from dofsuite.training.resume import checkpoint_path, checkpoints_of, damage_of, run_folder
+from dofsuite.training.stopping import STOP_SIGNALS, RunStopped
 
 
 class RunCheckpoint(Checkpoint):
@@ -50,7 +41,8 @@ class RunCheckpoint(Checkpoint):
         self.every_n_train_steps = every_n_train_steps
         self.keep = keep
         self._signal: int | None = None
-        self._stopping = False
+        self._stopping = self._accumulating = False
+        self._read_back = False  # the first checkpoint of a start is read back: better now than on the day it is needed
         self._step = self._saved_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -73,8 +65,9 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Save where a save is due and an optimiser step has just been made."""
-        step, self._step = self._step, trainer.global_step
-        if step == self._step:
+        self._accumulating = self._step == trainer.global_step
+        self._step = trainer.global_step
+        if self._accumulating:
             return
         self._stopping = self._told_to_stop(trainer)
         if self._stopping or self._step % self.every_n_train_steps == 0 or self._step == trainer.max_steps:
@@ -86,7 +79,8 @@ class RunCheckpoint(Checkpoint):
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Stop inside a long validation too, where one process can decide it alone (ranks may have unlike batches)."""
-        if trainer.state.fn == "fit" and trainer.world_size == 1 and self._signal is not None:
+        decidable = trainer.state.fn == "fit" and trainer.world_size == 1 and not self._accumulating
+        if decidable and self._signal is not None:
             self._stopping = True
             self._end_if_stopping(trainer)
 
@@ -107,10 +101,25 @@ class RunCheckpoint(Checkpoint):
         raise RunStopped(self._signal, trainer.global_step)
 
     def _save(self, trainer: Trainer) -> None:
-        """Write the checkpoint of this step, then remove the oldest beyond `keep`."""
+        """Write the checkpoint of this step, then remove the oldest beyond `keep`.
+
+        Raises:
+            UserError: The weights are no longer finite (the checkpoints before stay), or the disk is full.
+        """
         folder = run_folder(trainer)
-        trainer.save_checkpoint(checkpoint_path(folder, trainer.global_step))
+        if not all(weight.isfinite().all() for weight in trainer.lightning_module.parameters() if weight.requires_grad):
+            raise UserError(
+                f"{folder}: step {trainer.global_step}: the weights are no longer finite and are not saved; "
+                "lower the learning rate (in another folder), or look at what the log says before this step."
+            )
+        path = checkpoint_path(folder, trainer.global_step)
+        trainer.save_checkpoint(path)
         self._saved_step = trainer.global_step
         if trainer.is_global_zero:
+            if not self._read_back and (damage := damage_of(path)) is not None:
+                raise RuntimeError(
+                    f"{path} cannot be resumed from ({damage}): it may hold only tensors and plain values"
+                )
+            self._read_back = True
             for path in checkpoints_of(folder)[self.keep :]:
                 path.unlink(missing_ok=True)

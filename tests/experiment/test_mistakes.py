@@ -185,6 +185,12 @@ def test_a_mistake_of_the_data_while_training_is_one_line_too(capsys: pytest.Cap
     assert capsys.readouterr().err == "data/train-000001.tar: the shard is missing; pack the folder again.\n"
 
 
+def test_what_lightning_refuses_only_once_it_trains_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = {"trainer.val_check_interval": 6000, "trainer.check_val_every_n_epoch": 1}
+    assert main([write(changes), "--allow-import", "tests"]) == 2
+    assert capsys.readouterr().err.startswith("x.yaml: trainer.val_check_interval: `val_check_interval` (6000) must be")
+
+
 def test_a_users_mistake_found_while_building_keeps_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(capsys, write({"model.init_args.fail_with": "user"})) == "weights.safetensors: no such file."
 

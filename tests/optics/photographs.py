@@ -29,14 +29,14 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def read_disparity(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """High byte of a 16-bit map or an 8-bit map, min-max to [0, 1], [1, 1, h, w]; `size` by bilinear interpolation."""
+    """High byte of a 16-bit map or an 8-bit map, min-max to [0, 1], then resized bilinearly: [1, 1, h, w]."""
     image = Image.open(path)
     values = np.array(image.convert("L") if image.mode == "RGB" else image).astype(np.int64)
     values = values // 256 if values.max() > 255 else values
-    image = Image.fromarray(values.astype(np.float32))
+    disparity = (values - values.min()) / (values.max() - values.min())
+    image = Image.fromarray(disparity.astype(np.float32))
     image = image if size is None else image.resize(size, Image.Resampling.BILINEAR)
-    disparity = torch.from_numpy(np.array(image))[None, None]
-    return (disparity - disparity.min()) / (disparity.max() - disparity.min())
+    return torch.from_numpy(np.array(image))[None, None]
 
 
 def photo_21(size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -65,7 +66,8 @@ def test_the_record_is_readable_and_counts_starts(tmp_path: Path, monkeypatch: p
     assert commands[0].endswith("python -m dofsuite.fit x.yaml --model.name 'two words'")
     assert len(commands) == 2
     starts = json.loads((tmp_path / "versions.json").read_text())
-    assert starts[0]["packages"]["torch"] == torch.__version__
+    assert starts[0]["torch"] == torch.__version__
+    assert starts[0]["packages"]["numpy"] == np.__version__
     assert [start["torch_threads"] for start in starts][1] == 99
     assert len(said) == 1
     assert "99 CPU threads" in said[0]

@@ -1,0 +1,119 @@
+"""Focus hit rate: is the chosen point sharper in the picture focused there than in the one focused elsewhere?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import Metric
+
+from dofsuite.optics import laplacian, srgb_to_luma
+
+
+def focus_hit_rate(
+    preds: Float[Tensor, "b 2 3 h w"], points: Float[Tensor, "b 2 2"], window: float | int = 0.1
+) -> Float[Tensor, ""]:
+    """Share of points that are sharper in the picture focused there than in the other one (*ours*), in [0, 1].
+
+        rate = mean over pairs and k of [E(preds_k, point_k) > E(preds_other, point_k)]
+
+    with E the mean square of the luma's Laplacian in a square window around the point. Chance is 0.5, a tie is a miss.
+    The ground truth misses too where a point has no detail around it or lies at an edge: report its rate beside it.
+
+    Args:
+        preds: two pictures of every scene, focused at the first and at the second point, display values in [0, 1].
+        points: the two points (x, y) as fractions of width and height from the top left, in [0, 1].
+        window: side of the square over the picture's long side, in (0, 1]; at least 3 px are looked at, none beyond the
+            border.
+
+    Raises:
+        ValueError: on other shapes or a window outside (0, 1].
+
+    Example:
+        >>> import torch
+        >>> detail = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> left, right = detail.clone(), detail.clone()
+        >>> left[..., 8:], right[..., :8] = 0.5, 0.5
+        >>> points = torch.tensor([[[0.2, 0.5], [0.8, 0.5]]])
+        >>> focus_hit_rate(torch.stack([left, right], dim=1), points).item()
+        1.0
+    """
+    return focus_hits(preds, points, window).double().mean()
+
+
+def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool[Tensor, "b 2"]:
+    """For each pair and each of its two points: is it sharper in its own picture? See `focus_hit_rate`."""
+    if preds.ndim != 5 or preds.shape[1:3] != (2, 3) or points.shape != (len(preds), 2, 2):
+        shapes = f"{list(preds.shape)} and {list(points.shape)}"
+        raise ValueError(f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {shapes}.")
+    own = local_sharpness(preds.flatten(0, 1), points.flatten(0, 1), window)
+    other = local_sharpness(preds.flip(1).flatten(0, 1), points.flatten(0, 1), window)
+    return (own > other).reshape(-1, 2)
+
+
+def local_sharpness(
+    images: Float[Tensor, "n 3 h w"], points: Float[Tensor, "n 2"], window: float | int
+) -> Float[Tensor, " n"]:
+    """Mean square of the luma's Laplacian in a square window around one point (x, y) of each picture; float64."""
+    if not 0 < window <= 1:
+        raise ValueError(f"window must be a share of the long side in (0, 1], not {window}.")
+    height, width = images.shape[-2:]
+    margin = max(1, round(window * max(height, width) / 2))
+    energy = laplacian(srgb_to_luma(images.double())).square()
+    mean = functional.avg_pool2d(energy, 2 * margin + 1, stride=1, padding=margin, count_include_pad=False)
+    column = (points[:, 0] * width).long().clamp(0, width - 1)
+    row = (points[:, 1] * height).long().clamp(0, height - 1)
+    return mean[torch.arange(len(images), device=images.device), 0, row, column]
+
+
+class FocusHitRate(Metric):
+    """`focus_hit_rate` over batches and processes.
+
+    As input to `forward` and `update`: `preds` [batch, 2, 3, h, w], float, in [0, 1], `points` [batch, 2, 2], (x, y) as
+    fractions of width and height. As output of `compute`: a scalar in [0, 1], higher is better, 0.5 is chance.
+
+    Args:
+        window: side of the square around a point over the picture's long side, in (0, 1].
+        kwargs: see `torchmetrics.Metric`.
+
+    Example:
+        >>> import torch
+        >>> detail = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> left, right = detail.clone(), detail.clone()
+        >>> left[..., 8:], right[..., :8] = 0.5, 0.5
+        >>> metric = FocusHitRate()
+        >>> metric.update(torch.stack([left, right], dim=1), torch.tensor([[[0.2, 0.5], [0.8, 0.5]]]))
+        >>> metric.update(torch.stack([right, left], dim=1), torch.tensor([[[0.2, 0.5], [0.8, 0.5]]]))
+        >>> metric.compute().item()
+        0.5
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    hits: Tensor
+    count: Tensor
+
+    def __init__(self, window: float | int = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 < window <= 1:
+            raise ValueError(f"window must be a share of the long side in (0, 1], not {window}.")
+        self.window = window
+        self.add_state("hits", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, points: Tensor) -> None:
+        """Add a batch of pairs."""
+        hits = focus_hits(preds, points, self.window)
+        self.hits += hits.sum()
+        self.count += hits.numel()
+
+    def compute(self) -> Tensor:
+        """The rate of all points so far."""
+        return self.hits.double() / self.count

@@ -1,0 +1,104 @@
+"""Blur gain: how much of the asked blur there is. LVCorr is blind to it: a tenth of the blur scores higher than all."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchmetrics import Metric
+
+from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
+
+
+def blur_gain(
+    preds: Float[Tensor, "b s 3 h w"], target: Float[Tensor, "b s 3 h w"], bokeh_levels: Levels
+) -> Float[Tensor, ""]:
+    """The model's fall of sharpness over the truth's, on a log scale (*ours*); 1 is right, 0 is no control.
+
+        gain = log(LV(b_max) / LV(b_min)) of preds / log(LV(b_max) / LV(b_min)) of target
+
+    with LV the Laplacian variance averaged over scenes. Above 1 the model blurs too much; below 0 it sharpens.
+
+    Args:
+        preds: the model's pictures of every scene at every level, display values in [0, 1].
+        target: the true ones.
+        bokeh_levels: the levels asked for, in the order of the settings; the highest and the lowest are looked at.
+
+    Returns:
+        A scalar; 0, with a warning, where the truth does not change with the level or a mean sharpness is 0.
+
+    Raises:
+        ValueError: on another shape or too few levels.
+
+    Example:
+        >>> import torch
+        >>> noise = torch.rand(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) - 0.5
+        >>> truth = 0.5 + noise * torch.tensor([1.0, 0.25]).reshape(1, 2, 1, 1, 1)
+        >>> half_as_strong = 0.5 + noise * torch.tensor([1.0, 0.5]).reshape(1, 2, 1, 1, 1)
+        >>> round(blur_gain(half_as_strong, truth, [5, 20]).item(), 2)
+        0.5
+    """
+    levels = checked_levels(bokeh_levels)
+    preds_curve = sharpness_curves(preds, len(levels), "preds").mean(dim=0)
+    return _gain(preds_curve, sharpness_curves(target, len(levels), "target").mean(dim=0), levels)
+
+
+class BlurGain(Metric):
+    """`blur_gain` over batches and processes.
+
+    As input to `forward` and `update`: `preds` and `target`, both [batch, settings, 3, h, w], float, in [0, 1].
+    As output of `compute`: a scalar, 1 is right; 0, with a warning, where the truth does not change with the level.
+
+    Args:
+        bokeh_levels: the levels asked for, in the order of the settings, at least two different ones.
+        kwargs: see `torchmetrics.Metric`.
+
+    Example:
+        >>> import torch
+        >>> noise = torch.rand(4, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) - 0.5
+        >>> truth = 0.5 + noise * torch.tensor([1.0, 0.25]).reshape(1, 2, 1, 1, 1)
+        >>> metric = BlurGain(bokeh_levels=[5, 20])
+        >>> metric.update(truth, truth)
+        >>> metric.compute().item()
+        1.0
+    """
+
+    is_differentiable = False
+    higher_is_better = None
+    full_state_update = False
+
+    levels: Tensor
+    preds_total: Tensor
+    target_total: Tensor
+
+    def __init__(self, bokeh_levels: Levels, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.register_buffer("levels", checked_levels(bokeh_levels), persistent=False)
+        for name in ("preds_total", "target_total"):
+            self.add_state(name, torch.zeros(len(self.levels), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add the sweeps of a batch of scenes."""
+        if len(preds) != len(target):
+            raise ValueError(f"preds and target must show the same scenes, not {len(preds)} and {len(target)}.")
+        self.preds_total += sharpness_curves(preds, len(self.levels), "preds").sum(dim=0)
+        self.target_total += sharpness_curves(target, len(self.levels), "target").sum(dim=0)
+
+    def compute(self) -> Tensor:
+        """The gain of all scenes so far."""
+        return _gain(self.preds_total, self.target_total, self.levels)
+
+
+def _gain(preds_curve: Tensor, target_curve: Tensor, levels: Tensor) -> Tensor:
+    """Ratio of the logs of the falls of two curves [s] (sums or means: the number of scenes cancels)."""
+    lowest, highest = levels.argmin(), levels.argmax()
+    preds_fall = (preds_curve[highest] / preds_curve[lowest]).log()
+    target_fall = (target_curve[highest] / target_curve[lowest]).log()
+    gain = preds_fall / target_fall
+    if bool(gain.isfinite()):
+        return gain
+    warnings.warn("BlurGain: the truth does not change with the level or a picture is flat; set to 0.", stacklevel=3)
+    return torch.zeros_like(gain)

@@ -1,0 +1,60 @@
+"""Laplacian variance, how much fine detail a picture has, and its curve over a sweep of bokeh levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from dofsuite.optics import laplacian, srgb_to_luma
+
+Levels = Sequence[float | int] | Num[Tensor, " s"]
+"""The bokeh levels of a sweep, in the order of its settings."""
+
+
+def laplacian_variance(image: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*batch"]:
+    """Population variance of the 4-neighbour Laplacian of the 8-bit grey picture; larger is sharper; float64.
+
+        LV = var(Lap(round(0.299 R + 0.587 G + 0.114 B)))
+
+    with R, G, B rounded to 0..255, BT.601 luma, border mirrored about the edge pixel (reflect 101): equal to
+    `cv2.Laplacian(grey, cv2.CV_64F).var()`. Paper (DiffCamera, Bokeh Diffusion): "Laplacian variance". Here: with the
+    8-bit rounding of Generative Photography's comp_metrics/accuracy_by_CorrCoef, because it adds a floor of its own.
+
+    Args:
+        image: display values in [0, 1] (clamped to it), any leading dimensions.
+
+    Example:
+        >>> import torch
+        >>> checkers = (torch.arange(8)[:, None] + torch.arange(8)) % 2
+        >>> laplacian_variance(checkers.expand(3, 8, 8).float()).item() == (4 * 255) ** 2
+        True
+    """
+    levels_8bit = (image.double().clamp(0, 1) * 255).round()
+    grey = srgb_to_luma(levels_8bit).round().squeeze(-3)
+    return laplacian(grey).flatten(-2).var(dim=-1, correction=0)
+
+
+def checked_levels(bokeh_levels: Levels) -> Float[Tensor, " s"]:
+    """The levels as a float64 tensor.
+
+    Raises:
+        ValueError: if there are fewer than two different ones.
+    """
+    levels = torch.as_tensor(bokeh_levels, dtype=torch.float64)
+    if levels.ndim != 1 or bool((levels == levels[:1]).all()):
+        raise ValueError(f"bokeh_levels must hold at least two different levels, not {levels.tolist()}.")
+    return levels
+
+
+def sharpness_curves(sweep: Tensor, num_levels: int, name: str = "preds") -> Float[Tensor, "b s"]:
+    """Laplacian variance of each scene at each level.
+
+    Raises:
+        ValueError: if `sweep` is not [batch, num_levels, 3, h, w].
+    """
+    if sweep.ndim != 5 or sweep.shape[1] != num_levels or sweep.shape[2] != 3:
+        raise ValueError(f"{name} must be [batch, {num_levels} levels, 3, h, w], not {list(sweep.shape)}.")
+    return laplacian_variance(sweep)

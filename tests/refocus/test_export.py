@@ -1,0 +1,125 @@
+"""What a run leaves: reloaded bit for bit by our pipeline, and used from stock diffusers."""
+
+import json
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from dofsuite.backbones import SmallFlux
+from dofsuite.errors import UserError
+from dofsuite.refocus import CameraEmbedder, RefocusPipeline
+from tests.refocus.tiny import tiny_batches, tiny_module, train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    module = tiny_module()
+    train(module, tiny_batches(3))
+    module.trained_size_px = 32
+    folder = tmp_path_factory.mktemp("run")
+    module.export(folder / "export")
+    return module, folder
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    batch = tiny_batches(1)[0]
+    return batch.image_srgb, batch.disparity, torch.tensor([[0.3, 0.6], [0.8, 0.2]]), torch.tensor([12.0, 4.0])
+
+
+def test_the_pipeline_gives_the_module_s_picture_bit_for_bit(trained, inputs):
+    module, folder = trained
+    image, disparity, point, level = inputs
+    pipe = RefocusPipeline.from_export(folder)
+    picture = pipe(image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt").images
+    reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
+    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(picture, module.refocus(reference, depth, point, level, noise))
+
+
+def test_files_are_safetensors_and_plain_json(trained):
+    _, folder = trained
+    names = {str(path.relative_to(folder / "export")) for path in (folder / "export").rglob("*") if path.is_file()}
+    assert names == {
+        "pytorch_lora_weights.safetensors",
+        "camera_embedder/config.json",
+        "camera_embedder/diffusion_pytorch_model.safetensors",
+        "refocus.json",
+        "README.md",
+    }
+    assert json.loads((folder / "export" / "refocus.json").read_text())["backbone"]["class"] == "SmallFlux"
+
+
+def test_stock_diffusers_runs_the_adapter(trained, inputs):
+    """The README's recipe: a stock transformer, the LoRA by its own loader, the camera token as `prompt_embeds`."""
+    module, folder = trained
+    image, disparity, point, level = inputs
+    transformer = SmallFlux(weights=None, heads=2, single_blocks=1, downscale=2).load().transformer
+    transformer.load_lora_adapter(folder / "export", prefix="transformer", weight_name="pytorch_lora_weights.safetensors")
+    camera = CameraEmbedder.from_pretrained(folder / "export" / "camera_embedder", low_cpu_mem_usage=False)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(sigmas=[1.0, 0.5])
+    (reference, depth), h = (module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]), 8
+    latent = noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
+
+    def pack(x):
+        b, c = x.shape[:2]
+        return x.view(b, c, h, 2, h, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * h, 4 * c)
+
+    def unpack(x):
+        b = len(x)
+        return x.view(b, h, h, -1, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(noise.shape)
+
+    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(h), indexing="ij")
+    ids = torch.cat([torch.stack([torch.full_like(rows, k), rows, columns], -1).reshape(-1, 3) for k in range(3)])
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            velocity = transformer(
+                hidden_states=torch.cat([pack(latent), pack(reference), pack(depth)], 1),
+                encoder_hidden_states=camera(point, level),
+                pooled_projections=camera.pooled_text.expand(2, -1),
+                timestep=(t / 1000).expand(2),
+                img_ids=ids.float(),
+                txt_ids=torch.zeros(1, 3),
+            ).sample[:, : h * h]
+            latent = scheduler.step(unpack(velocity), t, latent).prev_sample
+    ours = module.refocus(reference, depth, point, level, noise)
+    stock = ((module.codec.decode(latent) + 1) / 2).clamp(0, 1)
+    assert torch.allclose(ours, stock, atol=1e-4)
+
+
+def test_pipelines_are_saved_and_read_as_diffusers_pipelines(trained, inputs, tmp_path):
+    _, folder = trained
+    image, disparity, point, level = inputs
+    pipe = RefocusPipeline.from_export(folder)
+    pipe.transformer.fuse_lora()
+    pipe.transformer.unload_lora()
+    pipe.save_pretrained(tmp_path)
+    again = RefocusPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False)
+    pictures = [
+        p(image, point, level, disparity, generator=torch.Generator().manual_seed(1), output_type="pt").images
+        for p in (pipe, again)
+    ]
+    assert torch.equal(*pictures)
+
+
+def test_any_shape_is_brought_to_whole_tokens(trained):
+    pipe = RefocusPipeline.from_export(trained[1])
+    assert pipe.working_size(200, 200) == (32, 32)
+    height, width = pipe.working_size(100, 300)
+    assert height % 4 == width % 4 == 0
+    assert height * width == pytest.approx(32**2, rel=0.2)
+    assert pipe(torch.rand(1, 3, 100, 300), (0.5, 0.5), 3.0).images[0].size == (width, height)
+
+
+@pytest.mark.parametrize(("point", "level"), [((1.2, 0.5), 3.0), ((0.5, 0.5), -1.0)])
+def test_a_camera_that_cannot_be_is_refused(trained, point, level):
+    pipe = RefocusPipeline.from_export(trained[1])
+    with pytest.raises(ValueError, match="focus_point must lie"):
+        pipe(torch.rand(1, 3, 32, 32), point, level)
+
+
+def test_a_folder_without_an_adapter_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"refocus\.json is missing"):
+        RefocusPipeline.from_export(tmp_path)

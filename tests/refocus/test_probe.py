@@ -1,0 +1,76 @@
+"""The probe's numbers for methods whose scores are known: the truth itself, and the reference unchanged."""
+
+import json
+
+import pytest
+import torch
+
+from dofsuite.data import Batch, ShardData
+from dofsuite.refocus.probe import Probe, ProbeRun, marked, two_planes
+from dofsuite.refocus.rendering import Rendering
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Batch:
+    data = ShardData(train={"photo": "embedded:photo"}, val="embedded:val", val_batch_size=8, size_px=64)
+    data.setup("fit")
+    return next(iter(data.val_dataloader()))
+
+
+RENDERING = Rendering(gamma=2.2, layers=21, reference_width_px=256.0)
+
+
+def scores(method, scenes):
+    run = ProbeRun(Probe(scenes=8), RENDERING, 0, method)
+    run.update(scenes)
+    return run, run.values()
+
+
+def test_the_truth_scores_its_own_numbers(scenes, tmp_path):
+    run, values = scores(lambda _, task: task.target, scenes)
+    assert values["lvcorr"] == values["lvcorr_truth"] > 0.8
+    assert values["blur_gain"] == pytest.approx(1, abs=1e-6)
+    assert values["focus_hit_rate"] == values["focus_hit_rate_truth"] > 0.8
+    assert values["mae"] == 0
+    assert 0 < values["mae_oracle"] < 0.002  # BokehMe's exact kernel confirms the training renderer
+    run.write(tmp_path, 7, values)
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["step"] == 7
+    assert record["levels"] == [5, 10, 15, 20]
+    assert (tmp_path / "sheets" / "step-00000007.png").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:LVCorr")
+def test_the_reference_unchanged_shows_no_control(scenes):
+    _, values = scores(lambda _, task: task.reference, scenes)
+    assert values["lvcorr"] == 0
+    assert values["blur_gain"] == 0
+    assert values["focus_hit_rate"] < 0.2  # it is given the picture focused on the other plane
+    assert values["mae"] == values["mae_copy"] > 0
+
+
+def test_no_more_scenes_are_probed_than_asked(scenes):
+    asked = []
+    run = ProbeRun(Probe(scenes=3), RENDERING, 0, lambda batch, task: asked.append(len(batch.key)) or task.target)
+    run.update(scenes)
+    run.update(scenes)
+    assert asked == [3] * 6
+
+
+def test_the_two_points_lie_on_the_nearest_and_the_farthest_tenth(scenes):
+    near, far = two_planes(scenes.disparity, torch.rand(len(scenes.key), 2))
+    low, high = scenes.disparity.flatten(1).aminmax(dim=1)
+    assert (near.focus_disparity >= high - 0.1 * (high - low)).all()
+    assert (far.focus_disparity <= low + 0.1 * (high - low)).all()
+
+
+def test_a_mark_stays_inside_the_picture():
+    image = torch.zeros(3, 16, 16)
+    assert marked(image, torch.tensor([0.99, 0.01]))[0].sum() > 0
+    assert image.sum() == 0
+
+
+@pytest.mark.parametrize("levels", [(5,), (10, 5), (0, 5)])
+def test_levels_that_make_no_curve_are_refused(levels):
+    with pytest.raises(ValueError, match="levels"):
+        Probe(levels=levels)

@@ -1,0 +1,82 @@
+"""Every shipped experiment and every sweep line parses and builds; the full-size ones on the meta device."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from dofsuite.experiment.command import read_command, read_sweep
+from dofsuite.experiment.reading import read_experiment
+from dofsuite.training import RunLog, RunProgress
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+SWEEPS = sorted((ROOT / "experiments" / "sweeps").glob("*.txt"))
+LINES = [(sweep, index) for sweep in SWEEPS for index in range(len(read_sweep(sweep)))]
+ON_ONE_CPU = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.precision", "32-true"]
+
+
+def base_of(sweep: Path) -> Path:
+    """The experiment that a sweep's own header names."""
+    (line,) = [line for line in sweep.read_text().splitlines() if "dofsuite.fit" in line]
+    return ROOT / next(word for word in line.split() if word.endswith(".yaml"))
+
+
+def build(command: list[str], tmp_path: Path):
+    """The model with its networks on the meta device; pretrained ones by their architecture alone."""
+    experiment = read_experiment(read_command([*command, *ON_ONE_CPU, "--trainer.default_root_dir", str(tmp_path)]))
+    experiment.build(RunLog(tmp_path), [], [], RunProgress())
+    model = experiment.cli.model
+    if "PretrainedFlux" in type(model.backbone).__name__:
+        from dofsuite.backbones import RandomFlux
+
+        model.backbone = RandomFlux()
+    with torch.device("meta"):
+        model.configure_model()
+    return model, experiment
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_an_experiment_builds(file, tmp_path):
+    model, experiment = build([str(file)], tmp_path)
+    assert any(parameter.requires_grad for parameter in model.parameters())
+    assert experiment.config["trainer"]["max_steps"] > 0
+
+
+@pytest.mark.parametrize(("sweep", "index"), LINES, ids=lambda value: getattr(value, "stem", str(value)))
+def test_a_sweep_line_changes_what_it_names(sweep, index):
+    command = read_command([str(base_of(sweep)), "--sweep", str(sweep), "--index", str(index)])
+    experiment = read_experiment(command)
+    assert experiment.folder == Path("runs") / sweep.stem / str(index)
+    words = read_sweep(sweep)[index]
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        found = experiment.config
+        for key in option.removeprefix("--").split("."):
+            found = found[key]
+        assert found == yaml.safe_load(value)
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_an_experiment_is_short_and_says_how_to_run_it(file):
+    text = file.read_text()
+    assert len(text.splitlines()) < 45
+    assert text.startswith("# ")
+    assert f"python -m dofsuite.fit experiments/{file.name}" in text or "make quickstart" in text
+
+
+def test_the_paper_s_numbers_are_the_experiment_s():
+    first, second = (
+        read_experiment(read_command([str(ROOT / "experiments" / f"refocus_flux_{size}.yaml")])).config
+        for size in (512, 1024)
+    )
+    for config, steps, batch in ((first, 3600, 256), (second, 6600, 128)):
+        trainer, data, model = config["trainer"], config["data"]["init_args"], config["model"]["init_args"]
+        assert trainer["max_steps"] == steps
+        assert trainer["devices"] * trainer["accumulate_grad_batches"] * data["batch_size"] == batch
+        assert data["schedule"]["samples_per_step"] == batch
+        assert model["lora"]["rank"] == 64
+        assert model["optimizer"]["init_args"]["lr"] == 1e-4
+        assert (model["stacking"]["weight"], model["depth_dropout"]) == (0.1, 0.5)
+    assert (first["data"]["init_args"]["schedule"]["until_step"], first["data"]["init_args"]["schedule"]["full_step"]) == (1000, 2500)
+    assert second["continue_from"] == "runs/refocus_flux_512"
