@@ -1,4 +1,4 @@
-"""Lazy exports for a room's `__init__` (PEP 562): a light import stays light, and YAML can name `dofsuite.room.Class`."""
+"""Lazy exports of a room (PEP 562): a light import stays light, and YAML can name `dofsuite.room.Class`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import importlib
 from collections.abc import Callable
 
 
-def lazy_exports(room: str, homes: dict[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
-    """Return `__getattr__`, `__dir__` and `__all__` for `room`, given the submodule that each exported name lives in."""
+def lazy_exports(
+    room: str, homes: dict[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+    """Return `__getattr__`, `__dir__` and `__all__` for `room`, given the submodule of each exported name."""
 
     def get(name: str) -> object:
         if name not in homes:

@@ -1,8 +1,8 @@
 """Rectified flow and its random draws, as pure functions.
 
-Convention: `t` is the flow time in [0, 1], 0 is the clean latent and 1 is noise; latents are [b, c, h, w]; every draw is a
-function of (seed, global sample index, purpose) and of nothing else, so it does not depend on ranks, workers, the batch
-it falls into, or where a run was interrupted. Draws are made on the CPU: they are the same on every device.
+Convention: `t` is the flow time in [0, 1], 0 is the clean latent and 1 is noise; latents are [b, c, h, w]; every draw
+is a function of (seed, global sample index, purpose) and of nothing else, so it does not depend on ranks, workers,
+the batch it falls into, or where a run was interrupted. Draws are made on the CPU: they are the same on every device.
 """
 
 from __future__ import annotations

@@ -78,5 +78,8 @@ def test_the_paper_s_numbers_are_the_experiment_s():
         assert model["lora"]["rank"] == 64
         assert model["optimizer"]["init_args"]["lr"] == 1e-4
         assert (model["stacking"]["weight"], model["depth_dropout"]) == (0.1, 0.5)
-    assert (first["data"]["init_args"]["schedule"]["until_step"], first["data"]["init_args"]["schedule"]["full_step"]) == (1000, 2500)
+    assert (
+        first["data"]["init_args"]["schedule"]["until_step"],
+        first["data"]["init_args"]["schedule"]["full_step"],
+    ) == (1000, 2500)
     assert second["continue_from"] == "runs/refocus_flux_512"

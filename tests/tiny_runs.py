@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from dofsuite.atomic import write_json
 from dofsuite.errors import UserError
-from dofsuite.training import run_folder, write_json, write_sheet
+from dofsuite.training import run_folder, write_sheet
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pretrained and small networks behind small protocols. With the pipelines, the only importers of diffusers and peft."""
+"""Pretrained and small networks. With the pipelines, the only importers of diffusers, transformers and peft."""
 
 from dofsuite._lazy import lazy_exports
 

@@ -1,7 +1,7 @@
 """From pixels to latents and back: FLUX's VAE, and a fixed invertible codec of the same interface for small networks.
 
-Convention: images are [b, 3, h, w] in [-1, 1]; latents are [b, latent_channels, h / downscale, w / downscale], about unit
-variance, as the transformer sees them.
+Convention: images are [b, 3, h, w] in [-1, 1]; latents are [b, latent_channels, h / downscale, w / downscale], about
+unit variance, as the transformer sees them.
 """
 
 from __future__ import annotations
@@ -109,5 +109,3 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         x = latent.float().reshape(b, 3, n, n, h, w) / self.gain[..., None, None]
         x = torch.einsum("ui,bkuvyx,vj->bkyixj", self.cosines, x, self.cosines).reshape(b, 3, h * n, w * n)
         return torch.einsum("kc,bkhw->bchw", self.colors, x)
-
-

@@ -1,7 +1,7 @@
 """FLUX: pretrained by hub id or folder, random at full size, or small, always the same diffusers classes.
 
-A descriptor (`PretrainedFlux`, `RandomFlux`, `SmallFlux`) is light and holds plain values; `load()` builds the weights. So a
-run's configuration is checked in seconds and a checkpoint never holds a frozen network.
+A descriptor (`PretrainedFlux`, `RandomFlux`, `SmallFlux`) is light and holds plain values; `load()` builds the
+weights. So a run's configuration is checked in seconds and a checkpoint never holds a frozen network.
 """
 
 from __future__ import annotations

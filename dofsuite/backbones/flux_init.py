@@ -1,15 +1,15 @@
 """A start for small FLUX-shaped networks that can already copy and point: no step is spent on finding that out.
 
-Diffusers' default initialisation suits a network that pretrained weights will overwrite. Trained from it, a small network
-spends its first thousands of steps on learning that token (y, x) of the reference belongs to token (y, x) of the noise, and
-never finds the place that a prompt names. *Ours*: with this start the same network copies a held-out photograph to .009 mean
-error in 250 steps, where the default start stands at .22 after 170 (one run each, 2 cores, 2026-11-21). A pretrained FLUX
-knows both from its own training.
+Diffusers' default initialisation suits a network that pretrained weights will overwrite. Trained from it, a small
+network spends its first thousands of steps on learning that token (y, x) of the reference belongs to token (y, x) of
+the noise, and never finds the place that a prompt names. *Ours*: with this start the same network copies a held-out
+photograph to .009 mean error in 250 steps, where the default start stands at .22 after 170 (one run each, 2 cores,
+2026-11-21). A pretrained FLUX knows both from its own training.
 
 What is laid down, all of it trainable:
 - tokens pass through: the way in is an isometry and the way out its transpose, modulations start open;
 - half of the heads look at their own place in one of the three streams (rotary positions alone decide);
-- in the first double block, the first prompt token looks at the depth token at (x, y), its first two numbers in [-1, 1];
+- in the first double block, the prompt token looks at the depth token at (x, y), its first two numbers in [-1, 1];
 - in every single block, one head of every image token hears the prompt token.
 """
 
@@ -55,8 +55,8 @@ def start_near_identity(transformer: FluxTransformer2DModel, grid: int = 8) -> N
 def _pass_tokens_through(transformer: FluxTransformer2DModel) -> None:
     """Make the way in an isometry beside a constant, and the way out its transpose less that constant.
 
-    Every block normalises its tokens. Without the constant an even patch, as most of a depth map are, would keep its sign
-    and lose its value.
+    Every block normalises its tokens. Without the constant an even patch, as most of a depth map are, would keep its
+    sign and lose its value.
     """
     way_in, way_out = transformer.x_embedder, transformer.proj_out
     nn.init.orthogonal_(way_in.weight)
@@ -76,7 +76,7 @@ def _signature(width: int) -> Tensor:
 
 
 def _write_prompt(embedder: nn.Linear) -> None:
-    """Write a prompt's first three numbers as differences of feature pairs, the others faintly, beside the signature."""
+    """Write a prompt's first three numbers as differences of feature pairs, the rest faintly, beside the signature."""
     nn.init.normal_(embedder.weight, std=0.05)
     embedder.weight[:8] = 0.0
     embedder.weight[8:, :3] = 0.0
@@ -115,7 +115,7 @@ def _turned(angle: float | Tensor) -> Tensor:
 
 
 def _look_at_streams(attention: nn.Module, heads: int) -> None:
-    """Give the first half of the heads a common query and key, so that rotation decides; head h looks at stream h mod 3.
+    """Give half of the heads a common query and key, so that rotation decides; head h looks at stream h mod 3.
 
     Streams are the values of the first position axis: 0 noise, 1 reference, 2 depth. A query turned by h on that axis's
     fastest frequency meets the keys that lie h streams further.

@@ -52,7 +52,7 @@ class Lora:
 
 
 def save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
-    """Write `pytorch_lora_weights.safetensors` in the layout that stock diffusers loads (rank and alpha in its header)."""
+    """Write `pytorch_lora_weights.safetensors`, as stock diffusers loads it (rank and alpha in its header)."""
     FluxLoraLoaderMixin.save_lora_weights(
         folder,
         transformer_lora_layers=get_peft_model_state_dict(transformer),

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from dofsuite.atomic import write_json
 from dofsuite.errors import UserError
 
 MANIFEST_FILE = "manifest.json"
@@ -61,19 +61,9 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name in the same folder, fsync it, and rename it."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`; the last file of a folder of shards, so that a folder that has it is complete."""
-    write_atomically(folder / MANIFEST_FILE, (json.dumps(asdict(manifest), indent=1) + "\n").encode())
+    write_json(folder / MANIFEST_FILE, asdict(manifest))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -127,8 +117,8 @@ def verify_shards(folder: Path, manifest: Manifest, verify: Verify = "full") -> 
                 _check_sha256(folder, shard)
             found[shard.name] = [*stamp, shard.sha256, shard.index_sha256]
     if verify == "full" and found != remembered:
-        with contextlib.suppress(OSError):  # a read-only folder is read in full at every start instead
-            write_atomically(folder / VERIFIED_FILE, json.dumps(found).encode())
+        with contextlib.suppress(OSError, UserError):  # a read-only folder is read in full at every start instead
+            write_json(folder / VERIFIED_FILE, found)
 
 
 def _remembered(folder: Path) -> dict[str, Any]:

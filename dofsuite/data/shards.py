@@ -20,7 +20,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from dofsuite.data.manifest import Manifest, ShardEntry, read_manifest, sha256_of, write_atomically, write_manifest
+from dofsuite.atomic import write_bytes
+from dofsuite.data.manifest import Manifest, ShardEntry, read_manifest, sha256_of, write_manifest
 from dofsuite.errors import UserError
 
 MAX_OPEN_SHARDS = 64
@@ -107,7 +108,7 @@ class ShardWriter:
         with open(temporary, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = temporary.stat().st_size
-        write_atomically(self.folder / f"{name}.index.json", index)
+        write_bytes(self.folder / f"{name}.index.json", index)
         os.replace(temporary, self.folder / f"{name}.tar")
         self.entries.append(ShardEntry(name, self._in_shard, size, sha256, sha256_of(index)))
         self._file, self._in_shard = None, 0

@@ -10,9 +10,9 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
+from dofsuite.atomic import replace_folder, write_json
 from dofsuite.experiment.command import EXIT_STOPPED
 from dofsuite.experiment.reading import Experiment
-from dofsuite.training.atomic import replace_folder, write_json
 from dofsuite.training.checkpoint_io import AtomicCheckpointIO
 from dofsuite.training.progress import RunProgress
 from dofsuite.training.record import finished_at, is_first_rank, locked, write_record

@@ -30,6 +30,7 @@ class Parser(argparse.ArgumentParser):
     """One sentence instead of a page of usage."""
 
     def error(self, message: str) -> None:
+        """Raise what the handler prints."""
         raise UserError(f"refocus: {message}.")
 
 
@@ -40,7 +41,9 @@ def parser() -> Parser:
     parser.add_argument("--focus", required=True, metavar="X,Y", help="fractions of width and height from the top left")
     parser.add_argument("--bokeh", required=True, type=float, help="bokeh level; 0 is all in focus")
     parser.add_argument("--depth", type=Path, help="depth map of the same size (grey PNG or .npy); none works too")
-    parser.add_argument("--depth-kind", choices=("disparity", "depth"), default="disparity", help="larger is nearer, or farther")
+    parser.add_argument(
+        "--depth-kind", choices=("disparity", "depth"), default="disparity", help="larger is nearer, or farther"
+    )
     parser.add_argument("--model", type=Path, default=Path("runs/quickstart"), help="a run, or its export")
     parser.add_argument("--steps", type=int, help="Euler steps; by default the export's")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
@@ -69,10 +72,10 @@ def run(arguments: argparse.Namespace) -> None:
     depth_bytes = read(arguments.depth, "--depth") if arguments.depth else None
     import torch
 
+    from dofsuite.atomic import write_atomic
     from dofsuite.data.decode import DECODERS, decode_image, disparity_from_depth_map
     from dofsuite.refocus.export import read_settings
     from dofsuite.refocus.pipeline import RefocusPipeline
-    from dofsuite.training.atomic import write_atomic
 
     image = decode_image(photo, str(arguments.photo))
     depth = None

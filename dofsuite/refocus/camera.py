@@ -14,10 +14,10 @@ from torch import Tensor, nn
 class CameraEmbedder(ModelMixin, ConfigMixin):
     """(f_x, f_y, b) -> one token (DiffCamera, sec. 3.2: "a learnable linear projector").
 
-    It maps into the prompt embeddings' space, ahead of the frozen `context_embedder`: two linear maps make the paper's
-    one, and the token fits the `prompt_embeds` of stock diffusers. Its configuration keeps what the numbers mean, so
-    an adapter cannot be run in other units than it was trained in. `pooled_text` [p] is the empty prompt's pooled vector,
-    kept with it so that nobody needs a text encoder to use an adapter.
+    It maps into the prompt embeddings' space, ahead of the frozen `context_embedder`: two linear maps make the
+    paper's one, and the token fits the `prompt_embeds` of stock diffusers. Its configuration keeps what the numbers
+    mean, so an adapter cannot be run in other units than it was trained in. `pooled_text` [p] is the empty prompt's
+    pooled vector, kept with it so that nobody needs a text encoder to use an adapter.
     """
 
     @register_to_config

@@ -1,8 +1,8 @@
-"""Which pictures of a scene make a training example: focal planes, focus points and bokeh levels (DiffCamera, sec. 3.1, D).
+"""Which pictures of a scene make an example: focal planes, focus points, bokeh levels (DiffCamera, sec. 3.1 and D).
 
-Convention: disparity is [b, 1, h, w] in [0, 1], 0 far and 1 near; a focus point is (x, y) as fractions of width and height from
-the top left; random numbers come in as uniforms of [0, 1), so that every function here is pure and none asks the device for
-a value.
+Convention: disparity is [b, 1, h, w] in [0, 1], 0 far and 1 near; a focus point is (x, y) as fractions of width and
+height from the top left; random numbers come in as uniforms of [0, 1), so that every function here is pure and none
+asks the device for a value.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def draw_focus(
     draws: CameraDraws,
     other_than: Float[Tensor, "b"] | None = None,
 ) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b"]]:
-    """Draw a focal plane that some pixel lies on, and one of its focus points { (x, y) : |D(x, y) - d_f| < eta }, sec. 3.1.
+    """Draw a focal plane with pixels on it, and one of its focus points { (x, y) : |D(x, y) - d_f| < eta }, sec. 3.1.
 
     A plane with no pixel within eta would have no focus point: it is drawn again, here by drawing among the others.
 
@@ -108,9 +108,7 @@ def draw_focus(
     return point_of(pixel, height, width), plane
 
 
-def draw_level(
-    uniforms: Float[Tensor, "b 2"], draws: CameraDraws, all_in_focus_share: float
-) -> Float[Tensor, "b"]:
+def draw_level(uniforms: Float[Tensor, "b 2"], draws: CameraDraws, all_in_focus_share: float) -> Float[Tensor, "b"]:
     """Draw 0 with the given share, else a level of the grid, or one between 1 and `level_max`."""
     if draws.grid == "continuous":
         level = 1 + uniforms[:, 0] * (draws.level_max - 1)

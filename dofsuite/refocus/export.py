@@ -1,18 +1,17 @@
 """What a run leaves for use: the adapter or a base's weights, as safetensors in folders that diffusers reads.
 
-An adapter's folder holds `pytorch_lora_weights.safetensors` (stock diffusers loads it), `camera_embedder/` (the camera
-token; apart, because stock loaders misread foreign tensors in a LoRA file), `refocus.json` (which base, and the settings
-that training and inference share) and a model card.
+An adapter's folder holds `pytorch_lora_weights.safetensors` (stock diffusers loads it), `camera_embedder/` (the
+camera token; apart, because stock loaders misread foreign tensors in a LoRA file), `refocus.json` (which base, and
+the settings that training and inference share) and a model card.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from dofsuite import backbones
 from dofsuite.backbones import Backbone, PretrainedFlux
@@ -64,9 +63,9 @@ def export(module: Refocus, folder: Path) -> None:
 
 def _export_base(module: Refocus, folder: Path) -> None:
     """Write all of the transformer's weights in 16 bit, and the codec where it is ours."""
-    import copy
-
-    transformer = copy.deepcopy(module.transformer).to(torch.float16)
+    transformer = copy.deepcopy(module.transformer)
+    for parameter in transformer.parameters():
+        parameter.data = parameter.data.half()
     transformer.save_pretrained(folder / "transformer")
     if isinstance(module.codec, backbones.SpaceToDepthCodec):
         module.codec.save_pretrained(folder / "codec")

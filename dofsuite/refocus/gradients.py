@@ -1,4 +1,4 @@
-"""A sum of losses whose parts are back-propagated one after the other, so that one part's activations live at a time."""
+"""Losses that are back-propagated one after the other, so that the activations of one live at a time."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Refocus(pl.LightningModule):
             optimizer: Paper: constant rate of 1e-4, optimiser not given. Here: AdamW (*inferred*).
             schedule: Warm-up and cool-down of the learning rate; none in the paper.
             depth_dropout: Share of depth images replaced by zeros (*stated*).
-            camera_dropout: Share of examples that are not told their camera (*ours*; 1 for a base that knows no camera).
+            camera_dropout: Share of examples that are not told their camera (*ours*; 1 for a base without a camera).
             level_scale: Bokeh level that the camera token is fed as 1 (*inferred*).
             focus_range: Feed the focus point as [0, 1] or as [-1, 1] (*ours*).
             guidance: FLUX.1-dev's guidance embedding in training and inference (*inferred*: 1, as FLUX adapters do).

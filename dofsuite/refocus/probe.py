@@ -1,8 +1,9 @@
 """The control probe and the sample sheet: does the model do what the camera says, on scenes it has never seen?
 
-The flow loss hardly moves in training and says nothing about control; LVCorr alone can be gamed (a tenth of the blur scores
-higher than the true renderer). So the probe has four numbers, each beside the ground truth's: LVCorr, blur gain, focus hit
-rate, and the mean absolute error beside that of `copy` (the reference unchanged) and `oracle` (BokehMe's exact kernel).
+The flow loss hardly moves in training and says nothing about control; LVCorr alone can be gamed (a tenth of the blur
+scores higher than the true renderer). So the probe has four numbers, each beside the ground truth's: LVCorr, blur
+gain, focus hit rate, and the mean absolute error beside that of `copy` (the reference unchanged) and `oracle`
+(BokehMe's exact kernel).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from dofsuite import diffusion
+from dofsuite.atomic import write_json
 from dofsuite.data import Batch
 from dofsuite.metrics import BlurGain, FocusHitRate, LVCorr
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
 from dofsuite.refocus.draws import Cameras, choose, point_of
 from dofsuite.refocus.rendering import Rendering, photograph
-from dofsuite.training import write_json, write_sheet
+from dofsuite.training import write_sheet
 
 
 @dataclass(frozen=True)

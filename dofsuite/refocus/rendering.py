@@ -22,8 +22,8 @@ class Rendering:
     layers: int = 61
     """Layers over disparity; more are more exact (see `dofsuite.optics.DisparityLayers`)."""
     reference_width_px: float = 512.0
-    """Width at which a level is pixels of radius per unit of disparity (*inferred*: the first stage's size); an image of
-    another width gets the same look."""
+    """Width at which a level is pixels of radius per unit of disparity (*inferred*: the first stage's size); an image
+    of another width gets the same look."""
 
     def __post_init__(self) -> None:
         if self.gamma <= 0 or self.layers < 2 or self.reference_width_px <= 0:
@@ -47,7 +47,10 @@ def photograph(
         cameras: Focal plane and bokeh level of every sample; level 0 gives the image itself, bit for bit.
         rendering: Gamma, layers and reference width.
     """
-    layers = DisparityLayers(display_to_linear(image.float(), rendering.gamma), disparity, rendering.layers)
+    levels = torch.stack([camera.bokeh_level for camera in cameras])
+    largest_radius_px = float((levels * width_px).max()) / rendering.reference_width_px
+    image_linear = display_to_linear(image.float(), rendering.gamma)
+    layers = DisparityLayers(image_linear, disparity, rendering.layers, largest_radius_px=largest_radius_px)
     pictures = []
     for camera in cameras:
         light = layers.render(camera.bokeh_level, camera.focus_disparity, width_px, rendering.reference_width_px)

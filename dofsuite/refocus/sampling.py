@@ -13,7 +13,9 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
-def euler(velocity: Velocity, noise: Float[Tensor, "b c h w"], times: Float[Tensor, "steps"]) -> Float[Tensor, "b c h w"]:
+def euler(
+    velocity: Velocity, noise: Float[Tensor, "b c h w"], times: Float[Tensor, "steps"]
+) -> Float[Tensor, "b c h w"]:
     """Integrate dx/dt = v(x, t) from the first time to the last.
 
     Args:

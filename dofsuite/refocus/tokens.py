@@ -1,7 +1,7 @@
 """Latents as FLUX tokens: [camera | noise | reference | depth] (DiffCamera, sec. 3.2 and Fig. 2).
 
-Convention: latents are [b, c, h, w]; image tokens are [b, n, 4 c], one for every two-by-two square of latents, row by row;
-position ids are [n, 3] as FLUX has them: (stream, row, column).
+Convention: latents are [b, c, h, w]; image tokens are [b, n, 4 c], one for every two-by-two square of latents, row by
+row; position ids are [n, 3] as FLUX has them: (stream, row, column).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 PositionIds = Literal["kontext", "shared"]
-"""`kontext`: reference and depth share the noise's rows and columns and differ in the first axis, 1 and 2, as FLUX Kontext's
-reference does (*inferred*); `shared`: all three carry the same ids, as OminiControl's aligned tasks do."""
+"""`kontext`: reference and depth share the noise's rows and columns and differ in the first axis, 1 and 2, as FLUX
+Kontext's reference does (*inferred*); `shared`: all three carry the same ids, as OminiControl's aligned tasks do."""
 
 
 def pack(latent: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
@@ -50,7 +50,7 @@ def predict_velocity(
     guidance: float = 1.0,
     scheme: PositionIds = "kontext",
 ) -> Float[Tensor, "b c h w"]:
-    """Run the transformer once over full attention and return the velocity of the noise tokens, theta(z_t, t, I_r, D, c).
+    """Run the transformer once, with full attention, and return the noise tokens' velocity, theta(z_t, t, I_r, D, c).
 
     The camera token stands where FLUX has its prompt embeddings, with position id 0: the stream that has weights of its
     own in the double blocks and that stock diffusers calls `prompt_embeds` (*inferred*: the paper says "concatenate all

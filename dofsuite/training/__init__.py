@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 from dofsuite._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from dofsuite.training.atomic import replace_folder as replace_folder
-    from dofsuite.training.atomic import write_atomic as write_atomic
-    from dofsuite.training.atomic import write_json as write_json
     from dofsuite.training.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
     from dofsuite.training.progress import RunProgress as RunProgress
     from dofsuite.training.resume import newest_checkpoint as newest_checkpoint
@@ -26,10 +23,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "RunLog": "run_log",
         "RunProgress": "progress",
         "newest_checkpoint": "resume",
-        "replace_folder": "atomic",
         "run_folder": "resume",
-        "write_atomic": "atomic",
-        "write_json": "atomic",
         "write_sheet": "sheets",
     },
 )

@@ -11,8 +11,8 @@ from typing import IO, Any
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
+from dofsuite.atomic import write_atomic
 from dofsuite.errors import UserError
-from dofsuite.training.atomic import write_atomic
 
 
 class AtomicCheckpointIO(CheckpointIO):

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 import yaml
 
+from dofsuite.atomic import make_folder, mendable_os_errors, write_json, write_text
 from dofsuite.errors import UserError
-from dofsuite.training.atomic import make_folder, mendable_os_errors, write_json, write_text
 
 MAY_CHANGE = (
     "trainer.max_steps",

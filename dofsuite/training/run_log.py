@@ -14,7 +14,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from dofsuite.training.atomic import make_folder, mendable_os_errors, write_text
+from dofsuite.atomic import make_folder, mendable_os_errors, write_text
 
 
 class RunLog(Logger):

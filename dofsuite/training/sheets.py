@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from dofsuite.training.atomic import write_atomic
+from dofsuite.atomic import write_atomic
 
 GAP_PX = 4
 TEXT_PX = 12

@@ -88,5 +88,5 @@ def test_without_network_one_sentence_says_what_to_do(monkeypatch):
 
 
 def test_a_folder_without_a_base_is_named(tmp_path):
-    with pytest.raises(UserError, match="transformer/config.json"):
+    with pytest.raises(UserError, match=r"transformer/config\.json"):
         SmallFlux(weights=str(tmp_path)).load()

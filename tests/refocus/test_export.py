@@ -56,7 +56,9 @@ def test_stock_diffusers_runs_the_adapter(trained, inputs):
     module, folder = trained
     image, disparity, point, level = inputs
     transformer = SmallFlux(weights=None, heads=2, single_blocks=1, downscale=2).load().transformer
-    transformer.load_lora_adapter(folder / "export", prefix="transformer", weight_name="pytorch_lora_weights.safetensors")
+    transformer.load_lora_adapter(
+        folder / "export", prefix="transformer", weight_name="pytorch_lora_weights.safetensors"
+    )
     camera = CameraEmbedder.from_pretrained(folder / "export" / "camera_embedder", low_cpu_mem_usage=False)
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=[1.0, 0.5])

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dofsuite.atomic import replace_folder, write_atomic, write_json
 from dofsuite.errors import UserError
-from dofsuite.training import AtomicCheckpointIO, replace_folder, write_atomic, write_json
+from dofsuite.training import AtomicCheckpointIO
 
 
 @contextmanager

@@ -79,9 +79,14 @@ def flush_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data`, whole or not at all. Raises as `write_atomic`."""
+    write_atomic(path, lambda file: file.write(data) and None)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all. Raises as `write_atomic`."""
-    write_atomic(path, lambda file: file.write(text.encode()) and None)
+    write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, data: Any) -> None:
