@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from dofsuite.backbones import PretrainedFlux, RandomFlux
 from dofsuite.experiment.command import read_command, read_sweep
 from dofsuite.experiment.reading import read_experiment
 from dofsuite.training import RunLog, RunProgress
@@ -24,16 +25,15 @@ def base_of(sweep: Path) -> Path:
 
 
 def build(command: list[str], tmp_path: Path):
-    """The model with its networks on the meta device; pretrained ones by their architecture alone."""
+    """The model with its networks; pretrained ones by their architecture alone, on the meta device."""
     experiment = read_experiment(read_command([*command, *ON_ONE_CPU, "--trainer.default_root_dir", str(tmp_path)]))
     experiment.build(RunLog(tmp_path), [], [], RunProgress())
     model = experiment.cli.model
-    if "PretrainedFlux" in type(model.backbone).__name__:
-        from dofsuite.backbones import RandomFlux
-
+    if isinstance(model.backbone, PretrainedFlux):
         model.backbone = RandomFlux()
-    with torch.device("meta"):
-        model.configure_model()
+        with torch.device("meta"):
+            model.configure_model()
+    model.configure_model()
     return model, experiment
 
 

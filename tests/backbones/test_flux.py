@@ -6,6 +6,7 @@ from diffusers import FluxTransformer2DModel
 
 from dofsuite.backbones import Lora, PretrainedFlux, RandomFlux, SmallFlux
 from dofsuite.errors import UserError
+from dofsuite.refocus.tokens import position_ids
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +66,33 @@ def test_small_weights_follow_from_the_seed_alone():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_informed_start_passes_a_token_through():
+def test_the_informed_start_passes_tokens_through():
     transformer = SmallFlux(weights=None).load().transformer
-    tokens = torch.randn(1, 5, transformer.config.in_channels)
-    back = transformer.proj_out(transformer.x_embedder(tokens))
-    assert torch.allclose(back, tokens, atol=1e-4)
+    one, other = torch.randn(2, 5, transformer.config.in_channels)
+    way = [transformer.proj_out(transformer.x_embedder(tokens)) for tokens in (one, other)]
+    assert torch.allclose(way[0] - way[1], one - other, atol=1e-4)
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (0.8, -0.8), (-0.6, 0.4)])
+def test_the_informed_start_looks_where_the_prompt_says(x, y):
+    """The prompt token's first attention, over depth tokens of an 8 x 8 grid, has its mean within a token of (x, y)."""
+    transformer = SmallFlux(weights=None).load().transformer
+    block, width = transformer.transformer_blocks[0], transformer.inner_dim
+    prompt = torch.zeros(1, 1, transformer.config.joint_attention_dim)
+    prompt[0, 0, :2] = torch.tensor([x, y])
+    hidden = torch.nn.functional.layer_norm(transformer.context_embedder(prompt), (width,))
+    attention = block.attn
+    query = attention.norm_added_q(attention.add_q_proj(hidden).unflatten(-1, (6, 32)))[:, :, 0]
+    keys = attention.norm_k(attention.to_k(torch.randn(1, 192, width)).unflatten(-1, (6, 32)))[:, :, 0]
+    cos, sin = transformer.pos_embed(position_ids(16, 16))
+    pairs = keys.unflatten(-1, (16, 2))
+    turned = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).flatten(-2)
+    weights = torch.softmax((query @ (keys * cos + turned * sin).mT)[0, 0] / 32**0.5, dim=0)
+    on_depth = weights[128:].reshape(8, 8)
+    assert on_depth.sum() > 0.95
+    places = torch.arange(8.0)
+    assert (on_depth.sum(0) @ places).item() == pytest.approx(4 * x + 3.5, abs=1)
+    assert (on_depth.sum(1) @ places).item() == pytest.approx(4 * y + 3.5, abs=1)
 
 
 def test_a_local_folder_loads_as_the_hub_would(tmp_path):
