@@ -1,9 +1,11 @@
 """Tokens are packed as stock FLUX packs them."""
 
+import pytest
 import torch
 from diffusers import FluxKontextPipeline
 
-from dofsuite.refocus.tokens import pack, position_ids, unpack
+from dofsuite.backbones import Lora, SmallFlux
+from dofsuite.refocus.tokens import pack, position_ids, predict_velocity, unpack
 
 
 def test_packing_is_the_stock_pipeline_s():
@@ -30,3 +32,14 @@ def test_shared_ids_are_the_same_for_all_three_streams():
     ids = position_ids(4, 4, "shared")
     assert torch.equal(ids[:4], ids[4:8])
     assert torch.equal(ids[:4], ids[8:])
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_bfloat16_base_with_a_float32_adapter_predicts_in_float32(autocast):
+    transformer = SmallFlux(weights=None, heads=2, single_blocks=1, downscale=2).load().transformer.to(torch.bfloat16)
+    Lora(rank=4).attach(transformer)
+    latent, prompt = torch.randn(1, 12, 8, 8), torch.randn(1, 1, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        output = predict_velocity(transformer, latent, latent, latent, prompt, torch.rand(1), torch.zeros(16))
+    assert output.dtype == torch.float32
+    assert output.shape == latent.shape
