@@ -1,4 +1,4 @@
-"""`make quickstart` in full: minutes of training, and control on scenes it has never seen."""
+"""`make quickstart` in full: minutes of training, and control of the level on scenes it has never seen (not of the point)."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_the_quickstart_learns_to_follow_the_camera(tmp_path):
+def test_the_quickstart_learns_to_follow_the_level(tmp_path):
     folder = tmp_path / "quickstart"
     assert main([str(ROOT / "experiments" / "quickstart.yaml"), "--trainer.default_root_dir", str(folder)]) == 0
     probe = json.loads((folder / "metrics.json").read_text())["probe"]
