@@ -1,4 +1,4 @@
-"""`make quickstart` in full: minutes of training, and control of the level on scenes it has never seen (not of the point)."""
+"""`make quickstart` in full: minutes of training, and control of the level (not of the point) on unseen scenes."""
 
 import json
 from pathlib import Path
