@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Refocus": "module",
+        "RefocusBase": "base",
         "RefocusPipeline": "pipeline",
         "CameraEmbedder": "camera",
         "CameraDraws": "draws",

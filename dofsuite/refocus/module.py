@@ -58,7 +58,6 @@ class Refocus(pl.LightningModule):
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-4),
         schedule: Schedule = Schedule(),  # noqa: B008
         depth_dropout: float = 0.5,
-        camera_dropout: float = 0.0,
         level_scale: float = 20.0,
         focus_range: Literal["unit", "signed"] = "signed",
         guidance: float = 1.0,
@@ -81,7 +80,6 @@ class Refocus(pl.LightningModule):
             optimizer: Paper: constant rate of 1e-4, optimiser not given. Here: AdamW (*inferred*).
             schedule: Warm-up and cool-down of the learning rate; none in the paper.
             depth_dropout: Share of depth images replaced by zeros (*stated*).
-            camera_dropout: Share of examples that are not told their camera (*ours*; 1 for a base without a camera).
             level_scale: Bokeh level that the camera token is fed as 1 (*inferred*).
             focus_range: Feed the focus point as [0, 1] or as [-1, 1] (*ours*).
             guidance: FLUX.1-dev's guidance embedding in training and inference (*inferred*: 1, as FLUX adapters do).
@@ -93,13 +91,12 @@ class Refocus(pl.LightningModule):
             seed: Noise, times, dropout and cameras follow from it and the sample's position in the run.
         """
         super().__init__()
-        for name, share in (("depth_dropout", depth_dropout), ("camera_dropout", camera_dropout)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name}: a share between 0 and 1 is expected, not {share}")
+        if not 0 <= depth_dropout <= 1:
+            raise ValueError(f"depth_dropout: a share between 0 and 1 is expected, not {depth_dropout}")
         self.backbone, self.lora = backbone, lora
         self.draws, self.rendering, self.stacking, self.time, self.probe = draws, rendering, stacking, time, probe
         self.optimizer, self.schedule = optimizer, schedule
-        self.depth_dropout, self.camera_dropout = depth_dropout, camera_dropout
+        self.depth_dropout = depth_dropout
         self.level_scale, self.focus_range = level_scale, focus_range
         self.guidance, self.position_ids, self.rows = guidance, position_ids, rows
         self.gradient_checkpointing, self.num_inference_steps = gradient_checkpointing, num_inference_steps
@@ -143,17 +140,19 @@ class Refocus(pl.LightningModule):
         """Draw cameras, render their pictures and encode them (sec. 3.1 and 3.2)."""
         indices = batch.index.tolist()
         uniforms = diffusion.draw_uniform(self.seed, indices, "cameras", NUM_UNIFORMS)
-        dropped = diffusion.draw_uniform(self.seed, indices, "dropout", 2).to(self.device)
+        dropped = diffusion.draw_uniform(self.seed, indices, "dropout", 1).to(self.device) < self.depth_dropout
         cameras = draw_cameras(batch.disparity, uniforms, self.draws)
-        pictures = photograph(batch.image_srgb, batch.disparity, batch.width_px, cameras, self.rendering)
-        depth = batch.disparity * (dropped[:, 0] >= self.depth_dropout)[:, None, None, None]
+        pictures = self.pictures(batch, cameras)
+        depth = batch.disparity * ~dropped[:, :, None, None]
         reference, first, second, depth_latent = self.encode(*pictures, depth.expand(-1, 3, -1, -1))
         mask = downsample_mask(stack_mask(*pictures[1:]), first.shape[-2:], self.stacking.antialias)
-        known = (dropped[:, 1] >= self.camera_dropout).float()
-        told = [Cameras(c.focus_point, c.focus_disparity, torch.where(known > 0, c.bokeh_level, -1.0)) for c in cameras]
         noise = diffusion.draw_noise(first.shape[1:], self.seed, indices, "noise").to(self.device)
         t = diffusion.draw_times(self.time, self.seed, indices).to(self.device)
-        return Example(reference, depth_latent, first, second, mask, told[1], told[2], noise, t)
+        return Example(reference, depth_latent, first, second, mask, cameras[1], cameras[2], noise, t)
+
+    def pictures(self, batch: Batch, cameras: tuple[Cameras, Cameras, Cameras]) -> list[Tensor]:
+        """Render a sample's reference and two targets, display values [b, 3, h, w]."""
+        return photograph(batch.image_srgb, batch.disparity, batch.width_px, cameras, self.rendering)
 
     def losses(self, x: Example) -> dict[str, Tensor]:
         """Return flow and stacking loss and their weighted sum; one noise and one time for all of a sample's rows."""

@@ -3,7 +3,9 @@
 The flow loss hardly moves in training and says nothing about control; LVCorr alone can be gamed (a tenth of the blur
 scores higher than the true renderer). So the probe has four numbers, each beside the ground truth's: LVCorr, blur
 gain, focus hit rate, and the mean absolute error beside that of `copy` (the reference unchanged) and `oracle`
-(BokehMe's exact kernel).
+(BokehMe's exact kernel). The focus hit rate is of two pictures made from the all-in-focus image, so that it measures
+control alone and chance is 0.5; the refocus hit rate, of two pictures each made from the other, asks for deblurring
+too, and `copy` has nearly 0.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Probe:
     levels: tuple[int, ...] = (5, 10, 15, 20)
     """Bokeh levels of the sweep from the all-in-focus image; LVCorr depends strongly on them."""
     pair_level: int = 20
-    """Level of the two pictures focused on two planes, each made from the other."""
+    """Level of the pictures focused on two planes, each made from the all-in-focus image and from the other."""
     scenes: int = 32
     """Held-out scenes."""
     sheet_scenes: int = 4
@@ -88,6 +90,7 @@ class ProbeRun:
                 "lvcorr_truth": LVCorr(levels),
                 "blur_gain": BlurGain(levels),
                 "focus_hit_rate": FocusHitRate(),
+                "refocus_hit_rate": FocusHitRate(),
                 "focus_hit_rate_truth": FocusHitRate(),
                 "mae": MeanMetric(),
                 "mae_copy": MeanMetric(),
@@ -97,7 +100,7 @@ class ProbeRun:
         self.sheet: list[tuple[str, list[Tensor]]] = []
 
     def update(self, batch: Batch) -> None:
-        """Ask the sweep and the pair of the scenes of one batch."""
+        """Ask the sweep and the pairs of the scenes of one batch."""
         if self.scenes_left <= 0:
             return
         kept = min(self.scenes_left, len(batch.key))
@@ -111,7 +114,7 @@ class ProbeRun:
         self.sheet += sheet_rows(batch, tasks, preds, points[0])[: 2 * max(0, room)]
 
     def tasks(self, batch: Batch) -> tuple[list[Task], tuple[Tensor, Tensor]]:
-        """Return the sweep's tasks, then the pair's two, and the pair's focus points (near, far)."""
+        """Return the sweep's tasks, the pair from all in focus, the pair from each other, and the points (near, far)."""
         uniforms = diffusion.draw_uniform(self.seed, batch.index.tolist(), "probe", 2).to(batch.disparity.device)
         near, far = two_planes(batch.disparity, uniforms)
         sweep = [near._replace(bokeh_level=near.bokeh_level + level) for level in self.probe.levels]
@@ -120,6 +123,7 @@ class ProbeRun:
             batch.image_srgb, batch.disparity, batch.width_px, [*sweep, *pair], self.rendering
         )
         tasks = [Task(batch.image_srgb, target, camera) for target, camera in zip(truth, sweep, strict=True)]
+        tasks += [Task(batch.image_srgb, at_near, pair[0]), Task(batch.image_srgb, at_far, pair[1])]
         tasks += [Task(at_far, at_near, pair[0]), Task(at_near, at_far, pair[1])]
         return tasks, (near.focus_point, far.focus_point)
 
@@ -131,8 +135,13 @@ class ProbeRun:
         self.metrics["lvcorr"].update(sweep)
         self.metrics["lvcorr_truth"].update(true_sweep)
         self.metrics["blur_gain"].update(sweep, true_sweep)
-        self.metrics["focus_hit_rate"].update(torch.stack(preds[count:], 1), torch.stack(points, 1))
-        self.metrics["focus_hit_rate_truth"].update(torch.stack(truth[count:], 1), torch.stack(points, 1))
+        pairs = {
+            "focus_hit_rate": preds[count : count + 2],
+            "refocus_hit_rate": preds[count + 2 :],
+            "focus_hit_rate_truth": truth[count : count + 2],
+        }
+        for name, pair in pairs.items():
+            self.metrics[name].update(torch.stack(pair, 1), torch.stack(points, 1))
         for task, pred in zip(tasks, preds, strict=True):
             pictures = {"mae": pred, "mae_copy": task.reference, "mae_oracle": self.oracle(batch, task.camera)}
             for name, picture in pictures.items():
@@ -156,6 +165,7 @@ class ProbeRun:
         settings = {"levels": list(self.probe.levels), "pair_level": self.probe.pair_level, "scenes": self.probe.scenes}
         write_json(folder / "metrics.json", {"step": step, "probe": values, **settings})
         titles = ["all in focus", "depth", *(f"b = {level}" for level in self.probe.levels)]
+        titles += ["near in focus", "far in focus"]
         titles += ["given: far in focus", "near in focus", "given: near in focus", "far in focus"]
         write_sheet(
             folder / "sheets" / f"step-{step:08d}.png",
@@ -184,7 +194,7 @@ def sheet_rows(batch: Batch, tasks: list[Task], preds: list[Tensor], near: Tenso
     for i in range(len(batch.key)):
         given = [marked(batch.image_srgb[i], near[i]), batch.disparity[i].expand(3, -1, -1)]
         for title, pictures in (("model", preds), ("truth", [task.target for task in tasks])):
-            sweep, pair = [picture[i] for picture in pictures[:-2]], [picture[i] for picture in pictures[-2:]]
+            *free, near_again, far_again = [picture[i] for picture in pictures]
             references = [task.reference[i] for task in tasks[-2:]]
-            rows.append((title, [*given, *sweep, references[0], pair[0], references[1], pair[1]]))
+            rows.append((title, [*given, *free, references[0], near_again, references[1], far_again]))
     return rows

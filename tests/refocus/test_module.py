@@ -96,18 +96,6 @@ def test_depth_dropout_zeroes_the_depth_image_in_its_share():
     assert dropped / len(depths) == pytest.approx(0.5, abs=0.12)
 
 
-def test_an_untold_camera_is_a_token_of_zeros(batches):
-    module = tiny_module(camera_dropout=1.0)
-    x = module.example(batches[0])
-    assert (x.first_camera.bokeh_level == -1).all()
-    seen = []
-    module.transformer.register_forward_pre_hook(
-        lambda _, __, inputs: seen.append(inputs["encoder_hidden_states"]), with_kwargs=True
-    )
-    module.losses(x)
-    assert seen[0].abs().max() == 0
-
-
 def test_frozen_weights_stay_and_trained_ones_move(batches):
     module = tiny_module()
     before = {name: parameter.clone() for name, parameter in module.named_parameters()}
