@@ -114,7 +114,7 @@ class ProbeRun:
         self.sheet += sheet_rows(batch, tasks, preds, points[0])[: 2 * max(0, room)]
 
     def tasks(self, batch: Batch) -> tuple[list[Task], tuple[Tensor, Tensor]]:
-        """Return the sweep's tasks, the pair from all in focus, the pair from each other, and the points (near, far)."""
+        """Return the sweep, the pair from all in focus and the pair from each other; and the points (near, far)."""
         uniforms = diffusion.draw_uniform(self.seed, batch.index.tolist(), "probe", 2).to(batch.disparity.device)
         near, far = two_planes(batch.disparity, uniforms)
         sweep = [near._replace(bokeh_level=near.bokeh_level + level) for level in self.probe.levels]
