@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import Metric
 
+from dofsuite.metrics.scalar_metric import ScalarMetric
+from dofsuite.metrics.sweeps import check_pictures
 from dofsuite.optics import laplacian, srgb_to_luma
 
 
@@ -49,6 +50,7 @@ def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool
     if preds.ndim != 5 or preds.shape[1:3] != (2, 3) or points.shape != (len(preds), 2, 2):
         shapes = f"{list(preds.shape)} and {list(points.shape)}"
         raise ValueError(f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {shapes}.")
+    check_pictures(preds, "preds")
     own = local_sharpness(preds.flatten(0, 1), points.flatten(0, 1), window)
     other = local_sharpness(preds.flip(1).flatten(0, 1), points.flatten(0, 1), window)
     return (own > other).reshape(-1, 2)
@@ -69,7 +71,7 @@ def local_sharpness(
     return mean[torch.arange(len(images), device=images.device), 0, row, column]
 
 
-class FocusHitRate(Metric):
+class FocusHitRate(ScalarMetric):
     """`focus_hit_rate` over batches and processes.
 
     As input to `forward` and `update`: `preds` [batch, 2, 3, h, w], float, in [0, 1], `points` [batch, 2, 2], (x, y) as
@@ -91,9 +93,7 @@ class FocusHitRate(Metric):
         0.5
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
@@ -101,7 +101,7 @@ class FocusHitRate(Metric):
     count: Tensor
 
     def __init__(self, window: float | int = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__({"window": window}, **kwargs)
         if not 0 < window <= 1:
             raise ValueError(f"window must be a share of the long side in (0, 1], not {window}.")
         self.window = window

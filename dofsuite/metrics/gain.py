@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchmetrics import Metric
 
+from dofsuite.metrics.scalar_metric import ScalarMetric
 from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
 
 
@@ -46,7 +46,7 @@ def blur_gain(
     return _gain(preds_curve, sharpness_curves(target, len(levels), "target").mean(dim=0), levels)
 
 
-class BlurGain(Metric):
+class BlurGain(ScalarMetric):
     """`blur_gain` over batches and processes.
 
     As input to `forward` and `update`: `preds` and `target`, both [batch, settings, 3, h, w], float, in [0, 1].
@@ -66,17 +66,15 @@ class BlurGain(Metric):
         1.0
     """
 
-    is_differentiable = False
     higher_is_better = None
-    full_state_update = False
 
-    levels: Tensor
     preds_total: Tensor
     target_total: Tensor
 
     def __init__(self, bokeh_levels: Levels, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.register_buffer("levels", checked_levels(bokeh_levels), persistent=False)
+        levels = checked_levels(bokeh_levels)
+        super().__init__({"bokeh_levels": levels.tolist()}, **kwargs)
+        self.levels = levels  # no buffer: `half()` of a module around the metric would round it
         for name in ("preds_total", "target_total"):
             self.add_state(name, torch.zeros(len(self.levels), dtype=torch.float64), dist_reduce_fx="sum")
 

@@ -1,44 +1,57 @@
-"""LVCorr: does sharpness fall as the asked bokeh level rises? (DiffCamera, section 4; Bokeh Diffusion)."""
+"""LVCorr: does sharpness fall as the asked bokeh level rises? Three published definitions under one name."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchmetrics import Metric
 
+from dofsuite.metrics.scalar_metric import ScalarMetric
 from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
+from dofsuite.metrics.sweeps import one_of
 
-Variant = Literal["level_mean", "level_per_scene"]
+Variant = Literal["level_mean", "level_per_scene", "genphoto_diff"]
+"""Which definition; see `lv_corr`."""
 
 
 def lv_corr(
-    preds: Float[Tensor, "b s 3 h w"], bokeh_levels: Levels, variant: Variant = "level_mean"
+    preds: Float[Tensor, "b s 3 h w"],
+    bokeh_levels: Levels,
+    variant: Variant = "level_mean",
+    target: Float[Tensor, "b s 3 h w"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Negated Pearson correlation of sharpness with the bokeh level, in [-1, 1]; higher is better.
+    """Correlation of sharpness with the bokeh level or with the truth's, in [-1, 1]; higher is better.
 
-        LVCorr = -corr_s(level_s, LV_s),   LV_s: Laplacian variance at setting s
+        level_mean       -corr_s(level_s, mean over scenes of LV_s)                  DiffCamera, Bokeh Diffusion
+        level_per_scene  mean over scenes of -corr_s(level_s, LV_s)                  GenRefocus
+        genphoto_diff    mean over scenes of corr_s(LV_s+1 - LV_s, the truth's)      Generative Photography
 
-    Paper: correlation "with the reference bokeh level", pooling not stated; its ground truth scores 0.93, so it is not
-    a correlation with the truth's own curve. Here (*inferred*): `level_mean` correlates the curve averaged over scenes,
-    `level_per_scene` averages the scenes' correlations; on photographs they differ by a few thousandths.
+    with Pearson's correlation over the settings s and the Laplacian variance LV. A score is of one variant and one
+    list of levels: state both, and the ground truth's own score beside it (for `genphoto_diff` that is 1).
+
+    Paper (DiffCamera): correlation "with the reference bokeh level", pooling not stated; its ground truth scores 0.93,
+    so it is not a correlation with the truth's own curve. Here (*inferred*): `level_mean`; on photographs it and
+    `level_per_scene` differ by a few thousandths. `genphoto_diff` is what Generative Photography's
+    comp_metrics/accuracy_by_CorrCoef computes.
 
     LV falls like a convex curve, so a perfect renderer scores about .92 on four even levels, and a tenth of the blur
-    scores higher: report the levels and the ground truth's own score beside it, and `blur_gain`.
+    scores higher: report `blur_gain` too.
 
     Args:
         preds: pictures of every scene at every level, display values in [0, 1].
         bokeh_levels: the levels asked for, in the order of the settings, at least two different ones.
-        variant: how scenes are pooled.
+        variant: which definition.
+        target: the true pictures, which `genphoto_diff` needs; the others do not look at them.
 
     Returns:
-        A scalar; 0, with a warning, for a curve that does not change.
+        A scalar; a curve that does not change (or changes evenly, for `genphoto_diff`) counts as 0, with a warning.
 
     Raises:
-        ValueError: on another shape, too few levels or an unknown variant.
+        ValueError: on another shape, too few levels (three for `genphoto_diff`, and its score is then 1 or -1), an
+            unknown variant, or a missing target.
 
     Example:
         >>> import torch
@@ -47,20 +60,24 @@ def lv_corr(
         >>> round(lv_corr(0.5 + noise * contrast, [5, 10, 15]).item(), 3)
         1.0
     """
-    levels = checked_levels(bokeh_levels).to(preds.device)
-    curves = _pooled_curves(sharpness_curves(preds, len(levels)), checked_variant(variant))
-    return _mean_negated_correlation(curves, levels)
+    levels = checked_levels(bokeh_levels)
+    _check_variant(variant, levels)
+    curves = sharpness_curves(preds, len(levels))
+    if variant == "level_mean":
+        curves = curves.mean(dim=0, keepdim=True)
+    return _correlations(curves, levels, variant, target).mean()
 
 
-class LVCorr(Metric):
+class LVCorr(ScalarMetric):
     """`lv_corr` over batches and processes.
 
-    As input to `forward` and `update`: `preds` [batch, settings, 3, h, w], float, display values in [0, 1].
-    As output of `compute`: a scalar in [-1, 1], higher is better; 0, with a warning, for a curve that does not change.
+    As input to `forward` and `update`: `preds` and, for `genphoto_diff`, `target`, both [batch, settings, 3, h, w],
+    float, display values in [0, 1]. As output of `compute`: a scalar in [-1, 1], higher is better; a curve that does
+    not change counts as 0, with a warning. The ground truth's own score is that of a second instance.
 
     Args:
         bokeh_levels: the levels asked for, in the order of the settings, at least two different ones.
-        variant: `level_mean` (correlate the curve averaged over all scenes) or `level_per_scene`.
+        variant: `level_mean` (correlate the curve averaged over all scenes), `level_per_scene` or `genphoto_diff`.
         kwargs: see `torchmetrics.Metric`.
 
     Example:
@@ -72,58 +89,70 @@ class LVCorr(Metric):
         1.0
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
 
-    levels: Tensor
     total: Tensor
     count: Tensor
 
     def __init__(self, bokeh_levels: Levels, variant: Variant = "level_mean", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.variant = checked_variant(variant)
-        self.register_buffer("levels", checked_levels(bokeh_levels), persistent=False)
-        size = len(self.levels) if variant == "level_mean" else 1
+        levels = checked_levels(bokeh_levels)
+        super().__init__({"bokeh_levels": levels.tolist(), "variant": variant}, **kwargs)
+        self.variant = _check_variant(variant, levels)
+        self.levels = levels  # no buffer: `half()` of a module around the metric would round it
+        size = len(levels) if variant == "level_mean" else 1
         self.add_state("total", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, preds: Tensor) -> None:
-        """Add the sweeps of a batch of scenes."""
+    def update(self, preds: Tensor, target: Tensor | None = None) -> None:
+        """Add the sweeps of a batch of scenes; `target` is looked at by `genphoto_diff` only."""
         curves = sharpness_curves(preds, len(self.levels))
         if self.variant == "level_mean":
             self.total += curves.sum(dim=0)
         else:
-            self.total += len(preds) * _mean_negated_correlation(curves, self.levels)
+            self.total += _correlations(curves, self.levels, self.variant, target).sum()
         self.count += len(preds)
 
     def compute(self) -> Tensor:
         """The score of all scenes so far."""
         mean = self.total / self.count
-        return _mean_negated_correlation(mean[None], self.levels) if self.variant == "level_mean" else mean[0]
+        return _correlations(mean[None], self.levels, self.variant)[0] if self.variant == "level_mean" else mean[0]
 
 
-def _pooled_curves(curves: Tensor, variant: Variant) -> Tensor:
-    """The curves [n, s] that are correlated: one for each scene, or one for all."""
-    return curves.mean(dim=0, keepdim=True) if variant == "level_mean" else curves
+def _correlations(
+    curves: Float[Tensor, "n s"], levels: Tensor, variant: Variant, target: Tensor | None = None
+) -> Float[Tensor, " n"]:
+    """The score of each curve, positive is good."""
+    if variant != "genphoto_diff":
+        return _pearson(curves, -levels.to(curves.device).expand_as(curves))
+    if target is None:
+        raise ValueError("target must be given for the variant genphoto_diff: it correlates with the true pictures.")
+    if len(target) != len(curves):
+        raise ValueError(f"preds and target must show the same scenes, not {len(curves)} and {len(target)}.")
+    return _pearson(curves.diff(dim=1), sharpness_curves(target, len(levels), "target").diff(dim=1))
 
 
-def _mean_negated_correlation(curves: Tensor, levels: Tensor) -> Tensor:
-    """-Pearson of each curve [n, s] with the levels [s], 0 with a warning where a curve does not change; their mean."""
-    level_offset, curve_offset = levels - levels.mean(), curves - curves.mean(dim=1, keepdim=True)
-    norm = level_offset.norm() * curve_offset.norm(dim=1)
-    constant = curve_offset.norm(dim=1) <= 1e-9 * curves.norm(dim=1)
+def _pearson(curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
+    """Pearson's correlation row by row, 0 with a warning where a row does not change."""
+    offset, other_offset = (rows - rows.mean(dim=1, keepdim=True) for rows in (curves, against))
+    constant = (offset.norm(dim=1) <= 1e-9 * curves.norm(dim=1)) | (
+        other_offset.norm(dim=1) <= 1e-9 * against.norm(dim=1)
+    )
     if bool(constant.any()):
-        warnings.warn("LVCorr: sharpness is the same at all levels; the score is set to 0.", stacklevel=3)
-    correlation = (curve_offset @ level_offset) / norm.masked_fill(constant, 1.0)
-    negated: Tensor = -correlation.masked_fill(constant, 0.0)
-    return negated.mean()
+        warnings.warn("LVCorr: sharpness changes at no level or evenly at all; the score is set to 0.", stacklevel=3)
+    norm = offset.norm(dim=1) * other_offset.norm(dim=1)
+    correlation: Tensor = (offset * other_offset).sum(dim=1) / norm.masked_fill(constant, 1.0)
+    return correlation.masked_fill(constant, 0.0)
+
+
+def _check_variant(variant: Variant, levels: Tensor) -> Variant:
+    """The variant, or a ValueError: unknown, or too few levels for it."""
+    if variant == "genphoto_diff" and len(levels) < 3:
+        raise ValueError(f"bokeh_levels must be at least three for genphoto_diff, not {levels.tolist()}.")
+    return checked_variant(variant)
 
 
 def checked_variant(variant: str) -> Variant:
     """The variant, or a ValueError that names the ones there are."""
-    if variant not in get_args(Variant):
-        raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}, not {variant!r}.")
-    return cast(Variant, variant)
+    return cast(Variant, one_of(variant, Variant, "variant"))

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from dofsuite.metrics.sweeps import check_sweep
 from dofsuite.optics import laplacian, srgb_to_luma
 
 Levels = Sequence[float | int] | Num[Tensor, " s"]
@@ -53,8 +54,7 @@ def sharpness_curves(sweep: Tensor, num_levels: int, name: str = "preds") -> Flo
     """Laplacian variance of each scene at each level.
 
     Raises:
-        ValueError: if `sweep` is not [batch, num_levels, 3, h, w].
+        ValueError: if `sweep` is not [batch, num_levels, 3, h, w], floating-point and not empty.
     """
-    if sweep.ndim != 5 or sweep.shape[1] != num_levels or sweep.shape[2] != 3:
-        raise ValueError(f"{name} must be [batch, {num_levels} levels, 3, h, w], not {list(sweep.shape)}.")
+    check_sweep(sweep, num_levels, name, "levels")
     return laplacian_variance(sweep)

@@ -6,34 +6,37 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed
+from torch import distributed
 
-from dofsuite.metrics import BlurGain, FocusHitRate, LVCorr, blur_gain, focus_hit_rate, lv_corr
-from tests.metrics.conftest import LEVELS, sweep_of_contrast
+from tests.metrics.every_metric import every_metric
 
 
-def worker(rank: int, preds: Tensor, target: Tensor, points: Tensor, folder: Path) -> None:
+def worker(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
     mine = slice(0, 2) if rank == 0 else slice(2, None)
-    metrics = [LVCorr(LEVELS), LVCorr(LEVELS, "level_per_scene"), BlurGain(LEVELS), FocusHitRate()]
-    inputs = [(preds,), (preds,), (preds, target), (preds[:, :2], points)]
-    for metric, of_all in zip(metrics, inputs, strict=True):
-        metric.update(*(tensor[mine] for tensor in of_all))
-    torch.save([metric.compute().item() for metric in metrics], folder / f"{rank}.pt")
+    scores = {}
+    for name, case in every_metric().items():
+        metric = case.make()
+        metric.update(*(tensor[mine] for tensor in case.inputs))
+        scores[name] = metric.compute().item()
+        if name.startswith("blur_monotonicity"):
+            # looking at ties leaves what this process has counted as it was
+            metric.update(torch.full((3, 4, 3, 9, 8), 0.5))
+            scores[name + "_ties"] = metric.ties().item()
+            metric.update(torch.full((2, 4, 3, 9, 8), 0.5))
+            scores[name + "_more_ties"] = metric.ties().item()
+    torch.save(scores, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
 def test_two_processes_equal_one(tmp_path):
-    preds, target = sweep_of_contrast([1, 0.5, 0.4, 0.3], 7), sweep_of_contrast([1, 0.8, 0.7, 0.6], 7, seed=1)
-    preds[4:] = preds[4:].flip(1)
-    points = torch.rand(7, 2, 2, generator=torch.Generator().manual_seed(0))
-    torch.multiprocessing.spawn(worker, (preds, target, points, tmp_path), nprocs=2)
-    expected = [
-        lv_corr(preds, LEVELS),
-        lv_corr(preds, LEVELS, "level_per_scene"),
-        blur_gain(preds, target, LEVELS),
-        focus_hit_rate(preds[:, :2], points),
-    ]
+    torch.multiprocessing.spawn(worker, (tmp_path,), nprocs=2)
+    cases = every_metric()
+    expected = {name: case.function(*case.inputs).item() for name, case in cases.items()}
+    for name in cases:
+        if name.startswith("blur_monotonicity"):
+            # seven scenes without a tie, then three and two flat ones on each of two ranks
+            expected |= {name + "_ties": 6 / 13, name + "_more_ties": 10 / 17}
     for rank in range(2):
-        assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx([score.item() for score in expected], rel=1e-9)
+        assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(expected, rel=1e-9)

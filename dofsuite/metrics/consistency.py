@@ -1,0 +1,240 @@
+"""Content Consistency: does the content stay when only the aperture changes? (Fine-grained Defocus Blur)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dofsuite.metrics.scalar_metric import ScalarMetric, name_of
+from dofsuite.metrics.sweeps import Pairs, check_sweep, one_of, setting_pairs
+
+Unlabelled = Literal["skip", "miss", "match"]
+"""A pixel without a class in one of two pictures is left out, or inconsistent, or consistent if it has none in both."""
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Pictures [n, 3, h, w] in [0, 1] -> integer ids of each pixel's likeliest classes [n, k, h', w'], likeliest first.
+
+    `num_classes`, where it has one, says how many classes it tells apart, and `name` which network it is.
+    """
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """Segment pictures of one scene; any size h', w' that is the same for all of them."""
+
+
+def content_consistency(
+    preds: Float[Tensor, "b s 3 h w"],
+    segmenter: Segmenter,
+    top_k: int = 3,
+    reference: Pairs = "all",
+    ignore_index: int | None = None,
+    unlabelled: Unlabelled = "skip",
+    num_classes: int | None = None,
+) -> Float[Tensor, ""]:
+    """Share of pixels whose likeliest classes have one in common in two settings, in [0, 1]; higher is better.
+
+        CC = mean over scenes, pairs and pixels of [top_k(x_i) and top_k(x_j) share a class]
+
+    Paper (supplement): the three class proposals of Semantic Segment Anything; which pictures are compared, and what
+    becomes of pixels outside every mask, is not stated. Here (*ours*): all pairs, so that no order of the settings
+    matters, and unlabelled pixels are left out. Chance, `chance_consistency`, is high where classes are few: 71 % for
+    top 3 of 10, 6 % for top 3 of 150; report it beside the score.
+
+    Args:
+        preds: pictures of every scene at every setting, display values in [0, 1].
+        segmenter: see `Segmenter`; called with the settings of one scene at a time.
+        top_k: how many of the segmenter's classes count, from the likeliest on.
+        reference: `all` pairs, `adjacent` settings, or each with the `first` or with the `last` (of rising f-numbers
+            the last is the sharpest).
+        ignore_index: the id that means "no class"; it never matches. None: every id is a class.
+        unlabelled: what becomes of pixels that have no class in one of the two pictures: `skip` leaves them out,
+            `miss` counts them as inconsistent, `match` too unless both have none.
+        num_classes: how many classes there are; None for the segmenter's own `num_classes`, if it has one.
+
+    Returns:
+        A scalar; 0, with a warning, if no pixel counts.
+
+    Raises:
+        ValueError: on another shape, an unknown choice, or a segmenter whose classes are not [settings, k, h', w']
+            integers with k >= top_k.
+
+    Example:
+        >>> import torch
+        >>> def by_brightness(images):  # four classes: the brightness in quarters
+        ...     return (images.mean(dim=1, keepdim=True) * 4).long().clamp(max=3)
+        >>> left_is_dark = torch.full((1, 2, 3, 4, 4), 0.9)
+        >>> left_is_dark[:, 1, :, :, :2] = 0.1  # in the second setting only
+        >>> content_consistency(left_is_dark, by_brightness, top_k=1).item()
+        0.5
+    """
+    rule = Agreement(top_k, reference, ignore_index, unlabelled)
+    warn_of_chance(num_classes_of(segmenter, num_classes), top_k)
+    return _share(*agreeing_pixels(preds, segmenter, rule))
+
+
+def chance_consistency(num_classes: int, top_k: int) -> float:
+    """Probability that two random sets of `top_k` of `num_classes` classes meet: 1 - C(n - k, k) / C(n, k).
+
+    Example:
+        >>> [round(chance_consistency(n, 3), 2) for n in (10, 150)]
+        [0.71, 0.06]
+    """
+    return 1 - math.comb(max(0, num_classes - top_k), top_k) / math.comb(num_classes, top_k)
+
+
+def num_classes_of(segmenter: Segmenter, num_classes: int | None) -> int | None:
+    """The number given, or else the segmenter's own, or else None."""
+    return getattr(segmenter, "num_classes", None) if num_classes is None else num_classes
+
+
+def warn_of_chance(num_classes: int | None, top_k: int) -> None:
+    """Warn where more than a tenth of the classes count, and refuse where there are fewer classes than count."""
+    if num_classes is None:
+        return
+    if top_k > num_classes:
+        raise ValueError(f"top_k must be at most the number of classes, {num_classes}, not {top_k}.")
+    if top_k > num_classes / 10:
+        chance = chance_consistency(num_classes, top_k)
+        warnings.warn(
+            f"ContentConsistency: {top_k} of {num_classes} classes meet by chance in {chance:.0%} of pixels.",
+            stacklevel=3,
+        )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """When the classes of two pixels agree; the fields are `content_consistency`'s arguments."""
+
+    top_k: int = 3
+    reference: Pairs = "all"
+    ignore_index: int | None = None
+    unlabelled: Unlabelled = "skip"
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, not {self.top_k}.")
+        one_of(self.reference, Pairs, "reference")
+        one_of(self.unlabelled, Unlabelled, "unlabelled")
+
+    def meeting(self, a: Int[Tensor, "k h w"], b: Int[Tensor, "k h w"]) -> Bool[Tensor, "h w"]:
+        """Where the two sets of classes have one in common."""
+        meet = torch.zeros_like(a[0], dtype=torch.bool)
+        for class_a in a:
+            meet |= ((class_a == b) & self.is_class(class_a)).any(dim=0)
+        return meet
+
+    def labelled(self, classes: Int[Tensor, "k h w"]) -> Bool[Tensor, "h w"]:
+        """Where there is a class at all."""
+        return self.is_class(classes).any(dim=0)
+
+    def is_class(self, classes: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+        """Where an id is a class at all."""
+        return torch.ones_like(classes, dtype=torch.bool) if self.ignore_index is None else classes != self.ignore_index
+
+    def count(self, a: Int[Tensor, "k h w"], b: Int[Tensor, "k h w"]) -> tuple[Tensor, Tensor]:
+        """How many pixels agree, and how many count."""
+        labelled_a, labelled_b, meet = self.labelled(a), self.labelled(b), self.meeting(a, b)
+        if self.unlabelled == "match":
+            meet |= ~labelled_a & ~labelled_b
+        counted = labelled_a & labelled_b if self.unlabelled == "skip" else torch.ones_like(meet)
+        return meet.sum(), counted.sum()
+
+
+def agreeing_pixels(preds: Tensor, segmenter: Segmenter, rule: Agreement) -> tuple[Tensor, Tensor]:
+    """How many pixels of all scenes and pairs agree, and how many count."""
+    check_sweep(preds)
+    agreeing = counted = torch.zeros((), dtype=torch.long, device=preds.device)
+    for scene in preds:
+        classes = _checked_classes(segmenter(scene), len(scene), rule.top_k)
+        for i, j in zip(*setting_pairs(len(scene), rule.reference), strict=True):
+            of_pair = rule.count(classes[i], classes[j])
+            agreeing, counted = agreeing + of_pair[0].to(preds.device), counted + of_pair[1].to(preds.device)
+    return agreeing, counted
+
+
+def _checked_classes(classes: Tensor, num_pictures: int, top_k: int) -> Int[Tensor, "n k h w"]:
+    """The first `top_k` of the segmenter's classes."""
+    if classes.is_floating_point() or classes.ndim != 4 or len(classes) != num_pictures or classes.shape[1] < top_k:
+        got = f"{list(classes.shape)} of {classes.dtype}"
+        raise ValueError(f"segmenter must give integers [{num_pictures}, {top_k} or more classes, h, w], not {got}.")
+    return classes[:, :top_k]
+
+
+class ContentConsistency(ScalarMetric):
+    """`content_consistency` over batches and processes.
+
+    As input to `forward` and `update`: `preds` [batch, settings, 3, h, w], float, display values in [0, 1]. As output
+    of `compute`: a scalar in [0, 1], higher is better; 0, with a warning, if no pixel counts. Every pixel of every pair
+    weighs the same.
+
+    Args:
+        segmenter: see `Segmenter`. A network (in eval mode) is a submodule: moved, copied and saved with the metric.
+        top_k: how many classes of a pixel count.
+        reference: `all`, `adjacent`, `first` or `last`.
+        ignore_index: the id that means "no class", or None.
+        unlabelled: `skip`, `miss` or `match`.
+        num_classes: how many classes there are; None for the segmenter's own number. With it the metric knows
+            `chance`, and warns where `top_k` is more than a tenth of it.
+        kwargs: see `torchmetrics.Metric`.
+
+    Example:
+        >>> import torch
+        >>> def by_brightness(images):  # forty classes, the likeliest and its two neighbours
+        ...     likeliest = (images.mean(dim=1, keepdim=True) * 40).long().clamp(1, 38)
+        ...     return torch.cat([likeliest, likeliest - 1, likeliest + 1], dim=1)
+        >>> metric = ContentConsistency(by_brightness, num_classes=40)
+        >>> metric.update(torch.tensor([0.5, 0.54, 0.9]).reshape(1, 3, 1, 1, 1).expand(1, 3, 3, 4, 4))
+        >>> round(metric.compute().item(), 3), round(metric.chance, 3)
+        (0.333, 0.214)
+    """
+
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    agreeing: Tensor
+    counted: Tensor
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        top_k: int = 3,
+        reference: Pairs = "all",
+        ignore_index: int | None = None,
+        unlabelled: Unlabelled = "skip",
+        num_classes: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        rule = Agreement(top_k, reference, ignore_index, unlabelled)
+        num_classes = num_classes_of(segmenter, num_classes)
+        warn_of_chance(num_classes, top_k)
+        chance = None if num_classes is None else chance_consistency(num_classes, top_k)
+        super().__init__(
+            {"segmenter": name_of(segmenter), **vars(rule), "chance": chance and round(chance, 4)}, **kwargs
+        )
+        self.segmenter, self.rule, self.chance = segmenter, rule, chance
+        self.add_state("agreeing", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("counted", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor) -> None:
+        """Add the sweeps of a batch of scenes."""
+        agreeing, counted = agreeing_pixels(preds, self.segmenter, self.rule)
+        self.agreeing += agreeing
+        self.counted += counted
+
+    def compute(self) -> Tensor:
+        """The share of agreeing pixels so far."""
+        return _share(self.agreeing, self.counted)
+
+
+def _share(agreeing: Tensor, counted: Tensor) -> Tensor:
+    if bool(counted == 0):
+        warnings.warn("ContentConsistency: no pixel has a class in two pictures; the score is set to 0.", stacklevel=3)
+    return agreeing.double() / counted.clamp(min=1)

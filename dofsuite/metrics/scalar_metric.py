@@ -1,0 +1,74 @@
+"""What all metrics of the room have in common: one score, settings that show in the repr, and a plot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class ScalarMetric(Metric):
+    """A torchmetrics `Metric` with one score that knows its settings.
+
+    `MetricCollection` merges metrics whose states have equal names and, after the first batch, equal values, and then
+    updates one of them only: two counters are equal by chance. So a state is named for the settings, and metrics of
+    other settings stay apart.
+
+    Args:
+        settings: what the score depends on, for the repr and for reports.
+        kwargs: see `torchmetrics.Metric`.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(self, settings: dict[str, object], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        name = "settings_" + re.sub(r"\W+", "_", self.extra_repr())
+        self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def extra_repr(self) -> str:
+        """The settings, as the repr shows them."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+
+    def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> torch.nn.Module:
+        """Follow the module around the metric to another device, but not to half precision: sums stay float64."""
+        if self._dtype_convert:  # `set_dtype`: somebody asks for it
+            return super()._apply(fn, exclude_state)
+        moved = super()._apply(fn, exclude_state=tuple(self._defaults))
+        for name, default in self._defaults.items():
+            assert isinstance(default, Tensor)  # no metric of the room keeps a list
+            self._defaults[name] = default.to(self.device)
+            setattr(self, name, getattr(self, name).to(self.device))
+        return moved
+
+    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
+        """Draw a score or a sequence of scores, by default the present one; needs matplotlib.
+
+        Args:
+            val: what `forward` or `compute` returned, or a list of it; None for `compute()`.
+            ax: the matplotlib axis to draw on; None for a new one.
+
+        Returns:
+            The figure and its axis.
+
+        Raises:
+            ModuleNotFoundError: without matplotlib.
+        """
+        return self._plot(val, ax)
+
+
+def name_of(network: object) -> str:
+    """What reports call a network or function: its own `name`, or the name of the function or the class.
+
+    Example:
+        >>> name_of(torch.nn.Identity()), name_of(torch.relu)
+        ('Identity', 'relu')
+    """
+    own = getattr(network, "name", None)
+    return own if isinstance(own, str) else getattr(network, "__name__", type(network).__name__)
