@@ -11,16 +11,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dofsuite.optics.exact import TapScattering
+from dofsuite.optics.gather import gathered_mean
 from dofsuite.optics.layered import LayeredScattering, enough_layers
+from dofsuite.optics.occlusion import enough_depth_layers, occluding_layers
 from dofsuite.optics.scattering import Scattering, scattered_mean
+from dofsuite.optics.values import has_values
 
 
 class RenderOptions(NamedTuple):
     """What a method may need beside light and radius."""
 
-    largest_radius_px: float
+    farthest_radius_px: float
+    nearest_radius_px: float
     num_layers: int | None
     fft_dtype: torch.dtype
+
+    @property
+    def largest_radius_px(self) -> float:
+        """The largest |radius| of the batch."""
+        return max(abs(self.farthest_radius_px), abs(self.nearest_radius_px))
 
 
 def _classical(make: Callable[[RenderOptions], Scattering]) -> Callable[[Tensor, Tensor, RenderOptions], Tensor]:
@@ -36,9 +45,20 @@ def _layered(options: RenderOptions) -> Scattering:
     return LayeredScattering(options.largest_radius_px, num_layers, options.fft_dtype)
 
 
+def _gather(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
+    return gathered_mean(image_linear, radius_px, options.largest_radius_px)
+
+
+def _occlusion(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
+    num_layers = options.num_layers or enough_depth_layers(options.farthest_radius_px, options.nearest_radius_px)
+    return occluding_layers(image_linear, radius_px, options.largest_radius_px, num_layers, options.fft_dtype)
+
+
 METHODS: dict[str, Callable[[Tensor, Tensor, RenderOptions], Tensor]] = {
     "exact": _classical(_exact),
+    "gather": _gather,
     "layered": _classical(_layered),
+    "occlusion": _occlusion,
 }
 """Method name to renderer of (image_linear, signed radius_px, options): another renderer is another line here."""
 
@@ -50,18 +70,30 @@ def render_bokeh(
     num_layers: int | None = None,
     fft_dtype: torch.dtype = torch.float64,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Blur each pixel's light over a disc of its own radius, BokehMe's classical renderer, nothing beyond the frame.
+    """Blur each pixel's light over a disc of its own radius, by one of four methods.
+
+    - `exact`: BokehMe's classical scatter, tap by tap, time growing with radius^2: the yardstick.
+    - `layered`: the same by layers and FFT (default).
+    - `gather`: TAF's disc (paper 1's lens): each pixel averages its surroundings over its own radius, the identity up
+      to a radius of 0.5 px (a circle of confusion of 1 px). Time grows with radius^2.
+    - `occlusion`: layers of depth, the nearer over the farther: no light bleeds over an edge in focus, and one can see
+      past an edge out of focus. The only method that looks at the radius' sign. At radius 0 exactly the identity.
 
     It blurs the values it is given: pass linear light (`srgb_to_linear`, `display_to_linear`) for what a camera does.
-    Differentiable in the image and in the radius map; backward recomputes, so it saves a few maps of the image's size.
+    Nothing lies beyond the frame, except with `gather`, which repeats the border outwards as TAF does. Differentiable
+    in the image and in the radius map; backward recomputes, so it saves a few maps of the image's size (`occlusion`:
+    a few for each layer in use). Without values, on the meta device and under FakeTensorMode, the shapes are right
+    and the largest radius is taken as 0.
 
     Args:
         image_linear: light, any range; float32, bf16, fp16 (computed in float32) or float64. The result has its dtype.
-        radius_px: signed blur radius of each pixel, finite. The classical kernel looks at |radius| only.
-        method: `exact`, tap by tap, time growing with radius^2; or `layered`, the same by layers and FFT (default).
-        num_layers: nodes of `layered` from 4 px to the largest |radius|, >= 2 (smaller radii are exact). None: enough
-            for 60 dB against `exact` at gamma 2.2. Higher powers and the gradient by radius gain from more.
-        fft_dtype: float64, or float32 (faster on a GPU): then light to the power 4 has a floor of 54 dB.
+        radius_px: signed blur radius of each pixel, finite. All methods but `occlusion` look at |radius| only.
+        method: one of the four above.
+        num_layers: for `layered`, nodes from 4 px to the largest |radius| (smaller radii are exact); None: enough for
+            60 dB against `exact` at gamma 2.2; higher powers and the gradient by radius gain from more. For
+            `occlusion`, layers from the farthest to the nearest signed radius; None: see `enough_depth_layers`. >= 2.
+        fft_dtype: of `layered` and `occlusion`: float64, or float32 (faster on a GPU): then light to the power 4 has
+            a floor of 54 dB.
 
     Raises:
         ValueError: on shapes that do not fit, an unknown method, fewer than two layers, another fft_dtype, or a radius
@@ -73,16 +105,19 @@ def render_bokeh(
         raise ValueError(f"num_layers must be at least 2, not {num_layers}.")
     if fft_dtype not in (torch.float32, torch.float64):
         raise ValueError(f"fft_dtype must be torch.float32 or torch.float64, not {fft_dtype}.")
-    largest_radius_px = _largest_radius_px(image_linear, radius_px)
-    return METHODS[method](image_linear, radius_px, RenderOptions(largest_radius_px, num_layers, fft_dtype))
+    farthest_radius_px, nearest_radius_px = _radius_range_px(image_linear, radius_px)
+    options = RenderOptions(farthest_radius_px, nearest_radius_px, num_layers, fft_dtype)
+    return METHODS[method](image_linear, radius_px, options)
 
 
-def _largest_radius_px(image_linear: Tensor, radius_px: Tensor) -> float:
-    """The largest |radius| of the batch: one wait for the device, which also tells whether all are finite."""
+def _radius_range_px(image_linear: Tensor, radius_px: Tensor) -> tuple[float, float]:
+    """Smallest and largest radius of the batch: one wait for the device, which also tells whether all are finite."""
     batch_size, _, height, width = image_linear.shape
     if radius_px.shape != (batch_size, 1, height, width):
         raise ValueError(f"radius_px must be [{batch_size}, 1, {height}, {width}], not {list(radius_px.shape)}.")
-    largest_radius_px = float(radius_px.detach().abs().max())
-    if not math.isfinite(largest_radius_px):
+    if not has_values(radius_px):
+        return 0.0, 0.0
+    farthest_radius_px, nearest_radius_px = torch.stack(radius_px.detach().aminmax()).tolist()
+    if not (math.isfinite(farthest_radius_px) and math.isfinite(nearest_radius_px)):
         raise ValueError("radius_px must be finite everywhere; mask or fill the depth before it becomes a radius.")
-    return largest_radius_px
+    return farthest_radius_px, nearest_radius_px

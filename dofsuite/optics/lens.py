@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from dofsuite.optics.values import has_values
+
 PerItem = float | int | Num[Tensor, " b"] | Num[Tensor, ""]
 """One number for the whole batch, or a tensor of shape [b] with one number for each item."""
 
@@ -66,12 +68,13 @@ def coc_radius_px(
         pixel_pitch_mm: see `pixel_pitch_mm`.
 
     Raises:
-        ValueError: if `focus_m` is not beyond the focal length, where a thin lens forms no image on the sensor.
+        ValueError: if `focus_m` is not beyond the focal length, where a thin lens forms no image on the sensor (not
+            asked where there are no values: on the meta device and under FakeTensorMode).
     """
     depth_m = _at_least_float32(depth_m)
     focal_mm, f_number = _per_item(lens.focal_length_mm, depth_m), _per_item(lens.f_number, depth_m)
     focus_mm = 1000.0 * _per_item(focus_m, depth_m)
-    if not bool((focus_mm > focal_mm).all()):
+    if has_values(beyond := focus_mm > focal_mm) and not bool(beyond.all()):
         raise ValueError(
             f"focus_m must be beyond the focal length, but {focus_m} m is not beyond {lens.focal_length_mm} mm."
         )

@@ -7,6 +7,7 @@ backward is a few maps of the image's size, whatever the radius.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -36,7 +37,7 @@ def scattered_mean(
     """
     # A bf16 sum of hundreds of taps would be noise. float64 is kept where it is given.
     working_dtype = torch.promote_types(torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32)
-    with torch.autocast(image_linear.device.type, enabled=False):
+    with without_autocast(image_linear):
         image, absolute_radius_px = image_linear.to(working_dtype), radius_px.to(working_dtype).abs()
         sums: Tensor = _ScatteredSums.apply(image, absolute_radius_px, scattering)  # type: ignore[no-untyped-call]
         return (sums[:, :3] / sums[:, 3:]).to(image_linear.dtype)
@@ -62,3 +63,8 @@ class _ScatteredSums(torch.autograd.Function):
 def with_weight(image: Tensor) -> Tensor:
     """Light [b, 4, h, w]: the image, and 1 in the channel that sums up the weights."""
     return torch.cat([image, torch.ones_like(image[:, :1])], dim=1)
+
+
+def without_autocast(like: Tensor) -> AbstractContextManager[object]:
+    """Within it, no operation is cast down, whatever the caller's precision. The meta device has no autocast at all."""
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)

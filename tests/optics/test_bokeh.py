@@ -6,7 +6,7 @@ from dofsuite.optics.bokeh import METHODS
 
 
 def test_unknown_method_names_the_ones_there_are():
-    with pytest.raises(ValueError, match="exact, layered"):
+    with pytest.raises(ValueError, match="exact, gather, layered, occlusion"):
         render_bokeh(torch.rand(1, 3, 4, 4), torch.zeros(1, 1, 4, 4), method="gauss")
 
 

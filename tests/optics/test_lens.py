@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dofsuite.optics import ThinLens, bokeh_radius_px, coc_radius_px, pixel_pitch_mm
 
@@ -91,3 +92,11 @@ def test_levels_and_planes_per_item_and_half_precision_disparity():
     both = bokeh_radius_px(disparity, torch.tensor([0.1, 0.9]), torch.tensor([5, 20]), torch.tensor([512.0, 64.0]))
     assert torch.allclose(both[1:], bokeh_radius_px(disparity[1:], 0.9, 20, 64))
     assert bokeh_radius_px(disparity.bfloat16(), 0.1, 5, 512).dtype == torch.float32
+
+
+@pytest.mark.parametrize("device", ["meta", "fake"])
+def test_without_values_the_radius_has_its_shape(device):
+    with FakeTensorMode() if device == "fake" else torch.device("meta"):
+        lens, depth_m = ThinLens(torch.empty(2), torch.empty(2)), torch.empty(2, 1, 4, 6)
+        radius_px = coc_radius_px(lens, depth_m, torch.empty(2), torch.empty(2))
+    assert radius_px.shape == depth_m.shape
