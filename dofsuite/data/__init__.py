@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dofsuite.data.middlebury import Motorcycle as Motorcycle
     from dofsuite.data.middlebury import motorcycle as motorcycle
     from dofsuite.data.module import ShardData as ShardData
+    from dofsuite.data.order import CycleSchedule as CycleSchedule
     from dofsuite.data.order import SourceSchedule as SourceSchedule
     from dofsuite.data.shards import ShardReader as ShardReader
     from dofsuite.data.shards import ShardWriter as ShardWriter
@@ -22,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Batch": "batch",
+        "CycleSchedule": "order",
         "Manifest": "manifest",
         "Motorcycle": "middlebury",
         "ShardData": "module",

@@ -1,4 +1,4 @@
-"""`python -m dofsuite.data DIR -o SHARDS`: pack a folder of pictures, with or without depth maps, into shards."""
+"""`python -m dofsuite.data DIR -o SHARDS`: pack a folder of pictures, with what lies beside them, into shards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m dofsuite.data",
         allow_abbrev=False,
         description="Pack a folder of JPEG, PNG or WebP pictures into shards. A depth map lies beside its picture "
-        "(photo.jpg with photo.png, photo_depth.png or photo.npy) or in a folder of its own (--depth).",
+        "(photo.jpg with photo.png, photo_depth.png or photo.npy) or in a folder of its own (--depth). "
+        "A caption lies beside it as photo.txt; f-number and focal length are read from the pictures' EXIF.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the pictures")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHARDS", help="a new folder")
@@ -50,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     print(
         f"{manifest.samples} pictures, {manifest.samples_with_depth} of them with depth, in {len(manifest.shards)} "
-        f"shards ({megabytes:.1f} MB) in {given.output}"
+        f"shards ({megabytes:.1f} MB) in {given.output}; {manifest.samples_with_caption} with a caption, "
+        f"{manifest.samples_with_exif} with f-number and focal length"
     )
     return 0
 

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.data.decode import DECODERS, IMAGE_EXTENSIONS, disparity_from_depth_map
+from dofsuite.data.record import mirrored, read_record
 from dofsuite.data.shards import Sample
 from dofsuite.errors import UserError
 
 
 class Batch(NamedTuple):
-    """A batch of all-in-focus pictures and their disparities (a NamedTuple, because Lightning moves those)."""
+    """A batch of pictures with what is known of them (a NamedTuple, because Lightning moves those)."""
 
     image_srgb: Tensor
     """`[b, 3, h, w]` float32 display values in [0, 1]."""
@@ -32,10 +33,18 @@ class Batch(NamedTuple):
     """`[b]` float32: long side, in px, of the uncropped picture at the scale of `image_srgb`."""
     valid: Tensor
     """`[b, 1, h, w]` bool: where the disparity was measured; all true unless the data say otherwise."""
+    caption: list[str]
+    """The samples' captions; "" where there is none."""
+    f_number: Tensor
+    """`[b]` float32: the photograph's f-number by its EXIF; NaN where there is none."""
+    focal_length_mm: Tensor
+    """`[b]` float32: its focal length in mm, for a sensor 36 mm wide; NaN where there is none."""
 
 
 def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
     """Decode one sample into `image` `[3, h, w]`, `disparity` and `valid` `[1, h, w]`, `has_depth` and `key`.
+
+    What the sample says of itself is added: `caption`, `f_number` and `focal_length_mm`.
 
     Raises:
         UserError: A member cannot be decoded, or the sample has no picture; shard, key and member are named.
@@ -59,7 +68,9 @@ def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
         )
     if "valid.png" in decoded:
         valid[0] = torch.from_numpy(decoded["valid.png"] > 0)
-    return {"image": image, "disparity": disparity, "valid": valid, "has_depth": bool(depth), "key": sample.key}
+    arrays = {"image": image, "disparity": disparity, "valid": valid}
+    said = read_record(sample.members, f"{sample.shard}: {sample.key}")._asdict()
+    return {**arrays, **said, "has_depth": bool(depth), "key": sample.key}
 
 
 def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]:
@@ -90,8 +101,9 @@ def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]
 
 
 def flip(item: dict[str, Any]) -> dict[str, Any]:
-    """Mirror left and right."""
-    return {**item, **{name: item[name].flip(-1) for name in ("image", "disparity", "valid")}}
+    """Mirror left and right, in the caption too."""
+    turned = {name: item[name].flip(-1) for name in ("image", "disparity", "valid")}
+    return {**item, **turned, "caption": mirrored(item["caption"])}
 
 
 def collate(items: list[dict[str, Any]]) -> Batch:
@@ -113,4 +125,7 @@ def collate(items: list[dict[str, Any]]) -> Batch:
         key=[item["key"] for item in items],
         width_px=torch.tensor([item["width_px"] for item in items]),
         valid=torch.stack([item["valid"] for item in items]),
+        caption=[item["caption"] for item in items],
+        f_number=torch.tensor([item["f_number"] for item in items], dtype=torch.float32),
+        focal_length_mm=torch.tensor([item["focal_length_mm"] for item in items], dtype=torch.float32),
     )

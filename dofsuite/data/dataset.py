@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dofsuite.data.batch import Batch, collate, decode_sample, flip, resize_and_crop
-from dofsuite.data.order import SourceOrder, SourceSchedule, draw_at
+from dofsuite.data.order import CycleSchedule, SourceOrder, SourceSchedule, draw_at
 from dofsuite.data.shards import ShardReader
 from dofsuite.diffusion import sample_generator
 from dofsuite.errors import UserError
@@ -21,7 +21,12 @@ class TrainSamples(Dataset[Any]):
     """Samples by position in the run: `dataset[p]` is a function of the seed and p, in whatever process it is asked."""
 
     def __init__(
-        self, readers: Sequence[ShardReader], schedule: SourceSchedule, seed: int, size_px: int | None, flip: float
+        self,
+        readers: Sequence[ShardReader],
+        schedule: SourceSchedule | CycleSchedule,
+        seed: int,
+        size_px: int | None,
+        flip: float,
     ) -> None:
         """Mix one or two sources; `flip` is the probability of mirroring a picture."""
         self.readers, self.schedule, self.seed, self.size_px, self.flip = readers, schedule, seed, size_px, flip

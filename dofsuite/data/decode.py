@@ -1,4 +1,4 @@
-"""Bytes to arrays, by a fixed table of extensions: images, depth maps, masks and JSON; never a pickle.
+"""Bytes to arrays, by a fixed table of extensions: images, depth maps, masks, JSON and text; never a pickle.
 
 Images become float32 `[h, w, 3]` display values in [0, 1], upright (EXIF orientation applied). Transparency is
 composited over white, CMYK is converted by Pillow's plain formula, grey gets three equal channels, 16-bit grey keeps
@@ -89,14 +89,21 @@ def decode_json(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
+def decode_text(data: bytes, name: str) -> str:
+    """Return a text member, UTF-8, with its line ends and runs of blanks as one blank each."""
+    try:
+        return " ".join(data.decode("utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: it is not UTF-8 text: {_one_line(error)}.") from error
+
+
 DECODERS: dict[str, Callable[[bytes, str], Any]] = {
     **dict.fromkeys(IMAGE_EXTENSIONS, decode_image),
     **{f"depth.{extension}": decode_depth_image for extension in IMAGE_EXTENSIONS},
     "depth.npy": decode_npy,
     "valid.png": decode_depth_image,
-    "json": decode_json,
 }
-"""Extension of a member -> its decoder; members with any other extension are left alone."""
+"""Extension of a member -> its decoder (`record.py` reads `json` and `txt`); any other member is left alone."""
 
 
 def disparity_from_depth_map(depth_map: np.ndarray, kind: str, size: tuple[int, int], name: str) -> np.ndarray:

@@ -1,8 +1,9 @@
 """The embedded data sets: written as shards on first use, from the photographs of the scikit-image package.
 
 `embedded:photo` and `embedded:texture` are for training, `embedded:val` for validation (one photograph, coffee,
-which no training set contains), `embedded:motorcycle` for evaluation only. They lie in `$DOFSUITE_CACHE`, or else in
-`~/.cache/dofsuite`, in a folder named for the version of this content.
+which none of them contains), `embedded:motorcycle` for evaluation only. `captioned_sets.py` has those with captions
+and EXIF: `embedded:deep` and `embedded:shallow` for training, `embedded:prompts` and `embedded:shallow_val` held out.
+They lie in `$DOFSUITE_CACHE`, or else in `~/.cache/dofsuite`, in a folder named for the version of their content.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from dofsuite.data.captioned_sets import CAPTIONED_SETS, CAPTIONED_VERSION, captioned_samples, png_bytes
 from dofsuite.data.manifest import Verify, read_manifest, verify_shards
 from dofsuite.data.middlebury import motorcycle
 from dofsuite.data.photographs import photograph
@@ -52,8 +53,10 @@ def resolve(folder: str | os.PathLike[str]) -> Path:
     if not text.startswith(PREFIX):
         return Path(text)
     name = text.removeprefix(PREFIX)
+    if name in CAPTIONED_SETS:
+        return cache_folder() / CAPTIONED_VERSION / name
     if name not in (*RECIPES, "motorcycle"):
-        there = ", ".join(f"{PREFIX}{known}" for known in (*RECIPES, "motorcycle"))
+        there = ", ".join(f"{PREFIX}{known}" for known in (*RECIPES, "motorcycle", *CAPTIONED_SETS))
         raise UserError(f"{text}: there is no such embedded set: choose one of {there}.")
     return cache_folder() / CONTENT_VERSION / name
 
@@ -85,8 +88,10 @@ def _write(name: str, path: Path) -> None:
             path, [_motorcycle_sample()], source=name, licence=licence, split="test", depth_kind="depth", depth_unit="m"
         )
         return
-    split = "val" if name == "val" else "train"
-    samples = _scene_samples(name, RECIPES[name])
+    if name in CAPTIONED_SETS:
+        split, samples = CAPTIONED_SETS[name].split, captioned_samples(name, LICENCE)
+    else:
+        split, samples = "val" if name == "val" else "train", _scene_samples(name, RECIPES[name])
     write_shards(
         path, samples, source=name, licence=LICENCE, split=split, depth_kind="disparity", depth_unit="relative"
     )
@@ -129,10 +134,3 @@ def _motorcycle_sample() -> tuple[str, dict[str, bytes]]:
 
 def _as_uint16(scene: Scene) -> np.ndarray:
     return np.rint(scene.disparity * 65535).astype(np.uint16)
-
-
-def png_bytes(values: np.ndarray) -> bytes:
-    """Return an array of uint8 `[h, w(, 3)]` or uint16 `[h, w]` as the bytes of a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(values).save(file, "PNG", compress_level=4)
-    return file.getvalue()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,10 @@ class Manifest:
     samples_with_depth: int
     shards: tuple[ShardEntry, ...]
     format_version: int = FORMAT_VERSION
+    samples_with_caption: int = 0
+    """Samples that have a caption; 0 in manifests from before captions were counted, as are the next."""
+    samples_with_exif: int = 0
+    """Samples whose EXIF has both f-number and focal length."""
 
 
 def sha256_of(data: bytes) -> str:
@@ -87,7 +91,8 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
     if data["format_version"] != FORMAT_VERSION:
         raise ValueError(f"format_version {data['format_version']} where {FORMAT_VERSION} is expected")
     shards = tuple(ShardEntry(**shard) for shard in data["shards"])
-    manifest = Manifest(**{**{f.name: data[f.name] for f in fields(Manifest)}, "shards": shards})
+    given = {f.name: data[f.name] for f in fields(Manifest) if f.name in data or f.default is MISSING}
+    manifest = Manifest(**{**given, "shards": shards})
     if manifest.samples != sum(shard.samples for shard in shards) or any(shard.samples < 1 for shard in shards):
         raise ValueError("its sample counts do not add up")
     if any(Path(shard.name).name != shard.name for shard in shards):

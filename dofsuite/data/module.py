@@ -7,17 +7,29 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 
 from dofsuite.data import embedded
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, TrainSamples, collate_or_error
 from dofsuite.data.manifest import Verify
-from dofsuite.data.order import PositionBatches, SourceSchedule
+from dofsuite.data.order import CycleSchedule, PositionBatches, SourceSchedule
 from dofsuite.data.seen import SamplesSeen
 from dofsuite.data.shards import ShardReader
 from dofsuite.errors import UserError
 
 PAPER_SCHEDULE = SourceSchedule()
+REQUIREMENTS = {
+    "require_depth": (
+        "samples_with_depth",
+        "depth map: put a depth map of the same stem beside each picture (or name their folder with --depth)",
+    ),
+    "require_captions": ("samples_with_caption", "caption: put a .txt file of the same stem beside each picture"),
+    "require_exif": (
+        "samples_with_exif",
+        "EXIF of both f-number and focal length: take pictures whose files have kept FNumber and FocalLength",
+    ),
+}
+"""Option of `ShardData` -> the manifest's count of samples that meet it; what the others lack, and the mend."""
 
 
 class ShardData(LightningDataModule):
@@ -37,8 +49,10 @@ class ShardData(LightningDataModule):
         size_px: int | None = 512,
         flip: float = 0.5,
         seed: int = 0,
-        schedule: SourceSchedule = PAPER_SCHEDULE,
+        schedule: SourceSchedule | CycleSchedule = PAPER_SCHEDULE,
         require_depth: bool = True,
+        require_captions: bool = False,
+        require_exif: bool = False,
         verify: Verify = "full",
     ) -> None:
         """Describe the data; nothing is read yet.
@@ -52,8 +66,11 @@ class ShardData(LightningDataModule):
             size_px: Side of the centre square after resizing the short side to it; null leaves pictures as they are.
             flip: Probability of mirroring a training picture.
             seed: The order of samples and all draws follow from it and the position in the run.
-            schedule: How two sources are mixed.
-            require_depth: Whether a training sample without a depth map is a mistake.
+            schedule: How two sources are mixed: by a share (`SourceSchedule`) or, where `turns` is given, in whole
+                cycles of steps (`CycleSchedule`).
+            require_depth: Whether a sample without a depth map is a mistake.
+            require_captions: Whether a sample without a caption is a mistake.
+            require_exif: Whether a sample whose EXIF lacks f-number or focal length is a mistake.
             verify: `full` compares sha256 (once, then what has changed), `size` sizes only.
         """
         super().__init__()
@@ -67,7 +84,12 @@ class ShardData(LightningDataModule):
         self.train, self.val = dict(train), val
         self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers
         self.size_px, self.flip, self.seed, self.schedule = size_px, flip, seed, schedule
-        self.require_depth, self.verify = require_depth, verify
+        self.required = {
+            "require_depth": require_depth,
+            "require_captions": require_captions,
+            "require_exif": require_exif,
+        }
+        self.verify: Verify = verify
         self.samples_seen = 0
         self._readers: dict[str, ShardReader] = {}
         self._fault: str | None = None
@@ -117,17 +139,17 @@ class ShardData(LightningDataModule):
                 raise UserError(fault)
 
     def _check(self, key: str, reader: ShardReader) -> None:
-        """Refuse held-out sets in training, and training without depth."""
+        """Refuse held-out sets in training, and sets that lack what is required."""
         manifest, folder = reader.manifest, self._folders()[key]
         if key != "data.val" and manifest.split != "train":
             raise UserError(f"{key}: {folder} is a {manifest.split} set and must not be trained on: choose another.")
-        missing = manifest.samples - manifest.samples_with_depth
-        if self.require_depth and missing:
-            raise UserError(
-                f"{key}: {missing} of {manifest.samples} samples in {folder} have no depth map: put a depth map of the "
-                "same stem beside each picture (or name their folder with --depth) and pack again with "
-                "python -m dofsuite.data, or set data.require_depth to false."
-            )
+        for option, (count, mend) in REQUIREMENTS.items():
+            missing = manifest.samples - getattr(manifest, count)
+            if self.required[option] and missing:
+                raise UserError(
+                    f"{key}: {missing} of {manifest.samples} samples in {folder} have no {mend} and pack again with "
+                    f"python -m dofsuite.data, or set data.{option} to false."
+                )
 
     def _attach(self) -> None:
         """Count samples in the trainer's run; Lightning offers data modules no hook at the start of a batch."""
@@ -141,8 +163,16 @@ class ShardData(LightningDataModule):
         if not any(isinstance(callback, SamplesSeen) and callback.data is self for callback in trainer.callbacks):
             self.samples_seen = 0
             trainer.callbacks.insert(0, SamplesSeen(self, self.batch_size * world))
-        step = self.batch_size * world * trainer.accumulate_grad_batches
-        if len(self.train) == 2 and step != self.schedule.samples_per_step and trainer.is_global_zero:
+        if len(self.train) == 2:
+            self._compare_steps(trainer, self.batch_size * world)
+
+    def _compare_steps(self, trainer: Trainer, global_batch: int) -> None:
+        """Refuse cycles that the run's batches would straddle; say where a share counts other steps than the run."""
+        if isinstance(self.schedule, CycleSchedule):
+            self.schedule.check_batch(global_batch)
+            return
+        step = global_batch * trainer.accumulate_grad_batches
+        if step != self.schedule.samples_per_step and trainer.is_global_zero:
             print(
                 f"dofsuite: data.schedule.samples_per_step is {self.schedule.samples_per_step}, this run's steps are "
                 f"of {step} samples: the mix of sources follows the former",

@@ -1,9 +1,9 @@
 """The order of samples: a function of the seed and the position in the run alone.
 
 Position p of a run is one sample, the same whatever the number of ranks and workers and wherever the run was
-interrupted. Which source it is drawn from is decided by `SourceSchedule` (`sources_before`), and its place within
-that source by `SourceOrder`: epoch after epoch, each a permutation of the shards and, within groups of shards, of the
-samples. Both are closed forms: nothing is replayed on resume.
+interrupted. Which source it is drawn from is decided by a schedule (`SourceSchedule`, `CycleSchedule`), and its place
+within that source by `SourceOrder`: epoch after epoch, each a permutation of the shards and, within groups of shards,
+of the samples. Both are closed forms: nothing is replayed on resume.
 
 Permutations are drawn with splitmix64, written out below, so that they never change with a library's version.
 """
@@ -147,7 +147,49 @@ class SourceSchedule:
         return start * ramp * steps + (end - start) * (climbing * (climbing - 1) // 2 + full * ramp)
 
 
-def draw_at(position: int, seed: int, sources: int, schedule: SourceSchedule) -> tuple[int, int]:
+@dataclass(frozen=True)
+class CycleSchedule:
+    """Whole cycles of steps from one of two sources alternately: the first in even cycles, the second in odd ones.
+
+    For training that counts in cycles of turns, whose generator and critic must share a source (DMD2: one turn of the
+    generator and five of the critic). Before `start_step` the first source alone is drawn; cycles count from there.
+    """
+
+    samples_per_step: int = 16
+    """How many samples make a step: batch size x ranks x accumulated batches, the same for every shape of the run
+    (*stated* for paper 1: 16 GPUs, one picture each). A constant of the experiment and not read from the trainer, so
+    that the order does not depend on ranks."""
+    turns: int = 6
+    """Steps of a cycle."""
+    start_step: int = 0
+    """First step of the alternation; a whole number of cycles, where the steps before it are cycles too."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name, least in (("samples_per_step", 1), ("turns", 1), ("start_step", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"data.schedule.{name}: it must be at least {least}.")
+
+    def second_before(self, position: int, seed: int) -> int:
+        """Return how many of the positions `[0, position)` draw the second source; the seed has no part in it."""
+        cycle = self.turns * self.samples_per_step
+        pairs, rest = divmod(max(position - self.start_step * self.samples_per_step, 0), 2 * cycle)
+        return pairs * cycle + max(rest - cycle, 0)
+
+    def check_batch(self, global_batch: int) -> None:
+        """Refuse a batch of all ranks that would straddle two steps.
+
+        Raises:
+            UserError: `samples_per_step` is no multiple of it.
+        """
+        if self.samples_per_step % global_batch:
+            raise UserError(
+                f"data.schedule.samples_per_step: {self.samples_per_step} is no multiple of this run's batch of "
+                f"{global_batch} (data.batch_size x ranks), so a batch would mix the sources of two cycles: change one."
+            )
+
+
+def draw_at(position: int, seed: int, sources: int, schedule: SourceSchedule | CycleSchedule) -> tuple[int, int]:
     """Return `(source, draw)` of a position: its source, and how often that source was drawn before."""
     if sources == 1:
         return 0, position

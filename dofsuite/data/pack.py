@@ -1,7 +1,9 @@
-"""Packing a folder of pictures, with or without depth maps, into shards.
+"""Packing a folder of pictures, with or without depth maps and captions, into shards.
 
 Every file is decoded once, as training will, before anything appears: the shards get their name only when all of
-them are good. Pictures and depth maps are stored byte for byte, so nothing is lost by packing.
+them are good. Pictures and depth maps are stored byte for byte, so nothing is lost by packing. A
+picture's f-number and focal length are read from its own EXIF into the sample's JSON, its caption from the text file
+beside it; what a picture lacks, its sample lacks.
 """
 
 from __future__ import annotations
@@ -11,9 +13,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dofsuite.data.decode import decode_depth_image, decode_image, decode_npy, disparity_from_depth_map
+from dofsuite.data.decode import (
+    decode_depth_image,
+    decode_image,
+    decode_npy,
+    decode_text,
+    disparity_from_depth_map,
+)
 from dofsuite.data.manifest import Manifest
-from dofsuite.data.pairs import Listing, Pair, find_pairs
+from dofsuite.data.pairs import CAPTION_EXTENSION, Listing, Pair, find_pairs
+from dofsuite.data.photo_exif import exif_of_photograph
 from dofsuite.data.shards import ShardWriter, new_folder
 from dofsuite.errors import UserError
 
@@ -117,6 +126,11 @@ def _members(pair: Pair, options: PackOptions) -> dict[str, bytes]:
             "smallest": float(depth_map.min()),
             "largest": float(depth_map.max()),
         }
+    if exif := exif_of_photograph(image_bytes):
+        record["exif"] = exif
+    if pair.caption is not None:
+        members[CAPTION_EXTENSION] = pair.caption.read_bytes()
+        decode_text(members[CAPTION_EXTENSION], str(pair.caption))
     return {**members, "json": json.dumps(record).encode()}
 
 

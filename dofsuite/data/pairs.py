@@ -1,8 +1,9 @@
-"""Which files of a folder are pictures, and which depth map belongs to which picture."""
+"""Which files of a folder are pictures, and which depth map and caption belong to which picture."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,15 +11,17 @@ from dofsuite.data.decode import IMAGE_EXTENSIONS
 from dofsuite.errors import UserError
 
 DEPTH_EXTENSIONS = ("png", "npy", "jpg", "jpeg", "webp")
+CAPTION_EXTENSION = "txt"
 DEPTH_ENDINGS = ("_depth", "_disparity")
 
 
 class Pair(NamedTuple):
-    """A picture, its depth map where there is one, and its path within the folder without extension."""
+    """A picture, its depth map and caption file where there are any, and its path in the folder without extension."""
 
     stem: str
     image: Path
     depth: Path | None
+    caption: Path | None = None
 
 
 class Listing(NamedTuple):
@@ -34,7 +37,7 @@ def find_pairs(folder: Path, depth_folder: Path | None = None) -> Listing:
 
     A depth map has its picture's stem, or that stem and `_depth` or `_disparity`: photo.jpg with photo.png,
     photo_depth.png or photo.npy beside it, or with such a file at the same place under `depth_folder`. Where a JPEG or
-    WebP and a PNG share a stem, the PNG is the depth map.
+    WebP and a PNG share a stem, the PNG is the depth map. A caption lies beside its picture: photo.jpg with photo.txt.
 
     Raises:
         UserError: A folder is missing.
@@ -45,6 +48,7 @@ def find_pairs(folder: Path, depth_folder: Path | None = None) -> Listing:
     images, depths, left_out = _sort_files(folder, depth_folder)
     if depth_folder is not None:
         depths = _sort_depth_files(depth_folder)
+    captions, left_out = _sort_captions(left_out, folder, images)
     pairs, wrong = [], []
     for stem, found in sorted(images.items()):
         if len(found) > 1:
@@ -52,7 +56,7 @@ def find_pairs(folder: Path, depth_folder: Path | None = None) -> Listing:
         maps = depths.pop(stem, [])
         if len(maps) > 1:
             wrong.append(f"{maps[1]}: a second depth map of the stem {stem}")
-        pairs.append(Pair(stem, found[0], maps[0] if maps else None))
+        pairs.append(Pair(stem, found[0], maps[0] if maps else None, captions.get(stem)))
     wrong += [f"{maps[0]}: a depth map without a picture" for maps in depths.values()]
     return Listing(pairs, left_out, wrong)
 
@@ -87,6 +91,18 @@ def _sort_files(
         else:
             left_out.append(path)
     return images, depths, left_out
+
+
+def _sort_captions(files: list[Path], folder: Path, stems: Container[str]) -> tuple[dict[str, Path], list[Path]]:
+    """Return the caption files of pictures by stem, and the other files."""
+    captions, others = {}, []
+    for path in files:
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if path.suffix[1:].lower() == CAPTION_EXTENSION and stem in stems:
+            captions[stem] = path
+        else:
+            others.append(path)
+    return captions, others
 
 
 def _sort_depth_files(folder: Path) -> dict[str, list[Path]]:

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from dofsuite.atomic import write_bytes
 from dofsuite.data.manifest import Manifest, ShardEntry, read_manifest, sha256_of, write_manifest
+from dofsuite.data.record import read_record
 from dofsuite.errors import UserError
 
 MAX_OPEN_SHARDS = 64
@@ -43,7 +44,7 @@ class ShardWriter:
         """Write into `folder`, which exists."""
         self.folder, self.samples_per_shard = folder, samples_per_shard
         self.entries: list[ShardEntry] = []
-        self.samples_with_depth = 0
+        self.samples_with_depth = self.samples_with_caption = self.samples_with_exif = 0
         self._file: BinaryIO | None = None
         self._tar: Any = None
         self._in_shard = 0
@@ -68,6 +69,8 @@ class ShardWriter:
         self._tar.write({"__key__": key, **members})
         self._in_shard += 1
         self.samples_with_depth += any(extension.startswith("depth.") for extension in members)
+        self.samples_with_caption += bool((said := read_record(members, key)).caption)
+        self.samples_with_exif += said.has_exif
         if self._in_shard == self.samples_per_shard:
             self._complete()
 
@@ -85,6 +88,8 @@ class ShardWriter:
             depth_unit=depth_unit if self.samples_with_depth else None,
             samples=sum(entry.samples for entry in self.entries),
             samples_with_depth=self.samples_with_depth,
+            samples_with_caption=self.samples_with_caption,
+            samples_with_exif=self.samples_with_exif,
             shards=tuple(self.entries),
         )
         write_manifest(self.folder, manifest)

@@ -25,6 +25,9 @@ def item(height: int, width: int) -> dict[str, object]:
         "valid": torch.ones(1, height, width, dtype=torch.bool),
         "has_depth": True,
         "key": "k",
+        "caption": "",
+        "f_number": float("nan"),
+        "focal_length_mm": float("nan"),
         "source": 0,
         "index": 0,
     }
@@ -73,7 +76,7 @@ def test_batch_has_the_types_it_promises(shards: Path) -> None:
     batch = next(iter(ShardData({"n": str(shards)}, batch_size=3, size_px=8, flip=0.5).train_dataloader()))
     assert isinstance(batch, Batch)
     assert isinstance(default_convert(batch), Batch)
-    assert {name: value.dtype for name, value in batch._asdict().items() if name != "key"} == {
+    assert {name: value.dtype for name, value in batch._asdict().items() if name not in ("key", "caption")} == {
         "image_srgb": torch.float32,
         "disparity": torch.float32,
         "has_depth": torch.bool,
@@ -81,6 +84,8 @@ def test_batch_has_the_types_it_promises(shards: Path) -> None:
         "index": torch.int64,
         "width_px": torch.float32,
         "valid": torch.bool,
+        "f_number": torch.float32,
+        "focal_length_mm": torch.float32,
     }
     assert batch.width_px.tolist() == [8, 8, 8]
     numbers = [int(key[1:]) for key in batch.key]
