@@ -1,8 +1,10 @@
-"""Rectified flow and its random draws, as pure functions.
+"""Rectified flow, SDXL's diffusion, and their random draws, as pure functions.
 
-Convention: `t` is the flow time in [0, 1], 0 is the clean latent and 1 is noise; latents are [b, c, h, w]; every draw
-is a function of (seed, global sample index, purpose) and of nothing else, so it does not depend on ranks, workers,
-the batch it falls into, or where a run was interrupted. Draws are made on the CPU: they are the same on every device.
+Convention: in rectified flow `t` is a float in [0, 1], 0 is the clean latent and 1 is noise; in SDXL's diffusion `t` is
+an integer in [0, 999], 0 is nearly clean and 999 nearly noise, and the schedule is given as `alphas_cumprod`. Latents
+are [b, c, h, w]; every draw is a function of (seed, global sample index, purpose) and of nothing else, so it does not
+depend on ranks, workers, the batch it falls into, or where a run was interrupted. Draws are made on the CPU: they are
+the same on every device.
 """
 
 from __future__ import annotations
@@ -13,14 +15,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+
+def draw_integer(seed: int, index: int, purpose: str) -> int:
+    """Return an integer in [0, 2^63), all equally likely, that is a function of its three arguments alone."""
+    digest = hashlib.blake2b(f"{seed}/{index}/{purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def sample_generator(seed: int, index: int, purpose: str) -> torch.Generator:
     """Return a CPU generator that is a function of its three arguments alone."""
-    digest = hashlib.blake2b(f"{seed}/{index}/{purpose}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.Generator().manual_seed(draw_integer(seed, index, purpose))
 
 
 def draw_uniform(seed: int, indices: Sequence[int], purpose: str, count: int) -> Float[Tensor, "b count"]:
@@ -88,3 +95,67 @@ def velocity(x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"]) -> Fl
 def euler_times(num_steps: int, shift: float = 1.0) -> Float[Tensor, "steps"]:
     """Return `num_steps` + 1 decreasing flow times from 1 to 0, shifted towards noise."""
     return shift_time(torch.linspace(1, 0, num_steps + 1), shift)
+
+
+# --- SDXL's diffusion: x_t = sqrt(a_t) x + sqrt(1 - a_t) eps, the network predicts eps --------------------------------
+
+
+def scaled_linear_alphas_cumprod(
+    beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000
+) -> Float[Tensor, "steps"]:
+    """Return a_t = prod_{s <= t} (1 - beta_s) in float64, sqrt(beta) linear in s (SDXL's `scaled_linear` schedule)."""
+    betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64).square()
+    return (1 - betas).cumprod(dim=0)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return `x` in float32, or in float64 where it comes in it."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def signal_and_noise_scale(
+    t: Int[Tensor, "b"], alphas_cumprod: Float[Tensor, "steps"], like: Float[Tensor, "b ..."]
+) -> tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]]:
+    """Return sqrt(a_t) and sqrt(1 - a_t), taken in the schedule's own precision, then in the dtype of `like`."""
+    a = per_sample(alphas_cumprod.to(t.device)[t], like)
+    return a.sqrt().to(like), (1 - a).sqrt().to(like)
+
+
+def add_noise(
+    x: Float[Tensor, "b ..."],
+    noise: Float[Tensor, "b ..."],
+    t: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+) -> Float[Tensor, "b ..."]:
+    """Noise a clean latent: x_t = sqrt(a_t) x + sqrt(1 - a_t) eps (DDPM, arXiv 2006.11239, eq. 4).
+
+    This and its two inverses compute and return float32, whatever comes in; float64 stays. DMD2 converts in float64:
+    the error of float32 grows by 1 / sqrt(a_999) = 15 at most, far below that of a network's bfloat16.
+    """
+    x = at_least_float32(x)
+    signal, sigma = signal_and_noise_scale(t, alphas_cumprod, x)
+    return signal * x + sigma * noise
+
+
+def x_from_noise(
+    noisy: Float[Tensor, "b ..."],
+    predicted_noise: Float[Tensor, "b ..."],
+    t: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+) -> Float[Tensor, "b ..."]:
+    """Return the clean latent that a noise prediction stands for: x = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t)."""
+    noisy = at_least_float32(noisy)
+    signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)
+    return (noisy - sigma * predicted_noise) / signal
+
+
+def noise_from_x(
+    noisy: Float[Tensor, "b ..."],
+    predicted_x: Float[Tensor, "b ..."],
+    t: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+) -> Float[Tensor, "b ..."]:
+    """Return the noise that a prediction of the clean latent stands for: eps = (x_t - sqrt(a_t) x) / sqrt(1 - a_t)."""
+    noisy = at_least_float32(noisy)
+    signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)
+    return (noisy - signal * predicted_x) / sigma

@@ -30,24 +30,27 @@ class Codec(Protocol):
 
 
 class VaeCodec(nn.Module):
-    """A frozen diffusers `AutoencoderKL` with its own shift and scale, run in the VAE's dtype."""
+    """A frozen diffusers `AutoencoderKL` with its own shift and scale, run in the VAE's dtype.
+
+    Its weights get no gradient, and what comes in does: a loss on a decoded or an encoded picture reaches its source.
+    """
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
         self.vae = vae.eval().requires_grad_(False)
         self.latent_channels = vae.config.latent_channels
         self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.shift: float = vae.config.shift_factor or 0.0
+        """FLUX's VAE has a shift, SDXL's has none."""
 
-    @torch.no_grad()
     def encode(self, image: Tensor) -> Tensor:
         """Encode to the posterior's mode (*ours*: the stacking identity needs one latent an image), scaled."""
         latent = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mode()
-        return (latent - self.vae.config.shift_factor) * self.vae.config.scaling_factor
+        return (latent - self.shift) * self.vae.config.scaling_factor
 
-    @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         """Undo scale and shift, then decode."""
-        latent = latent / self.vae.config.scaling_factor + self.vae.config.shift_factor
+        latent = latent / self.vae.config.scaling_factor + self.shift
         return self.vae.decode(latent.to(self.vae.dtype), return_dict=False)[0]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dofsuite.backbones.codec import Codec, SpaceToDepthCodec, VaeCodec
 from dofsuite.backbones.flux_init import start_near_identity
-from dofsuite.backbones.hub import cached_tensor, from_pretrained
+from dofsuite.backbones.hub import cached_tensor, from_pretrained, pretrained_tokenizer
 from dofsuite.errors import UserError
 
 PACKAGED_BASE = Path(__file__).parent / "small_flux"
@@ -90,7 +90,7 @@ class PretrainedFlux(Backbone):
         """Return CLIP's pooled vector of the empty prompt, as FluxPipeline computes it."""
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        tokenizer = from_pretrained(CLIPTokenizer, self.path, "tokenizer", self.revision, None)
+        tokenizer = pretrained_tokenizer(CLIPTokenizer, self.path, "tokenizer", self.revision)
         encoder = from_pretrained(CLIPTextModel, self.path, "text_encoder", self.revision, torch.float32)
         tokens = tokenizer("", padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
         with torch.no_grad():

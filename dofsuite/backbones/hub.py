@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -16,24 +18,52 @@ from dofsuite.errors import UserError
 
 
 def from_pretrained(
-    network: type[Any], path: str, subfolder: str, revision: str | None, dtype: torch.dtype | None
+    network: type[Any], path: str, subfolder: str, revision: str | None, dtype: torch.dtype | None, **more: Any
 ) -> Any:
-    """Load one part of a diffusers folder, from the hub or from disk, safetensors only.
+    """Load one part of a diffusers folder (or, with subfolder "", a model's own), hub or disk, safetensors only.
 
     Raises:
         UserError: Why it could not be loaded, and what to do.
     """
-    options: dict[str, Any] = {"subfolder": subfolder, "revision": revision}
+    options: dict[str, Any] = {"subfolder": subfolder, "revision": revision, **more}
+    if not Path(path).exists() and not _reachable(path, revision):
+        options["local_files_only"] = True
     if dtype is not None:
         options |= {"torch_dtype": dtype, "use_safetensors": True}
     try:
         return network.from_pretrained(path, **options)
     except Exception as error:
-        raise UserError(f"{path}: {subfolder}: {_reason(path, error)}") from error
+        part = f"{subfolder}: " if subfolder else ""
+        raise UserError(f"{path}: {part}{reason_of(path, error)}") from error
 
 
-def _reason(path: str, error: Exception) -> str:
+def pretrained_tokenizer(network: type[Any], path: str, subfolder: str, revision: str | None) -> Any:
+    """Load a tokeniser, and make sure that it has words: without its files transformers 5 makes an empty one.
+
+    Raises:
+        UserError: It could not be loaded, or its vocabulary is missing.
+    """
+    tokenizer = from_pretrained(network, path, subfolder, revision, None)
+    if tokenizer.vocab_size <= len(tokenizer.all_special_tokens) + 1:
+        reason = "its vocabulary is missing; check the network, or give the path of a complete copy in diffusers layout"
+        raise UserError(f"{path}: {subfolder}: {reason}.")
+    return tokenizer
+
+
+def _reachable(path: str, revision: str | None) -> bool:
+    """Whether the hub answers at all; without it the libraries would retry every file of a part for minutes."""
+    try:
+        HfApi().model_info(path, revision=revision, timeout=10)
+    except Exception as error:
+        names = {cls.__name__ for exc in _chain(error) for cls in type(exc).__mro__}
+        return not names & {"ConnectionError", "TransportError", "Timeout"}
+    return True
+
+
+def reason_of(path: str, error: Exception) -> str:
     """Say what went wrong and the mend, from whatever the hub client raised."""
+    if packages := _missing_packages(error):
+        return f"its code needs packages that are not installed; pip install {packages}."
     names = {cls.__name__ for exc in _chain(error) for cls in type(exc).__mro__}
     if names & {"GatedRepoError"}:
         return f"its licence has not been accepted; accept it on the model's page, then run `hf auth login` ({path})."
@@ -45,6 +75,16 @@ def _reason(path: str, error: Exception) -> str:
     return "it could not be downloaded; check the network, or give the path of a local copy in diffusers layout."
 
 
+def _missing_packages(error: BaseException) -> str:
+    """Name the packages whose absence stopped a model's own code; "" where it was something else."""
+    for exc in _chain(error):
+        if isinstance(exc, ModuleNotFoundError) and exc.name:
+            return exc.name.split(".")[0]
+        if isinstance(exc, ImportError) and (found := re.search(r"pip install `?([\w .-]+?)`?$", str(exc))):
+            return found[1]
+    return ""
+
+
 def _chain(error: BaseException | None) -> list[BaseException]:
     """Return an exception and those it came from."""
     seen: list[BaseException] = []
@@ -54,9 +94,14 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return seen
 
 
+def cache_folder() -> Path:
+    """Return the folder for what dofsuite keeps between runs."""
+    return Path(os.environ.get("DOFSUITE_CACHE") or Path.home() / ".cache" / "dofsuite")
+
+
 def cached_tensor(name: str, compute: Callable[[], Tensor]) -> Tensor:
     """Return a constant tensor from the cache folder, computing and keeping it at first use."""
-    root = Path(os.environ.get("DOFSUITE_CACHE", Path.home() / ".cache" / "dofsuite"))
+    root = cache_folder()
     file = root / f"constant-{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"
     if file.is_file():
         return load_file(file)["value"]

@@ -8,13 +8,13 @@ the settings that training and inference share) and a model card.
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dofsuite import backbones
 from dofsuite.backbones import Backbone, PretrainedFlux
+from dofsuite.backbones.exported import describe, rebuild
 from dofsuite.backbones.lora import save_lora
 from dofsuite.errors import UserError
 
@@ -31,12 +31,6 @@ Trained with dofsuite (DiffCamera, arXiv 2509.26599) on {base}.
 
 The adapter is a derivative of its base: the base's licence holds for it{licence}.
 """
-
-
-def describe(backbone: Backbone) -> dict[str, Any]:
-    """Return a backbone's class and arguments as plain values."""
-    names = inspect.signature(type(backbone).__init__).parameters.keys() - {"self"}
-    return {"class": type(backbone).__name__, "arguments": {name: getattr(backbone, name) for name in sorted(names)}}
 
 
 def export(module: Refocus, folder: Path) -> None:
@@ -85,5 +79,4 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def backbone_of(settings: dict[str, Any]) -> Backbone:
     """Return the backbone that an export was trained on."""
-    described = settings["backbone"]
-    return getattr(backbones, described["class"])(**described["arguments"])
+    return rebuild(settings["backbone"])

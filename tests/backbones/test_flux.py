@@ -105,7 +105,7 @@ def test_a_local_folder_loads_as_the_hub_would(tmp_path):
 
 
 def test_without_network_one_sentence_says_what_to_do(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"black-forest-labs/FLUX.1-dev: transformer: .*local copy"):
         PretrainedFlux().load()
 
