@@ -147,12 +147,19 @@ class SourceSchedule:
         return start * ramp * steps + (end - start) * (climbing * (climbing - 1) // 2 + full * ramp)
 
 
+def _second_of(positions: int, run: int) -> int:
+    """Return how many of the first `positions` are the second source's where runs of `run` positions alternate."""
+    pairs, rest = divmod(positions, 2 * run)
+    return pairs * run + max(rest - run, 0)
+
+
 @dataclass(frozen=True)
 class CycleSchedule:
     """Whole cycles of steps from one of two sources alternately: the first in even cycles, the second in odd ones.
 
     For training that counts in cycles of turns, whose generator and critic must share a source (DMD2: one turn of the
     generator and five of the critic). Before `start_step` the first source alone is drawn; cycles count from there.
+    The run may begin with steps from both sources in turn, for a teacher that is to know both.
     """
 
     samples_per_step: int = 16
@@ -163,18 +170,22 @@ class CycleSchedule:
     """Steps of a cycle."""
     start_step: int = 0
     """First step of the alternation; a whole number of cycles, where the steps before it are cycles too."""
+    mixed_steps: int = 0
+    """First steps of the run, which draw the two sources in turn, a step each (*ours*)."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name, least in (("samples_per_step", 1), ("turns", 1), ("start_step", 0)):
+        for name, least in (("samples_per_step", 1), ("turns", 1), ("start_step", 0), ("mixed_steps", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"data.schedule.{name}: it must be at least {least}.")
+        if self.mixed_steps > self.start_step:
+            raise UserError(f"data.schedule.mixed_steps: it must be at most start_step, {self.start_step}.")
 
     def second_before(self, position: int, seed: int) -> int:
         """Return how many of the positions `[0, position)` draw the second source; the seed has no part in it."""
-        cycle = self.turns * self.samples_per_step
-        pairs, rest = divmod(max(position - self.start_step * self.samples_per_step, 0), 2 * cycle)
-        return pairs * cycle + max(rest - cycle, 0)
+        mixed = min(position, self.mixed_steps * self.samples_per_step)
+        in_cycles = max(position - self.start_step * self.samples_per_step, 0)
+        return _second_of(mixed, self.samples_per_step) + _second_of(in_cycles, self.turns * self.samples_per_step)
 
     def check_batch(self, global_batch: int) -> None:
         """Refuse a batch of all ranks that would straddle two steps.

@@ -107,3 +107,16 @@ def test_experiment_file_tells_the_schedules_apart_by_their_keys() -> None:
         schedule = parser.instantiate(parsed).data.schedule
         assert type(schedule) is kind
         assert schedule.samples_per_step == 2
+
+
+def test_a_run_may_begin_with_both_sources_in_turn() -> None:
+    schedule = CycleSchedule(samples_per_step=2, turns=2, start_step=7, mixed_steps=5)
+    drawn = [draw_at(position, 0, 2, schedule)[0] for position in range(2 * 13)]
+    assert drawn[::2] == drawn[1::2] == [0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0]
+    draws = [draw for source, draw in (draw_at(position, 0, 2, schedule) for position in range(26)) if source == 1]
+    assert draws == list(range(len(draws)))
+
+
+def test_a_mixed_beginning_that_outlasts_the_start_is_refused() -> None:
+    with pytest.raises(UserError, match="mixed_steps"):
+        CycleSchedule(start_step=3, mixed_steps=4)
