@@ -7,6 +7,7 @@ unit variance, as the transformer sees them.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -33,6 +34,8 @@ class VaeCodec(nn.Module):
     """A frozen diffusers `AutoencoderKL` with its own shift and scale, run in the VAE's dtype.
 
     Its weights get no gradient, and what comes in does: a loss on a decoded or an encoded picture reaches its source.
+    Where the VAE is in half precision, autocast is kept away from it: on CUDA it would run the norms in float32, and at
+    1024 px save 11 GiB more for backward.
     """
 
     def __init__(self, vae: AutoencoderKL) -> None:
@@ -45,13 +48,21 @@ class VaeCodec(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """Encode to the posterior's mode (*ours*: the stacking identity needs one latent an image), scaled."""
-        latent = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mode()
+        with self._in_own_dtype(image):
+            latent = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mode()
         return (latent - self.shift) * self.vae.config.scaling_factor
 
     def decode(self, latent: Tensor) -> Tensor:
         """Undo scale and shift, then decode."""
         latent = latent / self.vae.config.scaling_factor + self.shift
-        return self.vae.decode(latent.to(self.vae.dtype), return_dict=False)[0]
+        with self._in_own_dtype(latent):
+            return self.vae.decode(latent.to(self.vae.dtype), return_dict=False)[0]
+
+    def _in_own_dtype(self, given: Tensor) -> AbstractContextManager[object]:
+        device_type = given.device.type
+        if self.vae.dtype == torch.float32 or not torch.amp.is_autocast_available(device_type):
+            return nullcontext()
+        return torch.autocast(device_type, enabled=False)
 
 
 def cosine_basis(size: int) -> Tensor:

@@ -35,7 +35,8 @@ def rebuild(described: dict[str, Any]) -> Any:
     name = described["class"]
     if name not in backbones.__all__:
         raise UserError(f"{name}: class: no network of dofsuite.backbones; pass the descriptor to from_export instead.")
-    return getattr(backbones, name)(**described["arguments"])
+    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in described["arguments"].items()}  # of JSON
+    return getattr(backbones, name)(**arguments)
 
 
 def exported_sdxl(folder: Path, backbone: Sdxl) -> SdxlModules:
@@ -62,3 +63,12 @@ def exported_sdxl(folder: Path, backbone: Sdxl) -> SdxlModules:
     else:
         _, codec, prompts = backbone.load()
     return SdxlModules(unet.eval().requires_grad_(False), codec, prompts)
+
+
+def exported_part(network: type[Any], folder: Path, name: str) -> Any:
+    """Load one of our own small networks that a run exported, in float32.
+
+    Raises:
+        UserError: It is missing or cannot be read.
+    """
+    return from_pretrained(network, str(folder), name, None, torch.float32, low_cpu_mem_usage=False)
