@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from dofsuite.backbones import PretrainedFlux, RandomFlux
+from dofsuite.backbones import PretrainedFlux, PretrainedSdxl, RandomDepth, RandomFlux, RandomSdxl, SmallSaliency
 from dofsuite.experiment.command import read_command, read_sweep
 from dofsuite.experiment.reading import read_experiment
 from dofsuite.training import RunLog, RunProgress
@@ -29,18 +29,20 @@ def build(command: list[str], tmp_path: Path):
     experiment = read_experiment(read_command([*command, *ON_ONE_CPU, "--trainer.default_root_dir", str(tmp_path)]))
     experiment.build(RunLog(tmp_path), [], [], RunProgress())
     model = experiment.cli.model
-    if isinstance(model.backbone, PretrainedFlux):
+    backbone = getattr(model, "backbone", None)
+    if isinstance(backbone, PretrainedSdxl):
+        model.backbone, model.depth, model.saliency = RandomSdxl(), RandomDepth(), SmallSaliency(weights=None)
+    if isinstance(backbone, PretrainedFlux):
         model.backbone = RandomFlux()
-        with torch.device("meta"):
-            model.configure_model()
-    model.configure_model()
+    with torch.device("meta" if isinstance(backbone, PretrainedFlux | PretrainedSdxl) else "cpu"):
+        model.configure_model()
     return model, experiment
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_an_experiment_builds(file, tmp_path):
     model, experiment = build([str(file)], tmp_path)
-    assert any(parameter.requires_grad for parameter in model.parameters())
+    assert any(parameter.requires_grad for parameter in model.parameters()) or model.trained
     assert experiment.config["trainer"]["max_steps"] > 0
 
 

@@ -1,0 +1,139 @@
+"""The networks of paper 1, and how they are asked: generator, fake score, head, teacher, depth, saliency, focus.
+
+Generator and fake score begin as copies of the teacher. What a run does not train is frozen, in no checkpoint, and gets
+no weight gradient.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from dofsuite.backbones import Depth, PromptEmbeds, Saliency, Sdxl
+from dofsuite.text2image import score
+from dofsuite.text2image.carried import Asked
+from dofsuite.text2image.discriminator import Discriminator
+from dofsuite.text2image.exif import with_exif
+from dofsuite.text2image.focus import FocusPredictor
+
+Name = Literal["generator", "critic", "teacher"]
+"""The three networks that have SDXL's shape."""
+
+
+@dataclass(frozen=True)
+class FocusSize:
+    """Which focus predictor; null values are those of `FocusPredictor`.
+
+    Attributes:
+        small: The one for pictures of about 64 px.
+        reading: How f_d comes about (see `FocusPredictor`).
+        initial_scale_mm: f_s before training, mm per unit of depth.
+    """
+
+    small: bool = False
+    reading: Literal["token", "weighted_sum"] = "token"
+    initial_scale_mm: float = 1000.0
+
+    def build(self) -> FocusPredictor:
+        """Make the predictor from torch's global generator."""
+        make = FocusPredictor.small if self.small else FocusPredictor
+        return make(reading=self.reading, initial_scale_mm=self.initial_scale_mm)
+
+
+class Ask(NamedTuple):
+    """One of the three networks with everything but noisy latents and time filled in."""
+
+    unet: nn.Module
+    prompt: PromptEmbeds
+    exif: Tensor | None
+    downscale: int
+
+    def noise(self, noisy: Tensor, t: Tensor) -> Tensor:
+        """Predict the noise."""
+        return score.predict_noise(self.unet, noisy, t, self.prompt, self.exif, self.downscale)
+
+    def guided_noise(self, noisy: Tensor, t: Tensor, guidance: float) -> Tensor:
+        """Predict it with classifier-free guidance, in one call of twice the rows."""
+        return score.predict_guided_noise(self.unet, noisy, t, self.prompt, guidance, self.exif, self.downscale)
+
+    def noise_and_features(self, noisy: Tensor, t: Tensor) -> score.NoiseAndFeatures:
+        """Predict it, and return the mid-block's output of the same forward."""
+        return score.predict_noise_and_features(self.unet, noisy, t, self.prompt, self.exif, self.downscale)
+
+    def features(self, noisy: Tensor, t: Tensor) -> Tensor:
+        """Return the mid-block's output alone."""
+        return score.features(self.unet, noisy, t, self.prompt, self.exif, self.downscale)
+
+
+class Networks(nn.Module):
+    """All networks of a run, frozen; `trained` names those that may learn."""
+
+    def __init__(
+        self,
+        backbone: Sdxl,
+        depth: Depth,
+        saliency: Saliency,
+        focus: FocusSize,
+        exif: tuple[Name, ...],
+        size_px: int,
+        has_lens: bool,
+        head_float32: bool,
+        gradient_checkpointing: bool,
+        teacher_bfloat16: bool = False,
+    ) -> None:
+        super().__init__()
+        teacher, self.codec, self.prompts = backbone.load()
+        self.exif_names = exif
+        if exif:  # all three get the embedding, so that their weights can be copied; only the named ones are told
+            with_exif(teacher)
+        self.teacher = teacher
+        self.generator, self.critic = copy.deepcopy(teacher), copy.deepcopy(teacher)
+        if teacher_bfloat16:
+            self.teacher.bfloat16()
+        side = size_px // self.codec.downscale // 2 ** (len(teacher.config.block_out_channels) - 1)
+        self.head = Discriminator(teacher.config.block_out_channels[-1], side, head_float32)
+        self.depth = depth.load() if has_lens else None
+        self.saliency = saliency.load() if has_lens else None
+        self.focus = focus.build() if has_lens else None
+        if gradient_checkpointing:  # does nothing in forwards without gradient
+            for unet in (self.generator, self.critic, self.teacher):
+                unet.enable_gradient_checkpointing()
+        self.requires_grad_(False)
+
+    def ask(self, name: Name, asked: Asked) -> Ask:
+        """Return one of the three networks for these prompts and, where it is told them, camera settings."""
+        unet = getattr(self, name)
+        device = asked.f_number.device
+        prompt = PromptEmbeds(*(embeds.to(device) for embeds in self.prompts.encode(asked.caption)))
+        exif = asked.exif.stacked() if name in self.exif_names else None
+        return Ask(unet, prompt, exif, self.codec.downscale)
+
+    def trained(self, with_teacher: bool) -> dict[str, nn.ModuleList]:
+        """Return what each optimiser trains; the fake score and its head share one."""
+        groups: dict[str, list[nn.Module]] = {"generator": [self.generator], "critic": [self.critic, self.head]}
+        if self.focus is not None:
+            groups["focus"] = [self.focus]
+        if with_teacher:
+            groups["teacher"] = [self.teacher]
+        return {name: nn.ModuleList(modules) for name, modules in groups.items()}
+
+    def begin_as_teacher(self) -> None:
+        """Copy the teacher's weights to generator and fake score."""
+        for name in ("generator", "critic"):
+            getattr(self, name).load_state_dict(self.teacher.state_dict())
+
+    def latent_shape(self, image: Tensor) -> tuple[int, int, int]:
+        """Return (channels, height, width) of one picture's latents."""
+        height, width = (size // self.codec.downscale for size in image.shape[-2:])
+        return self.teacher.config.in_channels, height, width
+
+    def display(self, latent: Tensor) -> Tensor:
+        """Decode to display values, about [0, 1]; not clamped, so that gradients pass."""
+        return (self.codec.decode(latent) + 1) / 2
+
+    def latent(self, image: Tensor) -> Tensor:
+        """Encode display values; float32."""
+        return self.codec.encode(image * 2 - 1).float()

@@ -1,0 +1,248 @@
+"""`Text2ImagePipeline`: a prompt in, a scene out; then any number of photographs of it, each by the lens alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+
+from dofsuite.backbones import Depth, PromptEmbeds, Sdxl, SdxlPromptEncoder, SpaceToDepthCodec, VaeCodec, WordEncoder
+from dofsuite.backbones.exported import exported_part, exported_sdxl, rebuild
+from dofsuite.diffusion import scaled_linear_alphas_cumprod
+from dofsuite.errors import UserError
+from dofsuite.text2image.exif import Exif, ExifEmbedder, ExifTimeEmbedding, Numbers, with_exif
+from dofsuite.text2image.export import read_settings
+from dofsuite.text2image.focus import FocusPredictor, check_focus
+from dofsuite.text2image.lens import Lens
+from dofsuite.text2image.networks import Ask
+from dofsuite.text2image.sampling import FEW_STEPS, Draw, fresh_noise, sample
+from dofsuite.text2image.scene import OutputType, Pictures, Scene, as_pictures
+
+
+class Text2ImagePipeline(DiffusionPipeline):
+    """Generate scenes with a few-step SDXL, and photograph them.
+
+    Example:
+        >>> pipe = Text2ImagePipeline.from_export("runs/quickstart_text2image")  # doctest: +SKIP
+        >>> scene = pipe("a red ball on a blue floor", seed=0)  # doctest: +SKIP
+        >>> pipe.photograph(scene, f_number=[1.8, 4, 22], focal_length_mm=50)[0]  # doctest: +SKIP
+    """
+
+    model_cpu_offload_seq = "unet->vae->depth_model->focus_predictor"
+    _optional_components = ("depth_model", "focus_predictor")
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL | SpaceToDepthCodec,
+        prompt_encoder: SdxlPromptEncoder | WordEncoder,
+        depth_model: nn.Module | None,
+        focus_predictor: FocusPredictor | None,
+        lens: Lens | None = Lens(),  # noqa: B008  (frozen)
+        few_steps: Sequence[int] = FEW_STEPS,
+        size_px: int = 1024,
+    ) -> None:
+        """Put the parts together; a UNet `with_exif` is told the camera, depth and focus serve the lens.
+
+        Raises:
+            ValueError: A lens without a depth model or a focus predictor.
+        """
+        super().__init__()
+        if lens is not None and (depth_model is None or focus_predictor is None):
+            raise ValueError("a lens needs a depth model and a focus predictor; without them pass lens=None")
+        self.register_modules(
+            unet=unet,
+            vae=vae,
+            prompt_encoder=prompt_encoder,
+            depth_model=depth_model,
+            focus_predictor=focus_predictor,
+        )
+        self.register_to_config(few_steps=tuple(few_steps), size_px=size_px)
+        self.lens = lens
+
+    @classmethod
+    def from_export(
+        cls, folder: str | Path, backbone: Sdxl | None = None, depth: Depth | None = None
+    ) -> Text2ImagePipeline:
+        """Load a generator that `dofsuite.fit` exported.
+
+        Args:
+            folder: The export, or the run that it lies in.
+            backbone: Another source of the same SDXL's VAE and text encoders, such as a local copy.
+            depth: Another source of the same depth model.
+
+        Raises:
+            UserError: The folder holds no generator or lacks a part, or a frozen network cannot be loaded.
+        """
+        settings = read_settings(Path(folder))
+        place, lens = settings["folder"], settings["lens"]
+        unet, codec, prompts = exported_sdxl(place, backbone or rebuild(settings["backbone"]))
+        if "generator" in settings["exif"]:
+            with_exif(unet, exported_part(ExifEmbedder, place, "exif_embedder"))
+        return cls(
+            unet,
+            getattr(codec, "vae", codec),
+            prompts,
+            None if lens is None else (depth or rebuild(settings["depth"])).load(),
+            None if lens is None else exported_part(FocusPredictor, place, "focus_predictor").eval(),
+            None if lens is None else Lens(**lens),
+            settings["few_steps"],
+            settings["size_px"],
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet lies (diffusers asks the first part by name, a depth model that cannot say)."""
+        return self.unet.device
+
+    @property
+    def codec(self) -> VaeCodec | SpaceToDepthCodec:
+        """The VAE behind the codec's interface."""
+        return VaeCodec(self.vae) if isinstance(self.vae, AutoencoderKL) else self.vae
+
+    @property
+    def is_told_exif(self) -> bool:
+        """Whether the generator itself is told the camera."""
+        return isinstance(self.unet.time_embedding, ExifTimeEmbedding)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        f_number: Numbers | None = None,
+        focal_length_mm: Numbers | None = None,
+        num_images_per_prompt: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        output_type: OutputType = "pil",
+    ) -> Scene:
+        """Generate scenes, `num_images_per_prompt` of the first prompt first.
+
+        Args:
+            prompt: One or more.
+            f_number: For a generator that is told the EXIF, and no other: one number for all, or one for each picture.
+            focal_length_mm: Likewise, in mm.
+            num_images_per_prompt: Pictures of each prompt.
+            height: In px; the trained size by default.
+            width: In px.
+            seed: A picture depends on its prompt, its camera, the seed and its number among its prompt's alone: pass
+                the same prompt often, with other cameras, for the same noise in all of them.
+            generator: For the noise instead; without either, torch's global one draws it.
+            output_type: `pil`, or `pt` for a tensor.
+
+        Raises:
+            UserError: A camera that cannot be, one for a generator that is not told it, or none for one that is.
+            ValueError: A size that the network's levels do not divide.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
+        exif = self._exif(f_number, focal_length_mm, len(prompts))
+        shape = self._latent_shape(height or self.config.size_px, width or self.config.size_px)
+        device = self._execution_device
+        if seed is not None:
+            numbers = [i % num_images_per_prompt for i in range(len(prompts))]
+            draw = fresh_noise(shape, seed, numbers, "pipeline", device)
+        else:
+            draw = _draws(generator, (len(prompts), *shape), device)
+        embeds = PromptEmbeds(*(embeds.to(device) for embeds in self.prompt_encoder.encode(prompts)))
+        ask = Ask(self.unet, embeds, None if exif is None else exif.stacked().to(device), self.codec.downscale)
+        latent = sample(ask.noise, draw, scaled_linear_alphas_cumprod(), self.config.few_steps)
+        scene = self.scene(((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1), output_type)
+        self.maybe_free_model_hooks()
+        return scene
+
+    @torch.no_grad()
+    def scene(self, image_srgb: Tensor, output_type: OutputType = "pil") -> Scene:
+        """Make a scene of all-in-focus pictures [b, 3, h, w], display values in [0, 1]: depth, and where to focus."""
+        images = as_pictures(image_srgb, output_type)
+        if self.lens is None:
+            return Scene(images, image_srgb)
+        depth = self.depth_model(image_srgb)
+        return Scene(images, image_srgb, depth, *self.focus_predictor(image_srgb, depth))
+
+    @torch.no_grad()
+    def photograph(
+        self,
+        scene: Scene,
+        f_number: Numbers,
+        focal_length_mm: Numbers,
+        focus: float | Tensor | None = None,
+        output_type: OutputType = "pil",
+    ) -> Pictures:
+        """Photograph scenes through the lens; no network is called.
+
+        Args:
+            scene: Of this pipeline.
+            f_number: A number; or a list of n of them, a sweep.
+            focal_length_mm: On the lens's sensor, in mm; a number, or as many as f-numbers.
+            focus: Depth in focus on the depth model's scale, one for all or one for each scene; by default the
+                predicted one.
+            output_type: `pil`, or `pt` for a tensor.
+
+        Returns:
+            b pictures or [b, 3, h, w] in [0, 1]; for a sweep, b lists of n pictures or [b, n, 3, h, w].
+
+        Raises:
+            UserError: A camera that cannot be, a focus that the scene does not have, or a generator without a lens.
+        """
+        if self.lens is None:
+            raise UserError(
+                "photograph: this generator has no lens; give f_number and focal_length_mm beside a prompt."
+            )
+        cameras = Exif.checked(f_number, focal_length_mm)
+        image = scene.image_srgb
+        distance = scene.focus_distance
+        if focus is not None:
+            check_focus(focus, scene.depth)
+            distance = torch.as_tensor(focus, dtype=torch.float32).to(image.device).expand(len(image))
+        photographs = [
+            self.lens.photograph(
+                image,
+                scene.depth,
+                distance,
+                scene.scale_mm,
+                Exif(*(number.to(image.device).expand(len(image)) for number in camera)),
+                float(max(image.shape[-2:])),
+            )
+            for camera in zip(*cameras, strict=True)
+        ]
+        is_sweep = any(torch.as_tensor(numbers).ndim for numbers in (f_number, focal_length_mm))
+        return as_pictures((torch.stack(photographs, 1) if is_sweep else photographs[0]).clamp(0, 1), output_type)
+
+    def save_pretrained(self, *arguments: object, **options: object) -> None:
+        """Refuse: the export's folder is what is kept, and holds what a diffusers folder has no place for."""
+        raise TypeError("copy the folder that from_export read; a diffusers folder has no place for depth and prompts")
+
+    def _exif(self, f_number: Numbers | None, focal_length_mm: Numbers | None, count: int) -> Exif | None:
+        """Return the camera of each of `count` pictures, for a generator that is told it."""
+        given = f_number is not None, focal_length_mm is not None
+        if not self.is_told_exif:
+            if any(given):
+                raise UserError("f_number: this generator is not told the camera; give it to photograph(scene, ...).")
+            return None
+        if not all(given):
+            raise UserError("f_number: this generator is told the camera; give f_number and focal_length_mm.")
+        exif = Exif.checked(f_number, focal_length_mm)
+        if len(exif.f_number) not in (1, count):
+            raise UserError(
+                f"f_number: {len(exif.f_number)} numbers for {count} pictures; give one for all or one for each."
+            )
+        return Exif(*(numbers.expand(count) for numbers in exif))
+
+    def _latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return (channels, height, width) of one picture's latents."""
+        multiple = self.codec.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if height < 1 or width < 1 or height % multiple or width % multiple:
+            raise ValueError(f"height and width must be multiples of {multiple}, not {height} and {width}")
+        return self.unet.config.in_channels, height // self.codec.downscale, width // self.codec.downscale
+
+
+def _draws(generator: torch.Generator | None, shape: tuple[int, ...], device: torch.device) -> Draw:
+    """Each step's noise from a generator, in the order in which sampling asks for it: as stock diffusers draws it."""
+    where = generator.device if generator is not None else "cpu"
+    return lambda step: torch.randn(shape, generator=generator, device=where).to(device)

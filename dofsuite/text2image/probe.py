@@ -1,0 +1,191 @@
+"""What a text-to-image run is measured by: the same prompts at every aperture, and at several distances of focus.
+
+An aperture sweep should lose blur with rising f-number (Blur Monotonicity) and nothing else (Content Consistency). With
+a lens the scene is made once; without one (the EXIF baseline) every aperture is a generation of its own from the same
+noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dofsuite.atomic import write_json
+from dofsuite.data import Batch
+from dofsuite.metrics import BlurMonotonicity, ContentConsistency
+from dofsuite.text2image.carried import Asked
+from dofsuite.text2image.sampling import fresh_noise, sample
+from dofsuite.text2image.score import no_gradient
+from dofsuite.training import write_sheet
+
+if TYPE_CHECKING:
+    from dofsuite.text2image.module import Text2Image
+
+F_NUMBERS = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
+"""The paper's sweep (*stated*)."""
+FOCUS_SHARES = (0.02, 0.25, 0.5, 0.75, 0.98)
+"""Quantiles of a scene's depths on which the focus sweep focuses."""
+
+NAMED_COLOURS = {
+    "red": (0.95, 0.12, 0.10),
+    "yellow": (1.00, 0.88, 0.10),
+    "green": (0.05, 0.75, 0.25),
+    "blue": (0.12, 0.30, 0.95),
+    "purple": (0.65, 0.15, 0.80),
+    "white": (1.00, 1.00, 1.00),
+    "bricks": (0.72, 0.47, 0.38),
+    "grass": (0.47, 0.62, 0.30),
+    "sand": (0.84, 0.72, 0.50),
+}
+"""What the embedded captions can name, by colour; gravel is as grey as white."""
+
+
+class ColourSegmenter:
+    """Names every pixel of an embedded scene by its hue and saturation; a stand-in for a segmentation network.
+
+    [n, 3, h, w] in [0, 1] -> ids [n, k, h, w] of the likeliest names, by the angle between colours, so that light and
+    shade do not count.
+    """
+
+    name = "named colours"
+    num_classes = len(NAMED_COLOURS)
+
+    def __init__(self, top_k: int = 1) -> None:
+        """Give the `top_k` likeliest names."""
+        self.top_k = top_k
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Segment pictures."""
+        named = torch.nn.functional.normalize(images.new_tensor(list(NAMED_COLOURS.values())), dim=1)
+        likeness = torch.einsum("nchw,kc->nkhw", torch.nn.functional.normalize(images, dim=1), named)
+        return likeness.topk(self.top_k, dim=1).indices
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is probed at every validation.
+
+    Attributes:
+        f_numbers: The aperture sweep.
+        scenes: Prompts (*stated*: 25).
+        sheet_scenes: Prompts on the sheets.
+        sheet_scale: Magnification of the sheets' pictures.
+    """
+
+    f_numbers: tuple[float, ...] = F_NUMBERS
+    scenes: int = 25
+    sheet_scenes: int = 4
+    sheet_scale: int = 2
+
+
+class Scene(NamedTuple):
+    """What the generator made of prompts, and what the lens knows of it."""
+
+    image: Tensor
+    """[b, 3, h, w] display values in [0, 1]."""
+    depth: Tensor
+    """[b, 1, h, w]."""
+    focus_distance: Tensor
+    """[b]."""
+    scale_mm: Tensor
+    """[b]."""
+
+
+class ProbeRun:
+    """One pass of the probe over held-out prompts, by one of several ranks."""
+
+    def __init__(self, probe: Probe, module: Text2Image, ranks: int = 1) -> None:
+        self.probe, self.module = probe, module
+        self.scenes_left = max(1, -(-probe.scenes // ranks))
+        self.metrics = torch.nn.ModuleDict(
+            {
+                "blur_monotonicity_ac": BlurMonotonicity(probe.f_numbers, mode="ac"),
+                "blur_monotonicity_paper": BlurMonotonicity(probe.f_numbers, mode="paper"),
+                "content_consistency": ContentConsistency(ColourSegmenter(), top_k=1),
+            }
+        ).to(module.device)
+        self.apertures: list[list[Tensor]] = []
+        self.foci: list[list[Tensor]] = []
+        self.captions: list[str] = []
+
+    @torch.no_grad()
+    def update(self, batch: Batch) -> None:
+        """Sweep the prompts of one batch."""
+        kept = min(self.scenes_left, len(batch.key))
+        if kept <= 0:
+            return
+        batch = Batch(*(field[:kept] for field in batch))
+        self.scenes_left -= kept
+        sweep = torch.stack(self.aperture_sweep(batch), dim=1)
+        for metric in self.metrics.values():
+            metric.update(sweep)
+        room = max(0, self.probe.sheet_scenes - len(self.captions))
+        self.apertures += [list(pictures) for pictures in sweep[:room]]
+        self.captions += batch.caption[:room]
+        if self.module.lens is not None:
+            self.foci += [list(pictures) for pictures in torch.stack(self.focus_sweep(batch), dim=1)[:room]]
+
+    def aperture_sweep(self, batch: Batch) -> list[Tensor]:
+        """Return one batch of pictures for each f-number."""
+        asked = [
+            Asked.of(batch)._replace(f_number=torch.full_like(batch.f_number, number))
+            for number in self.probe.f_numbers
+        ]
+        if self.module.lens is None:
+            return [generate(self.module, batch, each) for each in asked]
+        scene = self.scene(batch)
+        return [self.photograph(scene, each, scene.focus_distance) for each in asked]
+
+    def focus_sweep(self, batch: Batch) -> list[Tensor]:
+        """Return one batch of pictures for each share of the depths, at the widest aperture."""
+        scene, number = self.scene(batch), min(self.probe.f_numbers)
+        asked = Asked.of(batch)._replace(f_number=torch.full_like(batch.f_number, number))
+        depths = scene.depth.flatten(1)
+        shares = depths.new_tensor(FOCUS_SHARES)
+        return [self.photograph(scene, asked, distance) for distance in depths.quantile(shares, dim=1)]
+
+    def scene(self, batch: Batch) -> Scene:
+        """Generate all in focus, and predict depth and focus."""
+        image = generate(self.module, batch, Asked.of(batch))
+        depth = self.module.networks.depth(image)
+        focus = self.module.networks.focus(image, depth)
+        return Scene(image, depth, focus.focus_distance, focus.scale_mm)
+
+    def photograph(self, scene: Scene, asked: Asked, focus_distance: Tensor) -> Tensor:
+        """Run the lens."""
+        lens = self.module.lens
+        picture = lens.photograph(scene.image, scene.depth, focus_distance, scene.scale_mm, asked.exif, asked.width_px)
+        return picture.clamp(0, 1)
+
+    def values(self) -> dict[str, float]:
+        """Return the numbers over all ranks; every rank must ask."""
+        values = {name: float(metric.compute()) for name, metric in self.metrics.items()}
+        return values | {"ties_ac": float(self.metrics["blur_monotonicity_ac"].ties())}
+
+    def write(self, folder: Path, step: int, values: dict[str, float]) -> None:
+        """Write `metrics.json` and the sheets."""
+        probe = self.probe
+        write_json(
+            folder / "metrics.json",
+            {"step": step, "probe": values, "f_numbers": list(probe.f_numbers), "scenes": probe.scenes},
+        )
+        titles = [f"f/{number:g}" for number in probe.f_numbers]
+        sheets = folder / "sheets"
+        write_sheet(sheets / f"apertures-{step:08d}.png", self.apertures, titles, self.captions, probe.sheet_scale)
+        if self.foci:
+            titles = [f"focus at {share:.0%} of depth" for share in FOCUS_SHARES]
+            write_sheet(sheets / f"focus-{step:08d}.png", self.foci, titles, self.captions, probe.sheet_scale)
+
+
+@torch.no_grad()
+def generate(module: Text2Image, batch: Batch, asked: Asked) -> Tensor:
+    """Return the generator's pictures [b, 3, h, w] in [0, 1] of what is asked, from a noise of each sample's own."""
+    networks = module.networks
+    shape = networks.latent_shape(batch.image_srgb)
+    draw = fresh_noise(shape, module.seed, batch.index.tolist(), "probe", module.device)
+    with no_gradient():
+        return networks.display(sample(module.ask("generator", asked).noise, draw, module.alphas)).clamp(0, 1)

@@ -1,0 +1,223 @@
+"""Manual optimisation in turns: one counted step a turn, micro-batches, clipping, the carried sample, checkpoints.
+
+Lightning's accumulation and clipping are for automatic optimisation, so they are arguments here. `global_step` counts
+turns: the focus predictor's own steps go past Lightning (and past a gradient scaler: bfloat16 needs none, `16-mixed` is
+not for these trainings).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.strategies import ParallelStrategy
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dofsuite.data import Batch
+from dofsuite.errors import UserError
+from dofsuite.text2image.carried import Carried, batch_parts
+from dofsuite.text2image.networks import Networks
+from dofsuite.text2image.turns import Stages, Turn
+
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How turns become steps.
+
+    Attributes:
+        micro_batches: Parts of a batch whose gradients are added up before a turn's step.
+        gradient_clip: Largest gradient norm of each optimiser (*inferred* from DMD2: 10).
+        warmup_turns: Steps of each optimiser over which its rate rises from nothing (*ours*: 0; DMD2 has 500).
+        ema_decay: Of a running average of the generator, which is then exported; null for none (as DMD2).
+
+    Raises:
+        ValueError: on numbers that no training has.
+    """
+
+    micro_batches: int = 1
+    gradient_clip: float = 10.0
+    warmup_turns: int = 0
+    ema_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse them in the words of the experiment file."""
+        if self.micro_batches < 1 or self.gradient_clip <= 0 or self.warmup_turns < 0:
+            raise ValueError("micro_batches must be 1 or more, gradient_clip above 0, warmup_turns 0 or more")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay: between 0 and 1 is expected, not {self.ema_decay}")
+
+
+class TakingTurns(pl.LightningModule):
+    """The part of `Text2Image` that is not in the paper.
+
+    Networks are frozen by turns. On several ranks that means `trainer.strategy: ddp_find_unused_parameters_true`, since
+    every turn leaves the others' weights without a gradient. FSDP2 is not for it as it stands: it decides at a
+    network's first forward, which may be one in which it is frozen, what its gradients are reduced in.
+    """
+
+    def __init__(self, stages: Stages, training: Training, optimizers: dict[str, OptimizerCallable], seed: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold trained weights only
+        self.stages, self.turning, self.optimizer_of, self.seed = stages, training, optimizers, seed
+        self.networks: Any = None
+        self.trained: dict[str, nn.ModuleList] = {}
+        self.rises: dict[str, LambdaLR] = {}
+        self.average: AveragedModel | None = None
+        self.carried: Carried | None = None
+
+    @abstractmethod
+    def build(self) -> Networks:
+        """Make all networks."""
+
+    @abstractmethod
+    def phase(self, turn: Turn, batch: Batch, carried: Carried | None) -> tuple[Losses, Carried | None]:
+        """Return a turn's losses on (a part of) a batch, and the sample that the generator made."""
+
+    def configure_model(self) -> None:
+        """Load the frozen networks, and make the trained ones from the seed."""
+        if self.networks is not None:
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.networks = self.build()
+        if self.turning.ema_decay is not None:
+            average = get_ema_multi_avg_fn(self.turning.ema_decay)
+            self.average = AveragedModel(self.networks.generator, multi_avg_fn=average)
+        self.trained = self.networks.trained(with_teacher=self.stages.teacher > 0)
+        self.let_learn(self.trained)
+
+    # --- a turn ------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Losses:
+        """Take one turn: its phase on every part of the batch, then one counted step."""
+        turn = self.stages.turn(self.global_step)
+        self.check(batch, turn)
+        if self.global_step == self.stages.teacher > 0:
+            self.networks.begin_as_teacher()
+        learning = self.learners(turn)
+        self.let_learn(learning)
+        losses, made = self.gradients(turn, batch)
+        self.carried = Carried.joined(made) if made else None
+        self.step(turn, learning)
+        self.let_learn(self.trained)  # between turns, so that whoever asks sees what is trained (as RunCheckpoint does)
+        self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, batch_size=len(batch.key))
+        return losses
+
+    def learners(self, turn: Turn) -> list[str]:
+        """Name the optimisers that step in a turn, the counted one first."""
+        counted = "teacher" if turn.stage == "teacher" else "generator" if turn.is_generator else "critic"
+        return [counted, *(["focus"] if turn.stage == "full" and "focus" in self.trained else [])]
+
+    def let_learn(self, names: Collection[str]) -> None:
+        """Ask for the gradients of these groups of weights, and of no others."""
+        for name, group in self.trained.items():
+            group.requires_grad_(name in names)
+
+    def gradients(self, turn: Turn, batch: Batch) -> tuple[Losses, list[Carried]]:
+        """Add up the gradients of all parts; return the mean losses and what the generator made."""
+        parts = batch_parts(batch, self.turning.micro_batches)
+        waiting = self.waiting(turn, batch)
+        samples = waiting.parts(len(parts)) if waiting else [None] * len(parts)
+        totals: Losses = {}
+        made = []
+        for number, (part, sample) in enumerate(zip(parts, samples, strict=True), start=1):
+            with nullcontext() if number == len(parts) else self.apart():
+                losses, new = self.phase(turn, part, sample)
+                losses = {"loss": torch.stack(list(losses.values())).sum(), **losses}
+                self.manual_backward(losses["loss"] / len(parts))
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0) + loss.detach() / len(parts)
+            made += [new] if new is not None else []
+        return totals, made
+
+    def waiting(self, turn: Turn, batch: Batch) -> Carried | None:
+        """Return the generator's sample of the turn before, if this turn learns from it.
+
+        There is none where the run was resumed in between with another batch size, whose pictures it would not pair
+        with: the critic then draws one afresh, as on its other turns.
+        """
+        if not turn.follows_generator or self.carried is None or len(self.carried.latent) != len(batch.key):
+            return None
+        return self.carried.to(self.device)
+
+    def apart(self) -> AbstractContextManager[None]:
+        """Keep gradients to this rank; the last part's backward sends all of them."""
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+
+    def step(self, turn: Turn, learning: list[str]) -> None:
+        """Step the turn's optimiser, counted, and the focus predictor's, not counted."""
+        optimizers = dict(zip(self.trained, self.optimizers(use_pl_optimizer=True), strict=True))
+        for name in learning:
+            optimizer = optimizers[name]
+            nn.utils.clip_grad_norm_(self.trained[name].parameters(), self.turning.gradient_clip)
+            (optimizer.optimizer if name == "focus" else optimizer).step()
+            optimizer.zero_grad()
+            if self.rises:
+                self.rises[name].step()
+        if turn.is_generator and self.average is not None:
+            self.average.update_parameters(self.networks.generator)
+
+    def check(self, batch: Batch, turn: Turn) -> None:
+        """Refuse data that a turn cannot learn from.
+
+        Raises:
+            UserError: A picture of the other set came, or one without EXIF on a turn with the lens.
+        """
+        if turn.stage != "teacher" and bool((batch.source != int(turn.is_shallow)).any()):
+            raise UserError(f"data.schedule: {self.wanted_set(turn)}")
+        has_exif = (batch.f_number > 0) & (batch.focal_length_mm > 0)  # false where they are nan
+        if turn.is_shallow and self.networks.focus is not None and not bool(has_exif.all()):
+            key = batch.key[has_exif.tolist().index(False)]
+            raise UserError(
+                f"data.require_exif: the picture {key} of the Shallow set has no f-number or no focal length, which "
+                "the lens needs; take it out, and set this to true to be told before the run begins."
+            )
+
+    def wanted_set(self, turn: Turn) -> str:
+        """Say which set a turn needs, and how to give it."""
+        name = "Shallow (second)" if turn.is_shallow else "Deep (first)"
+        said = f"turn {turn.step} learns from the {name} set of data.train and a picture of the other came; "
+        if self.stages.full_from is None:
+            return said + "give the Deep set alone, or end the deep stage with model.stages.deep."
+        return said + (
+            f"give turns: {self.stages.cycle_turns}, start_step: {self.stages.full_from} and samples_per_step: "
+            "data.batch_size x ranks."
+        )
+
+    # --- Lightning ---------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
+        """Make one optimiser for each group of `trained`, in its order, and let its rate rise."""
+        optimizers = {name: self.optimizer_of[name](list(group.parameters())) for name, group in self.trained.items()}
+        if turns := self.turning.warmup_turns:
+            self.rises = {
+                name: LambdaLR(optimizer, lambda taken: min(1.0, (taken + 1) / turns))
+                for name, optimizer in optimizers.items()
+            }
+        return list(optimizers.values()), list(self.rises.values())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is trained, and the sample that waits for the critic; frozen networks come from the backbone."""
+        kept = [f"networks.{name}." for name in ("generator", "critic", "head", "focus")] + ["average."]
+        kept += ["networks.teacher."] if self.stages.teacher else []
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if name.startswith(tuple(kept))}
+        checkpoint["carried"] = self.carried.state() if self.carried is not None else None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the sample that waits for the critic."""
+        state = checkpoint.get("carried")
+        ranks = (self.trainer.global_rank, self.trainer.world_size)
+        self.carried = Carried.restored(state, *ranks) if state is not None else None

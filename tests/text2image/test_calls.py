@@ -1,0 +1,64 @@
+"""How often each network is called in a cycle of the full stage, with and without gradient: facts/text2image.md B.
+
+A cycle simulates five times, because the generator turn's own sample serves the critic turn after it.
+"""
+
+from collections import Counter
+
+import pytest
+
+from dofsuite.text2image import Stages
+from dofsuite.text2image.sampling import step_index
+from tests.text2image.turns_by_hand import photographs, take_turn, tiny
+
+SEED = 131
+CRITIC_TURNS, SIMULATIONS = 5, 5
+
+
+def calls(module, steps) -> Counter:
+    """(Network, rows, whether its answer has a gradient) of every call."""
+    seen, networks = Counter(), module.networks
+    parts = {name: getattr(networks, name) for name in ("generator", "critic", "teacher", "head", "depth", "focus")}
+    parts |= {"saliency": networks.saliency, "decode": networks.codec.vae.decoder, "encode": networks.codec.vae.encoder}
+
+    def note(name, part, out):
+        # The fake score as the discriminator's trunk is a view of it that ends after the mid-block.
+        name += " to the mid-block" if not len(getattr(part, "up_blocks", "whole")) else ""
+        first = out if hasattr(out, "shape") else out[0]
+        seen[name, first.shape[0], first.requires_grad] += 1
+
+    for name, part in parts.items():
+        part.register_forward_hook(lambda part, _, out, name=name: note(name, part, out))
+    carried = None
+    for step in steps:
+        batch = photographs(64, step, module.stages.turn(step).is_shallow, captions="a red ball")
+        carried = take_turn(module, batch, step, carried)
+    return seen
+
+
+def expected(simulated: int, is_shallow: bool) -> Counter:
+    """The table, with `simulated` forwards of the generator in a cycle."""
+    table = Counter()
+    table["generator", 1, True] = 1
+    table["generator", 1, False] = simulated - 1
+    table["teacher", 2, False] = 1  # with and without the prompt in one call
+    table["critic", 1, False] = 1
+    table["critic", 1, True] = CRITIC_TURNS  # denoising, and the fake's features from the same forward
+    table["critic to the mid-block", 1, True] = 1 + CRITIC_TURNS
+    table["head", 1, True] = 1 + 2 * CRITIC_TURNS
+    table["encode", 1, False] = CRITIC_TURNS
+    for name in ("depth", "saliency"):
+        table[name, 1, False] = 1 + CRITIC_TURNS
+    table["focus", 1, True] = 1 + CRITIC_TURNS
+    for name in ("decode", "depth", "focus", "encode") if is_shallow else ():
+        table[name, 1, True] += 1
+        table[name, 1, False] += SIMULATIONS - 1
+    return table
+
+
+@pytest.mark.parametrize("cycle", [0, 1], ids=["deep", "shallow"])
+def test_a_cycle_calls_each_network_as_often_as_the_table_says(cycle):
+    steps = range(6 * cycle, 6 * cycle + 6)
+    simulated = sum(step_index(SEED, step) + 1 for step in steps if step % 6 != 1)
+    found = calls(tiny(stages=Stages(deep=0), seed=SEED), steps)
+    assert found == expected(simulated, is_shallow=cycle == 1)

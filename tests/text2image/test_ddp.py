@@ -1,0 +1,48 @@
+"""Two ranks train as one with a batch of both, in each other's order, and hand over to one in the middle of a cycle."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dofsuite.training.checkpoint_io import read_checkpoint
+from tests.text2image.tiny import tiny_data, tiny_module, train
+from tests.text2image.two_ranks import OPTIONS, TURNS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow  # half a minute on a busy machine
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_two_ranks_train_as_one_and_hand_over_to_it(tmp_path):
+    two, one = tmp_path / "two", tmp_path / "one"
+    two.mkdir()
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.text2image.two_ranks", str(two)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    ranks = [json.loads((two / f"{rank}.json").read_text()) for rank in range(2)]
+    losses = train(tiny_module(**OPTIONS), TURNS, one, data=tiny_data(OPTIONS["stages"], batch_size=4))
+    assert ranks[0] != ranks[1]
+    for step in range(TURNS):
+        mean = {name: sum(rank[str(step)][name] for rank in ranks) / 2 for name in losses[step]}
+        assert mean == pytest.approx(losses[step], rel=1e-3), step
+    for turns in (1, 4):  # after the generator's turns
+        path = Path("checkpoints", f"step-{turns:08d}.ckpt")
+        of_two, of_one = (read_checkpoint(folder / path)["carried"] for folder in (two, one))
+        torch.testing.assert_close(of_two["latent"], of_one["latent"], rtol=1e-3, atol=1e-3)
+        assert of_two["asked"]["caption"] == of_one["asked"]["caption"]
+        data = tiny_data(OPTIONS["stages"], batch_size=4)
+        resumed = train(tiny_module(**OPTIONS), turns + 1, resume=two / path, data=data)
+        assert resumed[turns] == pytest.approx(losses[turns], rel=1e-3)
