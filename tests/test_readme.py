@@ -11,6 +11,8 @@ from dofsuite.data.__main__ import parser as data_parser
 from dofsuite.experiment.command import read_command
 from dofsuite.refocus.__main__ import focus_point
 from dofsuite.refocus.__main__ import parser as refocus_parser
+from dofsuite.text2image.__main__ import parser as text2image_parser
+from dofsuite.text2image.probe import F_NUMBERS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -28,7 +30,8 @@ def commands(program: str) -> list[list[str]]:
 
 
 def test_every_line_is_of_a_kind_that_is_tested_here():
-    kinds = ("make ", "python -m dofsuite.fit ", "python -m dofsuite.refocus ", "python -m dofsuite.data ", "sbatch ")
+    modules = ("fit", "refocus", "text2image", "data")
+    kinds = ("make ", "sbatch ", *(f"python -m dofsuite.{module} " for module in modules))
     assert [line for line in COMMANDS if not line.startswith(kinds)] == []
 
 
@@ -47,6 +50,11 @@ def test_fit_commands_are_read(monkeypatch):
 def test_refocus_commands_are_read():
     for words in commands("python -m dofsuite.refocus"):
         assert focus_point(refocus_parser().parse_args(words).focus) == (0.3, 0.6)
+
+
+def test_text2image_commands_are_read():
+    for words in commands("python -m dofsuite.text2image"):
+        assert text2image_parser().parse_args(words).f_number == list(F_NUMBERS)
 
 
 def test_data_commands_are_read():
