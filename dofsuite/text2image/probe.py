@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dofsuite.atomic import write_json
 from dofsuite.data import Batch
+from dofsuite.data.surfaces import THING_COLOURS, WALL_MATERIALS
 from dofsuite.metrics import BlurMonotonicity, ContentConsistency
 from dofsuite.text2image.carried import Asked
 from dofsuite.text2image.sampling import fresh_noise, sample
@@ -30,17 +31,8 @@ F_NUMBERS = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
 FOCUS_SHARES = (0.02, 0.25, 0.5, 0.75, 0.98)
 """Quantiles of a scene's depths on which the focus sweep focuses."""
 
-NAMED_COLOURS = {
-    "red": (0.95, 0.12, 0.10),
-    "yellow": (1.00, 0.88, 0.10),
-    "green": (0.05, 0.75, 0.25),
-    "blue": (0.12, 0.30, 0.95),
-    "purple": (0.65, 0.15, 0.80),
-    "white": (1.00, 1.00, 1.00),
-    "bricks": (0.72, 0.47, 0.38),
-    "grass": (0.47, 0.62, 0.30),
-    "sand": (0.84, 0.72, 0.50),
-}
+WALL_COLOURS = {wall: colour for wall, (_, _, colour) in WALL_MATERIALS.items() if wall != "gravel"}
+NAMED_COLOURS = THING_COLOURS | WALL_COLOURS
 """What the embedded captions can name, by colour; gravel is as grey as white."""
 
 
