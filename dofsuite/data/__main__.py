@@ -6,16 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from dofsuite.command_line import Parser, answer
 from dofsuite.data.pack import DEPTH_UNITS, PackOptions, pack
-from dofsuite.errors import UserError
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dofsuite.data",
-        allow_abbrev=False,
-        description="Pack a folder of JPEG, PNG or WebP pictures into shards. A depth map lies beside its picture "
+    parser = Parser(
+        "data",
+        "Pack a folder of JPEG, PNG or WebP pictures into shards. A depth map lies beside its picture "
         "(photo.jpg with photo.png, photo_depth.png or photo.npy) or in a folder of its own (--depth). "
         "A caption lies beside it as photo.txt; f-number and focal length are read from the pictures' EXIF.",
     )
@@ -32,29 +31,28 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Pack, and return the exit code: 2 for a mistake that the user can mend."""
-    given = parser().parse_args(arguments)
-    try:
-        options = PackOptions(
-            source=given.source or given.folder.resolve().name,
-            licence=given.licence,
-            split=given.split,
-            depth_kind=given.depth_kind,
-            depth_unit=given.depth_unit,
-            samples_per_shard=given.samples_per_shard,
-        )
-        manifest = pack(given.folder, given.output, options, given.depth)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+def run(given: argparse.Namespace) -> None:
+    """Pack, and say what was packed."""
+    options = PackOptions(
+        source=given.source or given.folder.resolve().name,
+        licence=given.licence,
+        split=given.split,
+        depth_kind=given.depth_kind,
+        depth_unit=given.depth_unit,
+        samples_per_shard=given.samples_per_shard,
+    )
+    manifest = pack(given.folder, given.output, options, given.depth)
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     print(
         f"{manifest.samples} pictures, {manifest.samples_with_depth} of them with depth, in {len(manifest.shards)} "
         f"shards ({megabytes:.1f} MB) in {given.output}; {manifest.samples_with_caption} with a caption, "
         f"{manifest.samples_with_exif} with f-number and focal length"
     )
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; a mistake is one line and exit code 2."""
+    return answer(run, parser(), arguments)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dofsuite.command_line import Parser, answer
 from dofsuite.errors import UserError
 
 OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
@@ -26,17 +27,9 @@ def focus_point(text: str) -> tuple[float, float]:
     return x, y
 
 
-class Parser(argparse.ArgumentParser):
-    """One sentence instead of a page of usage."""
-
-    def error(self, message: str) -> None:
-        """Raise what the handler prints."""
-        raise UserError(f"refocus: {message}.")
-
-
 def parser() -> Parser:
     """Return the command line."""
-    parser = Parser(prog="python -m dofsuite.refocus", description="Refocus a photograph.", allow_abbrev=False)
+    parser = Parser("refocus", "Refocus a photograph.")
     parser.add_argument("photo", type=Path, help="JPEG, PNG or WebP")
     parser.add_argument("--focus", required=True, metavar="X,Y", help="fractions of width and height from the top left")
     parser.add_argument("--bokeh", required=True, type=float, help="bokeh level; 0 is all in focus")
@@ -100,12 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
-    try:
-        run(parser().parse_args(argv))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return answer(run, parser(), argv)
 
 
 if __name__ == "__main__":

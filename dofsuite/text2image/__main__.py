@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dofsuite.command_line import Parser, answer
 from dofsuite.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,21 +21,9 @@ if TYPE_CHECKING:
     from dofsuite.text2image.scene import Scene
 
 
-class Parser(argparse.ArgumentParser):
-    """One sentence instead of a page of usage."""
-
-    def error(self, message: str) -> None:
-        """Raise what the handler prints."""
-        raise UserError(f"text2image: {message}.")
-
-
 def parser() -> Parser:
     """Return the command line."""
-    parser = Parser(
-        prog="python -m dofsuite.text2image",
-        description="Make a scene from a prompt, and photograph it at any apertures.",
-        allow_abbrev=False,
-    )
+    parser = Parser("text2image", "Make a scene from a prompt, and photograph it at any apertures.")
     parser.add_argument("prompt", metavar="PROMPT", help="what to show")
     parser.add_argument("--f-number", type=float, nargs="+", required=True, metavar="N", help="one photograph for each")
     parser.add_argument("--focal-length", type=float, default=50.0, metavar="MM", help="on 36 mm of sensor; default 50")
@@ -149,12 +138,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
-    try:
-        run(parser().parse_args(argv))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return answer(run, parser(), argv)
 
 
 if __name__ == "__main__":

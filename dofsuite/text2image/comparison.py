@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from dofsuite.atomic import write_json
 from dofsuite.backbones import SmallSaliency
+from dofsuite.command_line import Parser, answer
 from dofsuite.data import Batch, ShardReader
 from dofsuite.data.batch import collate
 from dofsuite.data.dataset import HeldOutSamples
@@ -134,9 +135,9 @@ def compared(
     return values
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(prog="python -m dofsuite.text2image.comparison", description=__doc__)
+    parser = Parser("text2image.comparison", "Which of two generators photographs more like a set of photographs?")
     parser.add_argument("first", type=Path, help="a run or export, such as the deep stage's")
     parser.add_argument("second", type=Path, help="another one; its focus predictor and lens serve both")
     parser.add_argument("--set", default="embedded:shallow_val", help="shards of photographs; default %(default)s")
@@ -145,32 +146,33 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Compare two generators; returns the exit code."""
-    arguments = parser().parse_args(argv)
-    try:
-        first, second = (Text2ImagePipeline.from_export(folder) for folder in (arguments.first, arguments.second))
-        if second.lens is None:
-            raise UserError(f"{arguments.second}: it has no lens; name a run with one.")
-        for pipe in (first, second):
-            pipe.set_progress_bar_config(disable=True)
-        batches = held_out(arguments.set, second.config.size_px)
-    except UserError as error:
-        print(f"dofsuite: {error}", file=sys.stderr)
-        return 2
+def run(arguments: argparse.Namespace) -> None:
+    """Compare two generators and write the numbers.
+
+    Raises:
+        UserError: A folder holds no generator, the second has no lens, or the set cannot be used.
+    """
+    first, second = (Text2ImagePipeline.from_export(folder) for folder in (arguments.first, arguments.second))
+    if second.lens is None:
+        raise UserError(f"{arguments.second}: it has no lens; name a run with one.")
+    batches = held_out(arguments.set, second.config.size_px)
     look = Features()
     raw = torch.cat([look(batch.image_srgb) for batch in batches])
     directions = main_directions(raw)
-    results = {}
+    seeds = {}
     for seed in arguments.seeds:
         made = [
             torch.cat([look(pictures) for pictures in photographed(pipe, second, batches, seed)]) @ directions
             for pipe in (first, second)
         ]
-        results[str(seed)] = compared(*made, raw @ directions, seed)
-        print(f"seed {seed}: {results[str(seed)]}", flush=True)
-    write_json(arguments.output, {"pictures": len(raw), "dimensions": directions.shape[1], "seeds": results})
-    return 0
+        seeds[str(seed)] = compared(*made, raw @ directions, seed)
+        print(f"seed {seed}: {seeds[str(seed)]}", flush=True)
+    write_json(arguments.output, {"pictures": len(raw), "dimensions": directions.shape[1], "seeds": seeds})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; a mistake is one line and exit code 2."""
+    return answer(run, parser(), argv)
 
 
 def held_out(folder: str, size_px: int) -> list[Batch]:
