@@ -97,7 +97,7 @@ def euler_times(num_steps: int, shift: float = 1.0) -> Float[Tensor, "steps"]:
     return shift_time(torch.linspace(1, 0, num_steps + 1), shift)
 
 
-# --- SDXL's diffusion: x_t = sqrt(a_t) x + sqrt(1 - a_t) eps, the network predicts eps --------------------------------
+# --- SDXL's diffusion: x_t = sqrt(a_t) x + sqrt(1 - a_t) eps, the network predicts eps (or v) ------------------------
 
 
 def scaled_linear_alphas_cumprod(
@@ -129,7 +129,7 @@ def add_noise(
 ) -> Float[Tensor, "b ..."]:
     """Noise a clean latent: x_t = sqrt(a_t) x + sqrt(1 - a_t) eps (DDPM, arXiv 2006.11239, eq. 4).
 
-    This and its two inverses compute and return float32, whatever comes in; float64 stays. DMD2 converts in float64:
+    This and its inverses compute and return float32, whatever comes in; float64 stays. DMD2 converts in float64:
     the error of float32 grows by 1 / sqrt(a_999) = 15 at most, far below that of a network's bfloat16.
     """
     x = at_least_float32(x)
@@ -159,3 +159,18 @@ def noise_from_x(
     noisy = at_least_float32(noisy)
     signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)
     return (noisy - signal * predicted_x) / sigma
+
+
+def noise_from_v(
+    noisy: Float[Tensor, "b ..."],
+    predicted_v: Float[Tensor, "b ..."],
+    t: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+) -> Float[Tensor, "b ..."]:
+    """Return the noise that a prediction of v = sqrt(a_t) eps - sqrt(1 - a_t) x stands for (arXiv 2202.00512, app. D).
+
+    eps = sqrt(1 - a_t) x_t + sqrt(a_t) v. So an error of v is an error of eps sqrt(a_t) times as large.
+    """
+    noisy = at_least_float32(noisy)
+    signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)
+    return sigma * noisy + signal * predicted_v

@@ -15,6 +15,7 @@ from dofsuite.diffusion import (
     draw_uniform,
     euler_times,
     interpolate,
+    noise_from_v,
     noise_from_x,
     sample_generator,
     scaled_linear_alphas_cumprod,
@@ -104,6 +105,17 @@ def test_noising_and_the_way_back_are_those_of_the_stock_scheduler(sdxl):
     for row, time in enumerate(t):
         expected = sdxl.step(predicted[row], time, noisy[row]).pred_original_sample
         torch.testing.assert_close(found[row], expected, atol=1e-3, rtol=1e-4)
+
+
+def test_v_is_that_of_the_stock_scheduler():
+    stock = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    x, noise = torch.randn(4, 3, 5, 6), torch.randn(4, 3, 5, 6)
+    t, alphas_cumprod = torch.tensor([0, 249, 600, 999]), scaled_linear_alphas_cumprod()
+    v = stock.get_velocity(x, noise, t)
+    noisy = add_noise(x, noise, t, alphas_cumprod)
+    torch.testing.assert_close(noise_from_v(noisy, v, t, alphas_cumprod), noise, atol=1e-5, rtol=1e-5)
+    wrong = noise_from_v(noisy, v + 1, t, alphas_cumprod) - noise
+    torch.testing.assert_close(wrong[:, 0, 0, 0], alphas_cumprod[t].sqrt().float(), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 2e-5), (torch.bfloat16, 2e-5)])

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Codec": "codec",
         "SpaceToDepthCodec": "codec",
         "VaeCodec": "codec",
+        "Prediction": "schedule",
         "PretrainedSdxl": "sdxl",
         "RandomSdxl": "sdxl",
         "Sdxl": "sdxl",

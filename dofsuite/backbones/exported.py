@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from dofsuite import backbones
 from dofsuite.backbones.codec import VaeCodec
 from dofsuite.backbones.hub import from_pretrained
+from dofsuite.backbones.schedule import read_prediction
 from dofsuite.backbones.sdxl import PretrainedSdxl, Sdxl, SdxlModules, SmallSdxl
 from dofsuite.backbones.sdxl_text import SdxlPromptEncoder
 from dofsuite.errors import UserError
@@ -61,8 +62,8 @@ def exported_sdxl(folder: Path, backbone: Sdxl) -> SdxlModules:
             backbone.path, backbone.revision, backbone.cache_prompts, backbone.keep_text_encoders
         )
     else:
-        _, codec, prompts = backbone.load()
-    return SdxlModules(unet.eval().requires_grad_(False), codec, prompts)
+        _, codec, prompts, _ = backbone.load()
+    return SdxlModules(unet.eval().requires_grad_(False), codec, prompts, read_prediction(str(folder)))
 
 
 def exported_part(network: type[Any], folder: Path, name: str) -> Any:

@@ -1,8 +1,8 @@
 """What a text-to-image run leaves for use: safetensors in folders that diffusers reads.
 
-`unet/` is the generator, in stock layout: stock diffusers samples from it with its LCMScheduler. Beside it lie
-`exif_embedder/` (where the generator is told the EXIF; apart, because stock loaders know no such weights), `codec/` (a
-small network's), `focus_predictor/` (where there is a lens), `text2image.json` (the SDXL, the depth and the saliency
+`unet/` is the generator, in stock layout: stock diffusers samples from it with the `scheduler/` beside it. There also
+lie `exif_embedder/` (where the generator is told the EXIF; apart, because stock loaders know no such weights), `codec/`
+(a small network's), `focus_predictor/` (where there is a lens), `text2image.json` (the SDXL, the depth and the saliency
 model, and the settings that training and inference share), a model card, and `teacher/` where the run trained one.
 """
 
@@ -19,6 +19,7 @@ from torch import nn
 
 from dofsuite.backbones import PretrainedSdxl, SpaceToDepthCodec
 from dofsuite.backbones.exported import describe
+from dofsuite.backbones.schedule import save_scheduler
 from dofsuite.errors import UserError
 from dofsuite.text2image.exif import ExifTimeEmbedding, without_exif
 from dofsuite.text2image.sampling import FEW_STEPS
@@ -35,7 +36,8 @@ Trained with dofsuite (arXiv 2510.06215) from {base}.
     python -m dofsuite.text2image "PROMPT" --f-number 1.8 2.8 4 5.6 8 11 16 22 --model THIS_FOLDER -o DIR
 
 `unet/` is a `UNet2DConditionModel` in diffusers' layout{exif}. In a stock `StableDiffusionXLPipeline` of its base it
-wants `LCMScheduler.from_config(pipe.scheduler.config)`, `timesteps={few_steps}` and `guidance_scale=1`.{teacher}
+wants `LCMScheduler.from_pretrained(THIS_FOLDER, subfolder="scheduler")`, `timesteps={few_steps}` and
+`guidance_scale=1`.{teacher}
 
 The weights are a derivative of their base: the base's licence holds for them{licence}.
 """
@@ -55,8 +57,9 @@ def export(module: Text2Image, folder: Path) -> None:
         networks.focus.save_pretrained(folder / "focus_predictor")
     if module.stages.teacher:
         save_unet(networks.teacher, "teacher" in module.exif, dtype, folder / "teacher")
-    if small:
-        for place in (folder, *([folder / "teacher"] if module.stages.teacher else [])):
+    for place in (folder, *([folder / "teacher"] if module.stages.teacher else [])):
+        save_scheduler(networks.prediction, place)
+        if small:
             networks.codec.save_pretrained(place / "codec")
     (folder / SETTINGS).write_text(json.dumps(settings_of(module), indent=2) + "\n")
     (folder / "README.md").write_text(card_of(module, small))

@@ -68,9 +68,16 @@ def distribution_matching_loss(
     return 0.5 * F.mse_loss(x, target)
 
 
-def denoising_loss(predicted_noise: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """L = mean (eps_theta(x_t, t) - eps)^2, of the fake score and of the teacher (DDPM, arXiv 2006.11239, eq. 14)."""
-    return F.mse_loss(at_least_float32(predicted_noise), at_least_float32(noise))
+def denoising_loss(
+    predicted_noise: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], weight: Float[Tensor, "b"] | None = None
+) -> Float[Tensor, ""]:
+    """L = mean w_t (eps_theta(x_t, t) - eps)^2, of the fake score and of the teacher.
+
+    Without a weight this is DDPM's (arXiv 2006.11239, eq. 14). A network that predicts v learns with w_t = 1 / a_t,
+    which makes it mean (v_theta - v)^2.
+    """
+    squared = F.mse_loss(at_least_float32(predicted_noise), at_least_float32(noise), reduction="none")
+    return squared.mean() if weight is None else (per_sample(weight.to(squared), squared) * squared).mean()
 
 
 def gan_generator_loss(fake_logits: Float[Tensor, "b"]) -> Float[Tensor, ""]:

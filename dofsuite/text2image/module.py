@@ -149,8 +149,9 @@ class Text2Image(TakingTurns):
         index = batch.index.tolist()
         fake, asked = carried if carried is not None else self.fresh_sample(batch, turn)
         noisy, t, noise = self.noised(fake, index, "fake")
-        predicted, of_fake = self.ask("critic", asked).noise_and_features(noisy, t)
-        losses = {"denoising": denoising_loss(predicted, noise)}
+        ask = self.ask("critic", asked)
+        predicted, of_fake = ask.noise_and_features(noisy, t)
+        losses = {"denoising": denoising_loss(predicted, noise, ask.denoising_weight(t))}
         if self.weights.gan_critic:
             noisy, t, _ = self.noised(self.networks.latent(batch.image_srgb), index, "real")
             of_real = self.ask("critic", Asked.of(batch)).features(noisy, t)
@@ -175,7 +176,7 @@ class Text2Image(TakingTurns):
         told = (draw_uniform(self.seed, index, "prompt dropout", 1) >= 0.1).to(self.device)
         ask = self.ask("teacher", asked)
         ask = ask._replace(prompt=PromptEmbeds(ask.prompt.tokens * told[..., None], ask.prompt.pooled * told))
-        return {"teacher": denoising_loss(ask.noise(noisy, t), noise)}
+        return {"teacher": denoising_loss(ask.noise(noisy, t), noise, ask.denoising_weight(t))}
 
     # --- lines of the box --------------------------------------------------------------------------------------------
 
@@ -225,7 +226,7 @@ class Text2Image(TakingTurns):
 
     def ask(self, name: Name, asked: Asked) -> Ask:
         """Return a network with prompts and, where it is told them, camera settings filled in."""
-        return self.networks.ask(name, asked)
+        return self.networks.ask(name, asked, self.alphas)
 
     # --- Lightning ---------------------------------------------------------------------------------------------------
 

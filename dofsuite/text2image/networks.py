@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from dofsuite.backbones import Depth, PromptEmbeds, Saliency, Sdxl
+from dofsuite.backbones import Depth, Prediction, PromptEmbeds, Saliency, Sdxl
+from dofsuite.diffusion import noise_from_v
 from dofsuite.text2image import score
 from dofsuite.text2image.carried import Asked
 from dofsuite.text2image.discriminator import Discriminator
@@ -50,22 +51,35 @@ class Ask(NamedTuple):
     prompt: PromptEmbeds
     exif: Tensor | None
     downscale: int
+    alphas: Tensor
+    prediction: Prediction = "epsilon"
+    """What the network was trained to predict; what is answered is always the noise."""
 
     def noise(self, noisy: Tensor, t: Tensor) -> Tensor:
         """Predict the noise."""
-        return score.predict_noise(self.unet, noisy, t, self.prompt, self.exif, self.downscale)
+        predicted = score.predict(self.unet, noisy, t, self.prompt, self.exif, self.downscale)
+        return self._as_noise(predicted, noisy, t)
 
     def guided_noise(self, noisy: Tensor, t: Tensor, guidance: float) -> Tensor:
         """Predict it with classifier-free guidance, in one call of twice the rows."""
-        return score.predict_guided_noise(self.unet, noisy, t, self.prompt, guidance, self.exif, self.downscale)
+        predicted = score.predict_guided(self.unet, noisy, t, self.prompt, guidance, self.exif, self.downscale)
+        return self._as_noise(predicted, noisy, t)
 
-    def noise_and_features(self, noisy: Tensor, t: Tensor) -> score.NoiseAndFeatures:
+    def noise_and_features(self, noisy: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Predict it, and return the mid-block's output of the same forward."""
-        return score.predict_noise_and_features(self.unet, noisy, t, self.prompt, self.exif, self.downscale)
+        seen = score.predict_with_features(self.unet, noisy, t, self.prompt, self.exif, self.downscale)
+        return self._as_noise(seen.prediction, noisy, t), seen.features
 
     def features(self, noisy: Tensor, t: Tensor) -> Tensor:
         """Return the mid-block's output alone."""
         return score.features(self.unet, noisy, t, self.prompt, self.exif, self.downscale)
+
+    def denoising_weight(self, t: Tensor) -> Tensor | None:
+        """Return the weight of `denoising_loss` by which the network learns what it predicts."""
+        return None if self.prediction == "epsilon" else 1 / self.alphas.to(t.device)[t]
+
+    def _as_noise(self, predicted: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+        return predicted if self.prediction == "epsilon" else noise_from_v(noisy, predicted, t, self.alphas)
 
 
 class Networks(nn.Module):
@@ -85,7 +99,7 @@ class Networks(nn.Module):
         teacher_bfloat16: bool = False,
     ) -> None:
         super().__init__()
-        teacher, self.codec, self.prompts = backbone.load()
+        teacher, self.codec, self.prompts, self.prediction = backbone.load()
         self.exif_names = exif
         if exif:  # all three get the embedding, so that their weights can be copied; only the named ones are told
             with_exif(teacher)
@@ -103,13 +117,13 @@ class Networks(nn.Module):
                 unet.enable_gradient_checkpointing()
         self.requires_grad_(False)
 
-    def ask(self, name: Name, asked: Asked) -> Ask:
+    def ask(self, name: Name, asked: Asked, alphas: Tensor) -> Ask:
         """Return one of the three networks for these prompts and, where it is told them, camera settings."""
         unet = getattr(self, name)
         device = asked.f_number.device
         prompt = PromptEmbeds(*(embeds.to(device) for embeds in self.prompts.encode(asked.caption)))
         exif = asked.exif.stacked() if name in self.exif_names else None
-        return Ask(unet, prompt, exif, self.codec.downscale)
+        return Ask(unet, prompt, exif, self.codec.downscale, alphas, self.prediction)
 
     def trained(self, with_teacher: bool) -> dict[str, nn.ModuleList]:
         """Return what each optimiser trains; the fake score and its head share one."""

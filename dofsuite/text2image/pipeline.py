@@ -9,7 +9,16 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
-from dofsuite.backbones import Depth, PromptEmbeds, Sdxl, SdxlPromptEncoder, SpaceToDepthCodec, VaeCodec, WordEncoder
+from dofsuite.backbones import (
+    Depth,
+    Prediction,
+    PromptEmbeds,
+    Sdxl,
+    SdxlPromptEncoder,
+    SpaceToDepthCodec,
+    VaeCodec,
+    WordEncoder,
+)
 from dofsuite.backbones.exported import exported_part, exported_sdxl, rebuild
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
@@ -44,6 +53,7 @@ class Text2ImagePipeline(DiffusionPipeline):
         lens: Lens | None = Lens(),  # noqa: B008  (frozen)
         few_steps: Sequence[int] = FEW_STEPS,
         size_px: int = 1024,
+        prediction: Prediction = "epsilon",
     ) -> None:
         """Put the parts together; a UNet `with_exif` is told the camera, depth and focus serve the lens.
 
@@ -60,7 +70,7 @@ class Text2ImagePipeline(DiffusionPipeline):
             depth_model=depth_model,
             focus_predictor=focus_predictor,
         )
-        self.register_to_config(few_steps=tuple(few_steps), size_px=size_px)
+        self.register_to_config(few_steps=tuple(few_steps), size_px=size_px, prediction=prediction)
         self.lens = lens
 
     @classmethod
@@ -79,7 +89,7 @@ class Text2ImagePipeline(DiffusionPipeline):
         """
         settings = read_settings(Path(folder))
         place, lens = settings["folder"], settings["lens"]
-        unet, codec, prompts = exported_sdxl(place, backbone or rebuild(settings["backbone"]))
+        unet, codec, prompts, prediction = exported_sdxl(place, backbone or rebuild(settings["backbone"]))
         if "generator" in settings["exif"]:
             with_exif(unet, exported_part(ExifEmbedder, place, "exif_embedder"))
         return cls(
@@ -91,6 +101,7 @@ class Text2ImagePipeline(DiffusionPipeline):
             None if lens is None else Lens(**lens),
             settings["few_steps"],
             settings["size_px"],
+            prediction,
         )
 
     @property
@@ -150,8 +161,9 @@ class Text2ImagePipeline(DiffusionPipeline):
         else:
             draw = _draws(generator, (len(prompts), *shape), device)
         embeds = PromptEmbeds(*(embeds.to(device) for embeds in self.prompt_encoder.encode(prompts)))
-        ask = Ask(self.unet, embeds, None if exif is None else exif.stacked().to(device), self.codec.downscale)
-        latent = sample(ask.noise, draw, scaled_linear_alphas_cumprod(), self.config.few_steps)
+        alphas, cameras = scaled_linear_alphas_cumprod(), None if exif is None else exif.stacked().to(device)
+        ask = Ask(self.unet, embeds, cameras, self.codec.downscale, alphas, self.config.prediction)
+        latent = sample(ask.noise, draw, alphas, self.config.few_steps)
         scene = self.scene(((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1), output_type)
         self.maybe_free_model_hooks()
         return scene

@@ -1,8 +1,8 @@
-"""Calls of an SDXL UNet as generator, real score and fake score: noise predictions and mid-block features.
+"""Calls of an SDXL UNet as generator, real score and fake score: predictions and mid-block features.
 
 Convention: `unet` is a diffusers `UNet2DConditionModel` with SDXL's added conditions (text_time); noisy latents are
-[b, c, h, w], t is [b] in [0, 999]; predictions come in the dtype that the UNet computes in. Under autocast or FSDP2 the
-caller does nothing special; a UNet with bfloat16 weights is fed bfloat16.
+[b, c, h, w], t is [b] in [0, 999]; predictions are what the UNet was trained to make, noise or v, in the dtype that it
+computes in. Under autocast or FSDP2 the caller does nothing special; a UNet with bfloat16 weights is fed bfloat16.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Prompt(Protocol):
         """[b, p] of the second."""
 
 
-class NoiseAndFeatures(NamedTuple):
+class PredictionAndFeatures(NamedTuple):
     """Two outputs of one forward."""
 
-    noise: Tensor
+    prediction: Tensor
     """[b, c, h, w]."""
     features: Tensor
     """[b, channels, side, side] of the mid-block."""
@@ -86,7 +86,7 @@ def _call(
     )[0]
 
 
-def predict_noise(
+def predict(
     unet: nn.Module,
     noisy: Float[Tensor, "b c h w"],
     t: Int[Tensor, "b"],
@@ -114,7 +114,7 @@ class _Rows(NamedTuple):
     pooled: Tensor
 
 
-def predict_guided_noise(
+def predict_guided(
     unet: nn.Module,
     noisy: Float[Tensor, "b c h w"],
     t: Int[Tensor, "b"],
@@ -128,30 +128,30 @@ def predict_guided_noise(
     Without a prompt means zeros for tokens and pooled embedding (SDXL's convention); exif stays in both halves.
     """
     if guidance == 1:
-        return predict_noise(unet, noisy, t, prompt, exif, downscale).float()
+        return predict(unet, noisy, t, prompt, exif, downscale).float()
     rows = _Rows(*(torch.cat([torch.zeros_like(embeds), embeds]) for embeds in (prompt.tokens, prompt.pooled)))
     condition = as_condition(exif)
     condition = None if condition is None else torch.cat([condition, condition])
-    both = predict_noise(unet, torch.cat([noisy, noisy]), torch.cat([t, t]), rows, condition, downscale)
+    both = predict(unet, torch.cat([noisy, noisy]), torch.cat([t, t]), rows, condition, downscale)
     return guide(*both.chunk(2), guidance)
 
 
-def predict_noise_and_features(
+def predict_with_features(
     unet: nn.Module,
     noisy: Float[Tensor, "b c h w"],
     t: Int[Tensor, "b"],
     prompt: Prompt,
     exif: Tensor | tuple[Tensor, ...] | None = None,
     downscale: int = 8,
-) -> NoiseAndFeatures:
-    """Return the prediction and the mid-block's output from the same forward; arguments as `predict_noise`."""
+) -> PredictionAndFeatures:
+    """Return the prediction and the mid-block's output from the same forward; arguments as `predict`."""
     seen: list[Tensor] = []
     handle = unet.mid_block.register_forward_hook(lambda module, args, output: seen.append(output))
     try:
-        noise = predict_noise(unet, noisy, t, prompt, exif, downscale)
+        prediction = predict(unet, noisy, t, prompt, exif, downscale)
     finally:
         handle.remove()
-    return NoiseAndFeatures(noise, seen[0])
+    return PredictionAndFeatures(prediction, seen[0])
 
 
 def without_up_blocks(unet: nn.Module) -> nn.Module:
@@ -174,5 +174,5 @@ def features(
     exif: Tensor | tuple[Tensor, ...] | None = None,
     downscale: int = 8,
 ) -> Float[Tensor, "b channels side_h side_w"]:
-    """Return the mid-block's output without computing the up-blocks: 43 % of an SDXL forward; as `predict_noise`."""
+    """Return the mid-block's output without computing the up-blocks: 43 % of an SDXL forward; as `predict`."""
     return _call(without_up_blocks(unet), noisy, t, prompt, as_condition(exif), downscale)

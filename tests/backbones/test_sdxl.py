@@ -4,10 +4,14 @@ import time
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 
 from dofsuite.backbones import PretrainedSdxl, RandomSdxl, SmallSdxl, VaeCodec
+from dofsuite.backbones.schedule import read_prediction, save_scheduler
 from dofsuite.errors import UserError
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+"""Of SDXL's own scheduler."""
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,7 @@ def test_an_exported_folder_is_read_with_its_own_shapes(tmp_path):
     modules = SmallSdxl(channels=(64, 96), token_dim=32, pooled_dim=16, whitening=0.3, seed=5).load()
     modules.unet.save_pretrained(tmp_path / "unet")
     modules.codec.save_pretrained(tmp_path / "codec")
+    save_scheduler("v_prediction", tmp_path)
     again = SmallSdxl(weights=str(tmp_path)).load()
     noisy, t = torch.randn(1, 48, 16, 16), torch.tensor([500])
     assert torch.allclose(predict(again, noisy, t, ["grass"]), predict(modules, noisy, t, ["grass"]), atol=1e-5)
@@ -130,8 +135,12 @@ def test_a_local_folder_loads_as_the_hub_would(tmp_path, small):
         PretrainedSdxl(str(tmp_path), vae=None).load()
     tiny_vae().save_pretrained(tmp_path / "vae")
     tiny_vae().save_pretrained(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"scheduler: the folder lacks this part"):
+        PretrainedSdxl(str(tmp_path), vae=None).load()
+    EulerDiscreteScheduler(**BETAS).save_pretrained(tmp_path / "scheduler")
     modules = PretrainedSdxl(str(tmp_path), vae=None, vae_dtype="float32").load()
     assert isinstance(modules.unet, UNet2DConditionModel)
+    assert modules.prediction == "epsilon"
     apart = PretrainedSdxl(str(tmp_path), vae=str(tmp_path / "elsewhere"), vae_dtype="float32").load()
     image = torch.rand(1, 3, 8, 8) * 2 - 1
     assert torch.equal(modules.codec.encode(image), apart.codec.encode(image))
@@ -152,3 +161,18 @@ def test_without_network_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"stable-diffusion-xl-base-1.0: unet: .*local copy"):
         PretrainedSdxl().load()
+
+
+def test_what_a_network_predicts_stands_in_its_scheduler_s_configuration(tmp_path):
+    EulerDiscreteScheduler(**BETAS, prediction_type="v_prediction").save_pretrained(tmp_path / "scheduler")
+    assert read_prediction(str(tmp_path)) == "v_prediction"
+    EulerDiscreteScheduler(**BETAS, prediction_type="sample").save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(UserError, match="prediction_type is sample"):
+        read_prediction(str(tmp_path))
+
+
+@pytest.mark.parametrize("other", [{"rescale_betas_zero_snr": True}, {"beta_end": 0.02}, {"beta_schedule": "linear"}])
+def test_a_network_of_another_schedule_is_refused(tmp_path, other):
+    EulerDiscreteScheduler(**(BETAS | other)).save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(UserError, match=next(iter(other))):
+        read_prediction(str(tmp_path))

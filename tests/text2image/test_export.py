@@ -12,7 +12,7 @@ from dofsuite.backbones.exported import describe, rebuild
 from dofsuite.errors import UserError
 from dofsuite.text2image import Exif, ExifEmbedder, FocusPredictor
 from dofsuite.text2image.export import copy_on_cpu, export, read_settings
-from dofsuite.text2image.score import predict_noise
+from dofsuite.text2image.score import predict
 from dofsuite.text2image.turns import Stages
 from tests.text2image.tiny_run import tiny_module, train, untrained_depth
 
@@ -40,7 +40,7 @@ def noisy(runs):
 
 @torch.no_grad()
 def predicted(unet, noisy, exif=None):
-    return predict_noise(unet, *noisy, exif, downscale=2)
+    return predict(unet, *noisy, exif, downscale=2)
 
 
 def test_stock_diffusers_predicts_what_the_running_average_does(runs, noisy):
@@ -93,10 +93,11 @@ def test_the_focus_predictor_answers_as_it_did(runs):
 
 def test_files_are_safetensors_plain_json_and_a_card(runs):
     _, folder = runs
+    schedulers = {f"{place}scheduler/scheduler_config.json" for place in ("", "teacher/")}
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     parts = ("unet", "exif_embedder", "codec", "focus_predictor", "teacher/unet", "teacher/codec")
     weights = {f"{part}/{name}" for part in parts for name in ("config.json", WEIGHTS)}
-    assert names == weights | {"text2image.json", "README.md"}
+    assert names == weights | schedulers | {"text2image.json", "README.md"}
     settings = json.loads((folder / "text2image.json").read_text())
     assert settings["few_steps"] == [999, 749, 499, 249]
     assert settings["lens"]["method"] == "gather"
@@ -123,7 +124,8 @@ def test_a_generator_that_had_no_turn_is_exported_as_what_it_begins_as(tmp_path,
 
 def test_without_lens_teacher_and_exif_nothing_of_theirs_is_written(tmp_path):
     export(tiny_module(untrained_depth(tmp_path), lens=None, stages=Stages()), tmp_path / "export")
-    assert {path.name for path in (tmp_path / "export").iterdir()} == {"unet", "codec", "text2image.json", "README.md"}
+    names = {path.name for path in (tmp_path / "export").iterdir()}
+    assert names == {"unet", "scheduler", "codec", "text2image.json", "README.md"}
     assert json.loads((tmp_path / "export" / "text2image.json").read_text())["lens"] is None
 
 

@@ -96,7 +96,7 @@ def test_the_table_is_the_published_one(module):
         answer.sum().backward()
 
     costs = {
-        UNET_FOR_INPUT: lambda: for_input(score.predict_noise(unet, latent, t, prompt)),
+        UNET_FOR_INPUT: lambda: for_input(score.predict(unet, latent, t, prompt)),
         FEATURES_FOR_INPUT: lambda: for_input(score.features(unet, latent, t, prompt)),
         DECODE_FOR_INPUT: lambda: for_input(codec.decode(latent)),
         ENCODE_FOR_INPUT: lambda: for_input(codec.encode(image)),

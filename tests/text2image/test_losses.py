@@ -75,6 +75,16 @@ def test_the_denoising_loss_is_the_mean_squared_error():
     assert denoising_loss(prediction, noise).item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_the_weighted_denoising_loss_is_the_error_of_v():
+    """Of v = sqrt(a) eps - sqrt(1 - a) x, for a prediction of v and what it says of eps."""
+    x, noise, predicted_v = latents(3)
+    a = torch.tensor([0.9, 0.3, 0.0047], dtype=torch.float64)[: len(x)].reshape(-1, *[1] * (x.ndim - 1))
+    noisy, v = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
+    predicted_noise = (1 - a).sqrt() * noisy + a.sqrt() * predicted_v
+    expected = ((predicted_v - v).numpy() ** 2).mean()
+    assert denoising_loss(predicted_noise, noise, 1 / a.flatten()).item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_gan_losses_are_cross_entropies_of_a_logistic_judge():
     real, fake = torch.randn(5, dtype=torch.float64) * 4, torch.randn(3, dtype=torch.float64) * 4
     critic = -special.log_expit(real.numpy()).mean() - special.log_expit(-fake.numpy()).mean()

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from diffusers import DDPMScheduler
 
+from dofsuite.backbones import SmallSdxl
+from dofsuite.diffusion import x_from_noise
 from dofsuite.errors import UserError
-from dofsuite.text2image import Lens, Stages
+from dofsuite.text2image import Lens, Stages, score
 from dofsuite.text2image.carried import Asked
 from tests.text2image.tiny import (
     FULL,
     SHALLOW_GENERATOR,
+    SIZES,
     STAGES,
     still,
     tiny_batch,
@@ -212,3 +216,21 @@ def test_a_network_that_is_told_the_exif_answers_it_and_the_others_do_not(told):
     for name in ("generator", "critic", "teacher"):
         open_, stopped_down = (module.ask(name, one).noise(noisy, t) for one in asked)
         assert torch.equal(open_, stopped_down) == (name != told)
+
+
+def test_a_network_that_predicts_v_learns_v_and_is_heard_as_noise():
+    module = tiny_module(backbone=SmallSdxl(**SIZES, prediction="v_prediction"))
+    batch = tiny_batch()
+    with torch.no_grad():
+        loss = module.teacher_phase(batch)["teacher"]
+        noisy, t, noise = module.noised(module.networks.latent(batch.image_srgb), batch.index.tolist(), "teacher")
+    stock = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    v = stock.get_velocity(module.networks.latent(batch.image_srgb), noise, t)
+    ask = module.ask("teacher", Asked.of(batch))
+    with torch.no_grad():
+        predicted = score.predict(ask.unet, noisy, t, ask.prompt, None, ask.downscale)
+        assert loss.item() == pytest.approx((predicted - v).square().mean().item(), rel=1e-5)
+        x = stock.alphas_cumprod[t].sqrt().reshape(-1, 1, 1, 1) * noisy
+        x -= (1 - stock.alphas_cumprod[t]).sqrt().reshape(-1, 1, 1, 1) * predicted
+        found = x_from_noise(noisy, ask.noise(noisy, t), t, module.alphas)
+    torch.testing.assert_close(found, x, atol=1e-4, rtol=1e-4)

@@ -7,6 +7,7 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
 from dofsuite.backbones import SmallSdxl
+from dofsuite.backbones.schedule import save_scheduler
 from dofsuite.errors import UserError
 from dofsuite.optics import coc_radius_px
 from dofsuite.optics.lens import ThinLens, pixel_pitch_mm
@@ -83,7 +84,7 @@ def test_stock_diffusers_with_its_lcm_scheduler_makes_our_picture(run, pipe):
         tokenizer=None,
         tokenizer_2=None,
         unet=UNet2DConditionModel.from_pretrained(run[1] / "export" / "unet", low_cpu_mem_usage=False),
-        scheduler=LCMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+        scheduler=LCMScheduler.from_pretrained(run[1] / "export" / "scheduler"),
         add_watermarker=False,
     )
     stock.set_progress_bar_config(disable=True)
@@ -220,6 +221,7 @@ def test_an_export_needs_nothing_of_the_run_s_small_base(tmp_path):
     base = SmallSdxl(downscale=2, channels=(32, 32), num_tokens=6).load()
     base.unet.save_pretrained(tmp_path / "base" / "unet")
     base.codec.save_pretrained(tmp_path / "base" / "codec")
+    save_scheduler(base.prediction, tmp_path / "base")
     module = tiny_module(untrained_depth(tmp_path), backbone=SmallSdxl(weights=str(tmp_path / "base"), num_tokens=6))
     export(module, tmp_path / "export")
     (tmp_path / "base").rename(tmp_path / "gone")

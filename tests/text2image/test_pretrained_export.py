@@ -77,7 +77,13 @@ def run(tmp_path, monkeypatch):
 
 def test_the_generator_is_kept_in_bfloat16_and_nothing_of_the_base_beside_it(run):
     folder = run / "run" / "export"
-    assert {path.name for path in folder.iterdir()} == {"unet", "focus_predictor", "text2image.json", "README.md"}
+    assert {path.name for path in folder.iterdir()} == {
+        "unet",
+        "scheduler",
+        "focus_predictor",
+        "text2image.json",
+        "README.md",
+    }
     pipe = Text2ImagePipeline.from_export(run / "run")
     assert pipe.unet.dtype == torch.bfloat16
     assert pipe.focus_predictor.dtype == torch.float32
@@ -94,7 +100,7 @@ def test_a_stock_pipeline_of_the_base_with_our_unet_makes_our_picture(run):
         add_watermarker=False,
     )
     stock.set_progress_bar_config(disable=True)
-    stock.scheduler = LCMScheduler.from_config(stock.scheduler.config)
+    stock.scheduler = LCMScheduler.from_pretrained(run / "run" / "export", subfolder="scheduler")
     theirs = stock(
         PROMPT,
         height=32,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dofsuite.diffusion import draw_noise, noise_from_x
 from dofsuite.text2image.sampling import FEW_STEPS, backward_simulation, fresh_noise, sample, step_index
-from dofsuite.text2image.score import predict_noise
+from dofsuite.text2image.score import predict
 from tests.text2image.recorder import ALPHAS, SHAPE, Recorder
 from tests.text2image.tiny_unet import inputs, tiny_unet
 
@@ -95,7 +95,7 @@ def test_simulation_in_bfloat16_leaves_every_weight_its_gradient():
     unet, (_, _, prompt) = tiny_unet(), inputs(2)
     draw = fresh_noise((4, 8, 8), 0, [0, 1], "simulation")
     with torch.autocast("cpu", torch.bfloat16):
-        x = backward_simulation(lambda noisy, t: predict_noise(unet, noisy, t, type(prompt)(*prompt)), draw, 3, ALPHAS)
+        x = backward_simulation(lambda noisy, t: predict(unet, noisy, t, type(prompt)(*prompt)), draw, 3, ALPHAS)
     x.square().mean().backward()
     assert x.dtype == torch.float32
     assert min(p.grad.abs().max().item() for p in unet.parameters()) > 0
@@ -105,8 +105,8 @@ def test_simulation_sees_a_weight_that_changed_since_the_last_one():
     unet, (_, _, prompt) = tiny_unet(), inputs(2)
     draw = fresh_noise((4, 8, 8), 0, [0, 1], "simulation")
     with torch.autocast("cpu", torch.bfloat16):
-        before = sample(lambda noisy, t: predict_noise(unet, noisy, t, prompt), draw, ALPHAS)
+        before = sample(lambda noisy, t: predict(unet, noisy, t, prompt), draw, ALPHAS)
         with torch.no_grad():
             unet.conv_out.weight.add_(1)
-        after = sample(lambda noisy, t: predict_noise(unet, noisy, t, prompt), draw, ALPHAS)
+        after = sample(lambda noisy, t: predict(unet, noisy, t, prompt), draw, ALPHAS)
     assert not torch.allclose(before, after, rtol=0.01)

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from dofsuite.text2image.score import (
     features,
     no_gradient,
-    predict_guided_noise,
-    predict_noise,
-    predict_noise_and_features,
+    predict,
+    predict_guided,
+    predict_with_features,
     time_ids,
     without_up_blocks,
 )
@@ -38,8 +38,8 @@ def calls_of(unet: nn.Module) -> list[int]:
 
 def test_a_prediction_is_the_unets_with_sdxls_conditions():
     unet, (noisy, t, prompt) = tiny_unet(), inputs()
-    assert torch.equal(predict_noise(unet, noisy, t, prompt), own_call(unet, noisy, t, prompt, 64))
-    assert torch.equal(predict_noise(unet, noisy, t, prompt, downscale=4), own_call(unet, noisy, t, prompt, 32))
+    assert torch.equal(predict(unet, noisy, t, prompt), own_call(unet, noisy, t, prompt, 64))
+    assert torch.equal(predict(unet, noisy, t, prompt, downscale=4), own_call(unet, noisy, t, prompt, 32))
 
 
 def test_sizes_are_height_first():
@@ -50,9 +50,9 @@ def test_exif_reaches_the_time_embedding_as_a_tensor_or_as_fields():
     unet, (noisy, t, prompt) = tiny_unet(exif_dim=2), inputs()
     exif = torch.tensor([[1.8, 50.0], [8.0, 85.0], [22.0, 35.0]])
     expected = own_call(unet, noisy, t, prompt, 64, exif)
-    assert torch.equal(predict_noise(unet, noisy, t, prompt, exif), expected)
-    assert torch.equal(predict_noise(unet, noisy, t, prompt, (exif[:, 0], exif[:, 1])), expected)
-    assert not torch.allclose(predict_noise(unet, noisy, t, prompt), expected)
+    assert torch.equal(predict(unet, noisy, t, prompt, exif), expected)
+    assert torch.equal(predict(unet, noisy, t, prompt, (exif[:, 0], exif[:, 1])), expected)
+    assert not torch.allclose(predict(unet, noisy, t, prompt), expected)
 
 
 @pytest.mark.parametrize("exif", [None, torch.tensor([[1.8, 50.0], [8.0, 85.0], [22.0, 35.0]])], ids=["text", "exif"])
@@ -62,27 +62,27 @@ def test_guidance_is_one_call_of_twice_the_rows_and_equals_two_calls(exif):
     without = own_call(unet, noisy, t, nothing, 64, exif)
     expected = without + 8 * (own_call(unet, noisy, t, prompt, 64, exif) - without)
     calls = calls_of(unet)
-    torch.testing.assert_close(predict_guided_noise(unet, noisy, t, prompt, 8.0, exif), expected, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(predict_guided(unet, noisy, t, prompt, 8.0, exif), expected, atol=2e-5, rtol=1e-5)
     assert calls == [6]
 
 
 def test_guidance_of_one_is_the_conditional_prediction_alone():
     unet, (noisy, t, prompt) = tiny_unet(), inputs()
     calls = calls_of(unet)
-    assert torch.equal(predict_guided_noise(unet, noisy, t, prompt, 1.0), own_call(unet, noisy, t, prompt, 64))
+    assert torch.equal(predict_guided(unet, noisy, t, prompt, 1.0), own_call(unet, noisy, t, prompt, 64))
     assert calls == [3, 3]
 
 
 def test_a_bfloat16_network_is_fed_bfloat16_and_guided_in_float32():
     unet, (noisy, t, prompt) = tiny_unet().bfloat16(), inputs()
-    assert predict_noise(unet, noisy, t, prompt).dtype == torch.bfloat16
-    assert predict_guided_noise(unet, noisy, t, prompt).dtype == torch.float32
+    assert predict(unet, noisy, t, prompt).dtype == torch.bfloat16
+    assert predict_guided(unet, noisy, t, prompt).dtype == torch.float32
 
 
 def test_prediction_and_features_come_from_one_forward_and_equal_the_separate_ones():
     unet, (noisy, t, prompt) = tiny_unet(), inputs()
     calls = calls_of(unet)
-    noise, seen = predict_noise_and_features(unet, noisy, t, prompt)
+    noise, seen = predict_with_features(unet, noisy, t, prompt)
     assert calls == [3]
     assert torch.equal(noise, own_call(unet, noisy, t, prompt, 64))
     assert torch.equal(seen, features(unet, noisy, t, prompt))
@@ -99,7 +99,7 @@ def flops(call) -> dict[str, int]:
 
 def test_features_spend_no_flop_on_the_up_blocks():
     unet, (noisy, t, prompt) = tiny_unet(), inputs()
-    whole = flops(lambda: predict_noise(unet, noisy, t, prompt))
+    whole = flops(lambda: predict(unet, noisy, t, prompt))
     down_and_mid = flops(lambda: features(unet, noisy, t, prompt))
     after_mid = [whole[f"UNet2DConditionModel.{name}"] for name in ("up_blocks.0", "up_blocks.1", "conv_out")]
     assert min(after_mid) > 0
@@ -114,7 +114,7 @@ def test_features_train_the_shared_weights_and_leave_the_unet_whole():
     found = {name: p.grad.clone() for name, p in unet.named_parameters() if p.grad is not None}
     unet.zero_grad()
     x_gradient, noisy.grad = noisy.grad, None
-    predict_noise_and_features(unet, noisy, t, prompt).features.square().sum().backward()
+    predict_with_features(unet, noisy, t, prompt).features.square().sum().backward()
     expected = {name: p.grad for name, p in unet.named_parameters() if p.grad is not None}
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
@@ -129,8 +129,8 @@ def gradients_under_autocast(unet: nn.Module, before) -> dict[str, Tensor]:
     noisy, t, prompt = inputs()
     unet.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
-        before(lambda: predict_noise(unet, noisy, t, prompt))
-        noise, seen = predict_noise_and_features(unet, noisy, t, prompt)
+        before(lambda: predict(unet, noisy, t, prompt))
+        noise, seen = predict_with_features(unet, noisy, t, prompt)
         loss = noise.float().square().mean() + features(unet, noisy, t, prompt).float().square().mean() + seen.sum()
     loss.backward()
     return {name: p.grad for name, p in unet.named_parameters() if p.grad is not None}
@@ -164,7 +164,7 @@ def test_no_gradient_runs_in_the_precision_around_it_and_leaves_no_cast_weight_b
 def critic_gradients(unet: nn.Module) -> dict[str, Tensor]:
     """Gradients of the critic's two forwards: prediction and features of one, features of the other."""
     noisy, t, prompt = inputs()
-    noise, fake = predict_noise_and_features(unet, noisy, t, prompt)
+    noise, fake = predict_with_features(unet, noisy, t, prompt)
     real = features(unet, noisy + 1, t, prompt)
     (noise.square().mean() + fake.square().mean() + real.square().mean()).backward()
     return {name: p.grad for name, p in unet.named_parameters()}

@@ -25,7 +25,8 @@ FULL = Stages(deep=0)
 """A Deep cycle from turn 0 on and a Shallow one from turn 6 on."""
 GENERATOR, SHALLOW_GENERATOR = 0, 6
 """Turns of `FULL`."""
-TINY_SDXL = SmallSdxl(channels=(32, 32), downscale=2, num_tokens=24, token_dim=32, pooled_dim=32, time_id_dim=8)
+SIZES = {"channels": (32, 32), "downscale": 2, "num_tokens": 24, "token_dim": 32, "pooled_dim": 32, "time_id_dim": 8}
+TINY_SDXL = SmallSdxl(**SIZES, prediction="epsilon")  # as SDXL
 
 
 def roughened(network: nn.Module) -> nn.Module:
