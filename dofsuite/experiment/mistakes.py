@@ -35,6 +35,8 @@ class Reading:
     class_path: str = ""
     reasons: list[str] = field(default_factory=list)
     given: str = ""
+    union_depth: int = 0
+    """How many keys lead to the class that is read."""
 
     @property
     def key(self) -> str:
@@ -78,8 +80,12 @@ def _scan(message: str) -> Reading:
             text = match[2]
         if match := _CLASS.match(text):
             if reading.reasons and reading.class_path:
-                break
+                if not all(_OPTION.search(reason) for reason in reading.reasons):
+                    break
+                # A class of a union that has no such key: the next one is what was meant, and says what is wrong.
+                reading.reasons, reading.keys = [], reading.keys[: reading.union_depth]
             reading.class_path = match[1]
+            reading.union_depth = len(reading.keys)
             reading.keys.append("init_args")
         elif match := _GIVEN.match(text):
             reading.given = reading.given or match[1]

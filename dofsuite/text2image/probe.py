@@ -175,9 +175,13 @@ class ProbeRun:
 
 @torch.no_grad()
 def generate(module: Text2Image, batch: Batch, asked: Asked) -> Tensor:
-    """Return the generator's pictures [b, 3, h, w] in [0, 1] of what is asked, from a noise of each sample's own."""
+    """Return the generator's pictures [b, 3, h, w] in [0, 1] of what is asked, from a noise of each sample's own.
+
+    In the teacher stage they are the teacher's, in as few steps: what the generator is going to begin from.
+    """
     networks = module.networks
+    name = "generator" if module.stages.generator_has_begun(module.global_step) else "teacher"
     shape = networks.latent_shape(batch.image_srgb)
     draw = fresh_noise(shape, module.seed, batch.index.tolist(), "probe", module.device)
     with no_gradient():
-        return networks.display(sample(module.ask("generator", asked).noise, draw, module.alphas)).clamp(0, 1)
+        return networks.display(sample(module.ask(name, asked).noise, draw, module.alphas)).clamp(0, 1)

@@ -65,6 +65,10 @@ class Stages:
         """First turn of the full stage, in which the cycles alternate between Deep and Shallow."""
         return None if self.deep is None else self.teacher + self.deep
 
+    def generator_has_begun(self, step: int) -> bool:
+        """Whether turns before `step` have trained the generator; until then the teacher stands for it."""
+        return self.teacher == 0 or step > self.teacher
+
     def turn(self, step: int) -> Turn:
         """Return whose turn step `step` is, counted from 0; the full stage begins with a Deep cycle."""
         if step < self.teacher:

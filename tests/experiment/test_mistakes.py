@@ -156,6 +156,20 @@ def test_a_mistake_on_the_command_line_is_spelled_as_there(capsys: pytest.Captur
     assert (code, capsys.readouterr().err) == (2, f"command line: {expected}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--data.schedule.turns", "x"], "--data.schedule.turns: expected int, got 'x'."),
+        (["--data.schedule.turn", "6"], "--data.schedule.turn: no such key; did you mean --data.schedule.turns?"),
+        (["--data.schedule.samples_per_step", "1.5"], "--data.schedule.samples_per_step: expected int, got '1.5'."),
+    ],
+)
+def test_of_two_schedules_the_one_that_has_the_key_says_what_is_wrong(capsys, words: list[str], reason: str) -> None:
+    experiment = Path(__file__).parents[2] / "experiments" / "quickstart_text2image.yaml"
+    assert main([str(experiment), *words]) == 2
+    assert capsys.readouterr().err == f"command line: {reason}\n"
+
+
 def test_a_doubled_key_is_found_with_both_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
     Path("x.yaml").write_text("trainer:\n  max_steps: 1\nmodel: {}\ntrainer:\n  max_steps: 2\n")
     assert complaint(capsys, "x.yaml") == "x.yaml: trainer: written twice, in line 1 and in line 4."
