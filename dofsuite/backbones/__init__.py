@@ -34,5 +34,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Saliency": "saliency",
         "SaliencyModel": "saliency",
         "SmallSaliency": "saliency",
+        "Segmentation": "segmentation",
+        "SemanticSegmenter": "segmentation",
+        "ClipEmbedder": "clip",
+        "ClipImages": "clip",
+        "Captioner": "caption",
+        "CaptionWriter": "caption",
     },
 )
