@@ -8,11 +8,10 @@ model, and the settings that training and inference share), a model card, and `t
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -23,6 +22,7 @@ from dofsuite.backbones.schedule import save_scheduler
 from dofsuite.errors import UserError
 from dofsuite.text2image.exif import ExifTimeEmbedding, without_exif
 from dofsuite.text2image.sampling import FEW_STEPS
+from dofsuite.text2image.sharding import gathered
 
 if TYPE_CHECKING:
     from dofsuite.text2image.module import Text2Image
@@ -47,22 +47,61 @@ TEACHER = """
 `teacher/` is the real score that this run trained, for further runs to start from: {start}."""
 
 
+class Whole(NamedTuple):
+    """The networks that are written."""
+
+    generator: nn.Module
+    teacher: nn.Module | None
+    focus: nn.Module | None
+
+
 def export(module: Text2Image, folder: Path) -> None:
-    """Write generator, focus predictor, settings and card; 16 bit (bfloat16) where the base is a full-size SDXL."""
+    """Write generator, focus predictor, settings and card; 16 bit (bfloat16) where the base is a full-size SDXL.
+
+    Raises:
+        UserError: The weights are dealt over the ranks, and training has not ended, which brings them together.
+    """
+    if module.hollow and module.whole is None:
+        raise UserError("trainer.strategy: weights that are dealt over ranks can be exported when training has ended.")
+    whole, small, dtype = module.whole or networks_of(module), is_small(module), dtype_of(module)
     folder.mkdir(parents=True, exist_ok=True)
-    networks, small = module.networks, isinstance(module.networks.codec, SpaceToDepthCodec)
-    dtype = torch.float32 if small else torch.bfloat16
-    save_unet(generator_of(module), "generator" in module.exif, dtype, folder)
-    if networks.focus is not None:
-        networks.focus.save_pretrained(folder / "focus_predictor")
-    if module.stages.teacher:
-        save_unet(networks.teacher, "teacher" in module.exif, dtype, folder / "teacher")
-    for place in (folder, *([folder / "teacher"] if module.stages.teacher else [])):
-        save_scheduler(networks.prediction, place)
+    save_unet(whole.generator, "generator" in module.exif, dtype, folder)
+    if whole.focus is not None:
+        whole.focus.save_pretrained(folder / "focus_predictor")
+    if whole.teacher is not None:
+        save_unet(whole.teacher, "teacher" in module.exif, dtype, folder / "teacher")
+    for place in (folder, *([folder / "teacher"] if whole.teacher is not None else [])):
+        save_scheduler(module.networks.prediction, place)
         if small:
-            networks.codec.save_pretrained(place / "codec")
+            module.networks.codec.save_pretrained(place / "codec")
     (folder / SETTINGS).write_text(json.dumps(settings_of(module), indent=2) + "\n")
     (folder / "README.md").write_text(card_of(module, small))
+
+
+def networks_of(module: Text2Image) -> Whole:
+    """Return what a run leaves, where and as it lies."""
+    networks = module.networks
+    return Whole(generator_of(module), networks.teacher if module.stages.teacher else None, networks.focus)
+
+
+def gather(module: Text2Image) -> Whole | None:
+    """Copy what is dealt over the ranks to the CPU of the first; every rank must ask, the others get None."""
+    dtypes = Whole(dtype_of(module), dtype_of(module), None)  # the focus predictor keeps its own
+    copies = [
+        network and gathered(network, module.hollow[name], dtype, module.trainer.is_global_zero)
+        for name, network, dtype in zip(Whole._fields, networks_of(module), dtypes, strict=True)
+    ]
+    return Whole(*copies) if module.trainer.is_global_zero else None
+
+
+def is_small(module: Text2Image) -> bool:
+    """Whether the base is one of the small networks, which bring their codec."""
+    return isinstance(module.networks.codec, SpaceToDepthCodec)
+
+
+def dtype_of(module: Text2Image) -> torch.dtype:
+    """Return the type of exported UNets."""
+    return torch.float32 if is_small(module) else torch.bfloat16
 
 
 def generator_of(module: Text2Image) -> nn.Module:
@@ -85,11 +124,7 @@ def save_unet(unet: nn.Module, told_exif: bool, dtype: torch.dtype, folder: Path
 
 def copy_on_cpu(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Copy a network to the CPU in another dtype, never holding a second one where the first lies."""
-    copies: dict[int, Any] = {}
-    for value in [*network.parameters(), *network.buffers()]:
-        moved = value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype, copy=True)
-        copies[id(value)] = nn.Parameter(moved, requires_grad=False) if isinstance(value, nn.Parameter) else moved
-    return copy.deepcopy(network, copies)
+    return gathered(network, network, dtype, keep=True)
 
 
 def settings_of(module: Text2Image) -> dict[str, Any]:

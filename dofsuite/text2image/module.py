@@ -12,6 +12,7 @@ from torch import Tensor
 from dofsuite.backbones import BiRefNet, Depth, DepthAnything, PretrainedSdxl, PromptEmbeds, Saliency, Sdxl
 from dofsuite.data import Batch
 from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, scaled_linear_alphas_cumprod, x_from_noise
+from dofsuite.text2image import sharding
 from dofsuite.text2image.carried import Asked, Carried
 from dofsuite.text2image.focus import focus_target
 from dofsuite.text2image.lens import Lens
@@ -231,7 +232,8 @@ class Text2Image(TakingTurns):
     # --- Lightning ---------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a probe."""
+        """Begin a probe, for which each rank holds whole networks."""
+        sharding.hold(self.networks, True)
         self._probe_run = ProbeRun(self.probe, self, self.trainer.world_size)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -240,6 +242,7 @@ class Text2Image(TakingTurns):
 
     def on_validation_epoch_end(self) -> None:
         """Log the probe, and write it and the sheets to the run folder."""
+        sharding.hold(self.networks, False)
         values = self._probe_run.values()
         self.log_dict({f"probe/{name}": value for name, value in values.items()})
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:

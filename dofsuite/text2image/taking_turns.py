@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dofsuite.data import Batch
 from dofsuite.errors import UserError
+from dofsuite.text2image import sharding
 from dofsuite.text2image.carried import Carried, batch_parts
 from dofsuite.text2image.networks import Networks
 from dofsuite.text2image.turns import Stages, Turn
@@ -61,8 +62,8 @@ class TakingTurns(pl.LightningModule):
     """The part of `Text2Image` that is not in the paper.
 
     Networks are frozen by turns. On several ranks that means `trainer.strategy: ddp_find_unused_parameters_true`, since
-    every turn leaves the others' weights without a gradient. FSDP2 is not for it as it stands: it decides at a
-    network's first forward, which may be one in which it is frozen, what its gradients are reduced in.
+    every turn leaves the others' weights without a gradient, or `fsdp2` (`dofsuite.training.FullySharded`), with which
+    each rank holds a share of the weights; checkpoints are the same with both.
     """
 
     def __init__(self, stages: Stages, training: Training, optimizers: dict[str, OptimizerCallable], seed: int) -> None:
@@ -75,6 +76,8 @@ class TakingTurns(pl.LightningModule):
         self.rises: dict[str, LambdaLR] = {}
         self.average: AveragedModel | None = None
         self.carried: Carried | None = None
+        self.hollow: dict[str, nn.Module] = {}  # of what is dealt over the ranks: see `sharding`
+        self.whole: Any = None  # of what is dealt over the ranks, after training: see `export`
 
     @abstractmethod
     def build(self) -> Networks:
@@ -85,9 +88,15 @@ class TakingTurns(pl.LightningModule):
         """Return a turn's losses on (a part of) a batch, and the sample that the generator made."""
 
     def configure_model(self) -> None:
-        """Load the frozen networks, and make the trained ones from the seed."""
-        if self.networks is not None:
-            return
+        """Load the frozen networks, and make the trained ones from the seed; deal them over the ranks under FSDP2."""
+        if self.networks is None:
+            self.make_networks()
+        if self.device_mesh is not None and not self.hollow:
+            mesh = self.device_mesh["data_parallel"]
+            self.hollow = sharding.shard(self.networks, self.average, mesh, self.trainer.precision)
+
+    def make_networks(self) -> None:
+        """Load and make all networks, the same ones on every rank."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.networks = self.build()
@@ -153,6 +162,8 @@ class TakingTurns(pl.LightningModule):
 
     def apart(self) -> AbstractContextManager[None]:
         """Keep gradients to this rank; the last part's backward sends all of them."""
+        if self.hollow:
+            return sharding.apart(self.hollow, self.networks)
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
 
@@ -198,6 +209,10 @@ class TakingTurns(pl.LightningModule):
 
     # --- Lightning ---------------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Refuse a strategy that these trainings cannot have."""
+        sharding.check_strategy(self.trainer)
+
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
         """Make one optimiser for each group of `trained`, in its order, and let its rate rise."""
         optimizers = {name: self.optimizer_of[name](list(group.parameters())) for name, group in self.trained.items()}
@@ -207,6 +222,13 @@ class TakingTurns(pl.LightningModule):
                 for name, optimizer in optimizers.items()
             }
         return list(optimizers.values()), list(self.rises.values())
+
+    def on_fit_end(self) -> None:
+        """Bring together for export what is dealt over the ranks."""
+        if self.hollow:
+            from dofsuite.text2image.export import gather  # which loads diffusers
+
+            self.whole = gather(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained, and the sample that waits for the critic; frozen networks come from the backbone."""

@@ -8,6 +8,7 @@ from dofsuite._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from dofsuite.training.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
+    from dofsuite.training.fully_sharded import FullySharded as FullySharded
     from dofsuite.training.progress import RunProgress as RunProgress
     from dofsuite.training.resume import newest_checkpoint as newest_checkpoint
     from dofsuite.training.resume import run_folder as run_folder
@@ -19,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "AtomicCheckpointIO": "checkpoint_io",
+        "FullySharded": "fully_sharded",
         "RunCheckpoint": "run_checkpoint",
         "RunLog": "run_log",
         "RunProgress": "progress",

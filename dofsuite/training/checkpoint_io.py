@@ -39,13 +39,17 @@ class AtomicCheckpointIO(CheckpointIO):
         """
         write_atomic(Path(path), lambda file: _save(checkpoint, file))
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None, *, mmap: bool = False
+    ) -> dict:
         """Load the checkpoint at `path` into CPU memory (`map_location` and `weights_only` are Lightning's, not used).
+
+        With `mmap` its tensors stay on the disk until used.
 
         Raises:
             UserError: The file is missing, truncated, or holds something else than tensors and plain values.
         """
-        checkpoint = read_checkpoint(Path(path))
+        checkpoint = read_checkpoint(Path(path), mmap=mmap)
         return checkpoint if self.on_load is None else self.on_load(checkpoint)
 
     def remove_checkpoint(self, path: str | Path) -> None:

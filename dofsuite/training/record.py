@@ -1,7 +1,7 @@
 """A run's record: what it is (`config.yaml`), how it was started (`command.txt`), with what (`versions.json`).
 
 A run folder holds one experiment. What may differ between two starts is how long it runs, what it logs, and the shape
-of the machine (ranks, workers), which the global sample order does not depend on.
+of the machine (ranks, workers, how ranks share the weights), which the global sample order does not depend on.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "trainer.default_root_dir",  # the folder itself, which may be spelled otherwise or have moved
     "trainer.devices",
     "trainer.num_nodes",
+    "trainer.strategy",
     "data.init_args.num_workers",
 )
 LOCK_NAME = ".lock"
@@ -86,7 +87,7 @@ def differing_key(stored: dict[str, Any], now: dict[str, Any], given: dict[str, 
     """
     before, after, chosen = _flat(stored), _flat(now), _flat(given)
     for key in sorted(before.keys() | after.keys(), key=lambda key: (not key.endswith("class_path"), key)):
-        if key in MAY_CHANGE or before.get(key) == after.get(key):
+        if any(f"{key}.".startswith(f"{name}.") for name in MAY_CHANGE) or before.get(key) == after.get(key):
             continue
         if key not in before and key not in chosen:
             continue

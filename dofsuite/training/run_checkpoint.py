@@ -13,6 +13,7 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from torch.distributed.tensor import DTensor
 
 from dofsuite.errors import UserError
 from dofsuite.training.resume import checkpoint_path, checkpoints_of, damage_of, run_folder
@@ -100,6 +101,12 @@ class RunCheckpoint(Checkpoint):
             self._save(trainer)
         raise RunStopped(self._signal, trainer.global_step)
 
+    def _is_finite(self, trainer: Trainer) -> bool:
+        """Whether all trained weights are finite, on every rank: each may hold a share of its own."""
+        trained = [weight for weight in trainer.lightning_module.parameters() if weight.requires_grad]
+        shares = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in trained]
+        return trainer.strategy.reduce_boolean_decision(all(share.isfinite().all() for share in shares), all=True)
+
     def _save(self, trainer: Trainer) -> None:
         """Write the checkpoint of this step, then remove the oldest beyond `keep`.
 
@@ -107,7 +114,7 @@ class RunCheckpoint(Checkpoint):
             UserError: The weights are no longer finite (the checkpoints before stay), or the disk is full.
         """
         folder = run_folder(trainer)
-        if not all(weight.isfinite().all() for weight in trainer.lightning_module.parameters() if weight.requires_grad):
+        if not self._is_finite(trainer):
             raise UserError(
                 f"{folder}: step {trainer.global_step}: the weights are no longer finite and are not saved; "
                 "lower the learning rate (in another folder), or look at what the log says before this step."
