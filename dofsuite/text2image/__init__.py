@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "FocusPredictor": "focus",
         "Exif": "exif",
         "ExifEmbedder": "exif",
+        "CameraSettings": "camera_tokens",
+        "CameraTokens": "camera_tokens",
         "Discriminator": "discriminator",
         "DepthStandIn": "stand_ins",
         "SaliencyStandIn": "stand_ins",

@@ -158,14 +158,15 @@ def run(arguments: argparse.Namespace) -> None:
     batches = held_out(arguments.set, second.config.size_px)
     look = Features()
     raw = torch.cat([look(batch.image_srgb) for batch in batches])
-    directions = main_directions(raw)
+    mean, directions = raw.mean(dim=0), main_directions(raw)
+    real = (raw - mean) @ directions  # KID's kernel, unlike FID, knows where the origin is
     seeds = {}
     for seed in arguments.seeds:
         made = [
-            torch.cat([look(pictures) for pictures in photographed(pipe, second, batches, seed)]) @ directions
+            (torch.cat([look(pictures) for pictures in photographed(pipe, second, batches, seed)]) - mean) @ directions
             for pipe in (first, second)
         ]
-        seeds[str(seed)] = compared(*made, raw @ directions, seed)
+        seeds[str(seed)] = compared(*made, real, seed)
         print(f"seed {seed}: {seeds[str(seed)]}", flush=True)
     write_json(arguments.output, {"pictures": len(raw), "dimensions": directions.shape[1], "seeds": seeds})
 

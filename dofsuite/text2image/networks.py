@@ -32,16 +32,22 @@ class FocusSize:
         small: The one for pictures of about 64 px.
         reading: How f_d comes about (see `FocusPredictor`).
         initial_scale_mm: f_s before training, mm per unit of depth.
+        largest_scale_factor: f_s stays within this factor of it; near 1 where the depth is known to be metric (*ours*).
     """
 
     small: bool = False
     reading: Literal["token", "weighted_sum"] = "token"
     initial_scale_mm: float = 1000.0
+    largest_scale_factor: float = 30.0
 
     def build(self) -> FocusPredictor:
         """Make the predictor from torch's global generator."""
         make = FocusPredictor.small if self.small else FocusPredictor
-        return make(reading=self.reading, initial_scale_mm=self.initial_scale_mm)
+        return make(
+            reading=self.reading,
+            initial_scale_mm=self.initial_scale_mm,
+            largest_scale_factor=self.largest_scale_factor,
+        )
 
 
 class Ask(NamedTuple):

@@ -39,11 +39,15 @@ def test_the_likeliest_names_come_first():
 
 def test_a_scene_is_generated_once_for_all_apertures_and_a_wider_one_is_never_sharper(module, prompts):
     calls = []
-    handle = module.networks.generator.register_forward_hook(lambda *_: calls.append(1))
+    handles = [
+        getattr(module.networks, name).register_forward_hook(lambda *_, name=name: calls.append(name))
+        for name in ("teacher", "generator")
+    ]
     run = ProbeRun(Probe(scenes=3), module)
     sweep = run.aperture_sweep(prompts)
-    handle.remove()
-    assert len(calls) == 4  # the four steps of one generation
+    for handle in handles:
+        handle.remove()
+    assert calls == ["teacher"] * 4  # the four steps of one generation; the generator has not had a turn
     contrast = torch.stack([picture.var(dim=(1, 2, 3)) for picture in sweep])
     assert (contrast[1:] >= contrast[:-1] - 1e-6).all()
 

@@ -1,0 +1,15 @@
+"""Measuring runs: the refocus benchmark, the text-to-image tables, the EBB! checks and the ablation tables."""
+
+from dofsuite._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Picture": "report",
+        "Table": "report",
+        "write_report": "report",
+        "place": "work",
+        "rows": "work",
+        "seed_of": "work",
+    },
+)
