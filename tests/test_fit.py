@@ -89,7 +89,7 @@ def test_a_run_lies_in_one_folder_and_says_where(capsys: pytest.CaptureFixture[s
         "runs/x: finished at step 40.",
         "sheet   runs/x/sheets/step-00000040.png",
         "metrics runs/x/metrics.json",
-        "adapter runs/x/export",
+        "export  runs/x/export",
     ]
     assert sorted(path.name for path in Path("runs/x").iterdir() if not path.name.startswith(".")) == [
         "checkpoints",

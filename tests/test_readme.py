@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dofsuite.command_line import Parser
 from dofsuite.data.__main__ import parser as data_parser
+from dofsuite.evaluate import SUBCOMMANDS, subcommand
 from dofsuite.experiment.command import read_command
 from dofsuite.refocus.__main__ import focus_point
 from dofsuite.refocus.__main__ import parser as refocus_parser
@@ -30,7 +32,7 @@ def commands(program: str) -> list[list[str]]:
 
 
 def test_every_line_is_of_a_kind_that_is_tested_here():
-    modules = ("fit", "refocus", "text2image", "data")
+    modules = ("fit", "evaluate", "refocus", "text2image", "data")
     kinds = ("make ", "sbatch ", *(f"python -m dofsuite.{module} " for module in modules))
     assert [line for line in COMMANDS if not line.startswith(kinds)] == []
 
@@ -55,6 +57,15 @@ def test_refocus_commands_are_read():
 def test_text2image_commands_are_read():
     for words in commands("python -m dofsuite.text2image"):
         assert text2image_parser().parse_args(words).f_number == list(F_NUMBERS)
+
+
+def test_evaluate_commands_are_read():
+    asked = commands("python -m dofsuite.evaluate")
+    for words in asked:
+        module, parser = subcommand(words[0]), Parser("evaluate", "")
+        module.configure(parser)
+        parser.parse_args(words[1:])
+    assert {words[0] for words in asked} == set(SUBCOMMANDS)
 
 
 def test_data_commands_are_read():

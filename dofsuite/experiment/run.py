@@ -96,9 +96,9 @@ def _finish(trainer: Trainer, folder: Path, limits: dict[str, Any]) -> None:
 
 
 def _say_where(folder: Path) -> None:
-    """Name the newest sample sheet, the metrics and the adapter, as far as the run has them."""
+    """Name the newest sample sheet, the metrics and the export, as far as the run has them."""
     sheets = sorted((folder / "sheets").glob("*.png"))
-    places = {"sheet": sheets[-1:], "metrics": [folder / "metrics.json"], "adapter": [folder / "export"]}
+    places = {"sheet": sheets[-1:], "metrics": [folder / "metrics.json"], "export": [folder / "export"]}
     for name, paths in places.items():
         for path in paths:
             if path.exists():

@@ -43,7 +43,7 @@ def test_a_stopped_run_resumes_to_the_same_weights_and_its_adapter_reloads(capsy
     for name in ("metrics.json", "config.yaml", "command.txt", "versions.json", "export/refocus.json"):
         assert (Path("stopped") / name).is_file()
     said = capsys.readouterr().out
-    assert all(f"{word}" in said for word in ("sheet", "metrics", "adapter"))
+    assert all(f"{word}" in said for word in ("sheet", "metrics", "export"))
     camera = RefocusPipeline.from_export("stopped").camera.state_dict()
     assert torch.equal(camera["projector.weight"], whole["state_dict"]["camera.projector.weight"])
     assert RefocusPipeline.from_export("stopped").config.size_px == 32

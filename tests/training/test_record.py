@@ -35,6 +35,7 @@ def changed(path: str, value: object) -> dict[str, object]:
         ("trainer.max_steps", 20, None),
         ("trainer.log_every_n_steps", 5, None),
         ("trainer.devices", 8, None),
+        ("trainer.strategy", {"class_path": "a.Strategy"}, None),
         ("model.init_args.lr", 1e-3, ("model.init_args.lr", 1e-7, 1e-3)),
         ("model.class_path", "a.C", ("model.class_path", "a.B", "a.C")),
         ("data.init_args.seed", 1, ("data.init_args.seed", None, 1)),
