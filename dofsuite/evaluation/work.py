@@ -1,8 +1,8 @@
 """Work in pieces that survive a kill and are shared by processes: one file a piece, read back in order.
 
 No number is added up across processes: every process makes its own share of the rows, and whoever finds them all
-there reads them in the order of the keys. So one process and three give the same table to the last digit, and what a
-killed evaluation had finished is not made again.
+there reads them in the order of the keys. So one process and three give the same table to the last digit (with as many
+threads each: sums in another order round another way), and what a killed evaluation had finished is not made again.
 """
 
 from __future__ import annotations

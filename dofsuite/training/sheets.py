@@ -13,8 +13,10 @@ from dofsuite.atomic import write_atomic
 
 GAP_PX = 4
 TEXT_PX = 12
+LINE_PX = TEXT_PX + 3
 BACKGROUND = (255, 255, 255)
 INK = (32, 32, 32)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def write_sheet(
@@ -31,7 +33,7 @@ def write_sheet(
         rows: Rows of images `[3, h, w]` or `[1, h, w]` in [0, 1] (clamped); all images of a sheet have one size, and
             rows may be shorter than the column titles.
         column_titles: One a column.
-        row_titles: One a row, written at its left.
+        row_titles: One a row, at its left, broken between words into as many lines as the row is tall.
         scale: Whole-number magnification (nearest pixel), so that small pictures can be read.
 
     Raises:
@@ -41,23 +43,19 @@ def write_sheet(
     height_px, width_px = _check(rows, column_titles, row_titles)
     cell_width, cell_height = width_px * scale, height_px * scale
     font = ImageFont.load_default(TEXT_PX)
-    left = GAP_PX + max((int(font.getlength(title)) + GAP_PX for title in row_titles or ()), default=0)
-    header_lines = [_wrapped(title, font, cell_width) for title in column_titles]
-    line_height = TEXT_PX + 3
-    top = GAP_PX + max(map(len, header_lines)) * line_height
-    size = (
-        left + len(column_titles) * (cell_width + GAP_PX),
-        top + len(rows) * (cell_height + GAP_PX),
-    )
+    headers = [_wrapped(title, font, cell_width) for title in column_titles]
+    labels = _labels(row_titles or [], font, cell_width, cell_height)
+    left = GAP_PX + max((int(font.getlength(line)) + GAP_PX for lines in labels for line in lines), default=0)
+    top = GAP_PX + max(map(len, headers)) * LINE_PX
+    size = (left + len(column_titles) * (cell_width + GAP_PX), top + len(rows) * (cell_height + GAP_PX))
     sheet = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    for column, lines in enumerate(header_lines):
-        position = (left + column * (cell_width + GAP_PX), GAP_PX)
-        draw.multiline_text(position, "\n".join(lines), fill=INK, font=font, spacing=3)
+    for column, lines in enumerate(headers):
+        _write_lines(draw, (left + column * (cell_width + GAP_PX), GAP_PX), lines, font)
     for row, images in enumerate(rows):
         y = top + row * (cell_height + GAP_PX)
-        if row_titles:
-            draw.text((GAP_PX, y + cell_height // 2 - TEXT_PX // 2), row_titles[row], fill=INK, font=font)
+        if labels:
+            _write_lines(draw, (GAP_PX, y + (cell_height - len(labels[row]) * LINE_PX) // 2), labels[row], font)
         for column, image in enumerate(images):
             picture = _to_picture(image).resize((cell_width, cell_height), Image.Resampling.NEAREST)
             sheet.paste(picture, (left + column * (cell_width + GAP_PX), y))
@@ -78,7 +76,21 @@ def _check(
     return sizes.pop()
 
 
-def _wrapped(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> list[str]:
+def _labels(titles: Sequence[str], font: Font, cell_width: int, cell_height: int) -> list[list[str]]:
+    """Every row title's lines, as wide as a cell, or as two or more where they would be taller than one."""
+    width_px = cell_width
+    lines = [_wrapped(title, font, width_px) for title in titles]
+    while any(len(of_row) > 1 and len(of_row) * LINE_PX > cell_height for of_row in lines):
+        width_px += cell_width
+        lines = [_wrapped(title, font, width_px) for title in titles]
+    return lines
+
+
+def _write_lines(draw: ImageDraw.ImageDraw, corner: tuple[int, int], lines: list[str], font: Font) -> None:
+    draw.multiline_text(corner, "\n".join(lines), fill=INK, font=font, spacing=LINE_PX - TEXT_PX)
+
+
+def _wrapped(title: str, font: Font, width_px: int) -> list[str]:
     """The lines of a title, broken between words where it is wider than its column."""
     lines = [""]
     for word in title.split():

@@ -46,6 +46,19 @@ def test_a_long_title_is_wrapped_into_its_column(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "s.png").width < 60
 
 
+def test_a_row_title_takes_lines_of_a_cell_s_width_and_no_more_height_than_the_row(tmp_path: Path) -> None:
+    black, long = flat((0, 0, 0), 64), "a red disc on the left in front of grass, a blue box in the middle behind"
+    write_sheet(tmp_path / "tall.png", [[black]], ["a"], [long], scale=2)
+    write_sheet(tmp_path / "low.png", [[black[:, :16]]], ["a"], [long], scale=2)
+    tall, low = (Image.open(tmp_path / name).convert("L") for name in ("tall.png", "low.png"))
+    assert tall.width < 2 * 128 + 20 < low.width
+    for sheet in (tall, low):
+        picture = np.argwhere(np.asarray(sheet) == 0)
+        label = np.argwhere(np.asarray(sheet)[:, : picture[:, 1].min() - 1] < 128)
+        assert picture[:, 0].min() <= label[:, 0].min()
+        assert label[:, 0].max() <= picture[:, 0].max()
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "titles", "reason"),
     [
