@@ -69,7 +69,7 @@ def write(
     energies = [(row.method.name, relative_energy(rows)) for row, rows in made]
     columns = tuple(f"f/{number:g}" for number in arguments.f_numbers)
     tables = [
-        Table("Text to image", COLUMNS, scores, NOTES),
+        Table("Every prompt at every aperture", COLUMNS, scores, NOTES),
         Table("Energy around the mean, over that of the last aperture (mean over prompts)", columns, energies),
     ]
     sheets = [sheet(arguments, prompt, made) for prompt in prompts[: arguments.sheets]]

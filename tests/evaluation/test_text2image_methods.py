@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +11,16 @@ import yaml
 from diffusers import DDIMScheduler
 
 from dofsuite.backbones import SmallSaliency, SmallSdxl
+from dofsuite.command_line import Parser
 from dofsuite.diffusion import add_noise, draw_noise, scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
+from dofsuite.evaluate import subcommand
 from dofsuite.evaluation.text2image_generators import Asked, SampledSdxl
 from dofsuite.evaluation.text2image_methods import AddedLens, Method, read_method
 from dofsuite.evaluation.text2image_prompts import read_prompts
 from dofsuite.evaluation.text2image_trained import CameraTokensGenerator, ExportedGenerator
+from dofsuite.experiment.command import read_command
+from dofsuite.experiment.reading import read_experiment
 from dofsuite.optics import render_bokeh
 from dofsuite.text2image import Lens
 from dofsuite.text2image.ddim import ddim, trailing_times
@@ -27,6 +32,7 @@ from tests.text2image.tiny_run import SIZE_PX, untrained_depth
 
 ALPHAS = scaled_linear_alphas_cumprod()
 CPU = torch.device("cpu")
+SMALL = sorted((ROOT / "experiments" / "baselines" / "small").glob("*.yaml"))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -46,6 +52,18 @@ def test_a_shipped_method_parses_and_says_how_to_run_it(file):
         run = method.generator.model.removeprefix("runs/")
         assert (ROOT / "experiments" / f"{run}.yaml").is_file()
         assert f"python -m dofsuite.fit experiments/{run}.yaml" in text
+
+
+@pytest.mark.parametrize("file", SMALL, ids=lambda file: file.stem)
+def test_a_small_row_names_a_run_that_its_own_words_train(file):
+    method, _ = read_method(file)
+    train, evaluate = (
+        file.read_text().split(f"python -m dofsuite.{verb} ")[1].split("\n")[0].split() for verb in ("fit", "evaluate")
+    )
+    assert read_experiment(read_command(train)).folder == Path(method.generator.model)
+    module, parser = subcommand(evaluate[0]), Parser("evaluate", "")
+    module.configure(parser)
+    assert parser.parse_args(evaluate[1:]).prompts == "embedded:prompts"
 
 
 def test_the_rows_are_the_supplement_s():
