@@ -69,8 +69,22 @@ def check_that_every_exported_name_imports() -> None:
     assert not loaded, loaded
 
 
+def check_that_a_plot_says_what_it_lacks() -> None:
+    import torch
+
+    from dofsuite.metrics import BlurMonotonicity
+
+    lacking = ""
+    try:
+        BlurMonotonicity().plot(torch.tensor(0.5))
+    except ModuleNotFoundError as error:
+        lacking = str(error)
+    assert "matplotlib" in lacking
+
+
 if __name__ == "__main__":
     check_that_nothing_else_is_installed()
     check_that_a_bokeh_is_rendered()
     check_that_every_exported_name_imports()
+    check_that_a_plot_says_what_it_lacks()
     print("base install: ok")

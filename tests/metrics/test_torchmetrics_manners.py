@@ -1,6 +1,5 @@
 """What a project that uses torchmetrics expects of every metric of the room."""
 
-import importlib.util
 import pickle
 
 import pytest
@@ -99,7 +98,6 @@ def test_the_repr_tells_the_settings(case):
     assert metric.settings
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
 @every_case
 def test_plot_draws_the_score(case):
     from matplotlib import pyplot
@@ -111,13 +109,6 @@ def test_plot_draws_the_score(case):
     _, axis = metric.plot([metric.compute(), metric.compute() / 2])
     assert axis.lines[0].get_ydata()[1] == pytest.approx(metric.compute().item() / 2)
     pyplot.close("all")
-
-
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is not None, reason="matplotlib is installed")
-def test_plot_without_matplotlib_says_what_is_missing():
-    metric = BlurMonotonicity()
-    with pytest.raises(ModuleNotFoundError, match="matplotlib"):
-        metric.plot(torch.tensor(0.5))
 
 
 def test_a_collection_of_all_scores_as_each_alone():
