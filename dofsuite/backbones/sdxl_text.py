@@ -94,6 +94,7 @@ class SdxlPromptEncoder:
         """
         self.path, self.revision, self.cache, self.keep = path, revision, cache, keep
         self._parts: TextParts | None = None
+        self._latest: dict[str, tuple[Tensor, Tensor]] = {}
         self._folder = (
             cache_folder() / f"prompts-{hashlib.sha256(fingerprint(path, revision).encode()).hexdigest()[:16]}"
         )
@@ -101,14 +102,17 @@ class SdxlPromptEncoder:
     def encode(self, prompts: list[str]) -> PromptEmbeds:
         """Look prompts up, and encode those that were never seen.
 
+        The latest prompts stay in memory: a turn of DMD2 asks up to four networks about the same ones.
+
         Raises:
             UserError: The encoders are needed and cannot be loaded.
         """
         wanted = dict.fromkeys(prompts)
-        known = {prompt: found for prompt in wanted if (found := self._read(prompt)) is not None}
+        known = {p: found for p in wanted if (found := self._latest.get(p) or self._read(p)) is not None}
         missing = [prompt for prompt in wanted if prompt not in known]
         if missing:
             known |= self._compute(missing)
+        self._latest = known
         rows = [known[prompt] for prompt in prompts]
         return PromptEmbeds(*(torch.stack(column).float() for column in zip(*rows, strict=True)))
 

@@ -174,6 +174,21 @@ def test_encoders_are_let_go_unless_they_are_kept(sdxl_folder):
     assert len(list(module.cache_folder().rglob("*.safetensors"))) == 1
 
 
+def test_prompts_asked_for_again_at_once_are_encoded_once(sdxl_folder):
+    encoder = SdxlPromptEncoder(str(sdxl_folder[0]), cache=False, keep=True)
+    first = encoder.encode(["red", "blue"])
+    calls = []
+    for part in encoder._parts.encoders:
+        part.register_forward_hook(lambda *_: calls.append(1))
+    again = encoder.encode(["blue", "red", "blue"])
+    assert torch.equal(again.tokens, first.tokens[[1, 0, 1]])
+    assert torch.equal(again.pooled, first.pooled[[1, 0, 1]])
+    assert not calls
+    encoder.encode(["green"])
+    encoder.encode(["red"])
+    assert len(calls) == 4
+
+
 def test_without_network_one_sentence_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path))
