@@ -31,7 +31,7 @@ def focus_hit_rate(
             border.
 
     Raises:
-        ValueError: on other shapes or a window outside (0, 1].
+        ValueError: on other shapes, non-finite pictures, or points or a window out of range.
 
     Example:
         >>> import torch
@@ -51,6 +51,8 @@ def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool
         shapes = f"{list(preds.shape)} and {list(points.shape)}"
         raise ValueError(f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {shapes}.")
     check_pictures(preds, "preds")
+    if not bool(((points >= 0) & (points <= 1)).all()):  # nor is a NaN
+        raise ValueError("points must be fractions of width and height in [0, 1]; divide pixels by the picture's size.")
     own = local_sharpness(preds.flatten(0, 1), points.flatten(0, 1), window)
     other = local_sharpness(preds.flip(1).flatten(0, 1), points.flatten(0, 1), window)
     return (own > other).reshape(-1, 2)

@@ -33,12 +33,12 @@ def lv_corr(
     list of levels: state both, and the ground truth's own score beside it (for `genphoto_diff` that is 1).
 
     Paper (DiffCamera): correlation "with the reference bokeh level", pooling not stated; its ground truth scores 0.93,
-    so it is not a correlation with the truth's own curve. Here (*inferred*): `level_mean`; on photographs it and
-    `level_per_scene` differ by a few thousandths. `genphoto_diff` is what Generative Photography's
-    comp_metrics/accuracy_by_CorrCoef computes.
+    so it is not a correlation with the truth's own curve. Here (*inferred*): `level_mean`, which weighs a scene by its
+    sharpness: one textured scene can decide it, and it was up to .02 away from `level_per_scene`. `genphoto_diff` is
+    what Generative Photography's comp_metrics/accuracy_by_CorrCoef computes.
 
-    LV falls like a convex curve, so a perfect renderer scores about .92 on four even levels, and a tenth of the blur
-    scores higher: report `blur_gain` too.
+    LV falls like a convex curve, so a perfect renderer is below 1 (.84 to .94 on one photograph, by the levels), and a
+    tenth of the blur scores higher: report `blur_gain` too.
 
     Args:
         preds: pictures of every scene at every level, display values in [0, 1].

@@ -42,11 +42,11 @@ def checked_levels(bokeh_levels: Levels) -> Float[Tensor, " s"]:
     """The levels as a float64 tensor.
 
     Raises:
-        ValueError: if there are fewer than two different ones.
+        ValueError: if there are fewer than two different ones, or one is not finite.
     """
     levels = torch.as_tensor(bokeh_levels, dtype=torch.float64)
-    if levels.ndim != 1 or bool((levels == levels[:1]).all()):
-        raise ValueError(f"bokeh_levels must hold at least two different levels, not {levels.tolist()}.")
+    if levels.ndim != 1 or not bool(levels.isfinite().all()) or bool((levels == levels[:1]).all()):
+        raise ValueError(f"bokeh_levels must hold at least two different, finite levels, not {levels.tolist()}.")
     return levels
 
 

@@ -40,7 +40,7 @@ def check_sweep(sweep: Tensor, num_settings: int | None = None, name: str = "pre
         setting: what the settings are called in the error.
 
     Raises:
-        ValueError: naming the argument, on another shape, 8-bit values or nothing to look at.
+        ValueError: naming the argument, on another shape, 8-bit or non-finite values or nothing to look at.
     """
     wanted = setting if num_settings is None else f"{num_settings} {setting}"
     enough = sweep.ndim == 5 and (sweep.shape[1] >= 2 if num_settings is None else sweep.shape[1] == num_settings)
@@ -51,11 +51,13 @@ def check_sweep(sweep: Tensor, num_settings: int | None = None, name: str = "pre
 
 
 def check_pictures(pictures: Tensor, name: str) -> None:
-    """Refuse pictures that are no floating-point values, or none at all; ValueError naming the argument."""
+    """Refuse pictures that are no finite floating-point values, or none at all; ValueError naming the argument."""
     if not pictures.is_floating_point():
         raise ValueError(f"{name} must be floating-point values in [0, 1], not {pictures.dtype}; divide 8-bit by 255.")
     if pictures.numel() == 0:
         raise ValueError(f"{name} must hold at least one picture of at least one pixel, not {list(pictures.shape)}.")
+    if not bool(pictures.isfinite().all()):  # one of them would be in the running sums for good
+        raise ValueError(f"{name} must be finite; at least one picture holds a NaN or an infinity.")
 
 
 def one_of(choice: Choice, choices: object, name: str) -> Choice:

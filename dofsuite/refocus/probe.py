@@ -26,7 +26,7 @@ from dofsuite.metrics import BlurGain, FocusHitRate, LVCorr
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
 from dofsuite.refocus.draws import Cameras, choose, point_of
 from dofsuite.refocus.rendering import Rendering, photograph
-from dofsuite.training import write_sheet
+from dofsuite.training import refuse_diverged, write_sheet
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class ProbeRun:
         self.scenes_left -= kept
         tasks, points = self.tasks(batch)
         preds = [self.method(batch, task) for task in tasks]
+        refuse_diverged(preds)
         self.metrics.to(batch.image_srgb.device)
         self.score(batch, tasks, preds, points)
         room = self.probe.sheet_scenes - len(self.sheet) // 2

@@ -21,7 +21,7 @@ from dofsuite.metrics import BlurMonotonicity, ContentConsistency
 from dofsuite.text2image.carried import Asked
 from dofsuite.text2image.sampling import fresh_noise, sample
 from dofsuite.text2image.score import no_gradient
-from dofsuite.training import write_sheet
+from dofsuite.training import refuse_diverged, write_sheet
 
 if TYPE_CHECKING:
     from dofsuite.text2image.module import Text2Image
@@ -128,7 +128,9 @@ class ProbeRun:
             for number in self.probe.f_numbers
         ]
         if self.module.lens is None:
-            return [generate(self.module, batch, each) for each in asked]
+            pictures = [generate(self.module, batch, each) for each in asked]
+            refuse_diverged(pictures)
+            return pictures
         scene = self.scene(batch)
         return [self.photograph(scene, each, scene.focus_distance) for each in asked]
 
@@ -145,6 +147,7 @@ class ProbeRun:
         image = generate(self.module, batch, Asked.of(batch))
         depth = self.module.networks.depth(image)
         focus = self.module.networks.focus(image, depth)
+        refuse_diverged([image, *focus])
         return Scene(image, depth, focus.focus_distance, focus.scale_mm)
 
     def photograph(self, scene: Scene, asked: Asked, focus_distance: Tensor) -> Tensor:

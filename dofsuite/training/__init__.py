@@ -8,6 +8,7 @@ from dofsuite._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from dofsuite.training.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
+    from dofsuite.training.diverged import refuse_diverged as refuse_diverged
     from dofsuite.training.fully_sharded import FullySharded as FullySharded
     from dofsuite.training.progress import RunProgress as RunProgress
     from dofsuite.training.resume import newest_checkpoint as newest_checkpoint
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "RunLog": "run_log",
         "RunProgress": "progress",
         "newest_checkpoint": "resume",
+        "refuse_diverged": "diverged",
         "run_folder": "resume",
         "write_sheet": "sheets",
     },

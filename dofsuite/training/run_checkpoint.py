@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch.distributed.tensor import DTensor
 
 from dofsuite.errors import UserError
+from dofsuite.training.diverged import DIVERGED_MEND
 from dofsuite.training.resume import checkpoint_path, checkpoints_of, damage_of, run_folder
 from dofsuite.training.stopping import STOP_SIGNALS, RunStopped
 
@@ -117,7 +118,7 @@ class RunCheckpoint(Checkpoint):
         if not self._is_finite(trainer):
             raise UserError(
                 f"{folder}: step {trainer.global_step}: the weights are no longer finite and are not saved; "
-                "lower the learning rate (in another folder), or look at what the log says before this step."
+                f"{DIVERGED_MEND}"
             )
         path = checkpoint_path(folder, trainer.global_step)
         trainer.save_checkpoint(path)

@@ -62,6 +62,15 @@ def test_a_window_that_is_no_share_is_refused_by_name(pairs, window):
         focus_hit_rate(*pairs, window)
 
 
+@pytest.mark.parametrize("wrong", [5.0, -0.1, float("nan")])
+def test_points_in_pixels_are_refused_by_name(pairs, wrong):
+    preds, points = pairs
+    points = points.clone()
+    points[0, 1, 0] = wrong
+    with pytest.raises(ValueError, match="points must be fractions"):
+        focus_hit_rate(preds, points)
+
+
 def test_what_is_no_pair_is_refused_by_name(pairs):
     focused, points = pairs
     with pytest.raises(ValueError, match="preds must be"):

@@ -92,6 +92,19 @@ def test_8_bit_and_empty_pictures_are_refused_by_name(case):
 
 
 @every_case
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_refused_and_not_summed(case, value):
+    pictures, *others = case.inputs
+    spoilt = pictures.clone()
+    spoilt.view(-1)[7] = value
+    metric = case.make()
+    metric.update(*case.inputs)
+    with pytest.raises(ValueError, match="preds must be finite"):
+        metric.update(spoilt, *others)
+    assert metric.compute().item() == pytest.approx(case.function(*case.inputs).item(), rel=1e-9)
+
+
+@every_case
 def test_the_repr_tells_the_settings(case):
     metric = case.make()
     assert all(f"{name}={value!r}" in repr(metric) for name, value in metric.settings.items())

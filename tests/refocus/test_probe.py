@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dofsuite.data import Batch, ShardData
+from dofsuite.errors import UserError
 from dofsuite.refocus.probe import Probe, ProbeRun, marked, two_planes
 from dofsuite.refocus.rendering import Rendering
 
@@ -48,6 +49,11 @@ def test_the_reference_unchanged_shows_no_control(scenes):
     assert values["focus_hit_rate"] == 0  # two equal pictures: every comparison is a tie, and a tie is a miss
     assert values["refocus_hit_rate"] < 0.2  # it is given the picture focused on the other plane
     assert values["mae"] == values["mae_copy"] > 0
+
+
+def test_a_model_that_diverged_is_refused_in_one_sentence(scenes):
+    with pytest.raises(UserError, match=r"no longer finite: lower the learning rate"):
+        scores(lambda _, task: task.target / 0, scenes)
 
 
 def test_no_more_scenes_are_probed_than_asked(scenes):

@@ -1,11 +1,13 @@
 """The probe's numbers for pictures whose answers are known, and what it asks of a generator."""
 
+import copy
 import json
 
 import pytest
 import torch
 
 from dofsuite.data import ShardData
+from dofsuite.errors import UserError
 from dofsuite.text2image.probe import FOCUS_SHARES, NAMED_COLOURS, ColourSegmenter, Probe, ProbeRun
 from tests.text2image.tiny import tiny_module
 
@@ -50,6 +52,13 @@ def test_a_scene_is_generated_once_for_all_apertures_and_a_wider_one_is_never_sh
     assert calls == ["teacher"] * 4  # the four steps of one generation; the generator has not had a turn
     contrast = torch.stack([picture.var(dim=(1, 2, 3)) for picture in sweep])
     assert (contrast[1:] >= contrast[:-1] - 1e-6).all()
+
+
+def test_a_model_that_diverged_is_refused_in_one_sentence(module, prompts):
+    spoilt = copy.deepcopy(module)
+    torch.nn.init.constant_(spoilt.networks.teacher.conv_out.bias, float("nan"))
+    with pytest.raises(UserError, match=r"no longer finite: lower the learning rate"):
+        ProbeRun(Probe(scenes=3), spoilt).update(prompts)
 
 
 def test_the_focus_sweep_focuses_at_shares_of_the_depths(module, prompts):
