@@ -59,6 +59,24 @@ def test_a_sweep_line_changes_what_it_names(sweep, index):
         assert found == yaml.safe_load(value)
 
 
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.stem)
+def test_a_sweep_has_every_setting_with_seed_0_first_and_then_with_two_more(sweep):
+    lines = read_sweep(sweep)
+    settings = [words[: words.index("--seed_everything")] for words in lines]
+    count = len(lines) // 3
+    assert settings == settings[:count] * 3
+    assert len({tuple(words) for words in settings}) == count
+    for index, words in enumerate(lines):
+        seed = str(index // count)
+        assert words[len(settings[index]) :: 2] == [
+            "--seed_everything",
+            "--model.init_args.seed",
+            "--data.init_args.seed",
+        ]
+        assert words[len(settings[index]) + 1 :: 2] == [seed] * 3
+    assert f"--array=0-{count - 1} is one seed, 0-{3 * count - 1} all" in sweep.read_text()
+
+
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_an_experiment_is_short_and_says_how_to_run_it(file):
     text = file.read_text()

@@ -48,6 +48,7 @@ def export(module: Refocus, folder: Path) -> None:
         "num_inference_steps": module.num_inference_steps,
         "time_shift": module.time.shift,
         "size_px": module.trained_size_px,
+        "sees_depth": module.sees_depth,
     }
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
     flux = isinstance(module.backbone, PretrainedFlux)
@@ -73,7 +74,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """
     for place in (folder, folder / "export"):
         if (place / SETTINGS).is_file():
-            return json.loads((place / SETTINGS).read_text()) | {"folder": place}
+            return {"sees_depth": True} | json.loads((place / SETTINGS).read_text()) | {"folder": place}
     raise UserError(f"{folder}: --model: holds no refocus adapter ({SETTINGS} is missing); train one: make quickstart.")
 
 

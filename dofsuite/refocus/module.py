@@ -79,7 +79,8 @@ class Refocus(pl.LightningModule):
             probe: The control probe and the sample sheet.
             optimizer: Paper: constant rate of 1e-4, optimiser not given. Here: AdamW (*inferred*).
             schedule: Warm-up and cool-down of the learning rate; none in the paper.
-            depth_dropout: Share of depth images replaced by zeros (*stated*).
+            depth_dropout: Share of depth images replaced by zeros (*stated*: 0.5); with 1 no depth is shown in the
+                probe nor by the export either (*stated*: "training and inference").
             level_scale: Bokeh level that the camera token is fed as 1 (*inferred*).
             focus_range: Feed the focus point as [0, 1] or as [-1, 1] (*ours*).
             guidance: FLUX.1-dev's guidance embedding in training and inference (*inferred*: 1, as FLUX adapters do).
@@ -96,7 +97,7 @@ class Refocus(pl.LightningModule):
         self.backbone, self.lora = backbone, lora
         self.draws, self.rendering, self.stacking, self.time, self.probe = draws, rendering, stacking, time, probe
         self.optimizer, self.schedule = optimizer, schedule
-        self.depth_dropout = depth_dropout
+        self.depth_dropout, self.sees_depth = depth_dropout, depth_dropout < 1
         self.level_scale, self.focus_range = level_scale, focus_range
         self.guidance, self.position_ids, self.rows = guidance, position_ids, rows
         self.gradient_checkpointing, self.num_inference_steps = gradient_checkpointing, num_inference_steps
@@ -230,7 +231,8 @@ class Refocus(pl.LightningModule):
 
     def answer(self, batch: Batch, task: Task) -> Tensor:
         """Answer a task of the probe; one noise a scene, the same for all its tasks."""
-        reference, depth = self.encode(task.reference, batch.disparity.expand(-1, 3, -1, -1))
+        disparity = batch.disparity * self.sees_depth
+        reference, depth = self.encode(task.reference, disparity.expand(-1, 3, -1, -1))
         noise = diffusion.draw_noise(depth.shape[1:], self.seed, batch.index.tolist(), "probe").to(depth)
         return self.refocus(reference, depth, task.camera.focus_point, task.camera.bokeh_level, noise)
 

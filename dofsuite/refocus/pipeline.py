@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,10 @@ class RefocusPipelineOutput(BaseOutput):
     images: list[Image.Image] | Tensor
 
 
+SETTINGS_OF_A_CALL = ("guidance", "position_ids", "num_inference_steps", "size_px", "sees_depth")
+"""What of an export's settings is the pipeline's own."""
+
+
 class RefocusPipeline(DiffusionPipeline):
     """Refocus images with FLUX, a refocus adapter and its camera token.
 
@@ -48,11 +53,16 @@ class RefocusPipeline(DiffusionPipeline):
         position_ids: PositionIds = "kontext",
         num_inference_steps: int = 28,
         size_px: int | None = 512,
+        sees_depth: bool = True,
     ) -> None:
         super().__init__()
         self.register_modules(transformer=transformer, vae=vae, camera=camera, scheduler=scheduler)
         self.register_to_config(
-            guidance=guidance, position_ids=position_ids, num_inference_steps=num_inference_steps, size_px=size_px
+            guidance=guidance,
+            position_ids=position_ids,
+            num_inference_steps=num_inference_steps,
+            size_px=size_px,
+            sees_depth=sees_depth,
         )
 
     @classmethod
@@ -77,7 +87,7 @@ class RefocusPipeline(DiffusionPipeline):
             getattr(modules.codec, "vae", modules.codec),
             camera,
             FlowMatchEulerDiscreteScheduler(shift=settings["time_shift"]),
-            **{name: settings[name] for name in ("guidance", "position_ids", "num_inference_steps", "size_px")},
+            **{name: settings[name] for name in SETTINGS_OF_A_CALL},
         )
 
     @property
@@ -103,7 +113,8 @@ class RefocusPipeline(DiffusionPipeline):
             focus_point: (x, y) as fractions of width and height from the top left, or a tensor [b, 2].
             bokeh_level: Pixels of blur radius per unit of disparity at the camera's reference width, for the whole
                 image's width; 0 is all in focus. A number or a tensor [b].
-            depth: Disparity [b, 1, h, w] in [0, 1], 0 far and 1 near; none leaves the model to the image alone.
+            depth: Disparity [b, 1, h, w] in [0, 1], 0 far and 1 near; none leaves the model to the image alone. A model
+                that never saw depth in training is shown none, with a warning.
             num_inference_steps: Euler steps; the export's by default.
             generator: For the noise.
             output_type: `pil`, or `pt` for a tensor.
@@ -153,7 +164,9 @@ class RefocusPipeline(DiffusionPipeline):
 
     def prepare_depth(self, depth: Tensor | None, pixels: Tensor) -> Tensor:
         """Return the depth image [b, 3, h, w] in [0, 1]; zeros where there is none, as depth dropout trains it."""
-        if depth is None:
+        if depth is not None and not self.config.sees_depth:
+            warnings.warn("This adapter was trained without depth: the depth given is not shown to it.", stacklevel=3)
+        if depth is None or not self.config.sees_depth:
             return torch.zeros_like(pixels)
         depth = interpolate(depth.to(pixels), pixels.shape[-2:], mode="bilinear", antialias=True)
         return depth.expand(len(pixels), 3, -1, -1)

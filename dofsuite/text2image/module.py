@@ -129,7 +129,7 @@ class Text2Image(TakingTurns):
             losses, made = self.generator_phase(batch, turn)
         else:
             losses = self.critic_phase(batch, turn, carried)
-        if turn.stage == "full" and self.lens is not None and self.weights.focus:
+        if turn.stage != "teacher" and self.lens is not None and self.weights.focus:
             losses |= self.focus_phase(batch, turn)
         return losses, made
 

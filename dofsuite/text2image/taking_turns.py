@@ -126,7 +126,7 @@ class TakingTurns(pl.LightningModule):
     def learners(self, turn: Turn) -> list[str]:
         """Name the optimisers that step in a turn, the counted one first."""
         counted = "teacher" if turn.stage == "teacher" else "generator" if turn.is_generator else "critic"
-        return [counted, *(["focus"] if turn.stage == "full" and "focus" in self.trained else [])]
+        return [counted, *(["focus"] if turn.stage != "teacher" and "focus" in self.trained else [])]
 
     def let_learn(self, names: Collection[str]) -> None:
         """Ask for the gradients of these groups of weights, and of no others."""

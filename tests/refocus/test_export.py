@@ -9,6 +9,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from dofsuite.backbones import SmallFlux
 from dofsuite.errors import UserError
 from dofsuite.refocus import CameraEmbedder, RefocusPipeline
+from dofsuite.refocus.draws import Cameras
+from dofsuite.refocus.probe import Task
 from tests.refocus.tiny import tiny_batches, tiny_module, train
 
 
@@ -36,6 +38,24 @@ def test_the_pipeline_gives_the_module_s_picture_bit_for_bit(trained, inputs):
     reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
     assert torch.equal(picture, module.refocus(reference, depth, point, level, noise))
+
+
+def test_a_model_that_never_saw_depth_is_shown_none_by_probe_and_pipeline(inputs, tmp_path):
+    module = tiny_module(depth_dropout=1.0)
+    train(module, tiny_batches(1))
+    module.trained_size_px = 32
+    module.export(tmp_path)
+    image, disparity, point, level = inputs
+    pipe = RefocusPipeline.from_export(tmp_path)
+    words = {"generator": torch.Generator().manual_seed(5), "output_type": "pt"}
+    without = pipe(image, point, level, **words).images
+    words["generator"].manual_seed(5)
+    with pytest.warns(UserWarning, match="trained without depth"):
+        assert torch.equal(pipe(image, point, level, disparity, **words).images, without)
+    batch = tiny_batches(1)[0]
+    task = Task(batch.image_srgb, batch.image_srgb, Cameras(point, level, level))
+    hidden = batch._replace(disparity=torch.zeros_like(batch.disparity))
+    assert torch.equal(module.answer(batch, task), module.answer(hidden, task))
 
 
 def test_files_are_safetensors_and_plain_json(trained):

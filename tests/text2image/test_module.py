@@ -95,7 +95,7 @@ def test_losses_are_the_golden_ones(run):
 def expected_learners(step: int) -> Counter:
     turn = STAGES.turn(step)
     learners = ["teacher"] if turn.stage == "teacher" else ["generator"] if turn.is_generator else ["critic", "head"]
-    expected = Counter({name: EXACTLY_ALL[name] for name in learners + ["focus"] * (turn.stage == "full")})
+    expected = Counter({name: EXACTLY_ALL[name] for name in learners + ["focus"] * (turn.stage != "teacher")})
     if turn.is_generator and turn.is_shallow:
         expected["focus"] += 2
     return expected
