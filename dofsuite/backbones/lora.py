@@ -52,11 +52,16 @@ class Lora:
 
 
 def save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
-    """Write `pytorch_lora_weights.safetensors`, as stock diffusers loads it (rank and alpha in its header)."""
+    """Write `pytorch_lora_weights.safetensors`, as stock diffusers loads it (rank and alpha in its header).
+
+    The header's sets are sorted, so that the same weights are the same bytes.
+    """
+    metadata = {
+        part: {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+        for part, config in _collate_lora_metadata({"transformer": transformer}).items()
+    }
     FluxLoraLoaderMixin.save_lora_weights(
-        folder,
-        transformer_lora_layers=get_peft_model_state_dict(transformer),
-        **_collate_lora_metadata({"transformer": transformer}),
+        folder, transformer_lora_layers=get_peft_model_state_dict(transformer), **metadata
     )
 
 
