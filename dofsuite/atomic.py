@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,13 +51,18 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def beside(path: Path, word: str) -> Path:
+    """Return a hidden name in the same folder that no one else has: two containers may have processes of one number."""
+    return path.with_name(f".{path.name}.{word}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
 def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     """Let `write` fill a binary file that takes the name `path` only once it is complete and on the disk.
 
     Raises:
         UserError: The disk is full or the folder cannot be written; what was at `path` before is then still there.
     """
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = beside(path, "tmp")
     with mendable_os_errors(path):
         try:
             make_folder(path.parent)
@@ -100,7 +106,7 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         UserError: The disk is full or the parent cannot be written; an older folder of that name is then still there.
     """
-    temporary, previous = (path.with_name(f".{path.name}.{word}-{os.getpid()}") for word in ("tmp", "old"))
+    temporary, previous = (beside(path, word) for word in ("tmp", "old"))
     with mendable_os_errors(path):
         try:
             make_folder(temporary)

@@ -7,8 +7,8 @@
     python -m dofsuite.evaluate ebb DIR                           our f/1.8 and f/16 beside photographs
     python -m dofsuite.evaluate table RUN...                      an ablation's runs in one table
 
-`SUBCOMMAND --help` says what each takes. Running the same command again goes on where it was stopped; a job array or
-several processes share one command's work (RANK and WORLD_SIZE, or SLURM_PROCID and SLURM_NTASKS).
+`SUBCOMMAND --help` says what each takes. Running the same command again goes on where it was stopped; the tasks of a
+job array or several processes share one command's work (RANK and WORLD_SIZE, or what SLURM sets).
 
 Exit codes: 0 finished, 2 a mistake that the user can mend (one line on stderr).
 """

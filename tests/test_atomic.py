@@ -48,6 +48,20 @@ def test_a_writer_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_two_writers_of_one_process_number_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    """As in two containers, where process numbers repeat: one writes the whole file while the other is at it."""
+
+    def write_slowly(file: object) -> None:
+        file.write(b"slow, ")
+        write_atomic(tmp_path / "file", lambda other: other.write(b"quick") and None)
+        assert (tmp_path / "file").read_bytes() == b"quick"
+        file.write(b"and whole")
+
+    write_atomic(tmp_path / "file", write_slowly)
+    assert (tmp_path / "file").read_bytes() == b"slow, and whole"
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_a_file_in_the_way_is_a_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(UserError, match="a file lies where a folder is needed"):

@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "RandomDepth": "depth",
         "SmallDepth": "depth",
         "Metric3D": "metric3d",
+        "RelativeDepth": "relative_depth",
         "BiRefNet": "saliency",
         "Saliency": "saliency",
         "SaliencyModel": "saliency",

@@ -1,5 +1,8 @@
 """`build-benchmark`: DiffCamera's refocus benchmark from any folder of all-in-focus pictures (section 4.1).
 
+    python -m dofsuite.evaluate build-benchmark photos -o benchmarks/refocus --depth-model
+    python -m dofsuite.evaluate build-benchmark embedded:val --count 6 -o benchmarks/held_out --size 64
+
 Of each picture ten samples: 2 refocus (one pair of points with two levels, used both ways), 4 add-bokeh (one point,
 four levels) and 4 deblur (the add-bokeh pictures reversed: level 0, focus at the centre).
 """
@@ -7,6 +10,7 @@ four levels) and 4 deblur (the add-bokeh pictures reversed: level 0, focus at th
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,13 +22,14 @@ from dofsuite.atomic import write_json, write_text
 from dofsuite.command_line import Parser
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
+from dofsuite.evaluation.benchmark_depth import METRIC, RELATIVE, depth_model
+from dofsuite.evaluation.benchmark_embedded import embedded_originals, is_embedded
 from dofsuite.evaluation.benchmark_format import FORMAT, MANIFEST, checksum_of, read_benchmark
 from dofsuite.evaluation.benchmark_scene import Recipe, entry_of, write_scene
 from dofsuite.evaluation.benchmark_sources import (
     SOURCES,
     Original,
     checksum_of_originals,
-    depth_model,
     find_originals,
     read_original,
 )
@@ -39,9 +44,13 @@ DESCRIPTION = "Make a refocus benchmark of a folder of all-in-focus pictures."
 def configure(parser: Parser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="pictures, in camera/, phone/ and ai/ or with --source"
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures, in camera/, phone/ and ai/ or with --source; or embedded:val, whose disparity is true",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the benchmark")
+    parser.add_argument("--count", type=int, metavar="N", help="the first N by name; default: all")
     parser.add_argument("--source", choices=SOURCES, help="tag of pictures that lie in none of the three folders")
     parser.add_argument(
         "--depth-maps", type=Path, metavar="DIR", help="maps of the pictures' stems (default: beside them)"
@@ -50,7 +59,11 @@ def configure(parser: Parser) -> None:
         "--depth-kind", choices=("disparity", "depth"), default="disparity", help="larger is nearer, or farther"
     )
     parser.add_argument(
-        "--depth-model", metavar="NAME[=PATH]", help="make depth: DepthAnything, Metric3D or SmallDepth"
+        "--depth-model",
+        nargs="?",
+        const=RELATIVE,
+        metavar="NAME[=PATH]",
+        help=f"make depth: {RELATIVE} (Depth Anything V2; also without NAME), {', '.join(METRIC)}",
     )
     parser.add_argument("--points", type=Path, metavar="CSV", help="chosen by a person (default: by a seeded rule)")
     parser.add_argument(
@@ -70,10 +83,8 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the page, or the benchmark."""
-    if arguments.depth_maps and arguments.depth_model:
-        raise UserError("--depth-model: depth comes from maps or from a model; leave out one of the two.")
     recipe = recipe_of(arguments)
-    originals = find_originals(arguments.folder, arguments.source)
+    originals = originals_of(arguments)
     model = depth_model(arguments.depth_model) if arguments.depth_model else None
     read = partial(
         read_original,
@@ -94,6 +105,23 @@ def run(arguments: argparse.Namespace) -> None:
     build(arguments.output, originals, read, recipe, chosen, made_of)
 
 
+def originals_of(arguments: argparse.Namespace) -> list[Original]:
+    """Find the pictures, or write those of an embedded set.
+
+    Raises:
+        UserError: There are none, or what is said of their depth contradicts itself.
+    """
+    if arguments.depth_maps and arguments.depth_model:
+        raise UserError("--depth-model: depth comes from maps or from a model; leave out one of the two.")
+    if arguments.count is not None and arguments.count < 1:
+        raise UserError(f"--count: {arguments.count} is no number of pictures; it must be 1 or above.")
+    if not is_embedded(arguments.folder):
+        return find_originals(arguments.folder, arguments.source)[: arguments.count]
+    if arguments.depth_maps or arguments.depth_kind != "disparity":
+        raise UserError(f"{arguments.folder}: it brings its disparity; leave out --depth-maps and --depth-kind.")
+    return embedded_originals(str(arguments.folder), arguments.count, arguments.source, arguments.output)
+
+
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
     """Check the numbers of the command line.
 
@@ -109,6 +137,9 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         raise UserError(f"--size: {arguments.size} is too small; 16 px is the least.")
     if not 0 < arguments.plane_gap <= 1:
         raise UserError(f"--plane-gap: {arguments.plane_gap} is no distance in disparity; give one above 0, at most 1.")
+    told = {"--gamma": arguments.gamma, "--reference-width": arguments.reference_width}
+    if endless := [f"{name} {value}" for name, value in told.items() if not math.isfinite(value)]:
+        raise UserError(f"{endless[0]}: it is no finite number; give one above 0.")
     try:
         rendering = Rendering(arguments.gamma, arguments.layers, arguments.reference_width)
     except ValueError as error:

@@ -135,15 +135,23 @@ def read_benchmark(folder: Path, verify: Literal["full", "size"] = "full") -> Be
         manifest = json.loads(file.read_text())
     except ValueError as error:
         raise UserError(f"{file}: it is not JSON; copy the benchmark again.") from error
+    if not isinstance(manifest, dict):
+        raise UserError(f"{file}: it is no benchmark's manifest; copy the benchmark again.")
     if manifest.get("format") != FORMAT:
         raise UserError(f"{file}: format: {manifest.get('format')} was written by another dofsuite; build it again.")
     if manifest.get("checksum") != checksum_of(manifest):
         raise UserError(f"{file}: checksum: the manifest was changed after it was written; copy the benchmark again.")
-    for name, entry in manifest["files"].items():
-        check_file(folder / name, entry, verify)
-    scenes = [Scene(**scene) for scene in manifest["scenes"]]
-    samples = [Sample(**sample | {"focus_point": tuple(sample["focus_point"])}) for sample in manifest["samples"]]
-    return Benchmark(folder, manifest["checksum"], manifest["settings"], scenes, samples)
+    try:
+        for name, entry in manifest["files"].items():
+            check_file(folder / name, entry, verify)
+        scenes = [Scene(**scene) for scene in manifest["scenes"]]
+        samples = [Sample(**sample | {"focus_point": tuple(sample["focus_point"])}) for sample in manifest["samples"]]
+        benchmark = Benchmark(folder, manifest["checksum"], manifest["settings"], scenes, samples)
+        for needed in ("rendering", "size_px", "bokeh_levels"):
+            getattr(benchmark, needed)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{file}: it lacks what a benchmark has ({error}); build it again.") from error
+    return benchmark
 
 
 def check_file(path: Path, entry: dict[str, Any], verify: Literal["full", "size"]) -> None:

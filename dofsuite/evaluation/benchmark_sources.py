@@ -23,7 +23,7 @@ SOURCES = ("camera", "phone", "ai")
 
 DEPTH_ENDINGS = tuple(extension for extension in DECODERS if extension.startswith("depth."))
 DepthOf = Callable[[Tensor], Tensor]
-"""Pictures [1, 3, h, w] in [0, 1] -> disparity [1, 1, h, w] in [0, 1]."""
+"""Pictures [1, 3, h, w] in [0, 1] -> disparity [1, 1, h, w] up to scale and shift, larger is nearer."""
 
 
 class Original(NamedTuple):
@@ -153,29 +153,3 @@ def checksum_of_originals(originals: Sequence[Original], depth_folder: Path | No
         for path in (original.path, *maps):
             digest.update(hashlib.sha256(bytes_of(path)).digest())
     return digest.hexdigest()
-
-
-def depth_model(text: str) -> DepthOf:
-    """Load a depth model named `CLASS` or `CLASS=PATH`, such as `DepthAnything` or `SmallDepth=runs/depth/export`.
-
-    Paper: Depth Anything V2's relative depth. Here: a model of `dofsuite.backbones`, which answers with depth, larger
-    is farther; its inverse is the disparity.
-
-    Raises:
-        UserError: There is no such model, or it cannot be loaded.
-    """
-    from dofsuite import backbones
-
-    name, _, path = text.partition("=")
-    offered: Sequence[str] = ("DepthAnything", "Metric3D", "SmallDepth")
-    if name not in offered:
-        raise UserError(
-            f"--depth-model: {name!r} is none of {', '.join(offered)}; choose one, as in DepthAnything=PATH."
-        )
-    network = getattr(backbones, name)(*([path] if path else [])).load()
-
-    @torch.no_grad()
-    def disparity(picture: Tensor) -> Tensor:
-        return 1 / network(picture).float()
-
-    return disparity

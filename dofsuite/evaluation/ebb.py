@@ -27,10 +27,10 @@ from dofsuite.evaluation.pairs import identity_of, measured_scene
 from dofsuite.evaluation.pairs_table import COLUMNS, TITLE, measured, row_of, steps_of
 from dofsuite.evaluation.report import Picture, Table, write_report
 from dofsuite.evaluation.text2image_generators import Asked, Painter
-from dofsuite.evaluation.text2image_pictures import as_written, device_here, pictures_of, write_pictures
+from dofsuite.evaluation.text2image_pictures import as_written, pictures_of, write_pictures
 from dofsuite.evaluation.text2image_pictures import read_picture as read_ours
 from dofsuite.evaluation.text2image_trained import ExportedGenerator
-from dofsuite.evaluation.work import plain_hash, rows, seed_of
+from dofsuite.evaluation.work import device_here, plain_hash, rows, seed_of
 from dofsuite.text2image.exif import Exif
 from dofsuite.training import write_sheet
 

@@ -13,7 +13,7 @@ from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
 from dofsuite.evaluation.aperture_scenes import ApertureScene
 from dofsuite.evaluation.benchmark_format import bytes_of, read_picture
-from dofsuite.evaluation.text2image_pictures import device_here
+from dofsuite.evaluation.work import device_here
 
 HEADER = ("name", "caption")
 

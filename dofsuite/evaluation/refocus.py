@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,12 +67,6 @@ def configure(parser: Parser) -> None:
     add("--clip", default="openai/clip-vit-base-patch32", metavar="PATH_OR_ID", help="of CLIP-I; none leaves it empty")
     add("--lpips", choices=("alex", "vgg", "squeeze", "none"), default="alex", help="its network (not stated)")
     add("--clip-iqa", choices=("clip_iqa", "none"), default="clip_iqa", help="its model")
-    add(
-        "--lvcorr",
-        choices=("level_mean", "level_per_scene"),
-        default="level_mean",
-        help="how scenes are pooled (not stated)",
-    )
     add("--sheet-scenes", type=int, default=4, help="scenes with pictures in the report")
 
 
@@ -94,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{output}: this process's samples are done; the last process writes the report.")
         return
     title = f"Refocus benchmark {arguments.benchmark.resolve().name}"
-    made = tables(benchmark, answered, arguments.lvcorr, scores.notes)
+    made = tables(benchmark, answered, scores.notes)
     pictures = sheets(benchmark, answered, arguments.sheet_scenes)
     for file in write_report(output, title, made, pictures, facts_of(arguments, benchmark, scores)):
         print(file)
@@ -107,7 +102,10 @@ def methods_of(arguments: argparse.Namespace, benchmark: Benchmark) -> list[Meth
         UserError: One of them cannot be had, or two have one name.
     """
     seed, steps = arguments.seed, arguments.steps
-    asked = [model(benchmark, path, name, seed, steps) for path, name in named_runs(arguments.runs)]
+    asked = [
+        model(benchmark, path, name, seed, steps)._replace(run=whole_run(path))
+        for path, name in named_runs(arguments.runs)
+    ]
     asked += [two_stage(benchmark, path, seed, steps) for path in arguments.two_stage]
     asked += [deconvolution(benchmark, Deconvolution())] * arguments.deconvolution
     methods = [oracle(benchmark), copy(benchmark), *(folder_of(benchmark, text) for text in arguments.folder)]
@@ -123,11 +121,19 @@ def run_of(path: Path) -> Path:
     return path.parent if path.name == "export" else path
 
 
+def whole_run(path: Path) -> Path:
+    """Return where a run lies, however its path or its export's is spelt."""
+    return run_of(Path(os.path.abspath(path))).resolve()
+
+
 def named_runs(runs: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Return each run with its folder's name, or its whole path where two have one name."""
-    named = [(path, run_of(path).resolve().name) for path in runs]
-    short = [name for _, name in named]
-    return [(path, name if short.count(name) == 1 else str(path)) for path, name in named]
+    """Return each run with its folder's name, and as many folders above it as tell it from the others."""
+    wholes = [whole_run(path).parts for path in runs]
+    named = []
+    for path, own in zip(runs, wholes, strict=True):
+        counts = (count for count in range(1, len(own)) if sum(one[-count:] == own[-count:] for one in wholes) == 1)
+        named.append((path, "/".join(own[-next(counts, 1) :])))
+    return named
 
 
 def folder_of(benchmark: Benchmark, text: str) -> Method:
@@ -196,7 +202,7 @@ def facts_of(arguments: argparse.Namespace, benchmark: Benchmark, scores: Scores
         "samples": len(benchmark.samples),
         **{f"benchmark's {name}": value for name, value in benchmark.settings.items()},
         **dict(scores.facts),
-        "LVCorr": f"variant {arguments.lvcorr}, levels {benchmark.bokeh_levels}, positive is good",
+        "LVCorr": f"level_mean, and per scene level_per_scene; levels {benchmark.bokeh_levels}, positive is good",
         "all": "mean over the ten samples of a scene, not over tasks",
         "depth": "mask 30 %, crop one random rectangle, noise sigma 1 clamped to [0, 1]",
         "seed": arguments.seed,

@@ -21,7 +21,7 @@ from dofsuite.data.decode import IMAGE_EXTENSIONS
 from dofsuite.errors import UserError
 from dofsuite.evaluation.benchmark_format import Benchmark, Sample, read_picture
 from dofsuite.evaluation.perturbation import TITLES, Perturbation
-from dofsuite.evaluation.work import seed_of
+from dofsuite.evaluation.work import device_here, seed_of
 from dofsuite.refocus.export import SETTINGS, read_settings
 from dofsuite.refocus.rendering import photograph
 
@@ -44,6 +44,8 @@ class Method(NamedTuple):
     """Whether its pictures are kept; those of `copy` and `folder` lie elsewhere already."""
     remark: str = ""
     """What a reader of the tables should know of it."""
+    run: Path | None = None
+    """The run of ours whose numbers these are: `evaluate table` finds them by it, however its path was spelt."""
 
     def with_depth(self, perturbation: Perturbation) -> Method:
         """Return the same method with another disparity."""
@@ -90,8 +92,7 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
     def pipeline() -> Any:
         from dofsuite.refocus.pipeline import RefocusPipeline
 
-        pipe = RefocusPipeline.from_export(folder)
-        return pipe.to("cuda") if torch.cuda.is_available() else pipe
+        return RefocusPipeline.from_export(folder).to(device_here())
 
     def answer(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
         pipe = pipeline()

@@ -14,14 +14,20 @@ from torch import Tensor
 from dofsuite.evaluation import paper_tables
 from dofsuite.evaluation.benchmark_format import Benchmark, Sample, in_8_bit, read_picture
 from dofsuite.evaluation.benchmark_sources import SOURCES
+from dofsuite.evaluation.perturbation import TITLES
 from dofsuite.evaluation.refocus_methods import Method
-from dofsuite.evaluation.report import Number, Table
+from dofsuite.evaluation.report import Number, OfRun, Table
 from dofsuite.metrics import BlurGain, LVCorr
 
 SAMPLES = "samples"
 SCORES = {"CLIP-I": "clip_i", "MAE": "mae", "PSNR": "psnr", "LPIPS": "lpips", "CLIP-IQA": "clip_iqa"}
 """Column title -> name in a row."""
 LV_CORR, TRUTHS_LV_CORR, BLUR_GAIN = "LVCorr", "truth's LVCorr", "blur gain"
+VARIANTS = {"level_mean": "", "level_per_scene": " per scene"}
+"""Of LVCorr, with what the column's title says more. How the paper pools scenes is not stated: its number stands beside
+the first."""
+LV_CORRS = tuple(f"{title}{more}" for more in VARIANTS.values() for title in (LV_CORR, TRUTHS_LV_CORR))
+"""Columns of the sweeps, in this order."""
 
 
 class Answered(NamedTuple):
@@ -38,27 +44,25 @@ class Answered(NamedTuple):
         return in_8_bit(self.method.answer(sample, benchmark.picture(sample.reference), torch.empty(0)))
 
 
-class Sweep(NamedTuple):
-    """What is measured on the add-bokeh pictures of whole scenes."""
-
-    lv_corr: float | None
-    truths_lv_corr: float | None
-    blur_gain: float | None
+Sweep = dict[str, Number]
+"""What is measured on the add-bokeh pictures of whole scenes: `LV_CORRS` and `BLUR_GAIN`; empty without such."""
 
 
-def tables(benchmark: Benchmark, answered: Sequence[Answered], variant: str, notes: Sequence[str]) -> list[Table]:
+def tables(benchmark: Benchmark, answered: Sequence[Answered], notes: Sequence[str]) -> list[Table]:
     """Return Tables 1 and 2, the columns of Tables 3 to 6, and a table by source.
 
     Args:
         benchmark: What was asked.
         answered: All methods with all their scores.
-        variant: Of LVCorr.
         notes: Why columns are empty.
     """
-    sweeps = [sweep_of(benchmark, one, variant) for one in answered]
+    sweeps = [sweep_of(benchmark, one) for one in answered]
     coverage = [note for one in answered if (note := coverage_note(benchmark, one))]
     remarks = list(dict.fromkeys(one.method.remark for one in answered if one.method.remark))
     flags = [note for one in answered if (note := flag(benchmark, one, answered))]
+    runs = {
+        one.method.name: OfRun(one.method.run, TITLES[one.method.perturbation]) for one in answered if one.method.run
+    }
 
     def table(title: str, columns: tuple[str, ...], paper: list[paper_tables.Row], of: Cells, own: list[str]) -> Table:
         theirs = [paper_tables.row_of(row, columns) for row in paper]
@@ -67,10 +71,10 @@ def tables(benchmark: Benchmark, answered: Sequence[Answered], variant: str, not
             for one, sweep in zip(answered, sweeps, strict=True)
         ]
         concerned = [note for note in notes if any(note.split(":")[0] in column for column in columns)]
-        return Table(title, columns, theirs + ours, tuple([*own, *coverage, *remarks, *concerned]))
+        return Table(title, columns, theirs + ours, tuple([*own, *coverage, *remarks, *concerned]), runs)
 
     columns = (SAMPLES, "CLIP-I", "MAE", "CLIP-IQA")
-    sweep_columns = (SAMPLES, "CLIP-I", "MAE", LV_CORR, TRUTHS_LV_CORR, BLUR_GAIN, "CLIP-IQA")
+    sweep_columns = (SAMPLES, "CLIP-I", "MAE", *LV_CORRS, BLUR_GAIN, "CLIP-IQA")
     deblur = (SAMPLES, "CLIP-I", "MAE", "LPIPS", "PSNR", "CLIP-IQA")
     by_source = (SAMPLES, *(f"{source} {name}" for name in ("MAE", "CLIP-I") for source in SOURCES))
     return [
@@ -97,7 +101,7 @@ def task_cells(benchmark: Benchmark, task: str) -> Cells:
 
     def cells(one: Answered, sweep: Sweep) -> dict[str, Number]:
         scores = scores_of(one, [sample for sample in benchmark.samples if sample.task == task])
-        return {**scores, LV_CORR: sweep.lv_corr, TRUTHS_LV_CORR: sweep.truths_lv_corr, BLUR_GAIN: sweep.blur_gain}
+        return scores | sweep
 
     return cells
 
@@ -111,7 +115,7 @@ def ablation_cells(benchmark: Benchmark) -> Cells:
         return {
             SAMPLES: every[SAMPLES],
             **{f"all {name}": every[name] for name in ("CLIP-I", "MAE", "CLIP-IQA")},
-            "bokeh LVCorr": sweep.lv_corr,
+            "bokeh LVCorr": sweep.get(LV_CORR),
             **{f"deblur {name}": deblur[name] for name in ("MAE", "LPIPS", "PSNR")},
         }
 
@@ -149,26 +153,28 @@ def mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(there) / len(there) if there and len(there) == len(values) else None
 
 
-def sweep_of(benchmark: Benchmark, one: Answered, variant: str) -> Sweep:
+def sweep_of(benchmark: Benchmark, one: Answered) -> Sweep:
     """Return LVCorr and blur gain over the scenes of which a method covers every level, and the truth's own LVCorr."""
     levels = benchmark.bokeh_levels
-    asked, own, gain = LVCorr(levels, variant), LVCorr(levels, variant), BlurGain(levels)
+    pairs, gain = [(LVCorr(levels, variant), LVCorr(levels, variant)) for variant in VARIANTS], BlurGain(levels)
     by_scene: dict[str, list[Sample]] = {}
     for sample in benchmark.samples:
         if sample.task == "bokeh" and sample.key in one.rows:
             by_scene.setdefault(sample.scene, []).append(sample)
     whole = [sorted(group, key=lambda s: s.bokeh_level) for group in by_scene.values() if len(group) == len(levels)]
     if not whole:
-        return Sweep(None, None, None)
+        return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a method, such as copy, that does not change with the level
         for group in whole:
             preds = torch.stack([one.picture(benchmark, sample) for sample in group], dim=1)
             truth = torch.stack([benchmark.picture(sample.target) for sample in group], dim=1)
-            asked.update(preds)
-            own.update(truth)
+            for of_preds, of_truth in pairs:
+                of_preds.update(preds)
+                of_truth.update(truth)
             gain.update(preds, truth)
-        return Sweep(float(asked.compute()), float(own.compute()), float(gain.compute()))
+        values = [float(metric.compute()) for pair in pairs for metric in pair]
+        return {**dict(zip(LV_CORRS, values, strict=True)), BLUR_GAIN: float(gain.compute())}
 
 
 def coverage_note(benchmark: Benchmark, one: Answered) -> str:

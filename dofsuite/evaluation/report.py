@@ -7,8 +7,10 @@ import html
 import io
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +47,13 @@ Number = float | int | None
 """What a cell holds: None where there is no number; a whole number is printed as it is."""
 
 
+class OfRun(NamedTuple):
+    """Whose numbers a row has: a run of ours, and what was done otherwise than usual."""
+
+    run: Path
+    variant: str
+
+
 class Table(NamedTuple):
     """A table: a name and a number for every column in each row, None where there is no number."""
 
@@ -52,6 +61,8 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: list[tuple[str, list[Number]]]
     notes: tuple[str, ...] = ()
+    of_runs: Mapping[str, OfRun] = MappingProxyType({})
+    """By the names of the rows; only the JSON says it."""
 
 
 class Picture(NamedTuple):
@@ -84,7 +95,7 @@ def write_report(
                 raise ValueError(f"{table.title}: {name}: {len(values)} values for {len(table.columns)} columns")
     files = [folder / f"report.{kind}" for kind in ("md", "json", "html")]
     write_text(files[0], as_markdown(title, tables, facts))
-    write_json(files[1], as_data(title, tables, facts))
+    write_json(files[1], as_data(title, tables, facts, folder))
     write_text(files[2], as_html(title, tables, pictures, facts))
     return files
 
@@ -122,11 +133,17 @@ def row_of(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def as_data(title: str, tables: Sequence[Table], facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the report as plain data; a number that JSON has no word for is the text `inf`, `-inf` or `nan`."""
+def as_data(title: str, tables: Sequence[Table], facts: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the report as plain data; a number that JSON has no word for is the text `inf`, `-inf` or `nan`.
+
+    A run is named as seen from the report's folder, so that both may be moved together.
+    """
 
     def number(value: Number) -> Number | str:
         return value if value is None or math.isfinite(value) else str(value)
+
+    def whose(row: OfRun | None) -> dict[str, str]:
+        return {} if row is None else {"run": os.path.relpath(row.run, folder.resolve()), "variant": row.variant}
 
     return {
         "title": title,
@@ -135,7 +152,11 @@ def as_data(title: str, tables: Sequence[Table], facts: dict[str, Any]) -> dict[
                 "title": table.title,
                 "columns": list(table.columns),
                 "rows": [
-                    {"name": name, "values": dict(zip(table.columns, map(number, values), strict=True))}
+                    {
+                        "name": name,
+                        **whose(table.of_runs.get(name)),
+                        "values": dict(zip(table.columns, map(number, values), strict=True)),
+                    }
                     for name, values in table.rows
                 ],
                 "notes": list(table.notes),

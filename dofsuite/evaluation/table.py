@@ -1,7 +1,7 @@
 """`table`: the runs of a sweep in one table, with mean and spread over seeds.
 
-A run's numbers are those of its last validation (`metrics.json`) and of its evaluations (each `report.json` below its
-folder): there the rows that are named for the run, with what the name adds to it (", zero depth") kept apart.
+A run's numbers are those of its last validation (`metrics.json`) and of its evaluations: each `report.json` below the
+folder of one of the runs, and there the rows that say to be the run's, by kind of evaluation ("zero depth").
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the report."""
     read = read_runs(arguments.runs, arguments.unfinished)
     groups = grouped(read.runs)
-    numbers = {run.folder: list(numbers_of(run)) for run in read.runs}
-    for run, found in reported_on_siblings(read.runs):
-        numbers[run.folder].append(found)
+    found = reported(read.runs)
+    numbers = {run.folder: [*probed(run), *found.numbers[run.folder]] for run in read.runs}
     tables = tables_of(groups, numbers)
     if not tables:
         raise UserError(f"{read.runs[0].folder}: no run has numbers (metrics.json or a report); evaluate them first.")
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         for run in read.runs
         if not numbers[run.folder]
     ]
-    notes = tuple(f"left out: {reason}" for reason in [*read.left_out, *silent])
+    notes = tuple(f"left out: {reason}" for reason in [*read.left_out, *silent, *found.left_out])
     tables[0] = tables[0]._replace(notes=tables[0].notes + notes)
     facts = {
         "runs": len(read.runs),
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     for file in write_report(arguments.output, "Runs and their settings", tables, [], facts):
         print(file)
     for table in tables:
-        print(f"\n{table.title}\n{as_text(table)}")
+        print(f"\n{table.title}\n{as_text(table)}", *table.notes, sep="\n")
 
 
 class Numbers(NamedTuple):
@@ -70,41 +69,73 @@ class Numbers(NamedTuple):
     values: dict[str, float | None]
 
 
-def numbers_of(run: Run) -> Iterator[Numbers]:
-    """Yield a run's own numbers."""
+def probed(run: Run) -> Iterator[Numbers]:
+    """Yield the numbers of a run's last validation."""
     probe = read_json(run.folder / "metrics.json").get("probe")
     if isinstance(probe, dict):
         yield Numbers(PROBE, "", {name: number(value) for name, value in probe.items()})
-    for name, found in reported(run):
-        base, _, variant = name.partition(", ")
-        if base in (run.name, str(run.folder)):
-            yield found._replace(variant=variant)
 
 
-def reported_on_siblings(runs: Sequence[Run]) -> Iterator[tuple[Run, Numbers]]:
-    """Yield what a report in one run's folder says of others, where one evaluation was asked for several runs."""
+class Reported(NamedTuple):
+    """What the reports in the runs' folders say of each run; and the rows of theirs that were not taken, with why."""
+
+    numbers: dict[Path, list[Numbers]]
+    left_out: list[str]
+
+
+def reported(runs: Sequence[Run]) -> Reported:
+    """Read all reports below the runs' folders; one evaluation may have been asked for several runs.
+
+    Raises:
+        UserError: A file is no report.
+    """
+    asked, left_out = {run.folder.resolve(): run.folder for run in runs}, []
+    numbers: dict[Path, list[Numbers]] = {run.folder: [] for run in runs}
     for run in runs:
-        siblings = {text: other for other in runs if other.folder != run.folder for text in names_of(other, run)}
-        for name, found in reported(run):
-            base, _, variant = name.partition(", ")
-            if base in siblings:
-                yield siblings[base], found._replace(variant=variant)
+        for path in sorted(run.folder.rglob("report.json")):
+            place, strange = path.parent.relative_to(run.folder).as_posix(), []
+            for row in rows_of(path):
+                if row.run in asked:
+                    numbers[asked[row.run]].append(Numbers(f"{place}: {row.table}", row.variant, row.values))
+                elif row.run is not None:
+                    strange.append(f"{row.run}, which is none of the runs asked for")
+                elif row.name.partition(", ")[0] == run.name:  # so it was named before rows said their run
+                    strange.append(f"{row.name}, which does not say its run: evaluate it again, its pictures are kept")
+            left_out += [f"{path}: rows of {whose}" for whose in dict.fromkeys(strange)]
+    return Reported(numbers, left_out)
 
 
-def names_of(other: Run, run: Run) -> tuple[str, ...]:
-    """Return what a report in `run`'s folder calls another run."""
-    beside = other.folder.resolve().parent == run.folder.resolve().parent
-    return (str(other.folder), *([other.name] if beside else []))
+class ReportedRow(NamedTuple):
+    """A row of a report."""
+
+    table: str
+    name: str
+    run: Path | None
+    """Whose it is, resolved; None where it is no run's."""
+    variant: str
+    values: dict[str, float | None]
 
 
-def reported(run: Run) -> Iterator[tuple[str, Numbers]]:
-    """Yield each row of each report below a run's folder, with its name."""
-    for path in sorted(run.folder.rglob("report.json")):
-        place = path.parent.relative_to(run.folder).as_posix()
-        for table in read_json(path).get("tables", []):
-            for row in table["rows"]:
-                values = {name: number(value) for name, value in row["values"].items()}
-                yield row["name"], Numbers(f"{place}: {table['title']}", "", values)
+def rows_of(path: Path) -> list[ReportedRow]:
+    """Read a report's rows.
+
+    Raises:
+        UserError: It is no report.
+    """
+    try:
+        return [
+            ReportedRow(
+                table["title"],
+                str(row["name"]),
+                (path.parent.resolve() / row["run"]).resolve() if "run" in row else None,
+                row.get("variant", ""),
+                {name: number(value) for name, value in row["values"].items()},
+            )
+            for table in read_json(path).get("tables", [])
+            for row in table["rows"]
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: it is no report of dofsuite; delete it, or evaluate the run again.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 python -m dofsuite.evaluate text2image experiments/baselines/*.yaml --prompts prompts.txt -o runs/table2
 
-DIR holds `report.md`, `.json` and `.html`, `rows/METHOD/` and `pictures/METHOD/PROMPT/fN.png`. A method that is added
-later joins the table; what is there is not made again.
+DIR holds `report.md`, `.json` and `.html`, `rows/METHOD-HASH/` and `pictures/METHOD/PROMPT-HASH/fN.png`. A method or a
+prompt that is added later joins the table; pictures that are there are not made again, also where they are scored with
+another segmenter, CLIP or feature network.
 """
 
 from __future__ import annotations
@@ -20,13 +21,19 @@ from dofsuite.errors import UserError
 from dofsuite.evaluation.text2image_features import NETWORKS, chosen
 from dofsuite.evaluation.text2image_generators import Asked
 from dofsuite.evaluation.text2image_methods import read_method
-from dofsuite.evaluation.text2image_pictures import as_written, device_here, pictures_of, write_pictures
+from dofsuite.evaluation.text2image_pictures import (
+    as_written,
+    has_pictures,
+    pictures_of,
+    read_pictures,
+    write_pictures,
+)
 from dofsuite.evaluation.text2image_prompts import Prompt, open_photographs, read_prompts
 from dofsuite.evaluation.text2image_report import Row, write
 from dofsuite.evaluation.text2image_scores import COLOURS, Scorer, scorer_of
-from dofsuite.evaluation.work import place, row_file, rows
+from dofsuite.evaluation.work import check_settings, device_here, owed, plain_hash, rows
 from dofsuite.text2image.exif import Exif
-from dofsuite.text2image.probe import F_NUMBERS
+from dofsuite.text2image.probe import F_NUMBERS, ColourSegmenter
 
 DESCRIPTION = "Every prompt at every aperture by every method: blur monotonicity, content consistency, KID and FID."
 
@@ -67,7 +74,11 @@ def run(arguments: argparse.Namespace) -> None:
     check(arguments)
     prompts = read_prompts(arguments.prompts, arguments.count, arguments.focal_length)
     real = None if arguments.photographs is None else open_photographs(arguments.photographs)
-    table = [table_row(file, arguments, prompts) for file in arguments.methods]
+    if real is not None:
+        check_counts(len(prompts) * len(arguments.compared), len(real))
+    table = [table_row(file, arguments) for file in arguments.methods]
+    for row in table:  # before any network is loaded
+        check_settings(pictures_of(arguments.output, row.stem), row.made_with, begin=False)
     load_scorer = cache(lambda: scorer_of(arguments))
     made = [make_rows(row, prompts, arguments, load_scorer) for row in table]
     if None in made:  # others may have finished meanwhile; nothing is made by this
@@ -100,41 +111,71 @@ def check(arguments: argparse.Namespace) -> None:
     if not set(arguments.compared) <= set(arguments.f_numbers):
         raise UserError("--compared: an f-number that is none of --f-numbers; choose among them.")
     arguments.top_k = arguments.top_k or (1 if arguments.segmenter == COLOURS else 3)
+    if arguments.segmenter == COLOURS and arguments.top_k > ColourSegmenter.num_classes:
+        raise UserError(f"--top-k: the segmenter colours has {ColourSegmenter.num_classes} classes; choose fewer.")
     arguments.features = "none" if arguments.photographs is None else chosen(arguments.features)
 
 
-def table_row(file: Path, arguments: argparse.Namespace, prompts: list[Prompt]) -> Row:
-    """Read a method, and say what its rows depend on.
+def check_counts(pictures: int, photographs: int) -> None:
+    """Refuse to compare what has no distribution.
+
+    Args:
+        pictures: Of a method, compared.
+        photographs: That they are compared with.
+
+    Raises:
+        UserError: There is one of either kind, or none.
+    """
+    if min(pictures, photographs) < 2:
+        raise UserError(
+            f"--photographs: KID and FID need two pictures and photographs at least, not {pictures} and {photographs}; "
+            "raise --count, give --compared more f-numbers, or leave --photographs out."
+        )
+
+
+def table_row(file: Path, arguments: argparse.Namespace) -> Row:
+    """Read a method, and say what its pictures depend on.
 
     Raises:
         UserError: The file cannot be used, or a run that it names is not there.
     """
     method, described = read_method(file)
     del described["name"], described["published"]
-    asked = {name: getattr(arguments, name) for name in ("f_numbers", "seed", "segmenter", "top_k", "clip", "features")}
-    compared = arguments.compared if arguments.features != "none" else None
-    told = [list(prompt) for prompt in prompts]
-    settings = {"method": described, "sources": method.sources(), "prompts": told, **asked, "compared": compared}
-    return Row(file.stem, method, settings)
+    made_with = {"method": described, "sources": method.sources()}
+    return Row(file.stem, method, {**made_with, "f_numbers": arguments.f_numbers, "seed": arguments.seed})
+
+
+def scored_with(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what the scores depend on beside the pictures, as plain data."""
+    scores = {name: getattr(arguments, name) for name in ("segmenter", "top_k", "clip", "features")}
+    return {**scores, "compared": arguments.compared if arguments.features != "none" else None}
 
 
 def make_rows(
     row: Row, prompts: list[Prompt], arguments: argparse.Namespace, load_scorer: Callable[[], Scorer]
 ) -> list[dict[str, Any]] | None:
     """Make this process's share of a method's rows; networks are loaded with the first, and let go with the last."""
-    device, by_key = device_here(), {prompt.key: prompt for prompt in prompts}
+    device, by_row = device_here(), {prompt.row: prompt for prompt in prompts}
     photographer = cache(lambda: row.method.load(device))
 
-    folder, (rank, processes) = arguments.output / "rows" / row.stem, place()
-    if not all(row_file(folder, key).is_file() for key in list(by_key)[rank::processes]):
+    def kept(key: str) -> Path:
+        return pictures_of(arguments.output, row.stem, key)
+
+    settings = row.made_with | {"scores": scored_with(arguments)}
+    folder = arguments.output / "rows" / f"{row.stem}-{plain_hash(settings)}"
+    if missing := owed(folder, list(by_row)):
         load_scorer()  # before anything is written or made: a network may be missing
-        photographer()
+        if not all(has_pictures(kept(key), arguments.f_numbers) for key in missing):
+            photographer()
+    check_settings(kept(""), row.made_with)
 
     def make(key: str) -> dict[str, Any]:
-        prompt, seed = by_key[key], draw_integer(arguments.seed, list(by_key).index(key), "text2image evaluation")
+        if has_pictures(kept(key), arguments.f_numbers):
+            return load_scorer().row(read_pictures(kept(key), arguments.f_numbers))
+        prompt, seed = by_row[key], draw_integer(arguments.seed, list(by_row).index(key), "text2image evaluation")
         cameras = Exif.checked(arguments.f_numbers, prompt.focal_length_mm)
         sweep = as_written(photographer()(Asked(prompt.text, cameras, seed)))
-        write_pictures(pictures_of(arguments.output, row.stem, key), arguments.f_numbers, sweep)
+        write_pictures(kept(key), arguments.f_numbers, sweep)
         return load_scorer().row(sweep)
 
-    return rows(folder, list(by_key), make, row.settings)
+    return rows(folder, list(by_row), make, settings)

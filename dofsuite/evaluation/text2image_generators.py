@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -50,12 +49,6 @@ class Generator(ABC):
     def sources(self) -> dict[str, Any]:
         """Return what the pictures depend on beside the description: the trained weights that it reads."""
         return {}
-
-
-def weights_in(folder: Path) -> list[str]:
-    """Name the weight files below a folder with their sizes and times: another training gives other names."""
-    files = sorted(folder.rglob("*.safetensors"))
-    return [f"{file.relative_to(folder)}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
 
 
 def first_noise(shape: tuple[int, ...], asked: Asked, device: torch.device) -> Tensor:

@@ -23,7 +23,8 @@ from torch import Tensor
 from dofsuite.backbones import Depth, Saliency
 from dofsuite.backbones.exported import exported_part
 from dofsuite.errors import UserError
-from dofsuite.evaluation.text2image_generators import Asked, Generator, weights_in
+from dofsuite.evaluation.text2image_generators import Asked, Generator
+from dofsuite.evaluation.weights import weights_in
 from dofsuite.optics.bokeh import METHODS
 from dofsuite.text2image.exif import Exif
 from dofsuite.text2image.export import read_settings
@@ -136,7 +137,7 @@ class Method:
         )
 
     def sources(self) -> dict[str, Any]:
-        """Return the trained weights that the row depends on, by name, size and time.
+        """Return the trained weights that the row depends on, by name, size and content.
 
         Raises:
             UserError: A run that it names is not there.

@@ -14,6 +14,7 @@ from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
 from dofsuite.data.embedded import PREFIX, prepare
 from dofsuite.data.record import read_record
 from dofsuite.errors import UserError
+from dofsuite.evaluation.work import plain_hash
 
 FOCAL_LENGTH_MM = 50.0
 """For prompts without EXIF (*ours*)."""
@@ -25,9 +26,14 @@ class Prompt(NamedTuple):
     """One prompt."""
 
     key: str
-    """Its number and, of a set, the sample's key: the name of its row."""
+    """Its number and, of a set, the sample's key."""
     text: str
     focal_length_mm: float
+
+    @property
+    def row(self) -> str:
+        """Name of its row and pictures: those of another text, camera or number (which gives the seed) have another."""
+        return f"{self.key}-{plain_hash(self._asdict())}"
 
 
 def read_prompts(source: str, count: int | None = None, focal_length_mm: float | None = None) -> list[Prompt]:

@@ -37,8 +37,8 @@ class Row(NamedTuple):
 
     stem: str
     method: Method
-    settings: dict[str, Any]
-    """What its rows depend on, as plain data."""
+    made_with: dict[str, Any]
+    """What its pictures depend on beside the prompt, as plain data."""
 
 
 Made = list[tuple[Row, list[dict[str, Any]]]]
@@ -91,7 +91,7 @@ def sheet(arguments: argparse.Namespace, prompt: Prompt, made: Made) -> Picture:
     """Return one prompt's pictures, a method a row, an aperture a column."""
     lines = []
     for row, _ in made:
-        folder = pictures_of(arguments.output, row.stem, prompt.key)
+        folder = pictures_of(arguments.output, row.stem, prompt.row)
         lines.append((row.method.name, [smaller(read_picture(folder, number)) for number in arguments.f_numbers]))
     return Picture(prompt.text, [f"f/{number:g}" for number in arguments.f_numbers], lines)
 
@@ -120,7 +120,7 @@ def facts(
         **({} if real is None else real.facts(arguments.features, arguments.photographs)),
         **({} if real is None else {"compared at": arguments.compared}),
         "versions": {"torch": torch.__version__, "torchmetrics": torchmetrics.__version__},
-        **{f"method {row.stem}": row.settings["method"] for row, _ in made},
+        **{f"method {row.stem}": row.made_with["method"] for row, _ in made},
     }
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dofsuite.backbones import ClipImages, SemanticSegmenter
 from dofsuite.evaluation.text2image_features import Look, Photographs, look_of
-from dofsuite.evaluation.text2image_pictures import device_here
+from dofsuite.evaluation.work import device_here
 from dofsuite.metrics import ImageEmbedder, Segmenter, blur_energy, clip_image_similarity
 from dofsuite.metrics.consistency import Agreement, agreeing_pixels
 from dofsuite.metrics.monotonicity import energy_steps

@@ -19,8 +19,8 @@ from dofsuite.evaluation.text2image_generators import (
     check_sampling,
     in_parts,
     sampled,
-    weights_in,
 )
+from dofsuite.evaluation.weights import weights_in
 from dofsuite.text2image.camera_tokens import nearness
 from dofsuite.text2image.camera_tokens_export import CameraTokensModel, load
 from dofsuite.text2image.camera_tokens_export import read_settings as read_tokens

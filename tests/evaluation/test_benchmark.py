@@ -7,10 +7,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from transformers import DepthAnythingForDepthEstimation, DPTImageProcessorPil
 
+from dofsuite.backbones import SmallDepth
+from dofsuite.data.shards import write_shards
 from dofsuite.errors import UserError
 from dofsuite.evaluate import main
+from dofsuite.evaluation.benchmark_depth import depth_model
 from dofsuite.evaluation.benchmark_format import read_benchmark
 from tests.evaluation.small_benchmark import SMALL, SOURCES, build, write_scenes
 
@@ -119,6 +124,25 @@ def test_a_changed_file_or_manifest_is_refused(folder, tmp_path):
         read_benchmark(copied)
 
 
+def test_what_is_no_manifest_or_lacks_a_part_is_one_sentence(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "copied")
+    file = tmp_path / "copied" / "benchmark.json"
+    manifest = json.loads(file.read_text())
+    less = [{key: value for key, value in manifest.items() if key != part} for part in ("files", "scenes", "settings")]
+    renamed = manifest | {"scenes": [{"name": "a"}]}
+    unsized = manifest | {"settings": {key: value for key, value in manifest["settings"].items() if key != "size_px"}}
+    for content in ([], 3, *less, renamed, unsized):
+        if isinstance(content, dict):  # its checksum is right
+            whole = {key: value for key, value in content.items() if key != "checksum"}
+            text = json.dumps(whole, sort_keys=True).encode()
+            content = whole | {"checksum": hashlib.sha256(text).hexdigest()}
+        file.write_text(json.dumps(content))
+        assert main(["run", "--benchmark", str(tmp_path / "copied"), "-o", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err.strip()
+        assert said.startswith(f"{file}: it ")
+        assert "\n" not in said
+
+
 def test_one_process_and_three_that_were_stopped_make_the_same_files(scenes, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     for rank in (2, 0, 1):
@@ -169,6 +193,82 @@ def test_a_depth_model_gives_the_depth(scenes, tmp_path):
     assert made.disparity(made.scenes[0].scene).shape == (1, 1, 64, 64)
 
 
+def save_depth_anything(folder, kind):
+    """The small depth model's weights as a Depth Anything of another kind, saved as transformers saves one."""
+    small = SmallDepth().load().network
+    small.config.depth_estimation_type = kind
+    network = DepthAnythingForDepthEstimation(small.config).eval()
+    network.load_state_dict(small.state_dict())
+    torch.nn.init.constant_(network.head.conv3.bias, 10.0)  # a relative one's last ReLU then cuts nothing off
+    network.save_pretrained(folder)
+    return network
+
+
+def test_a_relative_model_s_answer_is_the_disparity_itself(scenes, tmp_path, capsys):
+    """Against transformers' own network and image processor, and NumPy: stretched, and near where it is large."""
+    network = save_depth_anything(tmp_path / "relative", "relative")
+    model = f"RelativeDepth={tmp_path / 'relative'}"
+    made = read_benchmark(build(scenes, tmp_path / "made", "--depth-model", model, "--size", "64", "--count", "1"))
+    processor = DPTImageProcessorPil(
+        size={"height": 518, "width": 518}, keep_aspect_ratio=True, ensure_multiple_of=8,
+        image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225],
+    )  # fmt: skip
+    for scene in made.scenes:
+        picture = Image.open(tmp_path / "made" / scene.image)
+        with torch.no_grad():
+            answer = network(**processor(picture, return_tensors="pt")).predicted_depth[None]
+        theirs = torch.nn.functional.interpolate(answer, (64, 64), mode="bilinear", antialias=True)[0, 0].numpy()
+        ours = np.asarray(Image.open(tmp_path / "made" / scene.disparity)) / 65535
+        assert theirs.std() > 0.01
+        assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.99
+    save_depth_anything(tmp_path / "metric", "metric")
+    for name, kind, said in (("RelativeDepth", "metric", "metres"), ("DepthAnything", "relative", "no metric depth")):
+        words = ["--depth-model", f"{name}={tmp_path / kind}"]
+        assert main(["build-benchmark", str(scenes), "-o", str(tmp_path / "no"), *SMALL, *words]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_depth_model_without_a_name_is_the_relative_one(scenes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["build-benchmark", str(scenes), "-o", str(tmp_path), *SMALL, "--depth-model"]) == 2
+    assert capsys.readouterr().err.startswith("depth-anything/Depth-Anything-V2-Small-hf: ")
+
+
+def test_a_depth_model_runs_on_the_process_s_gpu(scenes, tmp_path, monkeypatch):
+    seen = []
+    to = torch.nn.Module.to
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: seen.append(device) or to(self, "meta"))
+    depth_model("SmallDepth")
+    assert seen == [torch.device("cuda", 3)]
+
+
+def test_embedded_scenes_are_a_benchmark_with_true_disparity(scenes, folder, tmp_path, monkeypatch, capsys):
+    """The same as from a folder into which the same scenes were copied by hand."""
+    made = build("embedded:val", tmp_path / "made", "--count", "3")
+    for one in read_benchmark(folder).scenes:
+        for name in (one.image, one.disparity, f"rendered/{one.scene}/bokeh_10.png"):
+            assert (made / name).read_bytes() == (folder / name).read_bytes()
+    assert read_benchmark(made).samples == read_benchmark(folder).samples
+    tagged = read_benchmark(build("embedded:val", tmp_path / "tagged", "--count", "1", "--source", "camera"))
+    assert [scene.source for scene in tagged.scenes] == ["camera"]
+    members = {"png": b"", "depth.npy": b"", "json": b"{}"}
+    kind = {"source": "motorcycle", "licence": "none", "split": "test", "depth_kind": "depth", "depth_unit": "m"}
+    write_shards(tmp_path / "embedded-1" / "motorcycle", [("motorcycle", members)], **kind)
+    monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path))
+    for words, said in (
+        (["embedded:motorcycle"], "this set has no disparity"),
+        (["embedded:nothing"], "there is no such embedded set"),
+        (["embedded:val", "--depth-maps", "."], "it brings its disparity"),
+        (["embedded:val", "--depth-kind", "depth"], "it brings its disparity"),
+    ):
+        assert main(["build-benchmark", *words, "-o", str(tmp_path / "no"), *SMALL]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 def test_pictures_outside_the_three_folders_need_a_tag(scenes, tmp_path, capsys):
     flat = tmp_path / "flat"
     flat.mkdir()
@@ -189,6 +289,10 @@ def test_pictures_outside_the_three_folders_need_a_tag(scenes, tmp_path, capsys)
         (["--levels", "a"], "--levels"),
         (["--refocus-levels", "5,10,15"], "--refocus-levels"),
         (["--gamma", "0"], "--gamma"),
+        (["--gamma", "nan"], "--gamma nan: it is no finite number"),
+        (["--gamma", "inf"], "--gamma inf"),
+        (["--reference-width", "nan"], "--reference-width nan"),
+        (["--count", "0"], "--count: 0 is no number of pictures"),
         (["--plane-gap", "2"], "--plane-gap"),
         (["--size", "4"], "--size"),
         (["--size", "1000"], "--size 1000"),

@@ -3,14 +3,18 @@
 import json
 import shutil
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 
+from dofsuite.errors import UserError
 from dofsuite.evaluation.benchmark_format import read_benchmark
+from dofsuite.evaluation.refocus import named_runs
 from tests.evaluation.browser import CHROMIUM, NO_BROWSER, Page
 from tests.evaluation.small_benchmark import build, evaluate, started, tiny_clip, tiny_run, write_scenes
 
@@ -103,6 +107,39 @@ def test_lvcorr_is_what_opencv_and_numpy_find_in_the_pictures(report, benchmark)
     assert found["LVCorr"] == pytest.approx(model, abs=1e-6)
 
 
+def test_both_ways_of_pooling_scenes_are_printed_and_the_paper_stands_beside_the_first(report, benchmark):
+    """The second, by OpenCV and NumPy: the mean over scenes of each scene's own correlation."""
+    samples = [sample for sample in read_benchmark(benchmark).samples if sample.task == "bokeh"]
+    scenes = {}
+    for sample in samples:
+        rgb = np.asarray(Image.open(benchmark / sample.target)).astype(np.float64)
+        grey = np.rint(rgb @ [0.299, 0.587, 0.114]).astype(np.uint8)
+        scenes.setdefault(sample.scene, []).append((sample.bokeh_level, cv2.Laplacian(grey, cv2.CV_64F).var()))
+    expected = np.mean([-np.corrcoef(*zip(*curve, strict=True))[0, 1] for curve in scenes.values()])
+    found = cells(report, BOKEH, "oracle")
+    assert found["truth's LVCorr per scene"] == found["LVCorr per scene"] == pytest.approx(expected, abs=1e-6)
+    assert found["LVCorr per scene"] != found["LVCorr"]
+    paper = cells(report, BOKEH, "DiffCamera (paper)")
+    assert (paper["LVCorr"], paper["LVCorr per scene"]) == (0.92, None)
+    assert cells(report, ABLATION, "oracle")["bokeh LVCorr"] == found["LVCorr"]
+
+
+def test_a_run_is_asked_on_the_process_s_gpu(benchmark, model, tmp_path, monkeypatch, capsys):
+    """diffusers is told which of this machine's imagined GPUs; nothing can be made there."""
+    seen = []
+
+    def to(pipe, device):
+        seen.append(device)
+        raise UserError("no such GPU here.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(DiffusionPipeline, "to", to)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert evaluate(benchmark, tmp_path, str(model)) == 2
+    assert seen == [torch.device("cuda", 3)]
+
+
 def test_a_model_above_copy_is_flagged_and_others_are_not(report):
     notes = json.loads((report / "report.json").read_text())["tables"][REFOCUS]["notes"]
     flagged = [note.split(": ")[1] for note in notes if note.startswith("FLAG")]
@@ -122,7 +159,11 @@ def test_what_cannot_be_had_is_empty_with_its_install_line(report):
 
 
 def tables_of(output):
-    return json.loads((output / "report.json").read_text())["tables"]
+    """What a report says, without where its runs lie, as seen from it."""
+    found = json.loads((output / "report.json").read_text())["tables"]
+    for row in (row for table in found for row in table["rows"]):
+        row.pop("run", None)
+    return found
 
 
 @pytest.mark.parametrize("processes", [2, 3])
@@ -226,6 +267,14 @@ def test_a_run_in_two_stages_deblurs_and_renders(benchmark, model, tmp_path):
     for table in (REFOCUS, BOKEH):
         assert cells(tmp_path, table, name)["MAE"] != cells(tmp_path, table, "untrained")["MAE"]
     assert cells(tmp_path, DEBLUR, name)["MAE"] == cells(tmp_path, DEBLUR, "untrained")["MAE"]
+
+
+def test_runs_of_one_name_are_called_by_as_many_folders_as_tell_them_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/x/0", "b/x/0", "b/y/0", "b/y/1"):
+        (tmp_path / name).mkdir(parents=True)
+    paths = [Path("a/x/0/export"), Path("b/../b/x/0"), tmp_path / "b/y/0", Path("b/y/1/")]
+    assert [name for _, name in named_runs(paths)] == ["a/x/0", "b/x/0", "y/0", "1"]
 
 
 def test_mistakes_are_one_sentence(benchmark, model, tmp_path, capsys):

@@ -10,11 +10,12 @@ import yaml
 
 from dofsuite.atomic import write_json
 from dofsuite.evaluate import main
-from dofsuite.evaluation.report import Table, write_report
+from dofsuite.evaluation.report import OfRun, Table, write_report
 from dofsuite.evaluation.sweep_runs import differing_keys, grouped, in_order, read_runs, run_of, short_keys
 from dofsuite.experiment.command import read_command, read_sweep
 from dofsuite.experiment.reading import read_experiment
 from dofsuite.fit import main as fit
+from tests.evaluation.small_benchmark import build, tiny_run, write_scenes
 from tests.tiny_runs import EXPERIMENT
 
 ROOT = Path(__file__).parents[2]
@@ -101,9 +102,11 @@ def test_a_number_that_a_run_lacks_has_no_mean(runs):
 
 
 def evaluated(folder, rows):
-    """A report as `evaluate run` writes it."""
+    """A report as `evaluate run` writes it: rows of the paper and of `copy`, and of runs beside the folder's."""
     title = "Tables 3 to 6: all sub-tasks and two of them"
-    table = Table(title, ("samples", "all MAE"), [("paper, DiffCamera", [None, 0.03]), ("copy", [8, 0.05]), *rows])
+    runs = {name: OfRun(folder.resolve().parent / name.split(", ")[0], name.partition(", ")[2]) for name, _ in rows}
+    rows = [("paper, DiffCamera", [None, 0.03]), ("copy", [8, 0.05]), *rows]
+    table = Table(title, ("samples", "all MAE"), rows, of_runs=runs)
     write_report(folder / "benchmark" / "bench", "Refocus benchmark", [table], [], {})
     return f"benchmark/bench: {title}"
 
@@ -123,6 +126,50 @@ def test_one_evaluation_of_several_runs_counts_for_each(runs):
     rows = tables(*runs.iterdir())[0][title]
     assert rows["schedule.width 4"]["all MAE"] == pytest.approx(0.02)
     assert rows["schedule.width 6"]["all MAE"] == pytest.approx(0.045)
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    return build(write_scenes(tmp_path_factory.mktemp("scenes"), 1), tmp_path_factory.mktemp("made") / "bench")
+
+
+def test_runs_of_one_name_are_found_however_their_paths_are_spelt(runs, benchmark, tmp_path, monkeypatch):
+    for sweep in ("ablation_width", "ablation_rate"):
+        if sweep != "ablation_width":
+            shutil.copytree(runs / "0", runs.parent / sweep / "0")
+        tiny_run(runs.parent / sweep / "0")
+    first, second = (runs.parent / sweep / "0" for sweep in ("ablation_width", "ablation_rate"))
+    asked = ["../runs/ablation_width/0/export", str(second.resolve()), "--depth", "given", "zero"]
+    monkeypatch.chdir("runs")
+    assert main(["run", *asked, "--benchmark", str(benchmark), "--clip", "none", "--sheet-scenes", "0"]) == 0
+    monkeypatch.chdir("..")
+    shutil.move("runs", "moved")  # a report knows its runs wherever all of them go
+    (tmp_path / "link").symlink_to(Path("moved").resolve())
+    first, second = (tmp_path / "link" / one.relative_to("runs") for one in (first, second))
+    report = json.loads((first / "benchmark" / "bench" / "report.json").read_text())
+    title = report["tables"][3]["title"]
+    theirs = {row["name"]: row["values"] for row in report["tables"][3]["rows"]}
+    found, notes = tables(first, second)
+    rows = found[f"benchmark/bench: {title}"]
+    for sweep in ("ablation_width", "ablation_rate"):
+        for variant in ("", ", zero depth"):
+            mae = rows[f"{sweep}: 0{variant}"]["all MAE"]
+            assert mae == theirs[f"{sweep}/0{variant}"]["all MAE"] > 0
+    assert notes == []
+    _, notes = tables(first)
+    report = f"{first}/benchmark/bench/report.json"
+    assert notes == [f"left out: {report}: rows of {second.resolve()}, which is none of the runs asked for"]
+
+
+def test_a_report_that_does_not_say_whose_rows_are_is_noted(runs):
+    evaluated(runs / "0", [("0", [8, 0.02])])
+    path = runs / "0" / "benchmark" / "bench" / "report.json"
+    report = json.loads(path.read_text())
+    del report["tables"][0]["rows"][-1]["run"]
+    path.write_text(json.dumps(report))
+    found, notes = tables(runs / "0")
+    assert list(found) == ["Last validation"]
+    assert notes[0].startswith(f"left out: {path}: rows of 0, which does not say its run: evaluate it again")
 
 
 def test_several_sweeps_are_in_one_table_and_compared_within_themselves(runs):
@@ -173,17 +220,25 @@ def test_run_ten_comes_after_run_nine():
 
 @pytest.mark.parametrize("name", ["ablation_data", "ablation_depth", "ablation_stacking"])
 def test_the_sweeps_that_are_shipped_have_rows_of_their_own(tmp_path, name):
-    """Each line's resolved experiment makes one row, named for the overrides in which the lines differ."""
+    """Each line's resolved experiment but for its seeds makes one row, named for the overrides that differ."""
     sweep = ROOT / "experiments" / "sweeps" / f"{name}.txt"
     lines = read_sweep(sweep)
+    overrides = [
+        {key: value for key, value in zip(line[::2], line[1::2], strict=True) if "seed" not in key} for line in lines
+    ]
+    read = [number for number, own in enumerate(overrides) if own not in overrides[:number]]
+    settings = [overrides[number] for number in read]
+    assert [overrides.count(own) for own in settings] == [len(lines) // len(settings)] * len(settings)
+    read.append(len(lines) - 1)  # the last setting's last seed; reading an experiment takes a second
     words = [str(ROOT / "experiments" / "refocus_flux_512.yaml"), "--sweep", str(sweep), "--index"]
-    configs = [read_experiment(read_command([*words, str(index)])).config for index in range(len(lines))]
-    groups = grouped([run_of(tmp_path / name / str(index), config) for index, config in enumerate(configs)])
-    assert [len(group.runs) for group in groups] == [1] * len(lines)
-    for group, line in zip(groups, lines, strict=True):
+    configs = [read_experiment(read_command([*words, str(index)])).config for index in read]
+    groups = grouped(
+        [run_of(tmp_path / name / str(index), config) for index, config in zip(read, configs, strict=True)]
+    )
+    assert [len(group.runs) for group in groups] == [1] * (len(settings) - 1) + [2]
+    for group, own_settings in zip(groups, settings, strict=True):
         told = dict(part.split(" ") for part in group.name.split(", "))
-        overrides = {key.lstrip("-"): value for key, value in zip(line[::2], line[1::2], strict=True)}
-        for key, value in overrides.items():
+        for key, value in own_settings.items():
             short = next(own for own in told if key.endswith(own))
             assert told[short] == value
 
@@ -197,6 +252,12 @@ def test_mistakes_are_one_sentence(runs, capsys):
     assert main(["table", str(runs / "0")]) == 2
     assert "metrics.json: it is no JSON object" in capsys.readouterr().err
     (runs / "0" / "metrics.json").unlink()
+    report = runs / "0" / "benchmark" / "bench" / "report.json"
+    for tables in ([{}], [[]], 3, [{"title": "t", "rows": [{"name": "0", "values": 3}]}]):
+        write_json(report, {"tables": tables})
+        assert main(["table", str(runs / "0")]) == 2
+        assert capsys.readouterr().err.startswith(f"{report}: it is no report of dofsuite; delete it")
+    report.unlink()
     assert main(["table", str(runs / "0")]) == 2
     assert "no run has numbers" in capsys.readouterr().err
     assert read_runs([runs / "1"]).runs[0].name == "1"

@@ -42,7 +42,7 @@ def whole(place, words) -> dict:
 
 
 def sweep_of(folder: Path, stem: str, prompt: int) -> list[np.ndarray]:
-    place = folder / "pictures" / stem / f"{prompt:04d}"
+    (place,) = (folder / "pictures" / stem).glob(f"{prompt:04d}-*")
     return [np.asarray(Image.open(place / f"f{number}.png")) for number in ("1.8", "4", "11")]
 
 
@@ -104,7 +104,7 @@ def test_two_processes_one_of_them_killed_and_continued_make_the_table_of_one(pl
     words = [word.replace("whole", "shared") for word in (words[0], *kept, *words[1 + len(methods) :])]
     rows = place / "shared" / "rows"
     first, killed = (start(words, rank, 2) for rank in (0, 1))
-    while not list(rows.glob("*/row-0001.json")):
+    while not list(rows.glob("*/row-0001-*.json")):
         assert killed.poll() is None, killed.stderr.read()
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
@@ -112,7 +112,7 @@ def test_two_processes_one_of_them_killed_and_continued_make_the_table_of_one(pl
     out, error = first.communicate()
     assert first.returncode == 0, error
     assert "other processes still make rows" in out
-    assert len(list(rows.glob("*/row-0000.json"))) == 4
+    assert len(list(rows.glob("*/row-0000-*.json"))) == 4
     before = {file: file.stat().st_mtime_ns for file in rows.glob("*/row-*.json")}
     assert len(before) < 8
     monkeypatch.setenv("RANK", "1")
@@ -129,16 +129,58 @@ def test_a_method_joins_a_table_and_one_retrained_does_not(place, words, whole, 
     methods = sorted((place / "methods").glob("*.yaml"))
     joined = [word.replace("whole", "joined") for word in words]
     assert main([joined[0], str(methods[0]), *joined[1 + len(methods) :]]) == 0
-    first = next((place / "joined" / "rows" / methods[0].stem).glob("row-*"))
+    first = next((place / "joined" / "rows").glob(f"{methods[0].stem}-*/row-*"))
     written = first.stat().st_mtime_ns
     assert main([joined[0], *map(str, methods[:2]), *joined[1 + len(methods) :]]) == 0
     assert first.stat().st_mtime_ns == written
     assert len(json.loads((place / "joined" / "report.json").read_text())["tables"][0]["rows"]) == 2
     weights = place / "runs" / "text2image_exif" / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes())
+    data = bytearray(weights.read_bytes())
+    weights.write_bytes(data)  # the same weights, copied a moment ago
+    assert main([joined[0], *map(str, methods[:2]), *joined[1 + len(methods) :]]) == 0
+    assert first.stat().st_mtime_ns == written
+    data[-1] ^= 1
     capsys.readouterr()
+    weights.write_bytes(data)
     assert main([joined[0], *map(str, methods[:2]), *joined[1 + len(methods) :]]) == 2
-    assert "sources" in capsys.readouterr().err
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    said = capsys.readouterr().err
+    assert f"pictures/{methods[1].stem}/settings.json: sources.weights." in said
+    assert len(said) < 500
+
+
+def pictures_in(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("pictures/**/*.png")}
+
+
+def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(place, words, whole, tmp_path, capsys):
+    methods = [word for word in words if word.endswith(".yaml")]
+    (tmp_path / "prompts.txt").write_text(PROMPTS)
+    options = [word.replace(str(place / "prompts.txt"), str(tmp_path / "prompts.txt")) for word in words]
+    options = [word.replace(str(place / "whole"), str(tmp_path / "out")) for word in options[1 + len(methods) :]]
+    command = [words[0], next(method for method in methods if method.endswith("ours.yaml")), *options]
+    assert main(command) == 0
+    kept = pictures_in(tmp_path / "out")
+    assert len(kept) == 2 * 3
+    assert main([*command, "--segmenter", "none"]) == 0
+    values = json.loads((tmp_path / "out" / "report.json").read_text())["tables"][0]["rows"][0]["values"]
+    before = whole["tables"][0]["rows"][-1]["values"]
+    assert values == before | {"CC": None}
+    (tmp_path / "prompts.txt").write_text(PROMPTS + "a green disc\n")
+    assert main(command) == 0
+    joined = pictures_in(tmp_path / "out")
+    assert joined.items() > kept.items()
+    assert len(joined) == 3 * 3
+    (tmp_path / "prompts.txt").write_text(PROMPTS.replace("a red disc", "a blue disc"))
+    assert main(command) == 0  # the second prompt stays, the first is another
+    assert len(pictures_in(tmp_path / "out")) == 4 * 3
+    (tmp_path / "prompts.txt").write_text(PROMPTS)
+    assert main([*command, "--top-k", "2"]) == 0
+    assert pictures_in(tmp_path / "out").items() > joined.items()
+    capsys.readouterr()
+    assert main([*command, "--seed", "1"]) == 2
+    assert "pictures/ours/settings.json: seed: these rows were made with 0, not 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -153,6 +195,11 @@ def test_a_method_joins_a_table_and_one_retrained_does_not(place, words, whole, 
         (["--clip", "nowhere"], "nowhere"),
         (["--photographs", "nowhere"], "nowhere: --photographs: no such set"),
         (["--features", "magic"], "argument --features: invalid choice"),
+        (["--top-k", "10"], "--top-k: the segmenter colours has 9 classes; choose fewer"),
+        (
+            ["--count", "1", "--compared", "1.8", "--photographs", "embedded:shallow_val", "--features", "stand-in"],
+            "--photographs: KID and FID need two pictures and photographs at least, not 1 and ",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(place, words, change, said, capsys):
@@ -161,4 +208,4 @@ def test_a_mistake_is_one_sentence(place, words, change, said, capsys):
     assert main([words[0], *methods, *words[9:], *change]) == 2
     error = capsys.readouterr().err
     assert said in error.splitlines()[-1]
-    assert not (place / "mistaken" / "rows").exists()
+    assert not (place / "mistaken").exists()
