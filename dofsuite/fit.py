@@ -13,8 +13,8 @@ Everything of a run lies in `runs/<stem of the file>/` (a sweep line's in `runs/
     --allow-import PKG    let the file name classes of package PKG too
     --model.help CLASS    what CLASS takes (also --data.help CLASS)
 
-Exit codes: 0 finished, 2 a mistake that the user can mend (one line on stderr), 143 stopped by SIGTERM, SIGUSR1 or
-SIGUSR2 after saving (the same command goes on from there).
+Exit codes: 0 finished, 2 a mistake that the user can mend (one line on stderr), 143 stopped by Ctrl-C, SIGTERM,
+SIGUSR1 or SIGUSR2 after saving (the same command goes on from there; a second Ctrl-C ends without saving).
 """
 
 from __future__ import annotations

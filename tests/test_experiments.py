@@ -7,8 +7,11 @@ import torch
 import yaml
 
 from dofsuite.backbones import PretrainedFlux, PretrainedSdxl, RandomDepth, RandomFlux, RandomSdxl, SmallSaliency
+from dofsuite.data import CycleSchedule, ShardData
 from dofsuite.experiment.command import read_command, read_sweep
 from dofsuite.experiment.reading import read_experiment
+from dofsuite.text2image import Stages
+from dofsuite.text2image.preconditions import first_wrong_turn
 from dofsuite.training import RunLog, RunProgress
 
 ROOT = Path(__file__).parents[1]
@@ -103,3 +106,18 @@ def test_the_paper_s_numbers_are_the_experiment_s():
         first["data"]["init_args"]["schedule"]["full_step"],
     ) == (1000, 2500)
     assert second["continue_from"] == "runs/refocus_flux_512"
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_two_sets_come_on_the_turns_that_learn_from_them(file):
+    """Through the whole run, with as many devices as the experiment asks for."""
+    config = yaml.safe_load(file.read_text())
+    if config["model"]["class_path"] != "dofsuite.text2image.Text2Image":
+        return
+    given, trainer = dict(config["data"]["init_args"]), config["trainer"]
+    cycles = given.pop("schedule", None)
+    schedule = {} if cycles is None else {"schedule": CycleSchedule(**cycles)}
+    data, stages = ShardData(**given, **schedule), Stages(**config["model"]["init_args"].get("stages", {}))
+    batch = data.batch_size * trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+    assert first_wrong_turn(stages, data, batch, 0, trainer["max_steps"]) is None
+    assert cycles is None or cycles.get("mixed_steps", 0) == stages.teacher

@@ -184,7 +184,7 @@ def test_a_signal_to_every_process_of_a_job_step_saves_too() -> None:
     assert_same_run("runs/x", uninterrupted("runs/whole", *words))
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_stop_signal_saves_at_the_end_of_the_step(
     capsys: pytest.CaptureFixture[str], name: str, accumulate: int
@@ -220,6 +220,28 @@ def test_a_run_that_was_stopped_in_its_last_validation_ends_with_its_sheet() -> 
     assert json.loads(Path("runs/x/metrics.json").read_text()) == {"step": 40}
     assert Path("runs/x/export/layers.pt").exists()
     assert [row["step"] for row in rows_of("runs/x") if "val/loss" in row] == [40]
+
+
+def test_a_run_goes_on_with_its_steps_dealt_out_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three batches a step become eight, and at step 3 nine are no multiple of eight: the count has to follow."""
+
+    def dealt(batch_size: int, accumulated: int) -> list[str]:
+        return [
+            *("--data.batch_size", str(batch_size), "--trainer.accumulate_grad_batches", str(accumulated)),
+            *("--trainer.val_check_interval", str(6 * accumulated), "--checkpoint.every_n_train_steps", "3"),
+        ]
+
+    assert fit("x.yaml", *dealt(8, 3), "--trainer.max_steps", "3") == 0
+    assert fit("x.yaml", *dealt(3, 6), "--trainer.max_steps", "12") == 2
+    assert "24 samples a step and this makes 18; set trainer.accumulate_grad_batches to 8" in capsys.readouterr().err
+    assert fit("x.yaml", *dealt(3, 8), "--trainer.max_steps", "9") == 0
+    assert fit("x.yaml", *dealt(8, 3), "--trainer.max_steps", "12") == 0
+    assert fit("x.yaml", *dealt(8, 3), "--trainer.max_steps", "12", "--trainer.default_root_dir", "runs/whole") == 0
+    one, two = last_state("runs/x"), last_state("runs/whole")
+    torch.testing.assert_close(one["state_dict"], two["state_dict"], rtol=1e-4, atol=1e-6)
+    assert one["TinyData"] == two["TinyData"] == {"samples_seen": 12 * 24}
+    batches = [run["loops"]["fit_loop"]["epoch_loop.batch_progress"] for run in (one, two)]
+    assert batches[0] == batches[1]
 
 
 def test_resuming_inside_an_accumulation_window_twice_changes_nothing() -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "slurm" / "array.sbatch"
+from dofsuite.fit import main
+from tests.tiny_runs import EXPERIMENT
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "experiments" / "slurm" / "array.sbatch"
+TASK = {"SLURM_JOB_ID": "9", "SLURM_JOB_NAME": "dofsuite", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}
+FIRST_OF_ALL = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NNODES": "1"}
 
 
 def run_task(folder: Path, exit_code: int, *words: str, **environment: str) -> tuple[int, list[str]]:
@@ -48,3 +57,39 @@ def test_a_users_mistake_is_not_queued_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["--requeue", "--open-mode=append", "--signal=USR1@120"])
 def test_what_resuming_rests_on_is_asked_for(option: str) -> None:
     assert f"#SBATCH {option}" in SCRIPT.read_text()
+
+
+def option(words: list[str], name: str) -> str:
+    """The value of an option before the script's name, else the script's own."""
+    given = [word for word in words[: words.index("experiments/slurm/array.sbatch")] if word.startswith(f"--{name}=")]
+    return (given or re.findall(rf"^#SBATCH (--{name}=\S+)", SCRIPT.read_text(), re.MULTILINE))[-1].partition("=")[2]
+
+
+@pytest.mark.parametrize("file", ["README.md", "experiments/slurm/array.sbatch"])
+def test_a_documented_job_has_a_task_and_a_gpu_for_every_device(file: str) -> None:
+    lines = re.findall(r"^(?:#\s+)?(sbatch .*array\.sbatch .*\.yaml.*)", (ROOT / file).read_text(), re.MULTILINE)
+    assert lines
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        (experiment,) = [word for word in words if word.endswith(".yaml")]
+        devices = yaml.safe_load((ROOT / experiment).read_text())["trainer"].get("devices", 1)
+        assert option(words, "ntasks-per-node") == option(words, "gpus-per-node") == str(devices)
+
+
+def test_sections_of_the_readme_that_experiments_cite_exist() -> None:
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    for file in (ROOT / "experiments").rglob("*.yaml"):
+        assert set(re.findall(r'README, "([^"]+)"', file.read_text())) <= set(headings)
+
+
+def test_a_job_with_another_number_of_tasks_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {**TASK, **FIRST_OF_ALL}.items():
+        monkeypatch.setenv(name, value)
+    Path("x.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    assert main(["x.yaml", "--allow-import", "tests", "--trainer.devices", "2"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("command line: --trainer.devices: You set `devices=2` in Lightning, but the number of tasks")
+    assert said.count("\n") == 1

@@ -7,6 +7,7 @@ unit variance, as the transformer sees them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -59,10 +60,15 @@ class VaeCodec(nn.Module):
             return self.vae.decode(latent.to(self.vae.dtype), return_dict=False)[0]
 
     def _in_own_dtype(self, given: Tensor) -> AbstractContextManager[object]:
-        device_type = given.device.type
-        if self.vae.dtype == torch.float32 or not torch.amp.is_autocast_available(device_type):
-            return nullcontext()
-        return torch.autocast(device_type, enabled=False)
+        return nullcontext() if self.vae.dtype == torch.float32 else without_autocast(given)
+
+
+def without_autocast(given: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which what is computed of `given` keeps its dtype."""
+    device_type = given.device.type
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def cosine_basis(size: int) -> Tensor:
@@ -82,10 +88,10 @@ def opponent_basis() -> Tensor:
 class SpaceToDepthCodec(ModelMixin, ConfigMixin):
     """Space to depth, then a fixed orthonormal turn (DCT and opponent colours) and a gain for every coefficient.
 
-    Exactly invertible, nothing learnt. A plain space to depth leaves fine detail, which is all that blur changes, some
-    thirty times weaker than the mean colour, and a flow loss in unit noise does not see it; FLUX's VAE has no such
-    gap between its channels. The gains close it by the amplitude spectrum of photographs, about 1 / f^1.35 (measured
-    on the embedded photographs), to the power `whitening`.
+    Exactly invertible, nothing learnt, float32 also under autocast and after `.to(torch.bfloat16)`. A plain space to
+    depth leaves fine detail, which is all that blur changes, some thirty times weaker than the mean colour, and a flow
+    loss in unit noise does not see it; FLUX's VAE has no such gap between its channels. The gains close it by the
+    amplitude spectrum of photographs, about 1 / f^1.35 (measured on the embedded ones), to the power `whitening`.
     """
 
     @register_to_config
@@ -107,19 +113,36 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         gain = amplitude**-whitening
         return gain / (gain * amplitude).square().mean().sqrt()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpaceToDepthCodec:
+        """Move the buffers, but keep them in float32: rounded to half precision, decoding would not undo encoding."""
+
+        def moved(buffer: Tensor) -> Tensor:
+            changed = fn(buffer)
+            return changed if changed.dtype == buffer.dtype else buffer.to(changed.device)
+
+        return super()._apply(moved, recurse)
+
     def encode(self, image: Tensor) -> Tensor:
         """Turn every `downscale` square into a vector of weighted coefficients; [-1, 1] pixels in."""
         b, _, h, w = image.shape
         n = self.downscale
-        x = torch.einsum("kc,bchw->bkhw", self.colors, image.float())
-        x = x.reshape(b, 3, h // n, n, w // n, n)
-        x = torch.einsum("ui,bkyixj,vj->bkuvyx", self.cosines, x, self.cosines) * self.gain[..., None, None]
+        gain, cosines, colors = self._beside(image)
+        with without_autocast(image):
+            x = torch.einsum("kc,bchw->bkhw", colors, image.float())
+            x = x.reshape(b, 3, h // n, n, w // n, n)
+            x = torch.einsum("ui,bkyixj,vj->bkuvyx", cosines, x, cosines) * gain[..., None, None]
         return x.reshape(b, self.latent_channels, h // n, w // n)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Undo `encode`."""
         b, _, h, w = latent.shape
         n = self.downscale
-        x = latent.float().reshape(b, 3, n, n, h, w) / self.gain[..., None, None]
-        x = torch.einsum("ui,bkuvyx,vj->bkyixj", self.cosines, x, self.cosines).reshape(b, 3, h * n, w * n)
-        return torch.einsum("kc,bkhw->bchw", self.colors, x)
+        gain, cosines, colors = self._beside(latent)
+        x = latent.float().reshape(b, 3, n, n, h, w) / gain[..., None, None]
+        with without_autocast(latent):
+            x = torch.einsum("ui,bkuvyx,vj->bkyixj", cosines, x, cosines).reshape(b, 3, h * n, w * n)
+            return torch.einsum("kc,bkhw->bchw", colors, x)
+
+    def _beside(self, given: Tensor) -> list[Tensor]:
+        """Return gain, cosines and colours where `given` is: CPU offload moves only modules with parameters."""
+        return [buffer.to(given.device) for buffer in (self.gain, self.cosines, self.colors)]

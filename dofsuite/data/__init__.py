@@ -8,6 +8,7 @@ from dofsuite._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from dofsuite.data.batch import Batch as Batch
+    from dofsuite.data.batch import refuse_without_depth as refuse_without_depth
     from dofsuite.data.manifest import Manifest as Manifest
     from dofsuite.data.manifest import read_manifest as read_manifest
     from dofsuite.data.middlebury import Motorcycle as Motorcycle
@@ -32,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "SourceSchedule": "order",
         "motorcycle": "middlebury",
         "read_manifest": "manifest",
+        "refuse_without_depth": "batch",
         "write_shards": "shards",
     },
 )

@@ -41,6 +41,20 @@ class Batch(NamedTuple):
     """`[b]` float32: its focal length in mm, for a sensor 36 mm wide; NaN where there is none."""
 
 
+def refuse_without_depth(batch: Batch) -> None:
+    """Refuse a batch from which a module cannot render depth of field; its disparity of 0 would keep all in focus.
+
+    Raises:
+        UserError: A picture has no depth map; names the first.
+    """
+    if not bool(batch.has_depth.all()):
+        key = batch.key[batch.has_depth.tolist().index(False)]
+        raise UserError(
+            f"data.require_depth: the picture {key} has no depth map, from which its depth of field would be rendered; "
+            "give it one or take it out, and set this to true to be told before the run begins."
+        )
+
+
 def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
     """Decode one sample into `image` `[3, h, w]`, `disparity` and `valid` `[1, h, w]`, `has_depth` and `key`.
 

@@ -78,9 +78,10 @@ class ShardData(LightningDataModule):
             raise UserError(f"data.train: one or two sources are mixed, not {len(train)}.")
         if not 0 <= flip <= 1:
             raise UserError(f"data.flip: a probability is expected, not {flip}.")
-        for key, value in (("batch_size", batch_size), ("val_batch_size", val_batch_size), ("size_px", size_px or 1)):
-            if value < 1:
-                raise UserError(f"data.{key}: it must be at least 1, not {value}.")
+        asked = {"batch_size": (batch_size, 1), "val_batch_size": (val_batch_size, 1), "num_workers": (num_workers, 0)}
+        for key, (value, least) in (asked | {"size_px": (1 if size_px is None else size_px, 1)}).items():
+            if value < least:
+                raise UserError(f"data.{key}: it must be at least {least}, not {value}.")
         self.train, self.val = dict(train), val
         self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers
         self.size_px, self.flip, self.seed, self.schedule = size_px, flip, seed, schedule
@@ -139,16 +140,21 @@ class ShardData(LightningDataModule):
                 raise UserError(fault)
 
     def _check(self, key: str, reader: ShardReader) -> None:
-        """Refuse held-out sets in training, and sets that lack what is required."""
+        """Refuse held-out sets in training, sets that lack what is required, and ranks with nothing to validate."""
         manifest, folder = reader.manifest, self._folders()[key]
         if key != "data.val" and manifest.split != "train":
             raise UserError(f"{key}: {folder} is a {manifest.split} set and must not be trained on: choose another.")
+        if key == "data.val" and manifest.samples < self.world[1]:
+            raise UserError(
+                f"{key}: {folder} has {manifest.samples} held-out samples for {self.world[1]} devices, and each needs "
+                "one: hold out more, or train on fewer with trainer.devices."
+            )
         for option, (count, mend) in REQUIREMENTS.items():
             missing = manifest.samples - getattr(manifest, count)
             if self.required[option] and missing:
                 raise UserError(
                     f"{key}: {missing} of {manifest.samples} samples in {folder} have no {mend} and pack again with "
-                    f"python -m dofsuite.data, or set data.{option} to false."
+                    f"python -m dofsuite.data; only for a model that does without, set data.{option} to false."
                 )
 
     def _attach(self) -> None:
@@ -180,13 +186,19 @@ class ShardData(LightningDataModule):
             )
 
     def train_dataloader(self) -> BatchLoader:
-        """Return the training batches of this rank from `samples_seen` on."""
+        """Return the training batches of this rank from `samples_seen` on.
+
+        An epoch is a whole number of optimiser steps: Lightning steps at an epoch's last batch with whatever was
+        accumulated until then, and its loss is still divided by the full count.
+        """
         if not self._readers:
             self.setup()
         rank, world = self.world
         readers = [self._readers[f"data.train.{tag}"] for tag in self.train]
         dataset = TrainSamples(readers, self.schedule, self.seed, self.size_px, self.flip)
-        batches = math.ceil(sum(len(reader) for reader in readers) / (self.batch_size * world))
+        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
+        steps = math.ceil(sum(len(reader) for reader in readers) / (self.batch_size * world * accumulated))
+        batches = steps * accumulated
         return BatchLoader(
             dataset,
             batch_sampler=PositionBatches(self.batch_size, batches, lambda: self.samples_seen, rank, world),

@@ -25,7 +25,6 @@ from dofsuite.backbones.exported import exported_part
 from dofsuite.errors import UserError
 from dofsuite.evaluation.text2image_generators import Asked, Generator
 from dofsuite.evaluation.weights import weights_in
-from dofsuite.optics.bokeh import METHODS
 from dofsuite.text2image.exif import Exif
 from dofsuite.text2image.export import read_settings
 from dofsuite.text2image.focus import FocusPredictor, focus_target
@@ -55,8 +54,6 @@ class AddedLens:
 
     def __post_init__(self) -> None:
         """Refuse what no camera has, in the words of the method file."""
-        if self.lens.method not in METHODS:
-            raise ValueError(f"lens.method must be one of {', '.join(sorted(METHODS))}, not {self.lens.method}")
         if not self.scale_mm > 0:
             raise ValueError(f"scale_mm must be positive, not {self.scale_mm}")
         if self.scene_f_number is not None and not self.scene_f_number > 0:
@@ -83,7 +80,7 @@ class AddedLens:
             distance, scale_mm = (numbers.expand(count) for numbers in focus(scenes, depth))
             exif = Exif(*(numbers.to(device) for numbers in cameras))
             scenes, depth = (maps.expand(count, -1, -1, -1) for maps in (scenes, depth))
-            width_px, taken = float(max(scenes.shape[-2:])), []
+            width_px, taken = self.lens.frame_width_px(*scenes.shape[-2:]), []
             for one in (slice(i, i + 1) for i in range(count)):
                 told = (scenes[one], depth[one], distance[one], scale_mm[one], Exif(*(x[one] for x in exif)))
                 taken.append(self.lens.photograph(*told, width_px))

@@ -150,10 +150,11 @@ def raised_in(error: BaseException) -> str:
 
 
 def key_named_in(reason: str, config: dict[str, Any]) -> str:
-    """The key that a refused value's reason is about: the first that it names, where only one key has that name."""
+    """The key that a refused value's reason is about: the first that it names, where only one key ends in that name."""
     keys = keys_of_file(config)
-    for word in re.findall(r"\w+", reason):
-        named = [key for key in keys if key.split(".")[-1] == word]
-        if len(named) == 1:
-            return named[0]
+    for dotted in re.findall(r"\w+(?:\.\w+)*", reason):
+        for name in (dotted, *dotted.split(".")):
+            named = [key for key in keys if f".{key}".endswith(f".{name}")]
+            if len(named) == 1:
+                return named[0]
     return "model"

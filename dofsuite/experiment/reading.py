@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dofsuite.experiment.parser import ExperimentCLI
 
 
+LIGHTNING = ("pytorch_lightning.", "lightning_fabric.")
 EXAMPLES = {"model": "dofsuite.refocus.Refocus", "data": "dofsuite.data.ShardData"}
 
 
@@ -57,7 +58,7 @@ class Experiment:
         Raises:
             UserError: It holds another one; names the first key that differs.
         """
-        from dofsuite.training.record import differing_key, stored_config
+        from dofsuite.training.record import differing_key, differing_step, stored_config
         from dofsuite.training.resume import checkpoints_of
 
         stored = stored_config(folder)
@@ -70,6 +71,8 @@ class Experiment:
                 f"{now!r}, but the run in {folder} was begun with {before!r}; "
                 f"keep that value or name another folder with --trainer.default_root_dir",
             )
+        if step := differing_step(stored, self.config, folder):
+            raise self.mistake(*step)
 
     def build(self, log: Logger, plugins: Sequence[Any], callbacks: Sequence[Callback], bar: Callback) -> Trainer:
         """Build model, data module and trainer.
@@ -107,7 +110,7 @@ class Experiment:
             root = root_of(error)
             if isinstance(root, UserError):
                 raise root from None
-            refusing = [ValueError] if not by_lightning or raised_in(root).startswith("pytorch_lightning.") else []
+            refusing = [ValueError] if not by_lightning or raised_in(root).startswith(LIGHTNING) else []
             if not isinstance(root, (MisconfigurationException, *refusing)):
                 raise root from root.__cause__
             reason = " ".join(str(root).split()).removesuffix(".")
@@ -134,7 +137,8 @@ def read_experiment(command: Command) -> Experiment:
     from dofsuite.experiment.unknown_keys import parse, refuse_unknown_keys, resolved_without, unknown_key
 
     try:
-        experiment = Experiment(parse(command, command.file, (*command.sweep_overrides, *command.overrides)), sources)
+        words = (*command.sweep_overrides, *command.overrides)
+        experiment = Experiment(parse(command, content, words, command.file), sources)
     except ParserMistake as mistake:
         key, reason, unknown = read_message(str(mistake))
         if not unknown:

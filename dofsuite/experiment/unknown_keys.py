@@ -12,6 +12,7 @@ import yaml
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import Command
 from dofsuite.experiment.keys import Given, exists, nearest
+from dofsuite.experiment.merging import merged
 from dofsuite.experiment.parser import ExperimentCLI
 
 
@@ -34,22 +35,29 @@ def unknown_key(source: Given, key: str, resolved: dict[str, Any] | None) -> Use
     return UserError(f"{source.source}: {source.spelled(key)}: no such key{hint}")
 
 
-def parse(command: Command, file: Path, words: Sequence[str]) -> ExperimentCLI:
-    """Parse `file` with these overrides. Raises `ParserMistake`."""
-    words = ["--trainer.default_root_dir", str(command.run_folder), "--config", str(file), *words]
-    return ExperimentCLI(words, command.importable)
+def parse(command: Command, content: dict[str, Any], words: Sequence[str], file: Path | None = None) -> ExperimentCLI:
+    """Parse the content of an experiment with these overrides; `file` is where it lies, if it does.
+
+    Raises:
+        ParserMistake: A key or value is not accepted.
+    """
+    together, rest = merged(content, words)
+    given = ["--trainer.default_root_dir", str(command.run_folder), "--config"]
+    if file is not None and together == content:  # what the file names beside itself is found there alone
+        return ExperimentCLI([*given, str(file), *rest], command.importable)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as copied:
+        yaml.safe_dump(together, copied)
+        copied.flush()
+        return ExperimentCLI([*given, copied.name, *rest], command.importable)
 
 
 def resolved_without(command: Command, content: dict[str, Any], key: str) -> dict[str, Any] | None:
     """The experiment as it would be without a key that does not exist, or None where more than that is wrong."""
     words = _words_without([*command.sweep_overrides, *command.overrides], key)
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(_without(content, key.split(".")), file)
-        file.flush()
-        try:
-            return parse(command, Path(file.name), words).resolved()
-        except Exception:  # only a suggestion is lost: the mistake itself is reported either way
-            return None
+    try:
+        return parse(command, _without(content, key.split(".")), words).resolved()
+    except Exception:  # only a suggestion is lost: the mistake itself is reported either way
+        return None
 
 
 def _without(node: Any, parts: list[str]) -> Any:

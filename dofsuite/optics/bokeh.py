@@ -21,15 +21,19 @@ from dofsuite.optics.values import has_values
 class RenderOptions(NamedTuple):
     """What a method may need beside light and radius."""
 
-    farthest_radius_px: float
-    nearest_radius_px: float
+    radius_ranges_px: list[tuple[float, float]]
+    """Each item's smallest and largest signed radius: of its farthest and its nearest pixel."""
     num_layers: int | None
     fft_dtype: torch.dtype
 
     @property
     def largest_radius_px(self) -> float:
         """The largest |radius| of the batch."""
-        return max(abs(self.farthest_radius_px), abs(self.nearest_radius_px))
+        return max((abs(radius_px) for extremes in self.radius_ranges_px for radius_px in extremes), default=0.0)
+
+    def of(self, items: list[int]) -> RenderOptions:
+        """The options of some of the items."""
+        return self._replace(radius_ranges_px=[self.radius_ranges_px[i] for i in items])
 
 
 def _classical(make: Callable[[RenderOptions], Scattering]) -> Callable[[Tensor, Tensor, RenderOptions], Tensor]:
@@ -50,8 +54,15 @@ def _gather(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> 
 
 
 def _occlusion(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
-    num_layers = options.num_layers or enough_depth_layers(options.farthest_radius_px, options.nearest_radius_px)
-    return occluding_layers(image_linear, radius_px, options.largest_radius_px, num_layers, options.fft_dtype)
+    """Items that have equally many layers are rendered together: none has them counted by another's blur."""
+    counts = [options.num_layers or enough_depth_layers(*extremes) for extremes in options.radius_ranges_px]
+    if len(set(counts)) <= 1:
+        num_layers = counts[0] if counts else 2
+        return occluding_layers(image_linear, radius_px, options.largest_radius_px, num_layers, options.fft_dtype)
+    groups = [[i for i, count in enumerate(counts) if count == number] for number in sorted(set(counts))]
+    rendered = [_occlusion(image_linear[group], radius_px[group], options.of(group)) for group in groups]
+    places = torch.tensor([i for group in groups for i in group], device=image_linear.device)
+    return torch.cat(rendered)[places.argsort()]
 
 
 METHODS: dict[str, Callable[[Tensor, Tensor, RenderOptions], Tensor]] = {
@@ -91,7 +102,8 @@ def render_bokeh(
         method: one of the four above.
         num_layers: for `layered`, nodes from 4 px to the largest |radius| (smaller radii are exact); None: enough for
             60 dB against `exact` at gamma 2.2; higher powers and the gradient by radius gain from more. For
-            `occlusion`, layers from the farthest to the nearest signed radius; None: see `enough_depth_layers`. >= 2.
+            `occlusion`, layers from the farthest to the nearest signed radius; None: as many as an item needs, see
+            `enough_depth_layers`. >= 2.
         fft_dtype: of `layered` and `occlusion`: float64, or float32 (faster on a GPU): then light to the power 4 has
             a floor of 54 dB.
 
@@ -105,19 +117,18 @@ def render_bokeh(
         raise ValueError(f"num_layers must be at least 2, not {num_layers}.")
     if fft_dtype not in (torch.float32, torch.float64):
         raise ValueError(f"fft_dtype must be torch.float32 or torch.float64, not {fft_dtype}.")
-    farthest_radius_px, nearest_radius_px = _radius_range_px(image_linear, radius_px)
-    options = RenderOptions(farthest_radius_px, nearest_radius_px, num_layers, fft_dtype)
+    options = RenderOptions(_radius_ranges_px(image_linear, radius_px), num_layers, fft_dtype)
     return METHODS[method](image_linear, radius_px, options)
 
 
-def _radius_range_px(image_linear: Tensor, radius_px: Tensor) -> tuple[float, float]:
-    """Smallest and largest radius of the batch: one wait for the device, which also tells whether all are finite."""
+def _radius_ranges_px(image_linear: Tensor, radius_px: Tensor) -> list[tuple[float, float]]:
+    """Each item's smallest and largest radius: one wait for the device, which also tells whether all are finite."""
     batch_size, _, height, width = image_linear.shape
     if radius_px.shape != (batch_size, 1, height, width):
         raise ValueError(f"radius_px must be [{batch_size}, 1, {height}, {width}], not {list(radius_px.shape)}.")
     if not has_values(radius_px):
-        return 0.0, 0.0
-    farthest_radius_px, nearest_radius_px = torch.stack(radius_px.detach().aminmax()).tolist()
-    if not (math.isfinite(farthest_radius_px) and math.isfinite(nearest_radius_px)):
+        return [(0.0, 0.0)] * batch_size
+    farthest_px, nearest_px = torch.stack(radius_px.detach().flatten(1).aminmax(dim=1)).tolist()
+    if not all(map(math.isfinite, (*farthest_px, *nearest_px))):
         raise ValueError("radius_px must be finite everywhere; mask or fill the depth before it becomes a radius.")
-    return farthest_radius_px, nearest_radius_px
+    return list(zip(farthest_px, nearest_px, strict=True))

@@ -58,13 +58,13 @@ def coc_radius_px(
     """Signed radius of the thin lens's circle of confusion, in pixels.
 
     The thin-lens equation gives the diameter c = F^2 / (N (S1 - F)) * |1 - S1 / Z| with focal length F, f-number N,
-    focus distance S1 and depth Z. Here: c without the bars, positive for Z < S1; radius = c / 2 / pitch. Written with
-    S1 / Z (not (Z - S1) / Z), so that infinite depth gives its finite limit and no NaN.
+    focus distance S1 and depth Z. Here: c without the bars, positive for Z < S1; radius = c / 2 / pitch. Written as
+    F^2 / (N (1 - F / S1)) * (1 / Z - 1 / S1), so that infinite depth and infinite focus give their finite limits.
 
     Args:
         lens: focal length and f-number.
         depth_m: depth along the optical axis, in metres, > 0; `inf` is allowed.
-        focus_m: distance of the plane in focus, in metres; must be beyond the focal length.
+        focus_m: distance of the plane in focus, in metres; must be beyond the focal length; `inf` is allowed.
         pixel_pitch_mm: see `pixel_pitch_mm`.
 
     Raises:
@@ -78,8 +78,8 @@ def coc_radius_px(
         raise ValueError(
             f"focus_m must be beyond the focal length, but {focus_m} m is not beyond {lens.focal_length_mm} mm."
         )
-    diameter_at_infinity_mm = focal_mm**2 / (f_number * (focus_mm - focal_mm))
-    coc_diameter_mm = diameter_at_infinity_mm * (focus_mm / (1000.0 * depth_m) - 1.0)
+    diameter_per_disparity_mm2 = focal_mm**2 / (f_number * (1.0 - focal_mm / focus_mm))
+    coc_diameter_mm = diameter_per_disparity_mm2 * (1.0 / (1000.0 * depth_m) - 1.0 / focus_mm)
     return coc_diameter_mm / (2.0 * _per_item(pixel_pitch_mm, depth_m))
 
 

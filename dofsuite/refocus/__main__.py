@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--bokeh: {arguments.bokeh} is no level; it must be 0 or above.")
     if arguments.steps is not None and arguments.steps < 1:
         raise UserError(f"--steps: {arguments.steps} is no number of steps; it must be 1 or above.")
+    if not 0 <= arguments.seed < 2**64:
+        raise UserError(f"--seed: {arguments.seed} is no seed; it must be from 0 to 2**64 - 1.")
     if arguments.output.suffix.lower() not in OUTPUTS:
         raise UserError(f"{arguments.output}: --output: end the name in {', '.join(OUTPUTS)}.")
     photo = read(arguments.photo, "PHOTO")

@@ -26,7 +26,7 @@ class Cameras(NamedTuple):
     focus_disparity: Tensor
     """[b] focal plane, in [0, 1]."""
     bokeh_level: Tensor
-    """[b] pixels of radius per unit of disparity at the reference width; 0 is all in focus."""
+    """[b] pixels of radius per unit of disparity where the picture seen has the reference width; 0 all in focus."""
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from dofsuite import backbones
 from dofsuite.backbones import Backbone, PretrainedFlux
-from dofsuite.backbones.exported import describe, rebuild
-from dofsuite.backbones.lora import save_lora
+from dofsuite.backbones.exported import describe, exported_part, rebuild
+from dofsuite.backbones.lora import load_lora, save_lora
 from dofsuite.errors import UserError
+from dofsuite.refocus.camera import CameraEmbedder
 
 if TYPE_CHECKING:
+    from diffusers import FluxTransformer2DModel
+
     from dofsuite.refocus.module import Refocus
 
 SETTINGS = "refocus.json"
+SETTINGS_WRITTEN = ("backbone", "guidance", "position_ids", "num_inference_steps", "time_shift", "size_px")
+"""What every export states; `sees_depth` came later."""
+LORA = "pytorch_lora_weights.safetensors"
+CAMERA = "camera_embedder"
 
 CARD = """# A refocus adapter
 
@@ -40,7 +47,7 @@ def export(module: Refocus, folder: Path) -> None:
         _export_base(module, folder)
         return
     save_lora(module.transformer, folder)
-    module.camera.save_pretrained(folder / "camera_embedder")
+    module.camera.save_pretrained(folder / CAMERA)
     settings = {
         "backbone": describe(module.backbone),
         "guidance": module.guidance,
@@ -70,14 +77,60 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """Read an export's settings; a run folder stands for its export.
 
     Raises:
-        UserError: The folder holds no adapter.
+        UserError: The folder holds no adapter, or its settings cannot be read.
     """
     for place in (folder, folder / "export"):
         if (place / SETTINGS).is_file():
-            return {"sees_depth": True} | json.loads((place / SETTINGS).read_text()) | {"folder": place}
+            return {"sees_depth": True} | _settings_in(place / SETTINGS) | {"folder": place}
     raise UserError(f"{folder}: --model: holds no refocus adapter ({SETTINGS} is missing); train one: make quickstart.")
 
 
+def _settings_in(file: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from error
+    missing = [name for name in SETTINGS_WRITTEN if not isinstance(settings, dict) or name not in settings]
+    if missing:
+        raise _unreadable(file, f"without {', '.join(missing)}")
+    return settings
+
+
 def backbone_of(settings: dict[str, Any]) -> Backbone:
-    """Return the backbone that an export was trained on."""
-    return rebuild(settings["backbone"])
+    """Return the backbone that an export was trained on.
+
+    Raises:
+        UserError: The settings describe none.
+    """
+    try:
+        return rebuild(settings["backbone"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _unreadable(settings["folder"] / SETTINGS, f"backbone: {error}") from error
+
+
+def read_camera(folder: Path) -> CameraEmbedder:
+    """Read an export's camera token.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    return exported_part(CameraEmbedder, folder, CAMERA)
+
+
+def read_adapter(transformer: FluxTransformer2DModel, folder: Path) -> None:
+    """Put an export's adapter on its base.
+
+    Raises:
+        UserError: It is missing or damaged, or belongs to another base.
+    """
+    if not (folder / LORA).is_file():
+        raise _unreadable(folder / LORA, "no such file")
+    try:
+        load_lora(transformer, folder)
+    except Exception as error:  # safetensors, diffusers and PEFT each have their own
+        raise _unreadable(folder / LORA, error) from error
+
+
+def _unreadable(file: Path, reason: object) -> UserError:
+    first = (str(reason).splitlines() or ["no reason given"])[0].rstrip(".")
+    return UserError(f"{file}: --model: it cannot be read ({first[:160]}); copy the export again from its run.")

@@ -9,10 +9,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from dofsuite import diffusion
 from dofsuite.backbones import Backbone, Lora, PretrainedFlux
-from dofsuite.data import Batch
+from dofsuite.data import Batch, refuse_without_depth
 from dofsuite.diffusion import TimeSampling
 from dofsuite.optics import downsample_mask, stack_images, stack_mask
 from dofsuite.refocus.camera import CameraEmbedder
@@ -21,11 +22,11 @@ from dofsuite.refocus.export import export
 from dofsuite.refocus.gradients import settle
 from dofsuite.refocus.losses import Stacking, flow_loss, stacking_loss
 from dofsuite.refocus.probe import Probe, ProbeRun, Task
-from dofsuite.refocus.rendering import Rendering, photograph
+from dofsuite.refocus.rendering import Rendering, photograph, seen_width_px
 from dofsuite.refocus.sampling import euler
-from dofsuite.refocus.schedule import Schedule
-from dofsuite.refocus.tokens import PositionIds, predict_velocity
-from dofsuite.training import run_folder
+from dofsuite.refocus.schedule import Schedule, begun_at
+from dofsuite.refocus.tokens import PositionIds, predict_velocity, refuse_parts_of_tokens
+from dofsuite.training import refuse_other_weights, run_folder
 
 
 class Example(NamedTuple):
@@ -105,6 +106,7 @@ class Refocus(pl.LightningModule):
         self.strict_loading = False  # checkpoints hold trained weights only
         self.transformer: Any = None
         self.trained_size_px: int | None = None
+        self.begun_at = 0
 
     def configure_model(self) -> None:
         """Load the frozen networks and add what is trained: adapter (or all weights) and camera token."""
@@ -153,7 +155,8 @@ class Refocus(pl.LightningModule):
 
     def pictures(self, batch: Batch, cameras: tuple[Cameras, Cameras, Cameras]) -> list[Tensor]:
         """Render a sample's reference and two targets, display values [b, 3, h, w]."""
-        return photograph(batch.image_srgb, batch.disparity, batch.width_px, cameras, self.rendering)
+        width_px = seen_width_px(batch.image_srgb)
+        return photograph(batch.image_srgb, batch.disparity, width_px, cameras, self.rendering)
 
     def losses(self, x: Example) -> dict[str, Tensor]:
         """Return flow and stacking loss and their weighted sum; one noise and one time for all of a sample's rows."""
@@ -184,6 +187,7 @@ class Refocus(pl.LightningModule):
 
     def encode(self, *images: Tensor) -> list[Tensor]:
         """Encode display values in [0, 1] to float32 latents, in one call of the codec."""
+        refuse_parts_of_tokens(*images[0].shape[-2:], self.codec.downscale)
         return list(self.codec.encode(torch.cat(images) * 2 - 1).float().chunk(len(images)))
 
     def predict(self, x: Example, rows: list[tuple[Tensor, Cameras]]) -> tuple[Tensor, ...]:
@@ -241,17 +245,35 @@ class Refocus(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Make the optimiser over what is trained, and the schedule of its rate."""
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
-        max_steps = self.trainer.max_steps
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, max_steps))
+        max_steps, begun_at = self.trainer.max_steps, self.begun_at
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, max_steps, begun_at))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         """Note the size of the training pictures, which the export states."""
         self.trained_size_px = getattr(self.trainer.datamodule, "size_px", None)
+        if self.trained_size_px is not None:
+            refuse_parts_of_tokens(self.trained_size_px, self.trained_size_px, self.codec.downscale)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse other weights than are trained here, and note where this run begins, before its schedule is made."""
+        names, shapes = "model.lora (its targets, or null)", "model.lora.rank or model.backbone"
+        refuse_other_weights(checkpoint["state_dict"], self, names=names, shapes=shapes)
+        self.begun_at = begun_at(checkpoint)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Refuse pictures without depth, to which every camera would be a pinhole."""
+        refuse_without_depth(batch)
+
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Refuse them here too."""
+        refuse_without_depth(batch)
 
     def on_validation_epoch_start(self) -> None:
         """Begin a probe."""
-        self._probe_run = ProbeRun(self.probe, self.rendering, self.seed, self.answer, self.trainer.world_size)
+        ranks = (self.trainer.world_size, self.trainer.global_rank)
+        self._probe_run = ProbeRun(self.probe, self.rendering, self.seed, self.answer, *ranks)
+        self._probe_run.metrics.to(self.device)  # also on a rank without a batch: NCCL adds up nothing on the CPU
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Refocus held-out scenes over the probe's cameras."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, SumMetric
 
 from dofsuite import diffusion
 from dofsuite.atomic import write_json
@@ -25,8 +25,9 @@ from dofsuite.data import Batch
 from dofsuite.metrics import BlurGain, FocusHitRate, LVCorr
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
 from dofsuite.refocus.draws import Cameras, choose, point_of
-from dofsuite.refocus.rendering import Rendering, photograph
+from dofsuite.refocus.rendering import Rendering, photograph, seen_width_px
 from dofsuite.training import refuse_diverged, write_sheet
+from dofsuite.training.probing import computed, scenes_of_rank
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Probe:
     scenes: int = 32
     """Held-out scenes."""
     sheet_scenes: int = 4
-    """Scenes on the sheet."""
+    """Scenes on the sheet; 0 writes none."""
     sheet_scale: int = 1
     """Magnification of the sheet's pictures."""
 
@@ -49,6 +50,9 @@ class Probe:
             raise ValueError(f"levels: two or more rising levels above 0 are expected, not {self.levels}")
         if self.scenes < 1:
             raise ValueError("scenes: at least one is needed")
+        for name, least in (("pair_level", 1), ("sheet_scenes", 0), ("sheet_scale", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {least} or more is expected, not {getattr(self, name)}")
 
 
 class Task(NamedTuple):
@@ -80,9 +84,11 @@ Method = Callable[[Batch, Task], Tensor]
 class ProbeRun:
     """One pass of the probe over the held-out scenes, by one of several ranks."""
 
-    def __init__(self, probe: Probe, rendering: Rendering, seed: int, method: Method, ranks: int = 1) -> None:
+    def __init__(
+        self, probe: Probe, rendering: Rendering, seed: int, method: Method, ranks: int = 1, rank: int = 0
+    ) -> None:
         self.probe, self.rendering, self.seed, self.method = probe, rendering, seed, method
-        self.scenes_left = max(1, -(-probe.scenes // ranks))
+        self.scenes_left, self.scenes_seen = scenes_of_rank(probe.scenes, rank, ranks), 0
         levels = [float(level) for level in probe.levels]
         self.metrics = torch.nn.ModuleDict(
             {
@@ -95,21 +101,23 @@ class ProbeRun:
                 "mae": MeanMetric(),
                 "mae_copy": MeanMetric(),
                 "mae_oracle": MeanMetric(),
+                "scenes": SumMetric(),
             }
         )
         self.sheet: list[tuple[str, list[Tensor]]] = []
 
     def update(self, batch: Batch) -> None:
         """Ask the sweep and the pairs of the scenes of one batch."""
+        self.metrics.to(batch.image_srgb.device)  # a rank without scenes too, for its part in the sum over ranks
         if self.scenes_left <= 0:
             return
         kept = min(self.scenes_left, len(batch.key))
+        self.metrics["scenes"].update(kept)
         batch = Batch(*(field[:kept] for field in batch))
         self.scenes_left -= kept
         tasks, points = self.tasks(batch)
         preds = [self.method(batch, task) for task in tasks]
         refuse_diverged(preds)
-        self.metrics.to(batch.image_srgb.device)
         self.score(batch, tasks, preds, points)
         room = self.probe.sheet_scenes - len(self.sheet) // 2
         self.sheet += sheet_rows(batch, tasks, preds, points[0])[: 2 * max(0, room)]
@@ -120,8 +128,9 @@ class ProbeRun:
         near, far = two_planes(batch.disparity, uniforms)
         sweep = [near._replace(bokeh_level=near.bokeh_level + level) for level in self.probe.levels]
         pair = [plane._replace(bokeh_level=plane.bokeh_level + self.probe.pair_level) for plane in (near, far)]
+        width_px = seen_width_px(batch.image_srgb)
         *truth, at_near, at_far = photograph(
-            batch.image_srgb, batch.disparity, batch.width_px, [*sweep, *pair], self.rendering
+            batch.image_srgb, batch.disparity, width_px, [*sweep, *pair], self.rendering
         )
         tasks = [Task(batch.image_srgb, target, camera) for target, camera in zip(truth, sweep, strict=True)]
         tasks += [Task(batch.image_srgb, at_near, pair[0]), Task(batch.image_srgb, at_far, pair[1])]
@@ -150,21 +159,25 @@ class ProbeRun:
 
     def oracle(self, batch: Batch, camera: Cameras) -> Tensor:
         """Render with BokehMe's exact kernel: what separates it from the truth is the training renderer's own error."""
-        rendering = self.rendering
+        rendering, width_px = self.rendering, seen_width_px(batch.image_srgb)
         radius_px = bokeh_radius_px(
-            batch.disparity, camera.focus_disparity, camera.bokeh_level, batch.width_px, rendering.reference_width_px
+            batch.disparity, camera.focus_disparity, camera.bokeh_level, width_px, rendering.reference_width_px
         )
         light = render_bokeh(display_to_linear(batch.image_srgb, rendering.gamma), radius_px, method="exact")
         return linear_to_display(light, rendering.gamma).clamp(0, 1)
 
     def values(self) -> dict[str, float]:
         """Return the probe's numbers over all ranks; every rank must ask."""
-        return {name: float(metric.compute()) for name, metric in self.metrics.items()}
+        values = computed(self.metrics)
+        self.scenes_seen = int(values.pop("scenes"))
+        return values
 
     def write(self, folder: Path, step: int, values: dict[str, float]) -> None:
-        """Write `metrics.json` and the sample sheet."""
-        settings = {"levels": list(self.probe.levels), "pair_level": self.probe.pair_level, "scenes": self.probe.scenes}
+        """Write `metrics.json`, with the count of scenes that all ranks saw, and the sample sheet where it has any."""
+        settings = {"levels": list(self.probe.levels), "pair_level": self.probe.pair_level, "scenes": self.scenes_seen}
         write_json(folder / "metrics.json", {"step": step, "probe": values, **settings})
+        if not self.sheet:
+            return
         titles = ["all in focus", "depth", *(f"b = {level}" for level in self.probe.levels)]
         titles += ["near in focus", "far in focus"]
         titles += ["given: far in focus", "near in focus", "given: near in focus", "far in focus"]

@@ -22,12 +22,23 @@ class Rendering:
     layers: int = 61
     """Layers over disparity; more are more exact (see `dofsuite.optics.DisparityLayers`)."""
     reference_width_px: float = 512.0
-    """Width at which a level is pixels of radius per unit of disparity (*inferred*: the first stage's size); an image
-    of another width gets the same look."""
+    """Long side at which a level is pixels of radius per unit of disparity (*inferred*: the first stage's size); an
+    image of another size gets the same look."""
 
     def __post_init__(self) -> None:
         if self.gamma <= 0 or self.layers < 2 or self.reference_width_px <= 0:
             raise ValueError("gamma and reference_width_px must be above 0 and layers 2 or more")
+
+
+def seen_width_px(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
+    """Return the long side, in px, of the pictures that a model sees: the width at which it is told its levels.
+
+    A level counts at the long side of a picture. Were that the frame's from which a training square was cropped, one
+    blur in one square would have another level for every frame it may come from, and a network cannot see the frame.
+    So it is the square's (*ours*; the paper shows squares only): whatever it was cropped from, the camera token has the
+    levels that were drawn, 1 to 20, as it has at inference, which never crops.
+    """
+    return torch.full((len(image),), float(max(image.shape[-2:])), device=image.device)
 
 
 @torch.no_grad()
@@ -43,7 +54,7 @@ def photograph(
     Args:
         image: All in focus, display values in [0, 1].
         disparity: 0 far to 1 near.
-        width_px: Long side of the uncropped image at the scale given.
+        width_px: Long side of the picture that the levels are of, at the scale given; see `seen_width_px`.
         cameras: Focal plane and bokeh level of every sample; level 0 gives the image itself, bit for bit.
         rendering: Gamma, layers and reference width.
     """

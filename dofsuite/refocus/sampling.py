@@ -14,7 +14,10 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 @torch.no_grad()
 def euler(
-    velocity: Velocity, noise: Float[Tensor, "b c h w"], times: Float[Tensor, "steps"]
+    velocity: Velocity,
+    noise: Float[Tensor, "b c h w"],
+    times: Float[Tensor, "steps"],
+    after_step: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """Integrate dx/dt = v(x, t) from the first time to the last.
 
@@ -22,9 +25,12 @@ def euler(
         velocity: The model with everything but latent and time filled in.
         noise: The latent at `times[0]`.
         times: Decreasing flow times, 1 to 0; as `diffusion.euler_times` or a stock scheduler's `sigmas`.
+        after_step: (number of the step, its latent) -> the latent to go on with.
     """
     latent = noise
-    for now, then in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
+    for step, (now, then) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
         t = torch.full((len(latent),), now, device=latent.device)
         latent = latent + (then - now) * velocity(latent, t)
+        if after_step is not None:
+            latent = after_step(step, latent)
     return latent

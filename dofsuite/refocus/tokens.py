@@ -12,9 +12,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dofsuite.errors import UserError
+
 PositionIds = Literal["kontext", "shared"]
 """`kontext`: reference and depth share the noise's rows and columns and differ in the first axis, 1 and 2, as FLUX
 Kontext's reference does (*inferred*); `shared`: all three carry the same ids, as OminiControl's aligned tasks do."""
+
+
+def refuse_parts_of_tokens(height: int, width: int, downscale: int) -> None:
+    """Refuse pictures that do not divide into tokens, two latents of `downscale` pixels square.
+
+    Raises:
+        UserError: A side is no multiple of a token's.
+    """
+    token_px = 2 * downscale
+    if height % token_px or width % token_px:
+        nearest = max(token_px, round(min(height, width) / token_px) * token_px)
+        raise UserError(
+            f"data.size_px: pictures of {width}x{height} px do not divide into tokens of {token_px} px; "
+            f"set a multiple of {token_px}, such as {nearest}."
+        )
 
 
 def pack(latent: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +42,7 @@ def check(arguments: argparse.Namespace) -> None:
     """Refuse what no model is needed to refuse.
 
     Raises:
-        UserError: No prompt, a camera that cannot be, no model there, or a file in the way of the folder.
+        UserError: No prompt, a camera that cannot be, no model there, or a folder that cannot be written.
     """
     from dofsuite.text2image.exif import Exif
     from dofsuite.text2image.export import read_settings
@@ -53,8 +55,29 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.model}: --model: it has neither a lens nor EXIF, so no camera; name another run.")
     if settings["lens"] is None and arguments.focus is not None:
         raise UserError("--focus: this generator has no lens, which alone can focus; leave it out.")
-    if arguments.output.exists() and not arguments.output.is_dir():
-        raise UserError(f"{arguments.output}: --output: a file lies there; name a folder.")
+    check_output(arguments.output)
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder that could not be written once the pictures are made; leaves nothing behind.
+
+    Raises:
+        UserError: A file lies there, or the system says no.
+    """
+    missing: list[Path] = []
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: --output: a file lies there; name a folder.")
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: --output: it cannot be written ({error.strerror}); name another folder.") from error
+    finally:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def photographs(

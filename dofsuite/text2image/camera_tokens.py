@@ -27,6 +27,7 @@ from dofsuite.text2image.exif import F_NUMBERS, FOCAL_LENGTHS_MM, Exif
 from dofsuite.text2image.focus import finite_depth
 from dofsuite.text2image.losses import denoising_loss
 from dofsuite.text2image.networks import Ask
+from dofsuite.text2image.preconditions import check_precision
 from dofsuite.training import run_folder
 
 SETTINGS_TOLD = ("f_number", "focal_length_mm")
@@ -176,6 +177,10 @@ class CameraSettings(pl.LightningModule):
         return Ask(unet, prompt, None, self.codec.downscale, self.alphas, self.prediction)
 
     # --- Lightning ---------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Refuse a precision that does not keep the weights in float32."""
+        check_precision(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Denoise photographs."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from dofsuite.text2image.module import Text2Image
 
 SETTINGS = "text2image.json"
+SETTINGS_KEYS = {"backbone", "depth", "lens", "few_steps", "size_px", "exif"}
+"""What inference reads of it."""
 
 CARD = """# A few-step generator{with_lens}
 
@@ -158,12 +160,28 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """Read an export's settings, with the `folder` that they lie in; a run folder stands for its export.
 
     Raises:
-        UserError: The folder holds no generator.
+        UserError: The folder holds no generator, or its settings are damaged.
     """
     for place in (folder, folder / "export"):
         if (place / SETTINGS).is_file():
-            return json.loads((place / SETTINGS).read_text()) | {"folder": place}
+            return parsed(place / SETTINGS) | {"folder": place}
     raise UserError(
         f"{folder}: --model: holds no text-to-image generator ({SETTINGS} is missing); train one: "
         "python -m dofsuite.fit experiments/quickstart_text2image.yaml."
     )
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """Read an export's settings file.
+
+    Raises:
+        UserError: It is not whole.
+    """
+    try:
+        settings = json.loads(path.read_text())
+        complete = SETTINGS_KEYS <= settings.keys()
+    except (ValueError, AttributeError):
+        complete = False
+    if not complete:
+        raise UserError(f"{path}: --model: this file is damaged; take a whole copy of the export.")
+    return settings

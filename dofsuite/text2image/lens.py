@@ -7,13 +7,15 @@ circle of confusion is c = |Z - S1| / Z * F^2 / (N (S1 - F)), in pixels c W / se
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dofsuite.errors import UserError
 from dofsuite.optics import (
     ThinLens,
     coc_radius_px,
@@ -27,6 +29,8 @@ from dofsuite.optics import (
 from dofsuite.optics.lens import PerItem
 from dofsuite.text2image.exif import Exif
 
+Method = Literal["exact", "gather", "layered", "occlusion"]
+"""Renderers of `render_bokeh`."""
 DEPTH_RANGE = (1e-3, 1e6)
 """Depths are held within these multiples of the focus distance (*ours*): a hole (0) and the infinite have a radius and
 gradients then, and the radius of the infinite is a millionth off."""
@@ -48,19 +52,25 @@ class Lens:
         largest_radius_share: Largest radius over the uncropped long side (*ours*), eased towards from half as much:
             a renderer's time grows with the square of the radius. None: no limit. Paper: TAF cuts its kernel
             at a fixed size. Here: a bound with a slope, because a cut one leaves nothing to learn from.
+        frame_ratio: Long over short side of the frame of which a picture that no camera took is the centre. *Ours*:
+            1.5, because a generated square is the centre of a 3:2 frame, as the photographs it was trained on are, so
+            that it spans 24 mm. 1 where the training pictures are whole squares. Photographs know their own frame.
 
     Raises:
-        ValueError: on a number that no lens has.
+        ValueError: on a method that does not exist, or a number that no lens has.
     """
 
-    method: str = "gather"
+    method: Method = "gather"
     gamma: float | Literal["srgb"] = 1.0
     sensor_width_mm: float = 36.0
     nearest_focus: float = 2.0
     largest_radius_share: float | None = 0.25
+    frame_ratio: float = 1.5
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no lens has, in the words of the experiment file."""
+        """Refuse what no lens has, in the words of the experiment file."""
+        if self.method not in get_args(Method):
+            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, not {self.method!r}.")
         if self.gamma != "srgb" and not self.gamma > 0:
             raise ValueError(f"gamma must be positive or srgb, not {self.gamma}.")
         if not self.sensor_width_mm > 0:
@@ -69,6 +79,8 @@ class Lens:
             raise ValueError(f"nearest_focus must be beyond 1 focal length, not {self.nearest_focus}.")
         if self.largest_radius_share is not None and not self.largest_radius_share > 0:
             raise ValueError(f"largest_radius_share must be positive or null, not {self.largest_radius_share}.")
+        if not 1 <= self.frame_ratio < math.inf:
+            raise ValueError(f"frame_ratio must be 1 or more, not {self.frame_ratio}.")
 
     def photograph(
         self,
@@ -92,6 +104,24 @@ class Lens:
         """
         radius_px = self.radius_px(depth, focus_distance, scale_mm, exif, width_px)
         return self._to_display(render_bokeh(self._to_light(image), radius_px, method=self.method))
+
+    def frame_width_px(self, height: int, width: int, known_px: float | None = None) -> float:
+        """Long side of a picture's uncropped frame, at the picture's scale: a `width_px`.
+
+        Where it is not known, that of the smallest frame of `frame_ratio` with the picture at its centre: a square of
+        1024 px has 1536, a picture of 3:2 its own long side.
+
+        Raises:
+            UserError: A frame that is known does not hold the picture.
+        """
+        if known_px is None:
+            return max(float(height), float(width), self.frame_ratio * min(height, width))
+        if not max(height, width) <= known_px < math.inf:
+            raise UserError(
+                f"frame_width_px: {known_px} px is no long side of a frame that holds {width} x {height} px; give at "
+                f"least {max(height, width)}."
+            )
+        return float(known_px)
 
     def radius_px(
         self,
@@ -135,6 +165,16 @@ class Lens:
         if self.gamma == 1:
             return light
         return linear_to_srgb(light) if self.gamma == "srgb" else linear_to_display(light, self.gamma)
+
+
+def lens_of_export(settings: dict[str, Any]) -> Lens:
+    """Return the lens of an export with one.
+
+    Exports from before `frame_ratio` lack it. The small networks' scenes are whole squares: they photograph as they
+    did. A full-size SDXL learned from photographs, most of them 3:2, whose blur only the default gives back.
+    """
+    unsaid = {"frame_ratio": 1.0} if settings["backbone"]["class"] == "SmallSdxl" else {}
+    return Lens(**unsaid | settings["lens"])
 
 
 def eased_above(value: Tensor, least: Tensor, knee: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ sample for real. Every loss is computed and returned in float32, whatever comes 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,9 @@ class Weights:
         focus: lambda3, of the focus predictor's Huber loss (*inferred*; the value *stated*).
         gan_generator: Of the adversarial loss beside distribution matching (DMD2 for SDXL).
         gan_critic: Of the discriminator's loss beside denoising (DMD2 for SDXL).
+
+    Raises:
+        ValueError: on a negative or infinite one.
     """
 
     deep: float = 1.0
@@ -33,6 +37,12 @@ class Weights:
     focus: float = 200.0
     gan_generator: float = 5e-3
     gan_critic: float = 1e-2
+
+    def __post_init__(self) -> None:
+        """Refuse what would train away from a loss, in the words of the experiment file."""
+        for name, weight in vars(self).items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"weights.{name} must be 0 or more and finite, not {weight}")
 
 
 def guide(

@@ -25,7 +25,7 @@ from dofsuite.text2image.losses import (
     gan_generator_loss,
 )
 from dofsuite.text2image.networks import Ask, FocusSize, Name, Networks
-from dofsuite.text2image.probe import Probe, ProbeRun
+from dofsuite.text2image.probe import Probe, ProbeRun, load_segmenter
 from dofsuite.text2image.sampling import backward_simulation, fresh_noise, step_index
 from dofsuite.text2image.score import no_gradient
 from dofsuite.text2image.taking_turns import Losses, TakingTurns, Training
@@ -105,6 +105,8 @@ class Text2Image(TakingTurns):
 
     def build(self) -> Networks:
         """Load the frozen networks and make the trained ones."""
+        # In a tuple it is no submodule, so that it lies on the device only while it is probed with.
+        self._segmenter = (load_segmenter(self.probe.segmenter),)
         return Networks(
             self.backbone,
             self.depth,
@@ -233,8 +235,9 @@ class Text2Image(TakingTurns):
 
     def on_validation_epoch_start(self) -> None:
         """Begin a probe, for which each rank holds whole networks."""
-        sharding.hold(self.networks, True)
-        self._probe_run = ProbeRun(self.probe, self, self.trainer.world_size)
+        self.hold(True)
+        ranks = (self.trainer.world_size, self.trainer.global_rank)
+        self._probe_run = ProbeRun(self.probe, self, *self._segmenter, *ranks)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sweep held-out prompts."""
@@ -242,11 +245,19 @@ class Text2Image(TakingTurns):
 
     def on_validation_epoch_end(self) -> None:
         """Log the probe, and write it and the sheets to the run folder."""
-        sharding.hold(self.networks, False)
+        self.hold(False)
         values = self._probe_run.values()
+        self._probe_run.end()
         self.log_dict({f"probe/{name}": value for name, value in values.items()})
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
+
+    def hold(self, held: bool) -> None:
+        """Let every rank hold whole what is probed, the running average too, or no longer; all ranks must ask."""
+        sharding.hold(self.networks, held)
+        for unit in sharding.units(self.average):
+            unit.set_reshard_after_forward(not held, recurse=False)
+            unit.unshard() if held else unit.reshard()
 
     def export(self, folder: Path) -> None:
         """Write generator, focus predictor and lens as folders that diffusers loads."""

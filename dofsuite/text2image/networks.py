@@ -7,6 +7,7 @@ no weight gradient.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from dofsuite.backbones import Depth, Prediction, PromptEmbeds, Saliency, Sdxl
 from dofsuite.diffusion import noise_from_v
+from dofsuite.errors import UserError
 from dofsuite.text2image import score
 from dofsuite.text2image.carried import Asked
 from dofsuite.text2image.discriminator import Discriminator
@@ -33,12 +35,22 @@ class FocusSize:
         reading: How f_d comes about (see `FocusPredictor`).
         initial_scale_mm: f_s before training, mm per unit of depth.
         largest_scale_factor: f_s stays within this factor of it; near 1 where the depth is known to be metric (*ours*).
+
+    Raises:
+        ValueError: on numbers that no scale has.
     """
 
     small: bool = False
     reading: Literal["token", "weighted_sum"] = "token"
     initial_scale_mm: float = 1000.0
     largest_scale_factor: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse them in the words of the experiment file."""
+        if not 0 < self.initial_scale_mm < math.inf:
+            raise ValueError(f"initial_scale_mm must be above 0 and finite, not {self.initial_scale_mm}")
+        if not 1 <= self.largest_scale_factor < math.inf:
+            raise ValueError(f"largest_scale_factor must be 1 or more and finite, not {self.largest_scale_factor}")
 
     def build(self) -> FocusPredictor:
         """Make the predictor from torch's global generator."""
@@ -104,17 +116,23 @@ class Networks(nn.Module):
         gradient_checkpointing: bool,
         teacher_bfloat16: bool = False,
     ) -> None:
+        """Load and make them, of the module's own arguments.
+
+        Raises:
+            UserError: Weights cannot be loaded, or the backbone's levels do not divide the side.
+        """
         super().__init__()
         teacher, self.codec, self.prompts, self.prediction = backbone.load()
-        self.exif_names = exif
+        self.exif_names, self.size_px = exif, size_px
+        shrinkage = self.codec.downscale * 2 ** (len(teacher.config.block_out_channels) - 1)
+        check_size(size_px, shrinkage)
         if exif:  # all three get the embedding, so that their weights can be copied; only the named ones are told
             with_exif(teacher)
         self.teacher = teacher
         self.generator, self.critic = copy.deepcopy(teacher), copy.deepcopy(teacher)
         if teacher_bfloat16:
             self.teacher.bfloat16()
-        side = size_px // self.codec.downscale // 2 ** (len(teacher.config.block_out_channels) - 1)
-        self.head = Discriminator(teacher.config.block_out_channels[-1], side, head_float32)
+        self.head = Discriminator(teacher.config.block_out_channels[-1], size_px // shrinkage, head_float32)
         self.depth = depth.load() if has_lens else None
         self.saliency = saliency.load() if has_lens else None
         self.focus = focus.build() if has_lens else None
@@ -157,3 +175,17 @@ class Networks(nn.Module):
     def latent(self, image: Tensor) -> Tensor:
         """Encode display values; float32."""
         return self.codec.encode(image * 2 - 1).float()
+
+
+def check_size(size_px: int, shrinkage: int) -> None:
+    """Refuse pictures that the codec and the UNet's levels cannot halve to whole features.
+
+    Raises:
+        UserError: The side is no multiple of `shrinkage`, the pixels of a feature of the lowest level.
+    """
+    if size_px < shrinkage or size_px % shrinkage:
+        nearest = max(1, round(size_px / shrinkage)) * shrinkage
+        raise UserError(
+            f"model.size_px: {size_px} is no multiple of {shrinkage}, the pixels of this backbone's coarsest feature; "
+            f"give {nearest} here and for data.size_px."
+        )

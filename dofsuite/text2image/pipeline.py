@@ -20,15 +20,16 @@ from dofsuite.backbones import (
     WordEncoder,
 )
 from dofsuite.backbones.exported import exported_part, exported_sdxl, rebuild
+from dofsuite.backbones.pipeline_calls import Generators, OutputType, Pictures, as_pictures, check_call, draws
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
 from dofsuite.text2image.exif import Exif, ExifEmbedder, ExifTimeEmbedding, Numbers, with_exif
 from dofsuite.text2image.export import read_settings
 from dofsuite.text2image.focus import FocusPredictor, check_focus
-from dofsuite.text2image.lens import Lens
+from dofsuite.text2image.lens import Lens, lens_of_export
 from dofsuite.text2image.networks import Ask
-from dofsuite.text2image.sampling import FEW_STEPS, Draw, fresh_noise, sample
-from dofsuite.text2image.scene import OutputType, Pictures, Scene, as_pictures
+from dofsuite.text2image.sampling import FEW_STEPS, fresh_noise, sample
+from dofsuite.text2image.scene import Scene
 
 
 class Text2ImagePipeline(DiffusionPipeline):
@@ -72,6 +73,8 @@ class Text2ImagePipeline(DiffusionPipeline):
         )
         self.register_to_config(few_steps=tuple(few_steps), size_px=size_px, prediction=prediction)
         self.lens = lens
+        if isinstance(vae, SpaceToDepthCodec):  # accelerate can chain no module without parameters
+            self.model_cpu_offload_seq = self.model_cpu_offload_seq.replace("->vae", "")
 
     @classmethod
     def from_export(
@@ -98,7 +101,7 @@ class Text2ImagePipeline(DiffusionPipeline):
             prompts,
             None if lens is None else (depth or rebuild(settings["depth"])).load(),
             None if lens is None else exported_part(FocusPredictor, place, "focus_predictor").eval(),
-            None if lens is None else Lens(**lens),
+            None if lens is None else lens_of_export(settings),
             settings["few_steps"],
             settings["size_px"],
             prediction,
@@ -129,7 +132,7 @@ class Text2ImagePipeline(DiffusionPipeline):
         height: int | None = None,
         width: int | None = None,
         seed: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         output_type: OutputType = "pil",
     ) -> Scene:
         """Generate scenes, `num_images_per_prompt` of the first prompt first.
@@ -143,23 +146,22 @@ class Text2ImagePipeline(DiffusionPipeline):
             width: In px.
             seed: A picture depends on its prompt, its camera, the seed and its number among its prompt's alone: pass
                 the same prompt often, with other cameras, for the same noise in all of them.
-            generator: For the noise instead; without either, torch's global one draws it.
-            output_type: `pil`, or `pt` for a tensor.
+            generator: For the noise instead, one or one for each picture; without either, torch's global one draws it.
+            output_type: `pil`, `pt` for a tensor or `np` for an array.
 
         Raises:
             UserError: A camera that cannot be, one for a generator that is not told it, or none for one that is.
-            ValueError: A size that the network's levels do not divide.
+            ValueError: A size that the network's levels do not divide, or a number, generators or kind that cannot be.
         """
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
+        prompts = _repeated(prompt, num_images_per_prompt)
+        check_call(output_type, generator, len(prompts))
         exif = self._exif(f_number, focal_length_mm, len(prompts))
-        shape = self._latent_shape(height or self.config.size_px, width or self.config.size_px)
-        device = self._execution_device
+        shape, device = self._latent_shape(height, width), self._execution_device
         if seed is not None:
             numbers = [i % num_images_per_prompt for i in range(len(prompts))]
             draw = fresh_noise(shape, seed, numbers, "pipeline", device)
         else:
-            draw = _draws(generator, (len(prompts), *shape), device)
+            draw = draws(generator, (len(prompts), *shape), device)
         embeds = PromptEmbeds(*(embeds.to(device) for embeds in self.prompt_encoder.encode(prompts)))
         alphas, cameras = scaled_linear_alphas_cumprod(), None if exif is None else exif.stacked().to(device)
         ask = Ask(self.unet, embeds, cameras, self.codec.downscale, alphas, self.config.prediction)
@@ -185,6 +187,7 @@ class Text2ImagePipeline(DiffusionPipeline):
         focal_length_mm: Numbers,
         focus: float | Tensor | None = None,
         output_type: OutputType = "pil",
+        frame_width_px: float | None = None,
     ) -> Pictures:
         """Photograph scenes through the lens; no network is called.
 
@@ -194,24 +197,25 @@ class Text2ImagePipeline(DiffusionPipeline):
             focal_length_mm: On the lens's sensor, in mm; a number, or as many as f-numbers.
             focus: Depth in focus on the depth model's scale, one for all or one for each scene; by default the
                 predicted one.
-            output_type: `pil`, or `pt` for a tensor.
+            output_type: `pil`, `pt` for a tensor or `np` for an array.
+            frame_width_px: Long side of the uncropped frame, in pixels of the scene, where the scene is a photograph of
+                which it is known; by default that of the lens's `frame_ratio`, of which a square is the centre.
 
         Returns:
-            b pictures or [b, 3, h, w] in [0, 1]; for a sweep, b lists of n pictures or [b, n, 3, h, w].
+            b pictures or [b, 3, h, w] in [0, 1]; for a sweep, b lists of n pictures or [b, n, 3, h, w]; of `np`, the
+            colours are last.
 
         Raises:
-            UserError: A camera that cannot be, a focus that the scene does not have, or a generator without a lens.
+            UserError: A camera, a focus or a frame that the scene cannot have, or a generator without a lens.
+            ValueError: A kind of picture that there is not.
         """
+        check_call(output_type)
         if self.lens is None:
             raise UserError(
                 "photograph: this generator has no lens; give f_number and focal_length_mm beside a prompt."
             )
         cameras = Exif.checked(f_number, focal_length_mm)
-        image = scene.image_srgb
-        distance = scene.focus_distance
-        if focus is not None:
-            check_focus(focus, scene.depth)
-            distance = torch.as_tensor(focus, dtype=torch.float32).to(image.device).expand(len(image))
+        image, distance = scene.image_srgb, _distance(scene, focus)
         photographs = [
             self.lens.photograph(
                 image,
@@ -219,7 +223,7 @@ class Text2ImagePipeline(DiffusionPipeline):
                 distance,
                 scene.scale_mm,
                 Exif(*(number.to(image.device).expand(len(image)) for number in camera)),
-                float(max(image.shape[-2:])),
+                self.lens.frame_width_px(*image.shape[-2:], known_px=frame_width_px),
             )
             for camera in zip(*cameras, strict=True)
         ]
@@ -246,15 +250,27 @@ class Text2ImagePipeline(DiffusionPipeline):
             )
         return Exif(*(numbers.expand(count) for numbers in exif))
 
-    def _latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+    def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
         """Return (channels, height, width) of one picture's latents."""
+        height, width = (self.config.size_px if side is None else side for side in (height, width))
         multiple = self.codec.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if height < 1 or width < 1 or height % multiple or width % multiple:
             raise ValueError(f"height and width must be multiples of {multiple}, not {height} and {width}")
         return self.unet.config.in_channels, height // self.codec.downscale, width // self.codec.downscale
 
 
-def _draws(generator: torch.Generator | None, shape: tuple[int, ...], device: torch.device) -> Draw:
-    """Each step's noise from a generator, in the order in which sampling asks for it: as stock diffusers draws it."""
-    where = generator.device if generator is not None else "cpu"
-    return lambda step: torch.randn(shape, generator=generator, device=where).to(device)
+def _repeated(prompt: str | list[str], count: int) -> list[str]:
+    """Return each prompt `count` times."""
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    if not prompts or count < 1:
+        raise ValueError(f"prompt: {count} pictures of {len(prompts)} prompts are none; ask for 1 of 1 or more")
+    return [text for text in prompts for _ in range(count)]
+
+
+def _distance(scene: Scene, focus: float | Tensor | None) -> Tensor:
+    """Return each scene's distance in focus [b], the predicted one where none is given."""
+    if focus is None:
+        return scene.focus_distance
+    check_focus(focus, scene.depth)
+    image = scene.image_srgb
+    return torch.as_tensor(focus, dtype=torch.float32).to(image.device).expand(len(image))

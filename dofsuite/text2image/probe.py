@@ -2,7 +2,7 @@
 
 An aperture sweep should lose blur with rising f-number (Blur Monotonicity) and nothing else (Content Consistency). With
 a lens the scene is made once; without one (the EXIF baseline) every aperture is a generation of its own from the same
-noise.
+noise. A generator that no camera setting reaches makes one picture of a prompt, of which nothing is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics import SumMetric
 
 from dofsuite.atomic import write_json
 from dofsuite.data import Batch
@@ -22,9 +23,12 @@ from dofsuite.text2image.carried import Asked
 from dofsuite.text2image.sampling import fresh_noise, sample
 from dofsuite.text2image.score import no_gradient
 from dofsuite.training import refuse_diverged, write_sheet
+from dofsuite.training.probing import computed, scenes_of_rank
 
 if TYPE_CHECKING:
+    from dofsuite.backbones.segmentation import Segmentation
     from dofsuite.text2image.module import Text2Image
+    from dofsuite.text2image.networks import Name
 
 F_NUMBERS = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
 """The paper's sweep (*stated*)."""
@@ -34,6 +38,8 @@ FOCUS_SHARES = (0.02, 0.25, 0.5, 0.75, 0.98)
 WALL_COLOURS = {wall: colour for wall, (_, _, colour) in WALL_MATERIALS.items() if wall != "gravel"}
 NAMED_COLOURS = THING_COLOURS | WALL_COLOURS
 """What the embedded captions can name, by colour; gravel is as grey as white."""
+COLOURS = "colours"
+"""The choice of segmenter that stands for `ColourSegmenter`."""
 
 
 class ColourSegmenter:
@@ -64,14 +70,26 @@ class Probe:
     Attributes:
         f_numbers: The aperture sweep.
         scenes: Prompts (*stated*: 25).
-        sheet_scenes: Prompts on the sheets.
+        sheet_scenes: Prompts on the sheets; 0 writes none.
         sheet_scale: Magnification of the sheets' pictures.
+        segmenter: What tells contents apart for Content Consistency: `colours` for the embedded scenes, whose things
+            have named colours; a hub id or folder of a semantic segmenter (see `SemanticSegmenter`) for photographs;
+            null leaves the number out.
+
+    Raises:
+        ValueError: on fewer than one scene.
     """
 
     f_numbers: tuple[float, ...] = F_NUMBERS
     scenes: int = 25
     sheet_scenes: int = 4
     sheet_scale: int = 2
+    segmenter: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse it in the words of the experiment file."""
+        if self.scenes < 1:
+            raise ValueError(f"scenes: at least one is needed, not {self.scenes}")
 
 
 class Scene(NamedTuple):
@@ -87,19 +105,40 @@ class Scene(NamedTuple):
     """[b]."""
 
 
+def load_segmenter(choice: str | None) -> ColourSegmenter | Segmentation | None:
+    """Load what `Probe.segmenter` names, on the CPU.
+
+    Raises:
+        UserError: It cannot be downloaded, or is no semantic segmenter.
+    """
+    if choice is None or choice == COLOURS:
+        return ColourSegmenter() if choice else None
+    from dofsuite.backbones import SemanticSegmenter  # which loads transformers
+
+    return SemanticSegmenter(choice).load()
+
+
 class ProbeRun:
     """One pass of the probe over held-out prompts, by one of several ranks."""
 
-    def __init__(self, probe: Probe, module: Text2Image, ranks: int = 1) -> None:
+    def __init__(
+        self,
+        probe: Probe,
+        module: Text2Image,
+        segmenter: ColourSegmenter | Segmentation | None = None,
+        ranks: int = 1,
+        rank: int = 0,
+    ) -> None:
         self.probe, self.module = probe, module
-        self.scenes_left = max(1, -(-probe.scenes // ranks))
-        self.metrics = torch.nn.ModuleDict(
-            {
-                "blur_monotonicity_ac": BlurMonotonicity(probe.f_numbers, mode="ac"),
-                "blur_monotonicity_paper": BlurMonotonicity(probe.f_numbers, mode="paper"),
-                "content_consistency": ContentConsistency(ColourSegmenter(), top_k=1),
-            }
-        ).to(module.device)
+        self.has_camera = module.lens is not None or generating(module) in module.exif
+        self.scenes_left, self.scenes_seen = scenes_of_rank(probe.scenes, rank, ranks), 0
+        metrics: dict[str, nn.Module] = {"scenes": SumMetric()}
+        if self.has_camera:
+            for mode in ("ac", "paper"):
+                metrics[f"blur_monotonicity_{mode}"] = BlurMonotonicity(probe.f_numbers, mode=mode)
+            if segmenter is not None:
+                metrics["content_consistency"] = ContentConsistency(segmenter, top_k=segmenter.top_k)
+        self.metrics = nn.ModuleDict(metrics).to(module.device)
         self.apertures: list[list[Tensor]] = []
         self.foci: list[list[Tensor]] = []
         self.captions: list[str] = []
@@ -113,8 +152,8 @@ class ProbeRun:
         batch = Batch(*(field[:kept] for field in batch))
         self.scenes_left -= kept
         sweep = torch.stack(self.aperture_sweep(batch), dim=1)
-        for metric in self.metrics.values():
-            metric.update(sweep)
+        for name, metric in self.metrics.items():
+            metric.update(kept if name == "scenes" else sweep)
         room = max(0, self.probe.sheet_scenes - len(self.captions))
         self.apertures += [list(pictures) for pictures in sweep[:room]]
         self.captions += batch.caption[:room]
@@ -122,10 +161,10 @@ class ProbeRun:
             self.foci += [list(pictures) for pictures in torch.stack(self.focus_sweep(batch), dim=1)[:room]]
 
     def aperture_sweep(self, batch: Batch) -> list[Tensor]:
-        """Return one batch of pictures for each f-number."""
+        """Return one batch of pictures for each f-number; without a camera, one batch."""
         asked = [
             Asked.of(batch)._replace(f_number=torch.full_like(batch.f_number, number))
-            for number in self.probe.f_numbers
+            for number in self.probe.f_numbers[: None if self.has_camera else 1]
         ]
         if self.module.lens is None:
             pictures = [generate(self.module, batch, each) for each in asked]
@@ -158,17 +197,25 @@ class ProbeRun:
 
     def values(self) -> dict[str, float]:
         """Return the numbers over all ranks; every rank must ask."""
-        values = {name: float(metric.compute()) for name, metric in self.metrics.items()}
-        return values | {"ties_ac": float(self.metrics["blur_monotonicity_ac"].ties())}
+        values = computed(self.metrics)
+        self.scenes_seen = int(values.pop("scenes"))
+        return values | ({"ties_ac": float(self.metrics["blur_monotonicity_ac"].ties())} if self.has_camera else {})
+
+    def end(self) -> None:
+        """Take the metrics, and a segmenter's network with them, off the device."""
+        self.metrics.cpu()
 
     def write(self, folder: Path, step: int, values: dict[str, float]) -> None:
-        """Write `metrics.json` and the sheets."""
+        """Write `metrics.json`, with the count of scenes that all ranks saw, and the sheets."""
         probe = self.probe
+        f_numbers = list(probe.f_numbers) if self.has_camera else []
         write_json(
             folder / "metrics.json",
-            {"step": step, "probe": values, "f_numbers": list(probe.f_numbers), "scenes": probe.scenes},
+            {"step": step, "probe": values, "f_numbers": f_numbers, "scenes": self.scenes_seen},
         )
-        titles = [f"f/{number:g}" for number in probe.f_numbers]
+        if not self.apertures:
+            return
+        titles = [f"f/{number:g}" for number in f_numbers] or ["generated"]
         sheets = folder / "sheets"
         write_sheet(sheets / f"apertures-{step:08d}.png", self.apertures, titles, self.captions, probe.sheet_scale)
         if self.foci:
@@ -176,15 +223,25 @@ class ProbeRun:
             write_sheet(sheets / f"focus-{step:08d}.png", self.foci, titles, self.captions, probe.sheet_scale)
 
 
+def generating(module: Text2Image) -> Name:
+    """Name the network that makes the probe's pictures.
+
+    In the teacher stage that is the teacher, in as few steps: what the generator is going to begin from.
+    """
+    return "generator" if module.stages.generator_has_begun(module.global_step) else "teacher"
+
+
 @torch.no_grad()
 def generate(module: Text2Image, batch: Batch, asked: Asked) -> Tensor:
     """Return the generator's pictures [b, 3, h, w] in [0, 1] of what is asked, from a noise of each sample's own.
 
-    In the teacher stage they are the teacher's, in as few steps: what the generator is going to begin from.
+    Its running average's where there is one, as that is what is exported.
     """
-    networks = module.networks
-    name = "generator" if module.stages.generator_has_begun(module.global_step) else "teacher"
+    networks, name = module.networks, generating(module)
+    ask = module.ask(name, asked)
+    if name == "generator" and module.average is not None and module.average.n_averaged > 0:
+        ask = ask._replace(unet=module.average.module)
     shape = networks.latent_shape(batch.image_srgb)
     draw = fresh_noise(shape, module.seed, batch.index.tolist(), "probe", module.device)
     with no_gradient():
-        return networks.display(sample(module.ask(name, asked).noise, draw, module.alphas)).clamp(0, 1)
+        return networks.display(sample(ask.noise, draw, module.alphas)).clamp(0, 1)

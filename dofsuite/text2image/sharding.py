@@ -22,29 +22,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from pytorch_lightning import Trainer
-from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
-
-from dofsuite.errors import UserError
-from dofsuite.training import FullySharded
-
-
-def check_strategy(trainer: Trainer | None) -> None:
-    """Refuse Lightning's own sharding, whose checkpoints and gradients do not fit networks that take turns.
-
-    Raises:
-        UserError: The trainer's strategy is one of them.
-    """
-    strategy = trainer.strategy if trainer is not None else None
-    if isinstance(strategy, FSDPStrategy | ModelParallelStrategy) and not isinstance(strategy, FullySharded):
-        raise UserError(
-            f"trainer.strategy: {type(strategy).__name__} cannot train networks by turns; write fsdp2, or "
-            "ddp_find_unused_parameters_true."
-        )
 
 
 def shard(networks: nn.Module, average: nn.Module | None, mesh: DeviceMesh, precision: str) -> dict[str, nn.Module]:

@@ -22,8 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dofsuite.data import Batch
-from dofsuite.errors import UserError
-from dofsuite.text2image import sharding
+from dofsuite.text2image import preconditions, sharding
 from dofsuite.text2image.carried import Carried, batch_parts
 from dofsuite.text2image.networks import Networks
 from dofsuite.text2image.turns import Stages, Turn
@@ -111,7 +110,7 @@ class TakingTurns(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Losses:
         """Take one turn: its phase on every part of the batch, then one counted step."""
         turn = self.stages.turn(self.global_step)
-        self.check(batch, turn)
+        preconditions.check_batch(batch, turn, self.stages, self.networks)
         if self.global_step == self.stages.teacher > 0:
             self.networks.begin_as_teacher()
         learning = self.learners(turn)
@@ -180,38 +179,12 @@ class TakingTurns(pl.LightningModule):
         if turn.is_generator and self.average is not None:
             self.average.update_parameters(self.networks.generator)
 
-    def check(self, batch: Batch, turn: Turn) -> None:
-        """Refuse data that a turn cannot learn from.
-
-        Raises:
-            UserError: A picture of the other set came, or one without EXIF on a turn with the lens.
-        """
-        if turn.stage != "teacher" and bool((batch.source != int(turn.is_shallow)).any()):
-            raise UserError(f"data.schedule: {self.wanted_set(turn)}")
-        has_exif = (batch.f_number > 0) & (batch.focal_length_mm > 0)  # false where they are nan
-        if turn.is_shallow and self.networks.focus is not None and not bool(has_exif.all()):
-            key = batch.key[has_exif.tolist().index(False)]
-            raise UserError(
-                f"data.require_exif: the picture {key} of the Shallow set has no f-number or no focal length, which "
-                "the lens needs; take it out, and set this to true to be told before the run begins."
-            )
-
-    def wanted_set(self, turn: Turn) -> str:
-        """Say which set a turn needs, and how to give it."""
-        name = "Shallow (second)" if turn.is_shallow else "Deep (first)"
-        said = f"turn {turn.step} learns from the {name} set of data.train and a picture of the other came; "
-        if self.stages.full_from is None:
-            return said + "give the Deep set alone, or end the deep stage with model.stages.deep."
-        return said + (
-            f"give turns: {self.stages.cycle_turns}, start_step: {self.stages.full_from} and samples_per_step: "
-            "data.batch_size x ranks."
-        )
-
     # --- Lightning ---------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuse a strategy that these trainings cannot have."""
-        sharding.check_strategy(self.trainer)
+        """Refuse a strategy and a precision that these trainings cannot have."""
+        preconditions.check_strategy(self.trainer)
+        preconditions.check_precision(self.trainer)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
         """Make one optimiser for each group of `trained`, in its order, and let its rate rise."""
@@ -223,6 +196,14 @@ class TakingTurns(pl.LightningModule):
             }
         return list(optimizers.values()), list(self.rises.values())
 
+    def on_fit_start(self) -> None:
+        """Refuse weights that small steps would not change."""
+        preconditions.check_trained_weights(self.trained)
+
+    def on_train_start(self) -> None:
+        """Refuse data that alternate on other turns; by now a resumed run knows where it stands."""
+        preconditions.check_schedule(self.stages, self.trainer)
+
     def on_fit_end(self) -> None:
         """Bring together for export what is dealt over the ranks."""
         if self.hollow:
@@ -231,15 +212,17 @@ class TakingTurns(pl.LightningModule):
             self.whole = gather(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is trained, and the sample that waits for the critic; frozen networks come from the backbone."""
+        """Keep what is trained, its kinds, and the sample that waits for the critic; all else is the backbone's."""
         kept = [f"networks.{name}." for name in ("generator", "critic", "head", "focus")] + ["average."]
         kept += ["networks.teacher."] if self.stages.teacher else []
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if name.startswith(tuple(kept))}
         checkpoint["carried"] = self.carried.state() if self.carried is not None else None
+        checkpoint["kinds"] = preconditions.trained_kinds(self.trained, self.networks)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the sample that waits for the critic."""
+        """Take up the sample that waits for the critic, if the checkpoint is of a run with the same networks."""
+        preconditions.check_checkpoint(checkpoint, preconditions.trained_kinds(self.trained, self.networks))
         state = checkpoint.get("carried")
         ranks = (self.trainer.global_rank, self.trainer.world_size)
         self.carried = Carried.restored(state, *ranks) if state is not None else None

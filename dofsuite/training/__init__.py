@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dofsuite.training.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
     from dofsuite.training.diverged import refuse_diverged as refuse_diverged
     from dofsuite.training.fully_sharded import FullySharded as FullySharded
+    from dofsuite.training.other_weights import refuse_other_weights as refuse_other_weights
     from dofsuite.training.progress import RunProgress as RunProgress
     from dofsuite.training.resume import newest_checkpoint as newest_checkpoint
     from dofsuite.training.resume import run_folder as run_folder
@@ -27,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "RunProgress": "progress",
         "newest_checkpoint": "resume",
         "refuse_diverged": "diverged",
+        "refuse_other_weights": "other_weights",
         "run_folder": "resume",
         "write_sheet": "sheets",
     },

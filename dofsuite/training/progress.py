@@ -12,6 +12,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
+from dofsuite.training.resume import checkpoints_of, run_folder
+
 WARM_UP_STEPS = 2  # the first steps of a start compile, cache and fill pipelines: they say nothing about the rest
 
 
@@ -98,7 +100,9 @@ class RunProgress(ProgressBar):
         """Leave the bar as it stands, so that what follows begins on a line of its own; answer Ctrl-C."""
         self._close()
         if isinstance(exception, KeyboardInterrupt):
-            self.print(f"interrupted at step {self._step}; the same command goes on from the last checkpoint.")
+            saved = checkpoints_of(run_folder(trainer))
+            then = f"the same command goes on from {saved[0].name}" if saved else "nothing was saved yet"
+            self.print(f"interrupted at step {self._step}; {then}.")
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -1,7 +1,8 @@
 """A run's record: what it is (`config.yaml`), how it was started (`command.txt`), with what (`versions.json`).
 
 A run folder holds one experiment. What may differ between two starts is how long it runs, what it logs, and the shape
-of the machine (ranks, workers, how ranks share the weights), which the global sample order does not depend on.
+of the machine (ranks, workers, how ranks share the weights), which the global sample order does not depend on. How a
+step's samples are dealt out may differ with it, as long as their number stays (`step_size`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import yaml
 
 from dofsuite.atomic import make_folder, mendable_os_errors, write_json, write_text
 from dofsuite.errors import UserError
+from dofsuite.training.step_size import ACCUMULATED, FACTORS, MICRO_BATCHES, devices_here, mend, samples_per_step
 
 MAY_CHANGE = (
     "trainer.max_steps",
@@ -33,9 +35,10 @@ MAY_CHANGE = (
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
     "trainer.default_root_dir",  # the folder itself, which may be spelled otherwise or have moved
-    "trainer.devices",
-    "trainer.num_nodes",
+    *FACTORS,  # … whose product stays: `differing_step`
+    MICRO_BATCHES,
     "trainer.strategy",
+    "trainer.val_check_interval",  # counted in batches
     "data.init_args.num_workers",
 )
 LOCK_NAME = ".lock"
@@ -93,6 +96,21 @@ def differing_key(stored: dict[str, Any], now: dict[str, Any], given: dict[str, 
             continue
         return key, before.get(key), after.get(key)
     return None
+
+
+def differing_step(stored: dict[str, Any], now: dict[str, Any], folder: Path) -> tuple[str, str] | None:
+    """The key by which the samples of an optimiser step differ from the folder's run, and a reason with the mend."""
+    before, after = _flat(stored), _flat(now)
+    starts = _earlier_starts(folder / "versions.json")
+    was = samples_per_step(before, starts[-1].get("num_devices", 1) if starts else 1)
+    samples = samples_per_step(after, devices_here())
+    if was == samples:
+        return None
+    key = next((key for key in FACTORS if before.get(key) != after.get(key)), ACCUMULATED)
+    return key, (
+        f"{after.get(key)!r}, but the run in {folder} was begun with {was} samples a step and this makes {samples}; "
+        f"{mend(after, was, samples)}, or name another folder with --trainer.default_root_dir"
+    )
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:

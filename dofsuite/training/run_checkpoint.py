@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from dofsuite.errors import UserError
 from dofsuite.training.diverged import DIVERGED_MEND
 from dofsuite.training.resume import checkpoint_path, checkpoints_of, damage_of, run_folder
+from dofsuite.training.step_size import recounted
 from dofsuite.training.stopping import STOP_SIGNALS, RunStopped
 
 
@@ -58,8 +59,10 @@ class RunCheckpoint(Checkpoint):
                 signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        """Only take note: saving inside a handler can hang, or save half a step."""
+        """Only take note: saving inside a handler can hang, or save half a step. A second Ctrl-C ends at once."""
         self._signal = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
         """End a stopped run here, where the last step's log row is written too."""
@@ -90,6 +93,15 @@ class RunCheckpoint(Checkpoint):
         """Save the last step, where a limit other than `max_steps` ended the run."""
         if trainer.global_step != self._saved_step:
             self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note how many batches made a step, in which the checkpoint's batches are counted."""
+        checkpoint["accumulate_grad_batches"] = trainer.accumulate_grad_batches
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Count them as this run accumulates; Lightning restores its loops from `checkpoint` after this."""
+        now = trainer.accumulate_grad_batches
+        checkpoint.update(recounted(checkpoint, checkpoint.get("accumulate_grad_batches", now), now))
 
     def _told_to_stop(self, trainer: Trainer) -> bool:
         """Whether any rank was signalled: all ranks must take the same turn."""

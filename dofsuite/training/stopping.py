@@ -16,7 +16,7 @@ from lightning_fabric.utilities.seed import pl_worker_init_function
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 WORKER_GRACE_S = 600
 
 
@@ -47,7 +47,7 @@ def _init_worker(init: Callable[[int], None], worker: int) -> None:
     """Initialise a worker as before, then take the signals (from torch too, which sets its own just before this)."""
     init(worker)
     signal.signal(signal.SIGTERM, _end_later)
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 

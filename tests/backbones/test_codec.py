@@ -59,3 +59,12 @@ def test_the_vae_s_latents_are_shifted_scaled_modes(image):
     assert torch.allclose(latent, (mode - 0.12) * 0.36, atol=1e-6)
     assert torch.allclose(codec.decode(latent), vae.decode(mode).sample, atol=1e-4)
     assert not any(parameter.requires_grad for parameter in codec.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_cast_to_half_precision_decoding_still_undoes_encoding(image, dtype):
+    latent = SpaceToDepthCodec(4, 0.6).encode(image)
+    codec = SpaceToDepthCodec(4, 0.6).to(dtype)
+    assert torch.equal(codec.encode(image), latent)
+    assert (codec.decode(latent) - image).abs().max() < 2e-6
+    assert codec.encode(image.to(dtype)).dtype == torch.float32

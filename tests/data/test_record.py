@@ -142,7 +142,7 @@ def test_set_that_lacks_what_is_required_is_refused_with_the_mend(folder: Path, 
     output = packed(folder)
     options = {"require_depth": False, "require_captions": False, "require_exif": False}
     ShardData({"x": str(output)}, size_px=20, **options).setup()
-    with pytest.raises(UserError, match=rf"^data\.train\.x: {reason}.*or set data\.{option} to false\.$"):
+    with pytest.raises(UserError, match=rf"^data\.train\.x: {reason}.*does without, set data\.{option} to false\.$"):
         ShardData({"x": str(output)}, size_px=20, **{**options, option: True}).setup()
 
 

@@ -7,17 +7,20 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
 import dofsuite
 from dofsuite.data.dataset import TrainSamples
 from dofsuite.data.manifest import read_manifest
 from dofsuite.data.module import ShardData
 from dofsuite.data.shards import ShardReader
+from dofsuite.errors import UserError
 
 PROGRAM = Path(__file__).with_name("tiny_run.py")
 EPOCH = 10  # batches of four in 23 + 14 samples
@@ -106,6 +109,20 @@ def test_accumulated_batches_count_every_sample(
     assert second.trained == expected[16:40]
 
 
+@pytest.mark.parametrize(("accumulate", "steps"), [(4, 7), (16, 3)])  # ten batches an epoch: 2.5 steps, or not one
+def test_every_optimiser_step_sees_all_its_samples_also_at_an_epoch_s_end(
+    tiny: ModuleType,
+    two_sources: dict[str, str],
+    expected: list[tuple[int, str]],
+    tmp_path: Path,
+    accumulate: int,
+    steps: int,
+) -> None:
+    run = tiny.train(two_sources, tmp_path, steps=steps, accumulate=accumulate)
+    assert run.samples_of == dict.fromkeys(range(steps), 4 * accumulate)
+    assert run.trained == expected[: 4 * accumulate * steps]
+
+
 def test_new_fit_of_the_same_data_begins_at_the_first_sample(
     tiny: ModuleType, two_sources: dict[str, str], tmp_path: Path
 ) -> None:
@@ -162,6 +179,19 @@ def test_missing_shard_ends_every_rank_with_the_same_sentence(shards: Path, tmp_
     assert run.returncode != 0
     said = [line for line in run.stderr.splitlines() if "shard-000001.tar: this file is missing" in line]
     assert {line.split(":")[0] for line in said} >= {"[rank0]", "[rank1]"}
+
+
+def test_fewer_held_out_samples_than_ranks_are_refused(two_sources: dict[str, str]) -> None:
+    count = read_manifest(Path(two_sources["made"])).samples
+    data = ShardData(two_sources, two_sources["made"])
+    for ranks in (count, count + 1):
+        data.trainer = Trainer(accelerator="cpu", devices=ranks, strategy="ddp", logger=False)
+        with pytest.raises(UserError) if ranks > count else nullcontext() as said:
+            data._check("data.val", ShardReader(Path(two_sources["made"])))
+    assert str(said.value).endswith(
+        "made has 14 held-out samples for 15 devices, and each needs one: hold out more, or train on fewer with "
+        "trainer.devices."
+    )
 
 
 def test_held_out_samples_are_shared_out_among_ranks(two_sources: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,23 @@ SCHEDULE = SourceSchedule(until_step=2, full_step=5, samples_per_step=8)
 
 
 class Recorder(LightningModule):
-    """One linear layer; `trained` holds (position, key) of every sample whose training step was finished."""
+    """One linear layer; `trained` holds (position, key) of every sample whose training step was finished.
+
+    `samples_of` counts the samples of each optimiser step.
+    """
 
     def __init__(self, fail_at: int = -1) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(3, 1)
         self.fail_at = fail_at
         self.trained: list[tuple[int, str]] = []
+        self.samples_of: Counter[int] = Counter()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if self.global_step == self.fail_at:
             raise KeyboardInterrupt
         self.trained += zip(batch.index.tolist(), batch.key, strict=True)
+        self.samples_of[self.global_step] += len(batch.key)
         return self.layer(batch.image_srgb.mean((2, 3))).pow(2).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dofsuite.experiment.mistakes import key_named_in
 from dofsuite.fit import main
 from tests.tiny_runs import EXPERIMENT
 
@@ -213,3 +214,14 @@ def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(AttributeError, match="a genuine bug") as caught:
         main([write({"model.init_args.fail_with": "bug"}), "--allow-import", "tests"])
     assert caught.traceback[-1].path.name == "tiny_runs.py"
+
+
+def test_the_key_of_a_reason_is_the_one_that_ends_in_its_name() -> None:
+    config = {"model": {"init_args": {"weights": {"deep": 1}, "stages": {"deep": 2, "teacher": 3}}}}
+    for reason, key in {
+        "weights.deep must be 0 or more": "model.init_args.weights.deep",
+        "teacher must be 0 or more": "model.init_args.stages.teacher",
+        "torch.stages.teacher of 1.5": "model.init_args.stages.teacher",
+        "deep must be 0 or more": "model",
+    }.items():
+        assert key_named_in(reason, config) == key

@@ -38,6 +38,31 @@ def test_infinite_depth_gives_the_finite_limit():
     assert radii(depth_m=depth_map(1e12)).item() == pytest.approx(at_infinity)
 
 
+def test_focus_at_infinity_blurs_by_the_aperture_s_picture():
+    # c = A F / Z, aperture A = F / N: at 1 m, 25 mm * 50 mm / 1000 mm; at infinity nothing
+    radius = radii(depth_m=depth_map(1.0, 5.0, math.inf), focus_m=math.inf)
+    assert radius.flatten().tolist() == pytest.approx([1.25 / 0.02, 0.25 / 0.02, 0.0], rel=1e-12)
+
+
+def test_focus_at_the_hyperfocal_distance_blurs_infinity_as_much_as_half_that_distance():
+    # H = F^2 / (N c) + F makes infinity's diameter c, and H / 2's very nearly as large
+    diameter_mm = 0.03
+    hyperfocal_m = (50.0**2 / (2.0 * diameter_mm) + 50.0) / 1000
+    radius = radii(depth_m=depth_map(math.inf, hyperfocal_m / 2), focus_m=hyperfocal_m, pitch_mm=1.0)
+    assert radius.flatten().tolist() == pytest.approx([-diameter_mm / 2, diameter_mm / 2], rel=1e-12)
+
+
+@pytest.mark.parametrize("focus_m", [1e37, math.inf])
+def test_focus_beyond_what_float32_holds_in_mm_is_infinity(focus_m):
+    depth_m = torch.tensor([1.0, 1e37, math.inf]).reshape(1, 1, 1, 3).requires_grad_()
+    focus = torch.tensor([focus_m], requires_grad=True)
+    radius = radii(depth_m=depth_m, focus_m=focus)
+    assert radius.flatten().tolist() == pytest.approx([62.5, 0.0, 0.0], rel=1e-5, abs=1e-30)
+    radius.sum().backward()
+    assert torch.isfinite(depth_m.grad).all()
+    assert torch.isfinite(focus.grad).all()
+
+
 def test_doubling_the_aperture_doubles_the_blur():
     assert torch.allclose(radii(lens=ThinLens(50.0, 1.0)), 2 * radii())
 

@@ -188,6 +188,28 @@ def test_a_batch_equals_its_items_each_with_layers_of_its_own(scene):
         assert torch.allclose(batch[one], alone, atol=2e-6)
 
 
+def test_by_default_an_item_has_the_layers_of_its_own_range_whatever_its_company(scene):
+    """A picture at f/8 beside one at f/1.4: each has the layers and the gradients it has alone."""
+    image, radius_px = (values.double() for values in scene)
+    radius_px = radius_px + torch.rand(radius_px.shape, generator=torch.Generator().manual_seed(1))  # no two are equal
+    # the third's largest radius and the first's are one, its range is not
+    radii_px = torch.cat([0.2 * radius_px, 3 * radius_px, 0.2 * radius_px.abs(), 0.2 * radius_px.flip(-1)])
+    images = torch.cat([image, image.flip(-1), image, image.flip(-2)])
+    assert len({enough_depth_layers(item.min().item(), item.max().item()) for item in radii_px}) == 3
+
+    def rendered_and_gradients(one):
+        light, radius = (values[one].clone().requires_grad_() for values in (images, radii_px))
+        picture = render_bokeh(light, radius, method="occlusion")
+        (picture * images.flip(1)[one]).sum().backward()
+        return picture.detach(), light.grad, radius.grad
+
+    together = rendered_and_gradients(slice(None))
+    for item in range(len(images)):
+        one = slice(item, item + 1)
+        for values, alone in zip(together, rendered_and_gradients(one), strict=True):
+            assert torch.allclose(values[one], alone, atol=1e-9 * alone.abs().max().item())
+
+
 def test_half_precision_and_autocast_are_computed_in_float32(scene):
     image, radius_px = scene
     half = render_bokeh(image.bfloat16(), radius_px, method="occlusion")

@@ -85,6 +85,12 @@ def test_the_share_of_all_in_focus_targets_is_an_option():
     assert (target.bokeh_level == 0).float().mean().item() == pytest.approx(0.4, abs=0.03)
 
 
+def test_the_share_of_all_in_focus_references_is_an_option():
+    reference, target, _ = drawn(4000, scene(4000, side=4), all_in_focus_references=0.4)
+    assert (reference.bokeh_level == 0).float().mean().item() == pytest.approx(0.4, abs=0.03)
+    assert (target.bokeh_level == 0).float().mean().item() < 0.01
+
+
 def test_continuous_levels_fill_the_range():
     _, _, second = drawn(grid="continuous")
     assert stats.kstest(second.bokeh_level.numpy(), stats.uniform(1, 19).cdf).pvalue > 1e-3

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from safetensors import safe_open
 
 from dofsuite.backbones import SmallFlux
+from dofsuite.diffusion import TimeSampling
 from dofsuite.errors import UserError
 from dofsuite.refocus import CameraEmbedder, RefocusPipeline
 from dofsuite.refocus.draws import Cameras
@@ -40,6 +42,23 @@ def test_the_pipeline_gives_the_module_s_picture_bit_for_bit(trained, inputs):
     assert torch.equal(picture, module.refocus(reference, depth, point, level, noise))
 
 
+def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_does(inputs, tmp_path):
+    module = tiny_module(time=TimeSampling(shift=60.0), level_scale=7.0, focus_range="unit", position_ids="shared")
+    train(module, tiny_batches(2))
+    module.trained_size_px = 32
+    module.export(tmp_path)
+    image, disparity, point, level = inputs
+    pipe = RefocusPipeline.from_export(tmp_path)
+    assert pipe.scheduler.config.shift == 60.0
+    picture = pipe(image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt").images
+    reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
+    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
+    assert torch.allclose(picture, module.refocus(reference, depth, point, level, noise), atol=1e-5)
+    unshifted = tiny_module(level_scale=7.0, focus_range="unit", position_ids="shared")
+    unshifted.load_state_dict(module.state_dict())
+    assert not torch.allclose(picture, unshifted.refocus(reference, depth, point, level, noise), atol=1e-2)
+
+
 def test_a_model_that_never_saw_depth_is_shown_none_by_probe_and_pipeline(inputs, tmp_path):
     module = tiny_module(depth_dropout=1.0)
     train(module, tiny_batches(1))
@@ -69,6 +88,14 @@ def test_files_are_safetensors_and_plain_json(trained):
         "README.md",
     }
     assert json.loads((folder / "export" / "refocus.json").read_text())["backbone"]["class"] == "SmallFlux"
+
+
+def test_the_same_adapter_is_the_same_bytes_whatever_the_order_of_python_s_sets(trained):
+    with safe_open(trained[1] / "export" / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        (written,) = [json.loads(value) for key, value in file.metadata().items() if "lora_adapter" in key]
+    modules = written["transformer.target_modules"]
+    assert len(modules) > 3
+    assert modules == sorted(modules)
 
 
 def test_stock_diffusers_runs_the_adapter(trained, inputs):

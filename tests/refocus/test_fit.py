@@ -49,6 +49,31 @@ def test_a_stopped_run_resumes_to_the_same_weights_and_its_adapter_reloads(capsy
     assert RefocusPipeline.from_export("stopped").config.size_px == 32
 
 
+@pytest.mark.parametrize(("size_px", "such_as"), [("30", "32"), ("3", "4")])
+def test_a_size_that_does_not_divide_into_tokens_is_one_sentence(capsys, size_px, such_as):
+    assert fit("run", 1, "--data.init_args.size_px", size_px) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("data.size_px")
+    assert f"a multiple of 4, such as {such_as}" in said
+
+
+def rates(folder):
+    """The learning rate after each saved step, as a share of the whole one."""
+    checkpoints = reversed(checkpoints_of(Path(folder)))
+    states = [AtomicCheckpointIO().load_checkpoint(path) for path in checkpoints]
+    return [state["optimizer_states"][0]["param_groups"][0]["lr"] / 1e-4 for state in states]
+
+
+def test_a_run_that_continues_another_warms_up_again_and_cools_down_to_its_last_step():
+    schedule = ["--model.schedule.warmup_steps", "4", "--model.schedule.cooldown_steps", "3"]
+    often = ["--checkpoint.every_n_train_steps", "1", "--checkpoint.keep", "9", "--trainer.limit_val_batches", "0"]
+    assert fit("first", 2, *often) == 0
+    assert fit("second", 6, *schedule, *often, "--continue_from", "first") == 0
+    assert rates("second") == pytest.approx([2 / 4, 2 / 3, 1 / 3, 0])
+    assert fit("second", 9, *schedule, *often, "--continue_from", "first") == 0
+    assert rates("second") == pytest.approx([2 / 4, 2 / 3, 1 / 3, 0, 2 / 3, 1 / 3, 0])
+
+
 def test_another_rank_of_the_adapter_is_another_run(capsys):
     assert fit("run", 1) == 0
     assert fit("run", 2, "--model.init_args.lora.rank", "8") == 2

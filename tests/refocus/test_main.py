@@ -1,10 +1,16 @@
 """`python -m dofsuite.refocus`: any photograph in, one picture out, or one sentence and exit code 2."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from dofsuite.data.decode import decode_image
+from dofsuite.refocus import RefocusPipeline
 from dofsuite.refocus.__main__ import main
+from dofsuite.refocus.pipeline import display_values
 from tests.refocus.tiny import tiny_module
 
 
@@ -87,6 +93,96 @@ def test_a_camera_that_cannot_be_is_one_sentence(photo, model, tmp_path, capsys,
     assert not (tmp_path / "out.png").exists()
 
 
+def broken(model, folder, name, content):
+    """A copy of an export in which one file has another content, or none."""
+    shutil.copytree(model / "export", folder / "export")
+    if content is None:
+        (folder / "export" / name).unlink()
+    else:
+        (folder / "export" / name).write_bytes(content)
+    return folder
+
+
+LORA = "pytorch_lora_weights.safetensors"
+CAMERA = "camera_embedder/diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (LORA, None),
+        (LORA, b"\x40\0\0\0\0\0\0\0{"),
+        (CAMERA, None),
+        (CAMERA, b"\x40\0\0\0\0\0\0\0{"),
+        ("camera_embedder/config.json", None),
+        ("refocus.json", b"{"),
+        ("refocus.json", b"[]"),
+        ("refocus.json", b'{"backbone": {}}'),
+    ],
+)
+def test_a_broken_export_is_one_sentence_that_names_the_part(photo, model, tmp_path, capsys, name, content):
+    assert run(photo, broken(model, tmp_path, name, content), tmp_path / "out.png") == 2
+    said = capsys.readouterr().err.strip()
+    assert str(tmp_path / "export") in said
+    assert name.split("/")[0] in said
+    assert "\n" not in said
+
+
+def test_settings_that_describe_no_backbone_are_one_sentence(photo, model, tmp_path, capsys):
+    settings = json.loads((model / "export" / "refocus.json").read_text())
+    settings["backbone"]["arguments"] = {"fields": 3}
+    content = json.dumps(settings).encode()
+    assert run(photo, broken(model, tmp_path, "refocus.json", content), tmp_path / "out.png") == 2
+    said = capsys.readouterr().err.strip()
+    assert "refocus.json" in said
+    assert "\n" not in said
+
+
+def test_an_adapter_of_another_base_is_one_sentence(photo, model, tmp_path, capsys):
+    settings = json.loads((model / "export" / "refocus.json").read_text())
+    settings["backbone"]["arguments"]["heads"] = 3
+    content = json.dumps(settings).encode()
+    assert run(photo, broken(model, tmp_path, "refocus.json", content), tmp_path / "out.png") == 2
+    said = capsys.readouterr().err.strip()
+    assert LORA in said
+    assert "\n" not in said
+
+
+def pictures_of_any_kind():
+    """Pictures in Pillow's modes, a rotated one among them, with the suffix of a format that keeps them."""
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 40, 4), dtype=np.uint8)
+    color = Image.fromarray(pixels[..., :3])
+    rotated, exif = color.copy(), color.getexif()
+    exif[0x0112] = 6
+    rotated.info["exif"] = exif.tobytes()
+    ramp = np.linspace(0, 65535, 24 * 40).reshape(24, 40).astype(np.uint16)
+    plain = [color, color.convert("L"), color.convert("1"), color.convert("P"), Image.fromarray(pixels)]
+    return [*((picture, ".png") for picture in plain), (rotated, ".png"), (Image.fromarray(ramp), ".png")]
+
+
+@pytest.mark.parametrize(("picture", "suffix"), pictures_of_any_kind(), ids=lambda it: getattr(it, "mode", it))
+def test_a_pil_image_is_what_its_file_is_read_as(picture, suffix, tmp_path):
+    path = tmp_path / f"photo{suffix}"
+    picture.save(path, **{name: value for name, value in picture.info.items() if name == "exif"})
+    with Image.open(path) as opened:
+        assert np.array_equal(display_values(opened), decode_image(path.read_bytes(), path.name))
+
+
+def test_a_rotated_photograph_has_one_shape_from_python_and_from_the_command_line(photo, model, tmp_path):
+    with Image.open(photo) as picture:
+        exif = picture.getexif()
+        exif[0x0112] = 6
+        picture.save(tmp_path / "rotated.jpg", exif=exif)
+    with Image.open(tmp_path / "rotated.jpg") as picture:
+        assert RefocusPipeline.from_export(model)(picture, (0.5, 0.5), 3.0).images[0].size == (28, 40)
+
+
+def test_a_16_bit_ramp_keeps_its_mean(model):
+    ramp = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
+    pixels = RefocusPipeline.from_export(model).prepare_image(Image.fromarray(ramp))
+    assert pixels.mean().item() == pytest.approx(0.5, abs=1e-3)
+
+
 def test_wrong_files_are_named(photo, model, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no picture")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
@@ -101,6 +197,8 @@ def test_wrong_files_are_named(photo, model, tmp_path, capsys):
         ([photo, model, tmp_path / "o.png", "--depth", str(tmp_path / "nan.npy")], "nan.npy"),
         ([photo, model, tmp_path / "o.png", "--depth", str(tmp_path / "small.npy")], "small.npy"),
         ([photo, model, tmp_path / "o.png", "--steps", "0"], "--steps"),
+        ([photo, model, tmp_path / "o.png", "--seed", "9" * 23], "--seed"),
+        ([photo, model, tmp_path / "o.png", "--seed", "-1"], "--seed"),
     ]
     for words, named in cases:
         assert run(*words) == 2

@@ -60,6 +60,17 @@ def test_apart_under_bfloat16_autocast_still_reaches_every_adapter(batches):
     assert not missing
 
 
+def test_autocast_leaves_the_latents_and_the_pictures_as_they_are(batches):
+    module, picture = tiny_module(), batches[0].image_srgb
+    expected = module.encode(picture)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        latent = module.encode(picture)[0]
+        decoded = module.codec.decode(latent)
+    assert torch.equal(latent, expected)
+    assert decoded.dtype == torch.float32
+    assert torch.allclose((decoded + 1) / 2, picture, atol=1e-5)
+
+
 def test_checkpointing_changes_no_gradient(batches):
     values = []
     for checkpointing in (False, True):

@@ -56,12 +56,29 @@ def test_a_model_that_diverged_is_refused_in_one_sentence(scenes):
         scores(lambda _, task: task.target / 0, scenes)
 
 
-def test_no_more_scenes_are_probed_than_asked(scenes):
+def test_no_more_scenes_are_probed_than_asked(scenes, tmp_path):
     asked = []
     run = ProbeRun(Probe(scenes=3), RENDERING, 0, lambda batch, task: asked.append(len(batch.key)) or task.target)
     run.update(scenes)
     run.update(scenes)
     assert asked == [3] * 8
+    run.values()
+    run.write(tmp_path, 0, {})
+    assert json.loads((tmp_path / "metrics.json").read_text())["scenes"] == 3
+
+
+@pytest.mark.filterwarnings("ignore:LVCorr")
+def test_the_record_counts_the_scenes_that_were_seen(scenes, tmp_path):
+    run, values = scores(
+        lambda _, task: task.target, scenes._replace(**{n: f[:2] for n, f in scenes._asdict().items()})
+    )
+    run.write(tmp_path, 0, values)
+    assert json.loads((tmp_path / "metrics.json").read_text())["scenes"] == 2  # of 8
+
+
+def test_ranks_share_the_scenes_that_are_asked():
+    shares = [ProbeRun(Probe(), RENDERING, 0, lambda _, task: task.target, 64, rank).scenes_left for rank in range(64)]
+    assert sum(shares) == Probe().scenes == 32
 
 
 def test_the_two_points_lie_on_the_nearest_and_the_farthest_tenth(scenes):
@@ -75,6 +92,19 @@ def test_a_mark_stays_inside_the_picture():
     image = torch.zeros(3, 16, 16)
     assert marked(image, torch.tensor([0.99, 0.01]))[0].sum() > 0
     assert image.sum() == 0
+
+
+def test_a_run_without_sheets_writes_its_numbers_alone(scenes, tmp_path):
+    run = ProbeRun(Probe(scenes=2, sheet_scenes=0), RENDERING, 0, lambda _, task: task.target)
+    run.update(scenes)
+    run.write(tmp_path, 7, run.values())
+    assert [path.name for path in tmp_path.rglob("*")] == ["metrics.json"]
+
+
+@pytest.mark.parametrize(("name", "number"), [("sheet_scenes", -1), ("sheet_scale", 0), ("pair_level", 0)])
+def test_numbers_that_no_probe_has_are_refused_by_name(name, number):
+    with pytest.raises(ValueError, match=name):
+        Probe(**{name: number})
 
 
 @pytest.mark.parametrize("levels", [(5,), (10, 5), (0, 5)])

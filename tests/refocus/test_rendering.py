@@ -5,9 +5,12 @@ import torch
 from torch.nn.functional import interpolate
 
 from dofsuite.data import ShardData
+from dofsuite.data.batch import collate, resize_and_crop
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
 from dofsuite.refocus.draws import Cameras
+from dofsuite.refocus.probe import Probe, ProbeRun
 from dofsuite.refocus.rendering import Rendering, photograph
+from tests.refocus.tiny import tiny_module
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,47 @@ def test_a_level_has_the_same_look_at_twice_the_size(scenes):
 
     right, wrong = blurred(2) - blurred(1), blurred(2) - interpolate(scenes.image_srgb, size=(16, 16), mode="area")
     assert right.abs().mean() < 0.1 * wrong.abs().mean()
+
+
+def frames():
+    """A 3:2 frame of random pixels in two planes, and its centre square as a picture of its own."""
+    generator = torch.Generator().manual_seed(0)
+    image, disparity = torch.rand(3, 64, 96, generator=generator), torch.zeros(1, 64, 96)
+    disparity[:, :, 48:] = 1.0
+    whole = {"image": image, "disparity": disparity, "valid": torch.ones(1, 64, 96, dtype=torch.bool)}
+    return [whole, {name: values[:, :, 16:80] for name, values in whole.items()}]
+
+
+def batch_of(item):
+    told = {"has_depth": True, "source": 0, "index": 3, "key": "a", "caption": "", "f_number": 0, "focal_length_mm": 0}
+    return collate([resize_and_crop(item, 64) | told])
+
+
+def test_one_picture_with_one_token_has_one_target_whatever_it_was_cropped_from():
+    module = tiny_module()
+    cropped, square = (batch_of(item) for item in frames())
+    assert torch.equal(cropped.image_srgb, square.image_srgb)
+    assert (cropped.width_px.item(), square.width_px.item()) == (96, 64)
+    for ours, theirs in zip(module.example(cropped), module.example(square), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    probes = [ProbeRun(Probe(levels=(2, 4), pair_level=4), module.rendering, 0, module.answer) for _ in range(2)]
+    for one, other in zip(probes[0].tasks(cropped)[0], probes[1].tasks(square)[0], strict=True):
+        assert torch.equal(one.target, other.target)
+        assert torch.equal(probes[0].oracle(cropped, one.camera), probes[1].oracle(square, other.camera))
+
+
+def test_a_level_is_the_radius_in_px_where_the_square_has_the_reference_width():
+    """A lamp one unit of disparity off the focal plane becomes a disc of as many px as its level says."""
+    whole, _ = frames()
+    whole["image"][:] = 0
+    whole["image"][:, 32, 36] = 1.0  # in the far half, 20 px from the left of the square and 12 from the near half
+    module = tiny_module()
+    module.rendering = Rendering(gamma=1.0, layers=2, reference_width_px=64.0)
+    batch = batch_of(whole)
+    camera = Cameras(torch.tensor([[0.9, 0.5]]), torch.ones(1), torch.tensor([8.0]))
+    picture, *_ = module.pictures(batch, (camera,) * 3)
+    lit = (picture[0, 0, 32] > picture.max() / 4).nonzero().flatten().tolist()
+    assert (lit[0], lit[-1]) == (20 - 8, 20 + 8)
 
 
 @pytest.mark.parametrize("wrong", [{"gamma": 0.0}, {"layers": 1}, {"reference_width_px": -1.0}])

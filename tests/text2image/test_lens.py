@@ -1,13 +1,19 @@
 """The lens in the loop against a closed form, and the gradients that training needs of it."""
 
 import math
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from dofsuite.data.batch import resize_and_crop
+from dofsuite.errors import UserError
+from dofsuite.experiment import read_command, read_experiment
+from dofsuite.optics.bokeh import METHODS
 from dofsuite.text2image.exif import Exif
-from dofsuite.text2image.lens import Lens, eased_above, eased_below
+from dofsuite.text2image.lens import Lens, Method, eased_above, eased_below
 
 GAMMAS = (1.0, 2.2, "srgb")
 
@@ -203,8 +209,31 @@ def test_the_largest_radius_is_a_share_of_the_long_side():
 
 
 @pytest.mark.parametrize(
+    ("size", "frame_ratio", "expected_px"),
+    [
+        ((1024, 1024), 1.5, 1536),  # 24 of a 3:2 frame's 36 mm
+        ((1024, 1024), 1.0, 1024),
+        ((683, 1024), 1.5, 1024.5),
+        ((1024, 576), 1.5, 1024),  # narrower than 3:2: cut out of it lengthwise
+    ],
+)
+def test_a_generated_picture_is_the_centre_of_the_smallest_frame_that_holds_it(size, frame_ratio, expected_px):
+    assert Lens(frame_ratio=frame_ratio).frame_width_px(*size) == expected_px
+
+
+def test_a_generated_square_is_blurred_like_the_photographs_it_was_trained_on():
+    """Its frame is the one that the data module tells the lens of a photograph of 3:2 cut to that square."""
+    item = {name: torch.zeros(c, 200, 300) for name, c in (("image", 3), ("disparity", 1), ("valid", 1))}
+    cut = resize_and_crop({**item, "valid": item["valid"] == 0}, 64)
+    assert cut["image"].shape == (3, 64, 64)
+    assert Lens().frame_width_px(64, 64) == cut["width_px"] == 96
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
+        {"frame_ratio": 0.5},
+        {"frame_ratio": math.inf},
         {"gamma": 0.0},
         {"gamma": math.nan},
         {"sensor_width_mm": -36.0},
@@ -215,3 +244,17 @@ def test_the_largest_radius_is_a_share_of_the_long_side():
 def test_numbers_that_no_lens_has_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Lens(**wrong)
+
+
+def test_a_method_that_does_not_exist_is_refused_before_anything_is_trained():
+    experiment = Path(__file__).parents[2] / "experiments" / "text2image_deep.yaml"
+    with pytest.raises(UserError, match=r"lens\.method.*occlusion"):
+        read_experiment(read_command([str(experiment), "--model.lens.method", "occlusoin"]))
+    lens = Lens()
+    object.__setattr__(lens, "method", "occlusoin")  # the tests' type checker lets none be made
+    with pytest.raises(ValueError, match="method must be one of exact, gather, layered, occlusion, not 'occlusoin'"):
+        lens.__post_init__()
+
+
+def test_the_methods_are_the_renderers():
+    assert get_args(Method) == tuple(METHODS)

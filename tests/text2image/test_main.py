@@ -1,5 +1,8 @@
 """`python -m dofsuite.text2image`: a prompt in, a scene and its photographs out, or one sentence and exit code 2."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -115,6 +118,8 @@ def test_a_missing_prompt_model_or_lens_and_a_file_in_the_way_are_named(model, b
         (lambda: run(baseline / "deaf", tmp_path / "out"), "neither a lens nor EXIF"),
         (lambda: run(baseline / "told", tmp_path / "out", "--focus", "2"), "--focus"),
         (lambda: run(model, tmp_path / "file"), "--output"),
+        (lambda: run(model, tmp_path / "file" / "out"), "--output: it cannot be written (Not a directory)"),
+        (lambda: run(model, Path("/proc/xx")), "--output: it cannot be written (No such file or directory)"),
     ]
     for act, named in cases:
         assert act() == 2
@@ -122,3 +127,20 @@ def test_a_missing_prompt_model_or_lens_and_a_file_in_the_way_are_named(model, b
         assert named in said
         assert "\n" not in said
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_a_model_is_loaded(tmp_path, capsys):
+    """Only the model's settings lie there: whoever loads it fails otherwise."""
+    settings = {"backbone": {}, "depth": {}, "lens": {}, "few_steps": [999], "size_px": 32, "exif": []}
+    (tmp_path / "text2image.json").write_text(json.dumps(settings))
+    assert run(tmp_path, Path("/proc/xx")) == 2
+    assert capsys.readouterr().err.startswith("/proc/xx: --output:")
+
+
+@pytest.mark.parametrize("text", ["", '{"lens": null', "[]", '{"lens": null}'])
+def test_damaged_settings_are_one_sentence(tmp_path, capsys, text):
+    (tmp_path / "text2image.json").write_text(text)
+    assert run(tmp_path, tmp_path / "out") == 2
+    assert capsys.readouterr().err == (
+        f"{tmp_path / 'text2image.json'}: --model: this file is damaged; take a whole copy of the export.\n"
+    )

@@ -15,6 +15,7 @@ from dofsuite.diffusion import x_from_noise
 from dofsuite.errors import UserError
 from dofsuite.text2image import Lens, Stages, score
 from dofsuite.text2image.carried import Asked
+from dofsuite.text2image.preconditions import check_batch
 from tests.text2image.tiny import (
     FULL,
     SHALLOW_GENERATOR,
@@ -22,7 +23,6 @@ from tests.text2image.tiny import (
     STAGES,
     still,
     tiny_batch,
-    tiny_data,
     tiny_module,
     train,
 )
@@ -153,7 +153,7 @@ def test_global_step_counts_turns_and_not_the_focus_predictors_steps(run):
     module, _, _ = run
     assert module.trainer.global_step == TURNS
     steps = [max(int(state["step"]) for state in o.state.values()) for o in module.trainer.optimizers]
-    assert dict(zip(module.trained, steps, strict=True)) == {"generator": 3, "critic": 15, "focus": 12, "teacher": 2}
+    assert dict(zip(module.trained, steps, strict=True)) == {"generator": 3, "critic": 15, "focus": 18, "teacher": 2}
 
 
 # --- mistakes, and the baselines ----------------------------------------------------------------------------------
@@ -170,15 +170,9 @@ def test_global_step_counts_turns_and_not_the_focus_predictors_steps(run):
 def test_a_batch_of_the_other_set_is_refused_by_one_sentence(stages, step, said):
     turn = stages.turn(step)
     module = tiny_module(stages=stages)
-    module.check(tiny_batch(shallow=turn.is_shallow), turn)
+    check_batch(tiny_batch(shallow=turn.is_shallow), turn, stages, module.networks)
     with pytest.raises(UserError, match=f"data.schedule: {said}"):
-        module.check(tiny_batch(shallow=not turn.is_shallow), turn)
-
-
-def test_a_run_whose_data_alternate_elsewhere_ends_there():
-    module = tiny_module(still, stages=Stages(deep=2, critic_turns=1))
-    with pytest.raises(UserError, match=r"data\.schedule: turn 4 learns from the Shallow"):
-        train(module, 8, data=tiny_data(Stages(deep=4, critic_turns=1)))
+        check_batch(tiny_batch(shallow=not turn.is_shallow), turn, stages, module.networks)
 
 
 @pytest.mark.parametrize("missing", ["f_number", "focal_length_mm"])
@@ -188,8 +182,8 @@ def test_missing_exif_on_a_turn_with_the_lens_is_one_sentence(missing):
     numbers[1] = torch.nan
     batch = batch._replace(**{missing: numbers})
     with pytest.raises(UserError, match=f"data.require_exif: the picture {batch.key[1]} "):
-        module.check(batch, FULL.turn(SHALLOW_GENERATOR))
-    tiny_module(stages=FULL, lens=None).check(batch, FULL.turn(SHALLOW_GENERATOR))
+        check_batch(batch, FULL.turn(SHALLOW_GENERATOR), FULL, module.networks)
+    check_batch(batch, FULL.turn(SHALLOW_GENERATOR), FULL, tiny_module(stages=FULL, lens=None).networks)
 
 
 def test_exif_baseline_runs_through_all_stages_without_depth_saliency_and_focus():

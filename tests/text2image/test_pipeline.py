@@ -1,5 +1,6 @@
 """Scenes from an export and photographs of them: against stock diffusers, the training chain, and optics by hand."""
 
+import json
 import shutil
 
 import pytest
@@ -14,6 +15,7 @@ from dofsuite.optics.lens import ThinLens, pixel_pitch_mm
 from dofsuite.text2image import Text2ImagePipeline
 from dofsuite.text2image.carried import Asked
 from dofsuite.text2image.export import export
+from dofsuite.text2image.lens import lens_of_export
 from dofsuite.text2image.turns import Turn
 from tests.text2image.tiny_run import SIZE_PX, tiny_module, train, untrained_depth
 
@@ -110,7 +112,8 @@ def test_stock_diffusers_with_its_lcm_scheduler_makes_our_picture(run, pipe):
 def test_a_photograph_is_that_of_the_training_chain(run, pipe):
     module, _ = run
     latent = module.networks.latent(torch.rand(2, 3, SIZE_PX, SIZE_PX))
-    asked = Asked(["a", "b"], torch.tensor([1.8, 4.0]), torch.tensor([85.0, 135.0]), torch.full((2,), float(SIZE_PX)))
+    frames_px = torch.full((2,), 1.5 * SIZE_PX)  # as ShardData says of a photograph of 3:2
+    asked = Asked(["a", "b"], torch.tensor([1.8, 4.0]), torch.tensor([85.0, 135.0]), frames_px)
     with torch.no_grad():
         trained = module.networks.display(module.seen(latent, asked, Turn(0, "full", 0, True)))
     scene = pipe.scene(module.networks.display(latent), "pt")
@@ -118,6 +121,28 @@ def test_a_photograph_is_that_of_the_training_chain(run, pipe):
     assert torch.allclose(found[0, 0], trained[0], atol=1e-4)
     assert torch.allclose(found[1, 1], trained[1], atol=1e-4)
     assert not torch.allclose(found[0, 0], scene.image_srgb[0], atol=1e-2)
+
+
+def test_a_photograph_whose_frame_is_known_has_that_frame_s_blur(pipe, scene):
+    by_default = pipe.photograph(scene, 1.8, 85, output_type="pt")
+    whole = pipe.photograph(scene, 1.8, 85, output_type="pt", frame_width_px=1.5 * SIZE_PX)
+    square = pipe.photograph(scene, 1.8, 85, output_type="pt", frame_width_px=float(SIZE_PX))
+    assert torch.equal(by_default, whole)
+    assert (by_default - scene.image_srgb).abs().mean() > 1.2 * (square - scene.image_srgb).abs().mean()
+    for wrong in (SIZE_PX - 1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match=f"frame_width_px: {wrong} px is no .* give at least {SIZE_PX}"):
+            pipe.photograph(scene, 1.8, 85, frame_width_px=wrong)
+
+
+def test_an_export_from_before_frame_ratio_photographs_as_it_did(run, tmp_path):
+    """The small networks' scenes are squares; a full-size SDXL's photographs were not."""
+    shutil.copytree(run[1] / "export", tmp_path / "export")
+    file = tmp_path / "export" / "text2image.json"
+    settings = json.loads(file.read_text())
+    assert settings["lens"].pop("frame_ratio") == 1.5
+    file.write_text(json.dumps(settings))
+    assert Text2ImagePipeline.from_export(tmp_path).lens.frame_ratio == 1.0
+    assert lens_of_export(settings | {"backbone": {"class": "PretrainedSdxl"}}).frame_ratio == 1.5
 
 
 def test_a_plane_is_blurred_by_the_thin_lens_s_disc(pipe, scene):
@@ -129,9 +154,9 @@ def test_a_plane_is_blurred_by_the_thin_lens_s_disc(pipe, scene):
     plane = type(scene)(image, image, depth, torch.tensor([6.0]), torch.tensor([1000.0]))
     assert torch.allclose(pipe.photograph(plane, 1.4, 85, output_type="pt")[..., 8:, 8:], image[..., 8:, 8:])
     (disc,) = pipe.photograph(plane, 1.4, 85, focus=focus, output_type="pt")
-    pitch_mm = 36 / 65
+    pitch_mm = 24 / 65  # a square of a 3:2 frame of 36 mm
     diameter_px = 85**2 / (1.4 * (2000 - 85)) * (6000 - 2000) / 6000 / pitch_mm
-    lens = coc_radius_px(ThinLens(85.0, 1.4), depth, 2.0, pixel_pitch_mm(65.0))
+    lens = coc_radius_px(ThinLens(85.0, 1.4), depth, 2.0, pixel_pitch_mm(1.5 * 65.0))
     assert 2 * lens[..., 32, 32].abs().item() == pytest.approx(diameter_px, rel=1e-5)
     area_px = 1 / disc[0, 32, 32].item()
     assert area_px == pytest.approx(torch.pi * diameter_px**2 / 4, rel=0.12)

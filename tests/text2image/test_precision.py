@@ -39,13 +39,16 @@ def not_bfloat16(found) -> dict[tuple[str, str], set[torch.dtype]]:
     return {place: dtypes - {torch.bfloat16} for place, dtypes in found.items() if dtypes - {torch.bfloat16}}
 
 
-@pytest.mark.parametrize("backbone", [TinyVaeSdxl(), SmallSdxl()], ids=["vae", "space to depth"])
-def test_under_bf16_mixed_all_matrix_work_of_every_turn_is_bfloat16(backbone):
+@pytest.mark.parametrize(
+    ("backbone", "in_float32"), [(TinyVaeSdxl(), set()), (SmallSdxl(), {"bmm"})], ids=["vae", "space to depth"]
+)
+def test_under_bf16_mixed_all_matrix_work_of_every_turn_is_bfloat16(backbone, in_float32):
+    """But for the stand-in codec's fixed turn, which stays exactly invertible; SDXL's VAE has no such thing."""
     found = census(tiny(backbone, stages=STAGES, exif=EXIF))
     assert {turn for _, turn in found} == set(STEPS.values())
     assert {name for name, _ in found} >= {"addmm", "mm", "convolution", "convolution_backward"}
     assert any("scaled_dot_product" in name for name, _ in found)
-    assert not_bfloat16(found) == {}
+    assert {name for name, _ in not_bfloat16(found)} == in_float32
 
 
 def test_dmd2s_head_in_float32_is_seen_and_is_all_that_is():

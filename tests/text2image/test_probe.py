@@ -1,14 +1,18 @@
 """The probe's numbers for pictures whose answers are known, and what it asks of a generator."""
 
 import copy
+import itertools
 import json
 
 import pytest
 import torch
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
 from dofsuite.data import ShardData
 from dofsuite.errors import UserError
-from dofsuite.text2image.probe import FOCUS_SHARES, NAMED_COLOURS, ColourSegmenter, Probe, ProbeRun
+from dofsuite.text2image import Stages, Training
+from dofsuite.text2image.export import generator_of
+from dofsuite.text2image.probe import FOCUS_SHARES, NAMED_COLOURS, ColourSegmenter, Probe, ProbeRun, load_segmenter
 from tests.text2image.tiny import tiny_module
 
 
@@ -70,7 +74,7 @@ def test_the_focus_sweep_focuses_at_shares_of_the_depths(module, prompts):
 
 @pytest.mark.filterwarnings("ignore:BlurMonotonicity", "ignore:ContentConsistency")
 def test_numbers_and_sheets_are_written_for_no_more_scenes_than_asked(module, prompts, tmp_path):
-    run = ProbeRun(Probe(scenes=2, sheet_scenes=1), module)
+    run = ProbeRun(Probe(scenes=2, sheet_scenes=1), module, ColourSegmenter())
     run.update(prompts)
     run.update(prompts)
     assert run.scenes_left == 0
@@ -78,7 +82,100 @@ def test_numbers_and_sheets_are_written_for_no_more_scenes_than_asked(module, pr
     run.write(tmp_path, 5, values)
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert record["step"] == 5
+    assert record["scenes"] == 2
     assert record["probe"] == values
+    assert values.keys() == {"blur_monotonicity_ac", "blur_monotonicity_paper", "content_consistency", "ties_ac"}
     assert all(0 <= value <= 1 for value in values.values())
     assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"apertures-00000005.png", "focus-00000005.png"}
     assert run.captions == prompts.caption[:1]
+
+
+@pytest.mark.filterwarnings("ignore:BlurMonotonicity")
+def test_the_record_counts_the_scenes_that_were_seen(module, prompts, tmp_path):
+    run = ProbeRun(Probe(scenes=25), module)
+    run.update(prompts)
+    run.write(tmp_path, 0, run.values())
+    assert json.loads((tmp_path / "metrics.json").read_text())["scenes"] == len(prompts.key) == 3
+    shares = [ProbeRun(Probe(scenes=25), module, None, 64, rank).scenes_left for rank in range(64)]
+    assert sum(shares) == 25
+
+
+def test_a_probe_of_no_scenes_is_refused():
+    with pytest.raises(ValueError, match="scenes: at least one is needed, not 0"):
+        Probe(scenes=0)
+
+
+# --- contents ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:BlurMonotonicity", "ignore:ContentConsistency", "ignore:LocalRuntime")
+def test_contents_are_told_apart_by_what_is_named_and_by_nothing_else(module, prompts, tmp_path):
+    assert load_segmenter(None) is None
+    assert isinstance(load_segmenter("colours"), ColourSegmenter)
+    unmeasured = ProbeRun(Probe(scenes=1), module)
+    unmeasured.update(prompts)
+    assert "content_consistency" not in unmeasured.values()
+    shape = {"depths": [1] * 4, "hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2]}
+    network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=40, decoder_hidden_size=16, **shape)).eval()
+    network.save_pretrained(tmp_path)
+    SegformerImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    measured = ProbeRun(Probe(scenes=1), module, load_segmenter(str(tmp_path)))
+    measured.update(prompts)
+    likeliest = []
+    mean, deviation = (torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        for picture in measured.aperture_sweep(prompts):
+            logits = network(pixel_values=((picture[:1] - mean) / deviation)).logits
+            likeliest.append(torch.nn.functional.interpolate(logits, (32, 32), mode="bilinear").topk(3, dim=1).indices)
+    pairs = list(itertools.combinations(likeliest, 2))
+    agreeing = sum((a[:, :, None] == b[:, None]).any(1).any(1).double().mean().item() for a, b in pairs)
+    assert measured.values()["content_consistency"] == pytest.approx(agreeing / len(pairs), abs=2e-3)
+
+
+def test_a_segmenter_that_cannot_be_had_is_refused_before_training(tmp_path):
+    with pytest.raises(UserError, match=str(tmp_path)):
+        tiny_module(probe=Probe(segmenter=str(tmp_path)))
+
+
+def test_the_segmenter_is_no_part_of_the_module(prompts):
+    module = tiny_module(probe=Probe(segmenter="colours"))
+    assert "content_consistency" in ProbeRun(module.probe, module, *module._segmenter).metrics
+    assert not any("segmenter" in name for name, _ in module.named_modules())
+
+
+# --- which generator --------------------------------------------------------------------------------------------------
+
+
+def test_without_a_camera_a_prompt_is_one_picture_of_which_nothing_is_measured(prompts, tmp_path):
+    module = tiny_module(lens=None, stages=Stages(deep=0))
+    calls = []
+    module.networks.generator.register_forward_hook(lambda *_: calls.append("generator"))
+    run = ProbeRun(Probe(scenes=3), module, ColourSegmenter())
+    run.update(prompts)
+    assert len(calls) == 4  # one generation
+    assert run.values() == {}
+    assert [len(row) for row in run.apertures] == [1, 1, 1]
+    run.write(tmp_path, 5, {})
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record == {"step": 5, "probe": {}, "f_numbers": [], "scenes": 3}
+    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["apertures-00000005.png"]
+
+
+def test_a_generator_that_is_told_the_camera_makes_a_picture_of_each_aperture(prompts):
+    module = tiny_module(lens=None, exif=("generator",), stages=Stages(deep=0))
+    assert len(ProbeRun(Probe(scenes=3), module).aperture_sweep(prompts)) == 8
+
+
+def test_the_running_average_is_probed_as_it_is_exported(prompts):
+    module = tiny_module(stages=Stages(deep=0), training=Training(ema_decay=0.5))
+    run = ProbeRun(Probe(scenes=3), module)
+    calls = []
+    for name, network in (("average", module.average.module), ("generator", module.networks.generator)):
+        network.register_forward_hook(lambda *_, name=name: calls.append(name))
+    run.scene(prompts)
+    assert set(calls) == {"generator"}  # which the average, of nothing yet, is a copy of
+    module.average.update_parameters(module.networks.generator)
+    calls.clear()
+    run.scene(prompts)
+    assert set(calls) == {"average"}
+    assert generator_of(module) is module.average.module

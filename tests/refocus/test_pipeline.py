@@ -1,0 +1,172 @@
+"""What a call of the refocus pipeline takes and gives, in which precision, on which device, and how it is saved."""
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from accelerate import cpu_offload_with_hook
+from PIL import Image
+
+from dofsuite.refocus import RefocusPipeline
+from tests.refocus.tiny import tiny_batches, tiny_module, train
+
+POINT, LEVEL = (0.3, 0.6), 5.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    module = tiny_module()
+    train(module, tiny_batches(1))
+    module.trained_size_px = 32
+    folder = tmp_path_factory.mktemp("export")
+    module.export(folder)
+    return folder
+
+
+@pytest.fixture
+def pipe(folder):
+    return RefocusPipeline.from_export(folder)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return tiny_batches(1)[0]
+
+
+@pytest.fixture
+def unchecked():
+    """As users call it: the tests' own type checks, which refuse sooner, are off."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def seeded(*seeds):
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return generators if len(generators) > 1 else generators[0]
+
+
+def pictures(pipe, batch, **changes):
+    asked = {"depth": batch.disparity, "generator": seeded(0), "output_type": "pt"} | changes
+    return pipe(batch.image_srgb, POINT, LEVEL, **asked).images
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_the_pictures_stay(pipe, batch, dtype):
+    exact = pictures(pipe, batch)
+    half = pictures(pipe.to(dtype), batch)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, exact)
+    assert torch.allclose(half, exact, atol=5e-3)
+
+
+def test_offloaded_parts_work_where_their_hooks_put_them(pipe, batch):
+    """The meta device stands for an accelerator: what stays on the CPU does not mix with it."""
+    for part in (pipe.transformer, pipe.vae, pipe.camera):
+        cpu_offload_with_hook(part, torch.device("meta"))
+    assert pictures(pipe, batch).device.type == "meta"
+
+
+def test_offloaded_parts_are_freed_after_a_call(pipe, batch):
+    exact = pictures(pipe, batch)
+    pipe.enable_model_cpu_offload(device="cpu")
+    before = pipe._all_hooks
+    assert torch.allclose(pictures(pipe, batch), exact, atol=1e-5)
+    assert pipe._all_hooks is not before  # diffusers renews the hooks when it frees
+
+
+def test_a_pipeline_is_saved_only_as_what_from_pretrained_reads(pipe, batch, tmp_path):
+    exact = pictures(pipe, batch)
+    for _ in range(2):  # a fused adapter still lies beside the weights
+        with pytest.raises(TypeError, match=r"copy the folder that from_export read.*unload_lora\(\) first"):
+            pipe.save_pretrained(tmp_path / "refused")
+        pipe.transformer.fuse_lora()
+    assert not (tmp_path / "refused").exists()
+    pipe.transformer.unload_lora()
+    pipe.save_pretrained(tmp_path / "saved")
+    assert torch.allclose(pictures(RefocusPipeline.from_pretrained(tmp_path / "saved"), batch), exact, atol=1e-5)
+
+
+def test_kinds_of_pictures(pipe, batch):
+    tensor = pictures(pipe, batch)
+    array = pictures(pipe, batch, output_type="np")
+    assert np.array_equal(array, tensor.permute(0, 2, 3, 1).numpy())
+    picture = pictures(pipe, batch, output_type="pil")[1]
+    assert np.array_equal(np.asarray(picture), (array[1] * 255).round().astype(np.uint8))
+
+
+def test_each_picture_may_have_its_own_generator(pipe, batch):
+    image, depth = batch.image_srgb[:2], batch.disparity[:2]
+    both = pipe(image, POINT, LEVEL, depth, generator=seeded(3, 4), output_type="pt").images
+    for i in range(2):
+        alone = pipe(image[i : i + 1], POINT, LEVEL, depth[i : i + 1], generator=seeded(3 + i), output_type="pt").images
+        assert torch.allclose(both[i], alone[0], atol=1e-5)
+
+
+def test_one_photograph_serves_many_cameras(pipe, batch):
+    image, depth, points = batch.image_srgb[:1], batch.disparity[:1], [(0.1, 0.2), (0.9, 0.8)]
+    both = pipe(image, points, [2.0, 9.0], depth, generator=seeded(3, 3), output_type="pt").images
+    for i, level in enumerate((2.0, 9.0)):
+        alone = pipe(image, points[i], level, depth, generator=seeded(3), output_type="pt").images
+        assert torch.allclose(both[i], alone[0], atol=1e-5)
+    assert not torch.allclose(both[0], both[1], atol=1e-4)
+
+
+def test_photographs_of_one_shape_may_have_other_sizes(pipe):
+    small, large = (Image.new("RGB", (side, side), "gray") for side in (40, 80))
+    assert [picture.size for picture in pipe([small, large], POINT, LEVEL).images] == [(32, 32)] * 2
+    with pytest.raises(ValueError, match="image: 2 photographs of 40x40, 80x20; give 1 or more of one shape"):
+        pipe([small, Image.new("RGB", (80, 20))], POINT, LEVEL)
+    with pytest.raises(ValueError, match="image: 0 photographs"):
+        pipe([], POINT, LEVEL)
+
+
+def test_a_callback_sees_each_step_s_latents_and_may_change_them(pipe, batch):
+    seen = []
+
+    def keep(pipeline, step, timestep, given):
+        assert pipeline is pipe
+        seen.append((step, timestep.item(), given["latents"]))
+        return given
+
+    exact = pictures(pipe, batch)
+    assert torch.allclose(pictures(pipe, batch, callback_on_step_end=keep), exact, atol=1e-5)
+    assert [step for step, _, _ in seen] == [0, 1]
+    assert [time for _, time, _ in seen] == pipe.scheduler.timesteps.tolist()
+    last = (pipe.vae.decode(seen[-1][2]) + 1) / 2
+    assert torch.allclose(last.clamp(0, 1), exact, atol=1e-5)
+    reference = pipe.encode(batch.image_srgb)
+    (changed,) = pipe(
+        *(batch.image_srgb, POINT, LEVEL),
+        output_type="pt",
+        return_dict=False,
+        callback_on_step_end=lambda *_: {"latents": reference},
+    )
+    assert torch.allclose(changed, batch.image_srgb, atol=1e-4)
+
+
+GREY = torch.full((2, 1, 32, 32), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output_type": "bogus"}, "output_type must be one of pil, pt, np, not 'bogus'"),
+        ({"output_type": "latent"}, "output_type must be one of pil, pt, np, not 'latent'"),
+        ({"generator": seeded(1, 2, 3)}, "generator: 3 for 2 pictures"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be 1 or above, not 0"),
+        ({"focus_point": (float("nan"), 0.5)}, "focus_point must lie in"),
+        ({"focus_point": (0.5, 0.5, 0.5)}, r"focus_point must be \(x, y\) or \[b, 2\], not \[3\]"),
+        ({"focus_point": [(0.5, 0.5)] * 3}, "2 of image, 3 of focus_point, 1 of bokeh_level, 1 of depth: give one"),
+        ({"bokeh_level": float("inf")}, "bokeh_level must be 0 or above"),
+        ({"depth": Image.new("L", (32, 32))}, r"depth must be a tensor \[b, 1, h, w\] of floats .*, not Image"),
+        ({"depth": GREY[0, 0]}, r"depth must be .*, not torch.float32 \[32, 32\]"),
+        ({"depth": (255 * GREY).byte()}, r"depth must be .*, not torch.uint8 \[2, 1, 32, 32\]"),
+        ({"depth": 20 * GREY}, "depth must be disparity in .*, not 10 to 10"),
+        ({"image": (255 * GREY).byte().expand(2, 3, 32, 32)}, r"image must be .*, not torch.uint8 \[2, 3, 32, 32\]"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(pipe, unchecked, changes, message):
+    asked = {"image": GREY.expand(2, 3, 32, 32), "focus_point": POINT, "bokeh_level": LEVEL} | changes
+    with pytest.raises(ValueError, match=message):
+        pipe(**asked)
