@@ -259,11 +259,11 @@ def test_an_added_lens_is_the_thin_lens_on_the_scene(tmp_path):
     depth = untrained_depth(tmp_path / "depth")
     added = AddedLens(depth, EvenSaliency(), Lens(method="exact"), scene_f_number=16.0)
     scene = torch.rand(1, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(0))
-    cameras = Exif.checked([2.8, 8.0], 200.0)
+    cameras = Exif.checked([5.6, 16.0], 200.0)
     taken = added.load(CPU)(scene, cameras)
     z = depth.load()(scene).double()
     focus = z.mean()
-    for picture, f_number in zip(taken, (2.8, 8.0), strict=True):
+    for picture, f_number in zip(taken, (5.6, 16.0), strict=True):
         coc_mm = (z - focus) / z * 200**2 / (f_number * (1000 * focus - 200))
         radius_px = (
             (coc_mm / 2 * SIZE_PX / 24).clamp(-SIZE_PX / 4, SIZE_PX / 4).float()
