@@ -34,6 +34,11 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     if min(image.size) < MIN_SIDE_PX:
         found = f"{image.width}x{image.height} px"
         raise UserError(f"{name}: {found} are too few: a picture needs {MIN_SIDE_PX} px a side.")
+    return values_of_upright(image)
+
+
+def values_of_upright(image: Image.Image) -> np.ndarray:
+    """Return an upright PIL image's display values, float32 `[h, w, 3]` in [0, 1]; see the head of this file."""
     if image.mode.startswith("I"):
         return np.repeat(_grey16(image)[:, :, None] / np.float32(65535), 3, axis=2)
     if "A" in image.mode or "transparency" in image.info:

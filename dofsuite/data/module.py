@@ -78,9 +78,9 @@ class ShardData(LightningDataModule):
             raise UserError(f"data.train: one or two sources are mixed, not {len(train)}.")
         if not 0 <= flip <= 1:
             raise UserError(f"data.flip: a probability is expected, not {flip}.")
-        asked = {"batch_size": (batch_size, 1), "val_batch_size": (val_batch_size, 1), "num_workers": (num_workers, 0)}
-        for key, (value, least) in (asked | {"size_px": (1 if size_px is None else size_px, 1)}).items():
-            if value < least:
+        numbers = (("batch_size", batch_size, 1), ("val_batch_size", val_batch_size, 1), ("size_px", size_px, 1))
+        for key, value, least in (*numbers, ("num_workers", num_workers, 0)):
+            if value is not None and value < least:
                 raise UserError(f"data.{key}: it must be at least {least}, not {value}.")
         self.train, self.val = dict(train), val
         self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers

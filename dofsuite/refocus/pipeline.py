@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from dofsuite.backbones import Backbone, SpaceToDepthCodec, VaeCodec
 from dofsuite.backbones.pipeline_calls import Generators, OutputType, Pictures, as_pictures, check_call, noise
+from dofsuite.data.decode import values_of_upright
 from dofsuite.refocus.camera import CameraEmbedder
 from dofsuite.refocus.export import backbone_of, read_adapter, read_camera, read_settings
 from dofsuite.refocus.sampling import euler
@@ -25,18 +26,8 @@ from dofsuite.refocus.tokens import PositionIds, predict_velocity
 
 
 def display_values(image: Image.Image) -> np.ndarray:
-    """Return a PIL image's display values [h, w, 3] in [0, 1], float32, as `data.decode.decode_image` reads its file.
-
-    Upright by its EXIF, 16-bit grey with its 16 bits (Pillow's own conversion clips it to white), transparency over
-    white.
-    """
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        return np.repeat(np.asarray(image)[:, :, None].astype(np.float32) / 65535, 3, axis=2)
-    if "A" in image.mode or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    """Return a PIL image's display values [h, w, 3] in [0, 1], float32, upright, as `decode_image` reads its file."""
+    return values_of_upright(ImageOps.exif_transpose(image))
 
 
 class RefocusPipelineOutput(BaseOutput):
