@@ -1,10 +1,11 @@
 """Rectified flow, SDXL's diffusion, and their random draws, as pure functions.
 
-Convention: in rectified flow `t` is a float in [0, 1], 0 is the clean latent and 1 is noise; in SDXL's diffusion `t` is
-an integer in [0, 999], 0 is nearly clean and 999 nearly noise, and the schedule is given as `alphas_cumprod`. Latents
-are [b, c, h, w]; every draw is a function of (seed, global sample index, purpose) and of nothing else, so it does not
-depend on ranks, workers, the batch it falls into, or where a run was interrupted. Draws are made on the CPU: they are
-the same on every device.
+Convention: in rectified flow `t` is a float in [0, 1], 0 is the clean latent and 1 is noise; in
+SDXL's diffusion `t` is an integer in [0, 999], 0 is nearly clean and 999 nearly noise, and the
+schedule is given as `alphas_cumprod`. Latents are [b, c, h, w]; every draw is a function of (seed,
+global sample index, purpose) and of nothing else, so it does not depend on ranks, workers, the
+batch it falls into, or where a run was interrupted. Draws are made on the CPU: they are the same on
+every device.
 """
 
 from __future__ import annotations
@@ -30,14 +31,22 @@ def sample_generator(seed: int, index: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(draw_integer(seed, index, purpose))
 
 
-def draw_uniform(seed: int, indices: Sequence[int], purpose: str, count: int) -> Float[Tensor, "b count"]:
+def draw_uniform(
+    seed: int, indices: Sequence[int], purpose: str, count: int
+) -> Float[Tensor, "b count"]:
     """Draw `count` numbers in [0, 1) for every sample index."""
-    return torch.stack([torch.rand(count, generator=sample_generator(seed, i, purpose)) for i in indices])
+    return torch.stack(
+        [torch.rand(count, generator=sample_generator(seed, i, purpose)) for i in indices]
+    )
 
 
-def draw_noise(shape: Sequence[int], seed: int, indices: Sequence[int], purpose: str) -> Float[Tensor, "b ..."]:
+def draw_noise(
+    shape: Sequence[int], seed: int, indices: Sequence[int], purpose: str
+) -> Float[Tensor, "b ..."]:
     """Draw standard normal noise of `shape` (one sample's) for every sample index."""
-    return torch.stack([torch.randn(*shape, generator=sample_generator(seed, i, purpose)) for i in indices])
+    return torch.stack(
+        [torch.randn(*shape, generator=sample_generator(seed, i, purpose)) for i in indices]
+    )
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,9 @@ def draw_times(sampling: TimeSampling, seed: int, indices: Sequence[int]) -> Flo
     if sampling.kind == "uniform":
         t = draw_uniform(seed, indices, "time", 1)[:, 0]
     else:
-        t = torch.sigmoid(sampling.mean + sampling.std * draw_noise((1,), seed, indices, "time")[:, 0])
+        t = torch.sigmoid(
+            sampling.mean + sampling.std * draw_noise((1,), seed, indices, "time")[:, 0]
+        )
     return shift_time(t, sampling.shift)
 
 
@@ -87,7 +98,9 @@ def interpolate(
     return (1 - t) * x + t * noise
 
 
-def velocity(x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def velocity(
+    x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b c h w"]:
     """Return the straight path's velocity v = dx^t/dt = eps - x."""
     return noise - x
 
@@ -129,8 +142,9 @@ def add_noise(
 ) -> Float[Tensor, "b ..."]:
     """Noise a clean latent: x_t = sqrt(a_t) x + sqrt(1 - a_t) eps (DDPM, arXiv 2006.11239, eq. 4).
 
-    This and its inverses compute and return float32, whatever comes in; float64 stays. DMD2 converts in float64:
-    the error of float32 grows by 1 / sqrt(a_999) = 15 at most, far below that of a network's bfloat16.
+    This and its inverses compute and return float32, whatever comes in; float64 stays. DMD2
+    converts in float64: the error of float32 grows by 1 / sqrt(a_999) = 15 at most, far below that
+        of a network's bfloat16.
     """
     x = at_least_float32(x)
     signal, sigma = signal_and_noise_scale(t, alphas_cumprod, x)
@@ -169,7 +183,8 @@ def noise_from_v(
 ) -> Float[Tensor, "b ..."]:
     """Return the noise that a prediction of v = sqrt(a_t) eps - sqrt(1 - a_t) x stands for (arXiv 2202.00512, app. D).
 
-    eps = sqrt(1 - a_t) x_t + sqrt(a_t) v. So an error of v is an error of eps sqrt(a_t) times as large.
+    eps = sqrt(1 - a_t) x_t + sqrt(a_t) v. So an error of v is an error of eps sqrt(a_t) times as
+    large.
     """
     noisy = at_least_float32(noisy)
     signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)

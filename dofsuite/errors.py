@@ -6,6 +6,6 @@ from __future__ import annotations
 class UserError(Exception):
     """A mistake in an experiment file, a command line or a data folder.
 
-    The message is one sentence that names the file or key, the reason and the mend. Every verb prints it alone,
-    without a traceback, and ends with exit code 2.
+    The message is one sentence that names the file or key, the reason and the mend. Every verb
+    prints it alone, without a traceback, and ends with exit code 2.
     """

@@ -1,14 +1,18 @@
 """Measure: a run or an export in, the papers' tables out.
 
-    python -m dofsuite.evaluate build-benchmark FOLDER -o DIR     a refocus benchmark of all-in-focus images
+    python -m dofsuite.evaluate build-benchmark FOLDER -o DIR     a refocus benchmark of
+    all-in-focus images
     python -m dofsuite.evaluate run RUN --benchmark DIR           DiffCamera's tables on it
     python -m dofsuite.evaluate text2image                        the text-to-image tables
-    python -m dofsuite.evaluate pairs DIR                         does blur follow the aperture in a folder of pairs?
-    python -m dofsuite.evaluate ebb DIR                           our f/1.8 and f/16 beside photographs
+    python -m dofsuite.evaluate pairs DIR                         does blur follow the aperture in a
+    folder of pairs?
+    python -m dofsuite.evaluate ebb DIR                           our f/1.8 and f/16 beside
+    photographs
     python -m dofsuite.evaluate table RUN...                      an ablation's runs in one table
 
-`SUBCOMMAND --help` says what each takes. Running the same command again goes on where it was stopped; the tasks of a
-job array or several processes share one command's work (RANK and WORLD_SIZE, or what SLURM sets).
+`SUBCOMMAND --help` says what each takes. Running the same command again goes on where it was
+stopped; the tasks of a job array or several processes share one command's work (RANK and
+WORLD_SIZE, or what SLURM sets).
 
 Exit codes: 0 finished, 2 a mistake that the user can mend (one line on stderr).
 """
@@ -20,16 +24,16 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from dofsuite.command_line import EXIT_MISTAKE, Parser, answer
+from dofsuite.cli import EXIT_MISTAKE, Parser, answer
 from dofsuite.errors import UserError
 
 SUBCOMMANDS = {
-    "build-benchmark": "benchmark",
-    "run": "refocus",
-    "text2image": "text2image",
-    "pairs": "pairs",
-    "ebb": "ebb",
-    "table": "table",
+    "build-benchmark": "refocus_benchmark.run",
+    "run": "refocus.run",
+    "text2image": "text2image.run",
+    "pairs": "apertures.pairs",
+    "ebb": "apertures.ebb",
+    "table": "ablations.run",
 }
 """What is asked for, and the module of `dofsuite.evaluation` that does it: `DESCRIPTION`, `configure`, `run`."""
 
@@ -41,7 +45,9 @@ def subcommand(name: str) -> ModuleType:
         UserError: There is no such subcommand.
     """
     if name not in SUBCOMMANDS:
-        raise UserError(f"evaluate: {name!r} is no subcommand; choose one of {', '.join(SUBCOMMANDS)}.")
+        raise UserError(
+            f"evaluate: {name!r} is no subcommand; choose one of {', '.join(SUBCOMMANDS)}."
+        )
     return importlib.import_module(f"dofsuite.evaluation.{SUBCOMMANDS[name]}")
 
 

@@ -4,17 +4,19 @@
     python -m dofsuite.fit experiments/quickstart.yaml --trainer.max_steps 200
     python -m dofsuite.fit experiments/quickstart.yaml --sweep experiments/sweeps/S.txt --index 3
 
-Everything of a run lies in `runs/<stem of the file>/` (a sweep line's in `runs/<stem of the sweep>/<index>/`, or where
-`--trainer.default_root_dir` says). Running the same command again resumes; a finished run says so.
+Everything of a run lies in `runs/<stem of the file>/` (a sweep line's in `runs/<stem of the
+sweep>/<index>/`, or where `--trainer.default_root_dir` says). Running the same command again
+resumes; a finished run says so.
 
     --print_config        print the experiment with every default filled in, and stop
-    --sweep FILE          take the overrides of one line of FILE: --index N (by default SLURM_ARRAY_TASK_ID), from 0
-    --sweep FILE --count  print how many lines FILE has
+    --sweep FILE          take the overrides of one line of FILE: --index N (by default
+    SLURM_ARRAY_TASK_ID), from 0 --sweep FILE --count  print how many lines FILE has
     --allow-import PKG    let the file name classes of package PKG too
     --model.help CLASS    what CLASS takes (also --data.help CLASS)
 
-Exit codes: 0 finished, 2 a mistake that the user can mend (one line on stderr), 143 stopped by Ctrl-C, SIGTERM,
-SIGUSR1 or SIGUSR2 after saving (the same command goes on from there; a second Ctrl-C ends without saving).
+Exit codes: 0 finished, 2 a mistake that the user can mend (one line on stderr), 143 stopped by
+Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2 after saving (the same command goes on from there; a second
+Ctrl-C ends without saving).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import Sequence
 
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import EXIT_STOPPED, EXIT_USER_ERROR, read_command, read_sweep
-from dofsuite.experiment.reading import read_experiment
+from dofsuite.experiment.experiment import read_experiment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,14 +51,17 @@ def _run(argv: list[str]) -> int:
         print(read_experiment(command).as_yaml(), end="")
     else:
         experiment = read_experiment(command)
-        from dofsuite.experiment.run import run  # torch and Lightning, which the answers above do not need
+        from dofsuite.experiment.run import (
+            run,
+        )  # torch and Lightning, which the answers above do not need
 
         return run(experiment, argv)
     return 0
 
 
 if __name__ == "__main__":
-    # Until training begins (imports, weights) there is nothing to save: end at once, with the code that says go on.
+    # Until training begins (imports, weights) there is nothing to save: end at once, with the code
+    # that says go on.
     for stop_signal in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(stop_signal, lambda number, frame: sys.exit(EXIT_STOPPED))
     sys.exit(main())

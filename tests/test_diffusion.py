@@ -1,4 +1,6 @@
-"""Rectified flow and SDXL's diffusion against closed forms and diffusers; draws of seed, index and purpose alone."""
+"""Rectified flow and SDXL's diffusion against closed forms and diffusers; draws of seed, index and
+purpose alone.
+"""
 
 import numpy as np
 import pytest
@@ -50,7 +52,10 @@ def test_logit_normal_times_follow_their_distribution():
 
 
 def test_the_path_starts_at_the_image_ends_at_noise_and_moves_with_its_velocity():
-    x, noise = torch.randn(2, 3, 4, 4, dtype=torch.float64), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    x, noise = (
+        torch.randn(2, 3, 4, 4, dtype=torch.float64),
+        torch.randn(2, 3, 4, 4, dtype=torch.float64),
+    )
     assert torch.equal(interpolate(x, noise, torch.zeros(2, dtype=torch.float64)), x)
     assert torch.equal(interpolate(x, noise, torch.ones(2, dtype=torch.float64)), noise)
     t = torch.tensor([0.2, 0.7], dtype=torch.float64)
@@ -83,7 +88,9 @@ def test_integers_are_uniform_in_every_remainder():
 
 @pytest.fixture
 def sdxl() -> DDPMScheduler:
-    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+    return DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
+    )
 
 
 def test_the_scaled_linear_schedule_is_that_of_the_stock_scheduler(sdxl):
@@ -113,18 +120,28 @@ def test_v_is_that_of_the_stock_scheduler():
     t, alphas_cumprod = torch.tensor([0, 249, 600, 999]), scaled_linear_alphas_cumprod()
     v = stock.get_velocity(x, noise, t)
     noisy = add_noise(x, noise, t, alphas_cumprod)
-    torch.testing.assert_close(noise_from_v(noisy, v, t, alphas_cumprod), noise, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        noise_from_v(noisy, v, t, alphas_cumprod), noise, atol=1e-5, rtol=1e-5
+    )
     wrong = noise_from_v(noisy, v + 1, t, alphas_cumprod) - noise
-    torch.testing.assert_close(wrong[:, 0, 0, 0], alphas_cumprod[t].sqrt().float(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        wrong[:, 0, 0, 0], alphas_cumprod[t].sqrt().float(), atol=1e-5, rtol=1e-4
+    )
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 2e-5), (torch.bfloat16, 2e-5)])
+@pytest.mark.parametrize(
+    ("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 2e-5), (torch.bfloat16, 2e-5)]
+)
 def test_x_and_noise_are_recovered_from_each_other_at_every_time(dtype, atol):
     alphas_cumprod, t = scaled_linear_alphas_cumprod(), torch.arange(1000)
     x, noise = torch.randn(1000, 2, 3).to(dtype), torch.randn(1000, 2, 3).to(dtype)
     noisy = add_noise(x, noise, t, alphas_cumprod)
     returned = torch.float64 if dtype == torch.float64 else torch.float32
     assert noisy.dtype == returned
-    torch.testing.assert_close(x_from_noise(noisy, noise, t, alphas_cumprod), x.to(returned), atol=atol, rtol=0)
+    torch.testing.assert_close(
+        x_from_noise(noisy, noise, t, alphas_cumprod), x.to(returned), atol=atol, rtol=0
+    )
     # At t = 0 the noise weighs 0.03: what the sum lost of it comes back 34 times larger.
-    torch.testing.assert_close(noise_from_x(noisy, x, t, alphas_cumprod), noise.to(returned), atol=atol, rtol=0)
+    torch.testing.assert_close(
+        noise_from_x(noisy, x, t, alphas_cumprod), noise.to(returned), atol=atol, rtol=0
+    )

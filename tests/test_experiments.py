@@ -1,4 +1,6 @@
-"""Every shipped experiment and every sweep line parses and builds; the full-size ones on the meta device."""
+"""Every shipped experiment and every sweep line parses and builds; the full-size ones on the meta
+device.
+"""
 
 from pathlib import Path
 
@@ -6,19 +8,33 @@ import pytest
 import torch
 import yaml
 
-from dofsuite.backbones import PretrainedFlux, PretrainedSdxl, RandomDepth, RandomFlux, RandomSdxl, SmallSaliency
+from dofsuite.backbones import (
+    PretrainedFlux,
+    PretrainedSdxl,
+    RandomDepth,
+    RandomFlux,
+    RandomSdxl,
+    SmallSaliency,
+)
 from dofsuite.data import CycleSchedule, ShardData
 from dofsuite.experiment.command import read_command, read_sweep
-from dofsuite.experiment.reading import read_experiment
+from dofsuite.experiment.experiment import read_experiment
 from dofsuite.text2image import Stages
-from dofsuite.text2image.preconditions import first_wrong_turn
+from dofsuite.text2image.dmd2.checks import first_wrong_turn
 from dofsuite.training import RunLog, RunProgress
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 SWEEPS = sorted((ROOT / "experiments" / "sweeps").glob("*.txt"))
 LINES = [(sweep, index) for sweep in SWEEPS for index in range(len(read_sweep(sweep)))]
-ON_ONE_CPU = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.precision", "32-true"]
+ON_ONE_CPU = [
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.devices",
+    "1",
+    "--trainer.precision",
+    "32-true",
+]
 
 
 def base_of(sweep: Path) -> Path:
@@ -28,13 +44,21 @@ def base_of(sweep: Path) -> Path:
 
 
 def build(command: list[str], tmp_path: Path):
-    """The model with its networks; pretrained ones by their architecture alone, on the meta device."""
-    experiment = read_experiment(read_command([*command, *ON_ONE_CPU, "--trainer.default_root_dir", str(tmp_path)]))
+    """The model with its networks; pretrained ones by their architecture alone, on the meta
+    device.
+    """
+    experiment = read_experiment(
+        read_command([*command, *ON_ONE_CPU, "--trainer.default_root_dir", str(tmp_path)])
+    )
     experiment.build(RunLog(tmp_path), [], [], RunProgress())
     model = experiment.cli.model
     backbone = getattr(model, "backbone", None)
     if isinstance(backbone, PretrainedSdxl):
-        model.backbone, model.depth, model.saliency = RandomSdxl(), RandomDepth(), SmallSaliency(weights=None)
+        model.backbone, model.depth, model.saliency = (
+            RandomSdxl(),
+            RandomDepth(),
+            SmallSaliency(weights=None),
+        )
     if isinstance(backbone, PretrainedFlux):
         model.backbone = RandomFlux()
     with torch.device("meta" if isinstance(backbone, PretrainedFlux | PretrainedSdxl) else "cpu"):
@@ -49,7 +73,9 @@ def test_an_experiment_builds(file, tmp_path):
     assert experiment.config["trainer"]["max_steps"] > 0
 
 
-@pytest.mark.parametrize(("sweep", "index"), LINES, ids=lambda value: getattr(value, "stem", str(value)))
+@pytest.mark.parametrize(
+    ("sweep", "index"), LINES, ids=lambda value: getattr(value, "stem", str(value))
+)
 def test_a_sweep_line_changes_what_it_names(sweep, index):
     command = read_command([str(base_of(sweep)), "--sweep", str(sweep), "--index", str(index)])
     experiment = read_experiment(command)
@@ -90,11 +116,17 @@ def test_an_experiment_is_short_and_says_how_to_run_it(file):
 
 def test_the_paper_s_numbers_are_the_experiment_s():
     first, second = (
-        read_experiment(read_command([str(ROOT / "experiments" / f"refocus_flux_{size}.yaml")])).config
+        read_experiment(
+            read_command([str(ROOT / "experiments" / f"refocus_flux_{size}.yaml")])
+        ).config
         for size in (512, 1024)
     )
     for config, steps, batch in ((first, 3600, 256), (second, 6600, 128)):
-        trainer, data, model = config["trainer"], config["data"]["init_args"], config["model"]["init_args"]
+        trainer, data, model = (
+            config["trainer"],
+            config["data"]["init_args"],
+            config["model"]["init_args"],
+        )
         assert trainer["max_steps"] == steps
         assert trainer["devices"] * trainer["accumulate_grad_batches"] * data["batch_size"] == batch
         assert data["schedule"]["samples_per_step"] == batch
@@ -117,7 +149,10 @@ def test_two_sets_come_on_the_turns_that_learn_from_them(file):
     given, trainer = dict(config["data"]["init_args"]), config["trainer"]
     cycles = given.pop("schedule", None)
     schedule = {} if cycles is None else {"schedule": CycleSchedule(**cycles)}
-    data, stages = ShardData(**given, **schedule), Stages(**config["model"]["init_args"].get("stages", {}))
+    data, stages = (
+        ShardData(**given, **schedule),
+        Stages(**config["model"]["init_args"].get("stages", {})),
+    )
     batch = data.batch_size * trainer.get("devices", 1) * trainer.get("num_nodes", 1)
     assert first_wrong_turn(stages, data, batch, 0, trainer["max_steps"]) is None
-    assert cycles is None or cycles.get("mixed_steps", 0) == stages.teacher
+    assert cycles is None or cycles.get("interleave_steps", 0) == stages.teacher

@@ -36,7 +36,11 @@ def test_the_median_function_is_shorter_than_15_lines() -> None:
 
 
 def test_no_file_is_named_for_nothing() -> None:
-    assert [path.name for path in FILES if path.stem in NAMED_FOR_NOTHING or path.stem.startswith("base_")] == []
+    assert [
+        path.name
+        for path in FILES
+        if path.stem in NAMED_FOR_NOTHING or path.stem.startswith("base_")
+    ] == []
 
 
 def test_nothing_is_left_unfinished() -> None:

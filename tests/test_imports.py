@@ -19,13 +19,17 @@ def loaded_by(statement: str, without: str = "") -> set[str]:
         f"import sys, json\n{without}\nbefore = set(sys.modules)\n{statement}\n"
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 def test_the_layers_hold() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
-    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -51,5 +55,9 @@ def test_optics_and_metrics_themselves_need_no_trainer_and_no_backbone(room: str
         pytest.skip(f"dofsuite.{room} is not built yet")
     every_name = f"import dofsuite.{room} as room\nfor name in room.__all__: getattr(room, name)"
     # What torchmetrics loads where it is installed does not count.
-    heavy = [name for name in HEAVY if name in loaded_by(every_name, without="import torch, torchmetrics")]
+    heavy = [
+        name
+        for name in HEAVY
+        if name in loaded_by(every_name, without="import torch, torchmetrics")
+    ]
     assert heavy == []

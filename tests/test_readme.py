@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dofsuite.command_line import Parser
+from dofsuite.cli import Parser
 from dofsuite.data.__main__ import parser as data_parser
 from dofsuite.evaluate import SUBCOMMANDS, subcommand
 from dofsuite.experiment.command import read_command
@@ -20,13 +20,18 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [
-    line.split("  #")[0].strip() for language, block in BLOCKS if language == "bash" for line in block.splitlines()
+    line.split("  #")[0].strip()
+    for language, block in BLOCKS
+    if language == "bash"
+    for line in block.splitlines()
 ]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
 
 
 def commands(program: str) -> list[list[str]]:
-    found = [shlex.split(line)[len(program.split()) :] for line in COMMANDS if line.startswith(program)]
+    found = [
+        shlex.split(line)[len(program.split()) :] for line in COMMANDS if line.startswith(program)
+    ]
     assert found, f"README.md names no {program}"
     return found
 
@@ -96,5 +101,9 @@ def test_pictures_exist():
 
 
 def test_the_tree_names_every_room():
-    rooms = {path.name for path in (ROOT / "dofsuite").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    rooms = {
+        path.name
+        for path in (ROOT / "dofsuite").iterdir()
+        if path.is_dir() and path.name != "__pycache__"
+    }
     assert [room for room in rooms if f"  {room}/" not in README] == []

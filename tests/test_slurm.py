@@ -16,12 +16,21 @@ from tests.tiny_runs import EXPERIMENT
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "slurm" / "array.sbatch"
-TASK = {"SLURM_JOB_ID": "9", "SLURM_JOB_NAME": "dofsuite", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}
+TASK = {
+    "SLURM_JOB_ID": "9",
+    "SLURM_JOB_NAME": "dofsuite",
+    "SLURM_NTASKS": "1",
+    "SLURM_NTASKS_PER_NODE": "1",
+}
 FIRST_OF_ALL = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NNODES": "1"}
 
 
-def run_task(folder: Path, exit_code: int, *words: str, **environment: str) -> tuple[int, list[str]]:
-    """Run the script as Slurm would, with its programs replaced by ones that note how they were called."""
+def run_task(
+    folder: Path, exit_code: int, *words: str, **environment: str
+) -> tuple[int, list[str]]:
+    """Run the script as Slurm would, with its programs replaced by ones that note how they were
+    called.
+    """
     (folder / ".venv" / "bin").mkdir(parents=True)
     programs = {
         "bin/srun": '"$@"',
@@ -33,14 +42,21 @@ def run_task(folder: Path, exit_code: int, *words: str, **environment: str) -> t
         (folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / name).chmod(0o755)
     path = f"{folder / 'bin'}:{os.environ['PATH']}"
-    done = subprocess.run(["bash", SCRIPT, *words], cwd=folder, env={"PATH": path, **environment}, check=False)
+    done = subprocess.run(
+        ["bash", SCRIPT, *words], cwd=folder, env={"PATH": path, **environment}, check=False
+    )
     calls = folder / "calls"
     return done.returncode, calls.read_text().splitlines() if calls.exists() else []
 
 
 def test_a_task_runs_its_line_and_passes_overrides_on(tmp_path: Path) -> None:
-    code, calls = run_task(tmp_path, 0, "x.yaml", "s.txt", "--trainer.max_steps", "3", SLURM_ARRAY_TASK_ID="1")
-    assert (code, calls) == (0, ["python -m dofsuite.fit x.yaml --sweep s.txt --trainer.max_steps 3"])
+    code, calls = run_task(
+        tmp_path, 0, "x.yaml", "s.txt", "--trainer.max_steps", "3", SLURM_ARRAY_TASK_ID="1"
+    )
+    assert (code, calls) == (
+        0,
+        ["python -m dofsuite.fit x.yaml --sweep s.txt --trainer.max_steps 3"],
+    )
 
 
 def test_a_task_that_was_stopped_after_saving_is_queued_again(tmp_path: Path) -> None:
@@ -61,13 +77,21 @@ def test_what_resuming_rests_on_is_asked_for(option: str) -> None:
 
 def option(words: list[str], name: str) -> str:
     """The value of an option before the script's name, else the script's own."""
-    given = [word for word in words[: words.index("experiments/slurm/array.sbatch")] if word.startswith(f"--{name}=")]
-    return (given or re.findall(rf"^#SBATCH (--{name}=\S+)", SCRIPT.read_text(), re.MULTILINE))[-1].partition("=")[2]
+    given = [
+        word
+        for word in words[: words.index("experiments/slurm/array.sbatch")]
+        if word.startswith(f"--{name}=")
+    ]
+    return (given or re.findall(rf"^#SBATCH (--{name}=\S+)", SCRIPT.read_text(), re.MULTILINE))[
+        -1
+    ].partition("=")[2]
 
 
 @pytest.mark.parametrize("file", ["README.md", "experiments/slurm/array.sbatch"])
 def test_a_documented_job_has_a_task_and_a_gpu_for_every_device(file: str) -> None:
-    lines = re.findall(r"^(?:#\s+)?(sbatch .*array\.sbatch .*\.yaml.*)", (ROOT / file).read_text(), re.MULTILINE)
+    lines = re.findall(
+        r"^(?:#\s+)?(sbatch .*array\.sbatch .*\.yaml.*)", (ROOT / file).read_text(), re.MULTILINE
+    )
     assert lines
     for line in lines:
         words = shlex.split(line, comments=True)
@@ -91,5 +115,7 @@ def test_a_job_with_another_number_of_tasks_is_refused_in_one_line(
     Path("x.yaml").write_text(yaml.safe_dump(EXPERIMENT))
     assert main(["x.yaml", "--allow-import", "tests", "--trainer.devices", "2"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("command line: --trainer.devices: You set `devices=2` in Lightning, but the number of tasks")
+    assert said.startswith(
+        "command line: --trainer.devices: You set `devices=2` in Lightning, but the number of tasks"
+    )
     assert said.count("\n") == 1

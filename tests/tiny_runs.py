@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from dofsuite.atomic import write_json
 from dofsuite.errors import UserError
+from dofsuite.files import write_json
 from dofsuite.training import run_folder, write_sheet
 
 
@@ -35,7 +35,10 @@ class TinyModel(pl.LightningModule):
     """Two layers that learn the sum of their inputs."""
 
     def __init__(
-        self, schedule: Schedule = Schedule(), fail_with: str | None = None, unsafe_state: bool = False
+        self,
+        schedule: Schedule = Schedule(),
+        fail_with: str | None = None,
+        unsafe_state: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -48,7 +51,9 @@ class TinyModel(pl.LightningModule):
         if fail_with == "value":
             raise ValueError("schedule and fail_with exclude each other")
         generator = torch.Generator().manual_seed(0)
-        self.layers = nn.Sequential(nn.Linear(3, schedule.width), nn.Tanh(), nn.Linear(schedule.width, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(3, schedule.width), nn.Tanh(), nn.Linear(schedule.width, 1)
+        )
         for parameter in self.layers.parameters():
             nn.init.normal_(parameter, generator=generator)
 
@@ -63,7 +68,11 @@ class TinyModel(pl.LightningModule):
     def on_validation_end(self) -> None:
         if not self.trainer.sanity_checking:
             image = torch.full((3, 4, 4), 0.5)
-            write_sheet(run_folder(self.trainer) / "sheets" / f"step-{self.global_step:08d}.png", [[image]], ["grey"])
+            write_sheet(
+                run_folder(self.trainer) / "sheets" / f"step-{self.global_step:08d}.png",
+                [[image]],
+                ["grey"],
+            )
             write_json(run_folder(self.trainer) / "metrics.json", {"step": self.global_step})
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
@@ -80,8 +89,15 @@ class TinyModel(pl.LightningModule):
 class Numbers(Dataset):
     """Sample i is a function of i alone; reading one may signal or kill this process, once."""
 
-    def __init__(self, size: int, signal_at: int | None, signal_name: str, group: bool, marker: Path) -> None:
-        self.size, self.signal_at, self.signal_name, self.signal_group = size, signal_at, signal_name, group
+    def __init__(
+        self, size: int, signal_at: int | None, signal_name: str, group: bool, marker: Path
+    ) -> None:
+        self.size, self.signal_at, self.signal_name, self.signal_group = (
+            size,
+            signal_at,
+            signal_name,
+            group,
+        )
         self.marker = marker
 
     def __len__(self) -> int:
@@ -117,14 +133,22 @@ class TinyData(pl.LightningDataModule):
 
     def numbers(self, size: int, signalling: bool) -> Numbers:
         marker = run_folder(self.trainer) / "signalled"
-        return Numbers(size, self.signal_at if signalling else None, self.signal_name, self.signal_group, marker)
+        return Numbers(
+            size,
+            self.signal_at if signalling else None,
+            self.signal_name,
+            self.signal_group,
+            marker,
+        )
 
     def train_dataloader(self) -> DataLoader:
         if self.missing_shard:
             raise UserError("data/train-000001.tar: the shard is missing; pack the folder again.")
         numbers = self.numbers(10_000, not self.signal_in_validation)
         order = list(range(self.samples_seen, len(numbers)))
-        return DataLoader(numbers, batch_size=self.batch_size, sampler=order, num_workers=self.num_workers)
+        return DataLoader(
+            numbers, batch_size=self.batch_size, sampler=order, num_workers=self.num_workers
+        )
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.numbers(4, self.signal_in_validation), batch_size=self.batch_size)
@@ -134,7 +158,11 @@ class TinyData(pl.LightningDataModule):
             self.trainer.callbacks.insert(0, SamplesSeen())
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
-        return batch * torch.nan if self.poison_at is not None and self.samples_seen >= self.poison_at else batch
+        return (
+            batch * torch.nan
+            if self.poison_at is not None and self.samples_seen >= self.poison_at
+            else batch
+        )
 
     def state_dict(self) -> dict[str, int]:
         return {"samples_seen": self.samples_seen}
@@ -146,13 +174,18 @@ class TinyData(pl.LightningDataModule):
 class SamplesSeen(pl.Callback):
     """Counts before the step, so that a checkpoint written at its end holds this batch too."""
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
+    ) -> None:
         trainer.datamodule.samples_seen += trainer.datamodule.batch_size
 
 
 EXPERIMENT = {
     "seed_everything": 0,
-    "model": {"class_path": "tests.tiny_runs.TinyModel", "init_args": {"schedule": {"learning_rate": 0.02}}},
+    "model": {
+        "class_path": "tests.tiny_runs.TinyModel",
+        "init_args": {"schedule": {"learning_rate": 0.02}},
+    },
     "data": {"class_path": "tests.tiny_runs.TinyData", "init_args": {"batch_size": 2}},
     "checkpoint": {"every_n_train_steps": 10},
     "trainer": {

@@ -1,7 +1,7 @@
 """From pixels to latents and back: FLUX's VAE, and a fixed invertible codec of the same interface for small networks.
 
-Convention: images are [b, 3, h, w] in [-1, 1]; latents are [b, latent_channels, h / downscale, w / downscale], about
-unit variance, as the transformer sees them.
+Convention: images are [b, 3, h, w] in [-1, 1]; latents are [b, latent_channels, h / downscale, w /
+downscale], about unit variance, as the transformer sees them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Codec(Protocol):
 class VaeCodec(nn.Module):
     """A frozen diffusers `AutoencoderKL` with its own shift and scale, run in the VAE's dtype.
 
-    Its weights get no gradient, and what comes in does: a loss on a decoded or an encoded picture reaches its source.
-    Where the VAE is in half precision, autocast is kept away from it: on CUDA it would run the norms in float32, and at
-    1024 px save 11 GiB more for backward.
+    Its weights get no gradient, and what comes in does: a loss on a decoded or an encoded picture
+    reaches its source. Where the VAE is in half precision, autocast is kept away from it: on CUDA
+    it would run the norms in float32, and at 1024 px save 11 GiB more for backward.
     """
 
     def __init__(self, vae: AutoencoderKL) -> None:
@@ -88,10 +88,11 @@ def opponent_basis() -> Tensor:
 class SpaceToDepthCodec(ModelMixin, ConfigMixin):
     """Space to depth, then a fixed orthonormal turn (DCT and opponent colours) and a gain for every coefficient.
 
-    Exactly invertible, nothing learnt, float32 also under autocast and after `.to(torch.bfloat16)`. A plain space to
-    depth leaves fine detail, which is all that blur changes, some thirty times weaker than the mean colour, and a flow
-    loss in unit noise does not see it; FLUX's VAE has no such gap between its channels. The gains close it by the
-    amplitude spectrum of photographs, about 1 / f^1.35 (measured on the embedded ones), to the power `whitening`.
+    Exactly invertible, nothing learnt, float32 also under autocast and after `.to(torch.bfloat16)`.
+    A plain space to depth leaves fine detail, which is all that blur changes, some thirty times
+    weaker than the mean colour, and a flow loss in unit noise does not see it; FLUX's VAE has no
+    such gap between its channels. The gains close it by the amplitude spectrum of photographs,
+    about 1 / f^1.35 (measured on the embedded ones), to the power `whitening`.
     """
 
     @register_to_config
@@ -140,7 +141,9 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         gain, cosines, colors = self._beside(latent)
         x = latent.float().reshape(b, 3, n, n, h, w) / gain[..., None, None]
         with without_autocast(latent):
-            x = torch.einsum("ui,bkuvyx,vj->bkyixj", cosines, x, cosines).reshape(b, 3, h * n, w * n)
+            x = torch.einsum("ui,bkuvyx,vj->bkyixj", cosines, x, cosines).reshape(
+                b, 3, h * n, w * n
+            )
             return torch.einsum("kc,bkhw->bchw", colors, x)
 
     def _beside(self, given: Tensor) -> list[Tensor]:

@@ -18,7 +18,12 @@ from dofsuite.errors import UserError
 
 
 def from_pretrained(
-    network: type[Any], path: str, subfolder: str, revision: str | None, dtype: torch.dtype | None, **more: Any
+    network: type[Any],
+    path: str,
+    subfolder: str,
+    revision: str | None,
+    dtype: torch.dtype | None,
+    **more: Any,
 ) -> Any:
     """Load one part of a diffusers folder (or, with subfolder "", a model's own), hub or disk, safetensors only.
 
@@ -37,7 +42,9 @@ def from_pretrained(
         raise UserError(f"{path}: {part}{reason_of(path, error)}") from error
 
 
-def pretrained_tokenizer(network: type[Any], path: str, subfolder: str, revision: str | None) -> Any:
+def pretrained_tokenizer(
+    network: type[Any], path: str, subfolder: str, revision: str | None
+) -> Any:
     """Load a tokeniser, and make sure that it has words: without its files transformers 5 makes an empty one.
 
     Raises:
@@ -71,7 +78,9 @@ def reason_of(path: str, error: Exception) -> str:
         return "the hub has no such model or revision, or it needs `hf auth login`; check the id."
     if Path(path).exists():
         first = (str(error).splitlines() or ["no reason given"])[0]
-        return f"the folder lacks this part or it cannot be read ({first[:160]}); download it again."
+        return (
+            f"the folder lacks this part or it cannot be read ({first[:160]}); download it again."
+        )
     return "it could not be downloaded; check the network, or give the path of a local copy in diffusers layout."
 
 
@@ -80,7 +89,9 @@ def _missing_packages(error: BaseException) -> str:
     for exc in _chain(error):
         if isinstance(exc, ModuleNotFoundError) and exc.name:
             return exc.name.split(".")[0]
-        if isinstance(exc, ImportError) and (found := re.search(r"pip install `?([\w .-]+?)`?$", str(exc))):
+        if isinstance(exc, ImportError) and (
+            found := re.search(r"pip install `?([\w .-]+?)`?$", str(exc))
+        ):
             return found[1]
     return ""
 

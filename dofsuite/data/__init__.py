@@ -8,32 +8,32 @@ from dofsuite._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from dofsuite.data.batch import Batch as Batch
-    from dofsuite.data.batch import refuse_without_depth as refuse_without_depth
+    from dofsuite.data.batch import check_has_depth as check_has_depth
     from dofsuite.data.manifest import Manifest as Manifest
     from dofsuite.data.manifest import read_manifest as read_manifest
-    from dofsuite.data.middlebury import Motorcycle as Motorcycle
-    from dofsuite.data.middlebury import motorcycle as motorcycle
     from dofsuite.data.module import ShardData as ShardData
-    from dofsuite.data.order import CycleSchedule as CycleSchedule
-    from dofsuite.data.order import SourceSchedule as SourceSchedule
+    from dofsuite.data.sampler import CycleSchedule as CycleSchedule
+    from dofsuite.data.sampler import SourceSchedule as SourceSchedule
     from dofsuite.data.shards import ShardReader as ShardReader
     from dofsuite.data.shards import ShardWriter as ShardWriter
     from dofsuite.data.shards import write_shards as write_shards
+    from dofsuite.data.synthetic.motorcycle import Motorcycle as Motorcycle
+    from dofsuite.data.synthetic.motorcycle import motorcycle as motorcycle
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Batch": "batch",
-        "CycleSchedule": "order",
+        "CycleSchedule": "sampler",
         "Manifest": "manifest",
-        "Motorcycle": "middlebury",
+        "Motorcycle": "synthetic.motorcycle",
         "ShardData": "module",
         "ShardReader": "shards",
         "ShardWriter": "shards",
-        "SourceSchedule": "order",
-        "motorcycle": "middlebury",
+        "SourceSchedule": "sampler",
+        "motorcycle": "synthetic.motorcycle",
         "read_manifest": "manifest",
-        "refuse_without_depth": "batch",
+        "check_has_depth": "batch",
         "write_shards": "shards",
     },
 )

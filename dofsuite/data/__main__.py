@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from dofsuite.command_line import Parser, answer
-from dofsuite.data.pack import DEPTH_UNITS, PackOptions, pack
+from dofsuite.cli import Parser, answer
+from dofsuite.data.packing.pack import DEPTH_UNITS, PackOptions, pack
 
 
 def parser() -> Parser:
@@ -19,13 +19,23 @@ def parser() -> Parser:
         "A caption lies beside it as photo.txt; f-number and focal length are read from the pictures' EXIF.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the pictures")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHARDS", help="a new folder")
-    parser.add_argument("--depth", type=Path, metavar="DIR", help="depth maps with the same names as the pictures")
-    parser.add_argument("--depth-kind", choices=list(DEPTH_UNITS), help="disparity: larger is nearer; depth: farther")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="SHARDS", help="a new folder"
+    )
+    parser.add_argument(
+        "--depth", type=Path, metavar="DIR", help="depth maps with the same names as the pictures"
+    )
+    parser.add_argument(
+        "--depth-kind",
+        choices=list(DEPTH_UNITS),
+        help="disparity: larger is nearer; depth: farther",
+    )
     units = sorted({unit for units in DEPTH_UNITS.values() for unit in units})
     parser.add_argument("--depth-unit", choices=units, default="relative", help="default: relative")
     parser.add_argument("--source", help="where the pictures are from; default: the folder's name")
-    parser.add_argument("--licence", default="not stated", help="under which terms they may be used")
+    parser.add_argument(
+        "--licence", default="not stated", help="under which terms they may be used"
+    )
     parser.add_argument("--split", choices=("train", "val", "test"), default="train")
     parser.add_argument("--samples-per-shard", type=int, default=256)
     return parser

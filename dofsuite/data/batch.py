@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.data.decode import DECODERS, IMAGE_EXTENSIONS, disparity_from_depth_map
-from dofsuite.data.record import mirrored, read_record
+from dofsuite.data.sample_record import mirrored, read_record
 from dofsuite.data.shards import Sample
 from dofsuite.errors import UserError
 
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     """`[b]` float32: its focal length in mm, for a sensor 36 mm wide; NaN where there is none."""
 
 
-def refuse_without_depth(batch: Batch) -> None:
+def check_has_depth(batch: Batch) -> None:
     """Refuse a batch from which a module cannot render depth of field; its disparity of 0 would keep all in focus.
 
     Raises:
@@ -61,7 +61,8 @@ def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
     What the sample says of itself is added: `caption`, `f_number` and `focal_length_mm`.
 
     Raises:
-        UserError: A member cannot be decoded, or the sample has no picture; shard, key and member are named.
+        UserError: A member cannot be decoded, or the sample has no picture; shard, key and member
+            are named.
     """
     decoded = {
         extension: DECODERS[extension](data, f"{sample.shard}: {sample.key}.{extension}")
@@ -70,7 +71,9 @@ def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
     }
     pictures = [decoded[extension] for extension in IMAGE_EXTENSIONS if extension in decoded]
     if len(pictures) != 1:
-        raise UserError(f"{sample.shard}: {sample.key}: a sample needs one picture, this one has {len(pictures)}.")
+        raise UserError(
+            f"{sample.shard}: {sample.key}: a sample needs one picture, this one has {len(pictures)}."
+        )
     image = torch.from_numpy(pictures[0]).permute(2, 0, 1)
     size = (image.shape[1], image.shape[2])
     disparity, valid = torch.zeros(1, *size), torch.ones(1, *size, dtype=torch.bool)
@@ -90,8 +93,9 @@ def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
 def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]:
     """Bring the short side to `size_px` with antialiasing, and crop the centre square; None leaves the size.
 
-    The picture is averaged in display values, the disparity in disparity (*ours*: as the image models' own training
-    data were); a pixel is valid where all that was averaged into it is. Adds `width_px`.
+    The picture is averaged in display values, the disparity in disparity (*ours*: as the image
+    models' own training data were); a pixel is valid where all that was averaged into it is. Adds
+    `width_px`.
     """
     height, width = item["image"].shape[1:]
     if size_px is None:
@@ -129,7 +133,9 @@ def collate(items: list[dict[str, Any]]) -> Batch:
     sizes = {tuple(item["image"].shape[1:]) for item in items}
     if len(sizes) > 1:
         shown = ", ".join(f"{w}x{h}" for h, w in sorted(sizes))
-        raise UserError(f"data.size_px: pictures of different sizes ({shown}): set size_px, or a batch size of 1.")
+        raise UserError(
+            f"data.size_px: pictures of different sizes ({shown}): set size_px, or a batch size of 1."
+        )
     return Batch(
         image_srgb=torch.stack([item["image"] for item in items]),
         disparity=torch.stack([item["disparity"] for item in items]),
@@ -141,5 +147,7 @@ def collate(items: list[dict[str, Any]]) -> Batch:
         valid=torch.stack([item["valid"] for item in items]),
         caption=[item["caption"] for item in items],
         f_number=torch.tensor([item["f_number"] for item in items], dtype=torch.float32),
-        focal_length_mm=torch.tensor([item["focal_length_mm"] for item in items], dtype=torch.float32),
+        focal_length_mm=torch.tensor(
+            [item["focal_length_mm"] for item in items], dtype=torch.float32
+        ),
     )

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dofsuite.data.batch import Batch, collate, decode_sample, flip, resize_and_crop
-from dofsuite.data.order import CycleSchedule, SourceOrder, SourceSchedule, draw_at
+from dofsuite.data.sampler import CycleSchedule, SourceOrder, SourceSchedule, source_at
 from dofsuite.data.shards import ShardReader
 from dofsuite.diffusion import sample_generator
 from dofsuite.errors import UserError
@@ -29,12 +29,20 @@ class TrainSamples(Dataset[Any]):
         flip: float,
     ) -> None:
         """Mix one or two sources; `flip` is the probability of mirroring a picture."""
-        self.readers, self.schedule, self.seed, self.size_px, self.flip = readers, schedule, seed, size_px, flip
-        self.orders = [SourceOrder(reader.shard_sizes, seed, source) for source, reader in enumerate(readers)]
+        self.readers, self.schedule, self.seed, self.size_px, self.flip = (
+            readers,
+            schedule,
+            seed,
+            size_px,
+            flip,
+        )
+        self.orders = [
+            SourceOrder(reader.shard_sizes, seed, source) for source, reader in enumerate(readers)
+        ]
 
     def locate(self, position: int) -> tuple[int, int]:
         """Return `(source, sample number within it)` of a position."""
-        source, draw = draw_at(position, self.seed, len(self.readers), self.schedule)
+        source, draw = source_at(position, self.seed, len(self.readers), self.schedule)
         return source, self.orders[source][draw]
 
     def __getitem__(self, position: int) -> dict[str, Any] | UserError:
@@ -65,12 +73,16 @@ class HeldOutSamples(Dataset[Any]):
     def __getitem__(self, number: int) -> dict[str, Any] | UserError:
         """Return one decoded sample, or what is wrong with it."""
         item = _read(self.reader, number, self.size_px)
-        return item if isinstance(item, UserError) else {**item, "source": HELD_OUT, "index": number}
+        return (
+            item if isinstance(item, UserError) else {**item, "source": HELD_OUT, "index": number}
+        )
 
 
 def _read(reader: ShardReader, number: int, size_px: int | None) -> dict[str, Any] | UserError:
     try:
-        return resize_and_crop(decode_sample(reader.read(number), reader.manifest.depth_kind), size_px)
+        return resize_and_crop(
+            decode_sample(reader.read(number), reader.manifest.depth_kind), size_px
+        )
     except UserError as error:
         return error  # as a value: raised in a worker it would arrive wrapped in a traceback
 
@@ -89,7 +101,8 @@ def collate_or_error(items: list[dict[str, Any] | UserError]) -> Batch | UserErr
 class BatchLoader(DataLoader[Any]):
     """A DataLoader of `Batch` that raises a worker's UserError as one sentence.
 
-    Its position is kept by `ShardData`; the two empty methods say to Lightning that it can be resumed.
+    Its position is kept by `ShardData`; the two empty methods say to Lightning that it can be
+    resumed.
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]

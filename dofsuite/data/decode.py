@@ -1,10 +1,11 @@
 """Bytes to arrays, by a fixed table of extensions: images, depth maps, masks, JSON and text; never a pickle.
 
-Images become float32 `[h, w, 3]` display values in [0, 1], upright (EXIF orientation applied). Transparency is
-composited over white, CMYK is converted by Pillow's plain formula, grey gets three equal channels, 16-bit grey keeps
-its 16 bits (*ours*; Pillow's own conversion of 16-bit grey clips it to white). Only JPEG, PNG and WebP are tried;
-pictures of more pixels than Pillow's safe limit, and truncated ones, are refused. Colour profiles are not applied:
-values are taken as sRGB (*ours*, as image models' own training data were read).
+Images become float32 `[h, w, 3]` display values in [0, 1], upright (EXIF orientation applied).
+Transparency is composited over white, CMYK is converted by Pillow's plain formula, grey gets three
+equal channels, 16-bit grey keeps its 16 bits (*ours*; Pillow's own conversion of 16-bit grey clips
+it to white). Only JPEG, PNG and WebP are tried; pictures of more pixels than Pillow's safe limit,
+and truncated ones, are refused. Colour profiles are not applied: values are taken as sRGB (*ours*,
+as image models' own training data were read).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     """Return an image file's display values, float32 `[h, w, 3]` in [0, 1].
 
     Raises:
-        UserError: The file is no JPEG, PNG or WebP, is truncated, too large, or smaller than 8 px on a side.
+        UserError: The file is no JPEG, PNG or WebP, is truncated, too large, or smaller than 8 px
+            on a side.
     """
     image = _upright(data, name)
     if min(image.size) < MIN_SIDE_PX:
@@ -57,10 +59,14 @@ def decode_depth_image(data: bytes, name: str) -> np.ndarray:
     if image.mode.startswith("I"):
         return _grey16(image)
     if image.mode not in ("L", "1", "LA", "RGB", "RGBA"):
-        raise UserError(f"{name}: a depth map of mode {image.mode}: store it as a grey PNG (8 or 16 bit) or .npy.")
+        raise UserError(
+            f"{name}: a depth map of mode {image.mode}: store it as a grey PNG (8 or 16 bit) or .npy."
+        )
     values = np.asarray(image.convert("RGB"))
     if (values[..., :1] != values).any():
-        raise UserError(f"{name}: the depth map is coloured: store its values as a grey PNG or .npy.")
+        raise UserError(
+            f"{name}: the depth map is coloured: store its values as a grey PNG or .npy."
+        )
     return values[..., 0].astype(np.float32)
 
 
@@ -68,7 +74,8 @@ def decode_npy(data: bytes, name: str) -> np.ndarray:
     """Return an `.npy` file's map, float32 `[h, w]`; `[h, w, 1]` and `[1, h, w]` are squeezed.
 
     Raises:
-        UserError: The file is no array of numbers (pickled objects are not loaded) or has another shape.
+        UserError: The file is no array of numbers (pickled objects are not loaded) or has another
+            shape.
     """
     try:
         values = np.load(io.BytesIO(data), allow_pickle=False)
@@ -111,11 +118,13 @@ DECODERS: dict[str, Callable[[bytes, str], Any]] = {
 """Extension of a member -> its decoder (`record.py` reads `json` and `txt`); any other member is left alone."""
 
 
-def disparity_from_depth_map(depth_map: np.ndarray, kind: str, size: tuple[int, int], name: str) -> np.ndarray:
+def disparity_from_depth_map(
+    depth_map: np.ndarray, kind: str, size: tuple[int, int], name: str
+) -> np.ndarray:
     """Return the disparity (0 far, 1 near), min-max over the whole picture, float32 `[h, w]`.
 
-    `kind` is `disparity` (larger is nearer) or `depth` (larger is farther; infinite is allowed, 1/depth is taken).
-    A map of one value (a flat scene) gives zeros.
+    `kind` is `disparity` (larger is nearer) or `depth` (larger is farther; infinite is allowed,
+    1/depth is taken). A map of one value (a flat scene) gives zeros.
 
     Args:
         depth_map: Stored values `[h, w]`.
@@ -128,15 +137,21 @@ def disparity_from_depth_map(depth_map: np.ndarray, kind: str, size: tuple[int, 
     """
     if depth_map.shape != size:
         found, needed = (f"{w}x{h}" for h, w in (depth_map.shape, size))
-        raise UserError(f"{name}: the depth map is {found} px and its picture {needed} px: they must have one size.")
+        raise UserError(
+            f"{name}: the depth map is {found} px and its picture {needed} px: they must have one size."
+        )
     if kind == "depth":
         wrong = ~(depth_map > 0)
         if wrong.any():
-            raise UserError(f"{name}: {wrong.sum()} values are not a number or not above 0: fill them before packing.")
+            raise UserError(
+                f"{name}: {wrong.sum()} values are not a number or not above 0: fill them before packing."
+            )
         depth_map = 1.0 / depth_map.astype(np.float64)
     elif not np.isfinite(depth_map).all():
         bad = (~np.isfinite(depth_map)).sum()
-        raise UserError(f"{name}: {bad} values are not finite (NaN or infinite): fill them before packing.")
+        raise UserError(
+            f"{name}: {bad} values are not finite (NaN or infinite): fill them before packing."
+        )
     low, high = float(depth_map.min()), float(depth_map.max())
     scale = 1.0 / (high - low) if high > low else 0.0
     return ((depth_map.astype(np.float64) - low) * scale).astype(np.float32)

@@ -1,8 +1,9 @@
 """The manifest beside a folder of shards: what is in them, and how it is known that they are whole.
 
-A folder of shards holds `manifest.json`, the shards `NAME.tar` (plain WebDataset tars) and one `NAME.index.json` a
-shard (the offset, size and sha256 of every member). webdataset alone drops the rest of a truncated tar without a
-word; here a shard that is missing, truncated or altered is named and refused before a run begins.
+A folder of shards holds `manifest.json`, the shards `NAME.tar` (plain WebDataset tars) and one
+`NAME.index.json` a shard (the offset, size and sha256 of every member). webdataset alone drops the
+rest of a truncated tar without a word; here a shard that is missing, truncated or altered is named
+and refused before a run begins.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from dofsuite.atomic import write_json
 from dofsuite.errors import UserError
+from dofsuite.files import write_json
 
 MANIFEST_FILE = "manifest.json"
 VERIFIED_FILE = ".verified.json"
@@ -78,22 +79,34 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder of shards: pack one with python -m dofsuite.data.")
+        raise UserError(
+            f"{folder}: there is no such folder of shards: pack one with python -m dofsuite.data."
+        )
     if not path.is_file():
-        raise UserError(f"{path}: the manifest is missing: pack the shards again with python -m dofsuite.data.")
+        raise UserError(
+            f"{path}: the manifest is missing: pack the shards again with python -m dofsuite.data."
+        )
     try:
         return _manifest_from(json.loads(path.read_bytes()))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: it is not a manifest of shards ({error}): pack the shards again.") from error
+        raise UserError(
+            f"{path}: it is not a manifest of shards ({error}): pack the shards again."
+        ) from error
 
 
 def _manifest_from(data: dict[str, Any]) -> Manifest:
     if data["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"format_version {data['format_version']} where {FORMAT_VERSION} is expected")
+        raise ValueError(
+            f"format_version {data['format_version']} where {FORMAT_VERSION} is expected"
+        )
     shards = tuple(ShardEntry(**shard) for shard in data["shards"])
-    given = {f.name: data[f.name] for f in fields(Manifest) if f.name in data or f.default is MISSING}
+    given = {
+        f.name: data[f.name] for f in fields(Manifest) if f.name in data or f.default is MISSING
+    }
     manifest = Manifest(**{**given, "shards": shards})
-    if manifest.samples != sum(shard.samples for shard in shards) or any(shard.samples < 1 for shard in shards):
+    if manifest.samples != sum(shard.samples for shard in shards) or any(
+        shard.samples < 1 for shard in shards
+    ):
         raise ValueError("its sample counts do not add up")
     if any(Path(shard.name).name != shard.name for shard in shards):
         raise ValueError("a shard lies outside the folder")
@@ -105,9 +118,10 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
 def verify_shards(folder: Path, manifest: Manifest, verify: Verify = "full") -> None:
     """Check that every shard and index is there and whole.
 
-    `full` compares sizes and sha256; what was found whole is remembered by size and time of change beside the shards
-    (where that folder can be written), so that later starts read only what has changed since. `size` compares sizes
-    alone. Either way every member that is read later is compared with its own sha256.
+    `full` compares sizes and sha256; what was found whole is remembered by size and time of change
+    beside the shards (where that folder can be written), so that later starts read only what has
+    changed since. `size` compares sizes alone. Either way every member that is read later is
+    compared with its own sha256.
 
     Raises:
         UserError: A shard is missing, truncated or altered; it is named.
@@ -122,7 +136,9 @@ def verify_shards(folder: Path, manifest: Manifest, verify: Verify = "full") -> 
                 _check_sha256(folder, shard)
             found[shard.name] = [*stamp, shard.sha256, shard.index_sha256]
     if verify == "full" and found != remembered:
-        with contextlib.suppress(OSError, UserError):  # a read-only folder is read in full at every start instead
+        with contextlib.suppress(
+            OSError, UserError
+        ):  # a read-only folder is read in full at every start instead
             write_json(folder / VERIFIED_FILE, found)
 
 
@@ -143,11 +159,15 @@ def _check_size(folder: Path, shard: ShardEntry) -> None:
     path = folder / f"{shard.name}.tar"
     for needed in (path, folder / f"{shard.name}.index.json"):
         if not needed.is_file():
-            raise UserError(f"{needed}: this file is missing: copy it again or pack the shards again.")
+            raise UserError(
+                f"{needed}: this file is missing: copy it again or pack the shards again."
+            )
     size = path.stat().st_size
     if size != shard.bytes:
         state = "truncated" if size < shard.bytes else "too long"
-        raise UserError(f"{path}: the shard is {state} ({size} bytes of {shard.bytes}): copy or pack it again.")
+        raise UserError(
+            f"{path}: the shard is {state} ({size} bytes of {shard.bytes}): copy or pack it again."
+        )
 
 
 def _check_sha256(folder: Path, shard: ShardEntry) -> None:
@@ -157,4 +177,6 @@ def _check_sha256(folder: Path, shard: ShardEntry) -> None:
     ):
         with open(path, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise UserError(f"{path}: the file was altered (its sha256 differs): copy or pack it again.")
+                raise UserError(
+                    f"{path}: the file was altered (its sha256 differs): copy or pack it again."
+                )

@@ -9,12 +9,12 @@ import torch
 import torch.distributed as distributed
 from pytorch_lightning import LightningDataModule, Trainer
 
-from dofsuite.data import embedded
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, TrainSamples, collate_or_error
 from dofsuite.data.manifest import Verify
-from dofsuite.data.order import CycleSchedule, PositionBatches, SourceSchedule
-from dofsuite.data.seen import SamplesSeen
+from dofsuite.data.sampler import CycleSchedule, PositionBatches, SourceSchedule
+from dofsuite.data.samples_seen import SamplesSeen
 from dofsuite.data.shards import ShardReader
+from dofsuite.data.synthetic import sets as embedded
 from dofsuite.errors import UserError
 
 PAPER_SCHEDULE = SourceSchedule()
@@ -23,7 +23,10 @@ REQUIREMENTS = {
         "samples_with_depth",
         "depth map: put a depth map of the same stem beside each picture (or name their folder with --depth)",
     ),
-    "require_captions": ("samples_with_caption", "caption: put a .txt file of the same stem beside each picture"),
+    "require_captions": (
+        "samples_with_caption",
+        "caption: put a .txt file of the same stem beside each picture",
+    ),
     "require_exif": (
         "samples_with_exif",
         "EXIF of both f-number and focal length: take pictures whose files have kept FNumber and FocalLength",
@@ -35,8 +38,9 @@ REQUIREMENTS = {
 class ShardData(LightningDataModule):
     """One or two tagged training sources and a held-out set, all folders of shards.
 
-    The state is one integer, the number of samples trained on (`samples_seen`): the next batch begins there, also
-    with another number of workers or ranks. Needs `use_distributed_sampler: false` on more than one rank.
+    The state is one integer, the number of samples trained on (`samples_seen`): the next batch
+    begins there, also with another number of workers or ranks. Needs `use_distributed_sampler:
+    false` on more than one rank.
     """
 
     def __init__(
@@ -58,16 +62,18 @@ class ShardData(LightningDataModule):
         """Describe the data; nothing is read yet.
 
         Args:
-            train: Tag -> folder of shards, one or two; `embedded:photo` and `embedded:texture` are always there.
+            train: Tag -> folder of shards, one or two; `embedded:photo` and `embedded:texture` are
+                always there.
             val: Folder of held-out shards, for example `embedded:val`.
             batch_size: Samples of a rank's micro-batch.
             val_batch_size: The same in validation.
             num_workers: Reading and decoding processes of a rank.
-            size_px: Side of the centre square after resizing the short side to it; null leaves pictures as they are.
+            size_px: Side of the centre square after resizing the short side to it; null leaves
+                pictures as they are.
             flip: Probability of mirroring a training picture.
             seed: The order of samples and all draws follow from it and the position in the run.
-            schedule: How two sources are mixed: by a share (`SourceSchedule`) or, where `turns` is given, in whole
-                cycles of steps (`CycleSchedule`).
+            schedule: How two sources are mixed: by a share (`SourceSchedule`) or, where `turns` is
+                given, in whole cycles of steps (`CycleSchedule`).
             require_depth: Whether a sample without a depth map is a mistake.
             require_captions: Whether a sample without a caption is a mistake.
             require_exif: Whether a sample whose EXIF lacks f-number or focal length is a mistake.
@@ -78,12 +84,20 @@ class ShardData(LightningDataModule):
             raise UserError(f"data.train: one or two sources are mixed, not {len(train)}.")
         if not 0 <= flip <= 1:
             raise UserError(f"data.flip: a probability is expected, not {flip}.")
-        numbers = (("batch_size", batch_size, 1), ("val_batch_size", val_batch_size, 1), ("size_px", size_px, 1))
+        numbers = (
+            ("batch_size", batch_size, 1),
+            ("val_batch_size", val_batch_size, 1),
+            ("size_px", size_px, 1),
+        )
         for key, value, least in (*numbers, ("num_workers", num_workers, 0)):
             if value is not None and value < least:
                 raise UserError(f"data.{key}: it must be at least {least}, not {value}.")
         self.train, self.val = dict(train), val
-        self.batch_size, self.val_batch_size, self.num_workers = batch_size, val_batch_size, num_workers
+        self.batch_size, self.val_batch_size, self.num_workers = (
+            batch_size,
+            val_batch_size,
+            num_workers,
+        )
         self.size_px, self.flip, self.seed, self.schedule = size_px, flip, seed, schedule
         self.required = {
             "require_depth": require_depth,
@@ -118,14 +132,18 @@ class ShardData(LightningDataModule):
         except UserError as error:
             if self.world[1] == 1:
                 raise
-            self._fault = str(error)  # raised by `setup` on every rank: raised here, the others would wait for this one
+            self._fault = str(
+                error
+            )  # raised by `setup` on every rank: raised here, the others would wait for this one
 
     def setup(self, stage: str | None = None) -> None:
         """Open the shards, and count samples under a new trainer from 0 (a checkpoint then sets the count)."""
         if self.trainer is None:
             self.prepare_data()
         self._raise_fault_of_any_rank()
-        self._readers = {key: ShardReader(embedded.resolve(folder)) for key, folder in self._folders().items()}
+        self._readers = {
+            key: ShardReader(embedded.resolve(folder)) for key, folder in self._folders().items()
+        }
         for key, reader in self._readers.items():
             self._check(key, reader)
         if stage == "fit" and self.trainer is not None:
@@ -143,7 +161,9 @@ class ShardData(LightningDataModule):
         """Refuse held-out sets in training, sets that lack what is required, and ranks with nothing to validate."""
         manifest, folder = reader.manifest, self._folders()[key]
         if key != "data.val" and manifest.split != "train":
-            raise UserError(f"{key}: {folder} is a {manifest.split} set and must not be trained on: choose another.")
+            raise UserError(
+                f"{key}: {folder} is a {manifest.split} set and must not be trained on: choose another."
+            )
         if key == "data.val" and manifest.samples < self.world[1]:
             raise UserError(
                 f"{key}: {folder} has {manifest.samples} held-out samples for {self.world[1]} devices, and each needs "
@@ -166,7 +186,10 @@ class ShardData(LightningDataModule):
             raise UserError(
                 "trainer.use_distributed_sampler: set it to false: the data module gives every rank its own samples."
             )
-        if not any(isinstance(callback, SamplesSeen) and callback.data is self for callback in trainer.callbacks):
+        if not any(
+            isinstance(callback, SamplesSeen) and callback.data is self
+            for callback in trainer.callbacks
+        ):
             self.samples_seen = 0
             trainer.callbacks.insert(0, SamplesSeen(self, self.batch_size * world))
         if len(self.train) == 2:
@@ -188,8 +211,8 @@ class ShardData(LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches of this rank from `samples_seen` on.
 
-        An epoch is a whole number of optimiser steps: Lightning steps at an epoch's last batch with whatever was
-        accumulated until then, and its loss is still divided by the full count.
+        An epoch is a whole number of optimiser steps: Lightning steps at an epoch's last batch with
+        whatever was accumulated until then, and its loss is still divided by the full count.
         """
         if not self._readers:
             self.setup()
@@ -197,11 +220,15 @@ class ShardData(LightningDataModule):
         readers = [self._readers[f"data.train.{tag}"] for tag in self.train]
         dataset = TrainSamples(readers, self.schedule, self.seed, self.size_px, self.flip)
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
-        steps = math.ceil(sum(len(reader) for reader in readers) / (self.batch_size * world * accumulated))
+        steps = math.ceil(
+            sum(len(reader) for reader in readers) / (self.batch_size * world * accumulated)
+        )
         batches = steps * accumulated
         return BatchLoader(
             dataset,
-            batch_sampler=PositionBatches(self.batch_size, batches, lambda: self.samples_seen, rank, world),
+            batch_sampler=PositionBatches(
+                self.batch_size, batches, lambda: self.samples_seen, rank, world
+            ),
             collate_fn=collate_or_error,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -1,7 +1,7 @@
 """Shards: written as plain WebDataset tars with an index of their members, read by offset in any order.
 
-Reading is `os.pread` at an indexed offset: no streaming, no `pipe:` URLs, no pickles, and any sample in O(1).
-Every member read is compared with its sha256. The bytes are decoded by `decode.py`.
+Reading is `os.pread` at an indexed offset: no streaming, no `pipe:` URLs, no pickles, and any
+sample in O(1). Every member read is compared with its sha256. The bytes are decoded by `decode.py`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from dofsuite.atomic import write_bytes
 from dofsuite.data.manifest import Manifest, ShardEntry, read_manifest, sha256_of, write_manifest
-from dofsuite.data.record import read_record
+from dofsuite.data.sample_record import read_record
 from dofsuite.errors import UserError
+from dofsuite.files import write_bytes
 
 MAX_OPEN_SHARDS = 64
 MAX_MEMBER_BYTES = 512 * 2**20
@@ -75,7 +75,13 @@ class ShardWriter:
             self._complete()
 
     def close(
-        self, *, source: str, licence: str, split: str, depth_kind: str | None, depth_unit: str | None
+        self,
+        *,
+        source: str,
+        licence: str,
+        split: str,
+        depth_kind: str | None,
+        depth_unit: str | None,
     ) -> Manifest:
         """Complete the last shard, write the manifest, and return it."""
         if self._file is not None:
@@ -98,7 +104,9 @@ class ShardWriter:
     def _begin(self) -> None:
         from webdataset import TarWriter
 
-        self._file = open(self.folder / f".shard-{len(self.entries):06d}.tar.tmp-{os.getpid()}", "wb")
+        self._file = open(
+            self.folder / f".shard-{len(self.entries):06d}.tar.tmp-{os.getpid()}", "wb"
+        )
         self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
 
     def _complete(self) -> None:
@@ -126,7 +134,11 @@ def index_of(path: Path) -> list[list[object]]:
         for member in tar:
             key, _, extension = member.name.partition(".")
             data = os.pread(file.fileno(), member.size, member.offset_data)
-            samples.setdefault(key, {})[extension] = [member.offset_data, member.size, sha256_of(data)]
+            samples.setdefault(key, {})[extension] = [
+                member.offset_data,
+                member.size,
+                sha256_of(data),
+            ]
     return [[key, members] for key, members in samples.items()]
 
 
@@ -173,11 +185,17 @@ class ShardReader:
     def _read_index(self, shard: ShardEntry) -> list[tuple[str, dict[str, tuple[int, int, str]]]]:
         path = self.folder / f"{shard.name}.index.json"
         if not path.is_file():
-            raise UserError(f"{path}: this file is missing: copy it again or pack the shards again.")
+            raise UserError(
+                f"{path}: this file is missing: copy it again or pack the shards again."
+            )
         data = path.read_bytes()
         if sha256_of(data) != shard.index_sha256:
-            raise UserError(f"{path}: the file was altered (its sha256 differs): copy or pack it again.")
-        return [(key, {e: tuple(m) for e, m in members.items()}) for key, members in json.loads(data)]
+            raise UserError(
+                f"{path}: the file was altered (its sha256 differs): copy or pack it again."
+            )
+        return [
+            (key, {e: tuple(m) for e, m in members.items()}) for key, members in json.loads(data)
+        ]
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -196,10 +214,14 @@ class ShardReader:
         members = {}
         for extension, (offset, size, sha256) in index.items():
             if size > MAX_MEMBER_BYTES:
-                raise UserError(f"{path}: {key}.{extension}: {size} bytes are too many for one file of a sample.")
+                raise UserError(
+                    f"{path}: {key}.{extension}: {size} bytes are too many for one file of a sample."
+                )
             members[extension] = os.pread(file, size, offset)
             if sha256_of(members[extension]) != sha256:
-                raise UserError(f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the shard again.")
+                raise UserError(
+                    f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the shard again."
+                )
         return Sample(str(path), key, members)
 
     def _file(self, shard: int, path: Path) -> int:
@@ -246,5 +268,9 @@ def write_shards(
             for key, members in samples:
                 writer.add(key, members)
             return writer.close(
-                source=source, licence=licence, split=split, depth_kind=depth_kind, depth_unit=depth_unit
+                source=source,
+                licence=licence,
+                split=split,
+                depth_kind=depth_kind,
+                depth_unit=depth_unit,
             )

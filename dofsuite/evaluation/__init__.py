@@ -8,8 +8,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Picture": "report",
         "Table": "report",
         "write_report": "report",
-        "place": "work",
-        "rows": "work",
-        "seed_of": "work",
+        "place": "job",
+        "rows": "job",
+        "seed_of": "job",
     },
 )

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from dofsuite.atomic import write_json, write_text
+from dofsuite.files import write_json, write_text
 
 DECIMALS = 3
 NOTHING = "-"
@@ -74,7 +74,11 @@ class Picture(NamedTuple):
 
 
 def write_report(
-    folder: Path, title: str, tables: Sequence[Table], pictures: Sequence[Picture], facts: dict[str, Any]
+    folder: Path,
+    title: str,
+    tables: Sequence[Table],
+    pictures: Sequence[Picture],
+    facts: dict[str, Any],
 ) -> list[Path]:
     """Write `report.md`, `report.json` and `report.html`, and return their paths.
 
@@ -92,7 +96,9 @@ def write_report(
     for table in tables:
         for name, values in table.rows:
             if len(values) != len(table.columns):
-                raise ValueError(f"{table.title}: {name}: {len(values)} values for {len(table.columns)} columns")
+                raise ValueError(
+                    f"{table.title}: {name}: {len(values)} values for {len(table.columns)} columns"
+                )
     files = [folder / f"report.{kind}" for kind in ("md", "json", "html")]
     write_text(files[0], as_markdown(title, tables, facts))
     write_json(files[1], as_data(title, tables, facts, folder))
@@ -124,7 +130,12 @@ def as_markdown(title: str, tables: Sequence[Table], facts: dict[str, Any]) -> s
         ]
         lines += [row_of([name, *map(shown, values)]) for name, values in table.rows]
         lines += ["", *(f"- {note}" for note in table.notes), *[""] * bool(table.notes)]
-    lines += ["## Settings", "", *(f"- {name}: {plain(value)}" for name, value in facts.items()), ""]
+    lines += [
+        "## Settings",
+        "",
+        *(f"- {name}: {plain(value)}" for name, value in facts.items()),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -133,7 +144,9 @@ def row_of(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def as_data(title: str, tables: Sequence[Table], facts: dict[str, Any], folder: Path) -> dict[str, Any]:
+def as_data(
+    title: str, tables: Sequence[Table], facts: dict[str, Any], folder: Path
+) -> dict[str, Any]:
     """Return the report as plain data; a number that JSON has no word for is the text `inf`, `-inf` or `nan`.
 
     A run is named as seen from the report's folder, so that both may be moved together.
@@ -143,7 +156,11 @@ def as_data(title: str, tables: Sequence[Table], facts: dict[str, Any], folder: 
         return value if value is None or math.isfinite(value) else str(value)
 
     def whose(row: OfRun | None) -> dict[str, str]:
-        return {} if row is None else {"run": os.path.relpath(row.run, folder.resolve()), "variant": row.variant}
+        return (
+            {}
+            if row is None
+            else {"run": os.path.relpath(row.run, folder.resolve()), "variant": row.variant}
+        )
 
     return {
         "title": title,
@@ -167,7 +184,9 @@ def as_data(title: str, tables: Sequence[Table], facts: dict[str, Any], folder: 
     }
 
 
-def as_html(title: str, tables: Sequence[Table], pictures: Sequence[Picture], facts: dict[str, Any]) -> str:
+def as_html(
+    title: str, tables: Sequence[Table], pictures: Sequence[Picture], facts: dict[str, Any]
+) -> str:
     """Return the report as one HTML page: styles and pictures are in it, and there is no script."""
     parts = [HEAD.format(title=html.escape(title)), f"<h1>{html.escape(title)}</h1>"]
     for table in tables:
@@ -187,7 +206,10 @@ def cells(tag: str, texts: Sequence[str]) -> str:
 
 def sheet(picture: Picture) -> str:
     """Return a sheet as an HTML table of pictures."""
-    parts = [f"<h2>{html.escape(picture.title)}</h2><div class='pictures'><table>", cells("th", ["", *picture.columns])]
+    parts = [
+        f"<h2>{html.escape(picture.title)}</h2><div class='pictures'><table>",
+        cells("th", ["", *picture.columns]),
+    ]
     for name, images in picture.rows:
         shown_images = "".join(
             f"<td><img alt='{html.escape(f'{name}: {column}', quote=True)}' src='{data_uri(image)}'></td>"
@@ -199,7 +221,17 @@ def sheet(picture: Picture) -> str:
 
 def data_uri(image: Tensor) -> str:
     """Return a picture [3, h, w] in [0, 1] as a PNG in an address."""
-    values = image.detach().float().cpu().clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy().astype(np.uint8)
+    values = (
+        image.detach()
+        .float()
+        .cpu()
+        .clamp(0, 1)
+        .mul(255)
+        .round()
+        .permute(1, 2, 0)
+        .numpy()
+        .astype(np.uint8)
+    )
     return picture_uri(Image.fromarray(values), "PNG")
 
 

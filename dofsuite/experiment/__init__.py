@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from dofsuite.experiment.command import Command as Command
     from dofsuite.experiment.command import read_command as read_command
     from dofsuite.experiment.command import read_sweep as read_sweep
-    from dofsuite.experiment.reading import Experiment as Experiment
-    from dofsuite.experiment.reading import read_experiment as read_experiment
+    from dofsuite.experiment.experiment import Experiment as Experiment
+    from dofsuite.experiment.experiment import read_experiment as read_experiment
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Command": "command",
-        "Experiment": "reading",
+        "Experiment": "experiment",
         "read_command": "command",
-        "read_experiment": "reading",
+        "read_experiment": "experiment",
         "read_sweep": "command",
     },
 )

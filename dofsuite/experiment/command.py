@@ -12,7 +12,9 @@ from dofsuite.errors import UserError
 
 COMMAND_LINE = "command line"
 EXIT_USER_ERROR = 2  # a mistake that the user can mend, in one line on stderr
-EXIT_STOPPED = 143  # 128 + SIGTERM: ended on a signal, saved if a step was made; the same command goes on
+EXIT_STOPPED = (
+    143  # 128 + SIGTERM: ended on a signal, saved if a step was made; the same command goes on
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.enviro
     """Read the command line.
 
     Raises:
-        UserError: No experiment file, two of them, an option without its value, or a sweep line that does not exist.
+        UserError: No experiment file, two of them, an option without its value, or a sweep line
+            that does not exist.
     """
     words = list(argv)
     own: dict[str, list[str]] = {"--sweep": [], "--index": [], "--allow-import": []}
@@ -72,7 +75,9 @@ def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.enviro
         else:
             rest.append(name + equals + value)
     if {"--config", "-c"} & {word.partition("=")[0] for word in rest}:
-        raise UserError(f"{COMMAND_LINE}: --config: the experiment file is the first argument, without --config.")
+        raise UserError(
+            f"{COMMAND_LINE}: --config: the experiment file is the first argument, without --config."
+        )
     files = [Path(rest.pop(0))] if rest and not rest[0].startswith("-") else []
     command = Command(
         file=files[0] if files else None,
@@ -82,7 +87,9 @@ def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.enviro
         count=flags["--count"],
         print_config=flags["--print_config"],
         help=flags["--help"] or flags["-h"],
-        importable=tuple(package for packages in own["--allow-import"] for package in packages.split(",")),
+        importable=tuple(
+            package for packages in own["--allow-import"] for package in packages.split(",")
+        ),
     )
     return command if command.help else _checked(command)
 
@@ -109,7 +116,9 @@ def _checked(command: Command) -> Command:
     if command.file is None:
         _no_file()
     if command.index is None:
-        raise UserError(f"{COMMAND_LINE}: --index: say which of the {len(lines)} lines of {command.sweep} to run.")
+        raise UserError(
+            f"{COMMAND_LINE}: --index: say which of the {len(lines)} lines of {command.sweep} to run."
+        )
     if command.index >= len(lines):
         raise UserError(
             f"{COMMAND_LINE}: --index: {command.index} is beyond {command.sweep}, which has {len(lines)} lines, "
@@ -119,14 +128,17 @@ def _checked(command: Command) -> Command:
 
 
 def _no_file() -> Command:
-    raise UserError(f"{COMMAND_LINE}: name an experiment file first, as in: python -m dofsuite.fit experiments/X.yaml.")
+    raise UserError(
+        f"{COMMAND_LINE}: name an experiment file first, as in: python -m dofsuite.fit experiments/X.yaml."
+    )
 
 
 def read_sweep(path: Path) -> list[list[str]]:
     """The lines of a sweep as words; blank lines and lines that begin with # do not count.
 
     Raises:
-        UserError: The file is missing, a quotation is left open, or a line does not begin with an override.
+        UserError: The file is missing, a quotation is left open, or a line does not begin with an
+            override.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such sweep file.")
@@ -137,7 +149,9 @@ def read_sweep(path: Path) -> list[list[str]]:
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {str(error).lower()}.") from None
         if words and not words[0].startswith("--"):
-            raise UserError(f"{path}: line {number}: overrides are written --key value, not {words[0]!r}.")
+            raise UserError(
+                f"{path}: line {number}: overrides are written --key value, not {words[0]!r}."
+            )
         if words:
             lines.append(words)
     return lines

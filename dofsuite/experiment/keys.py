@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SURE = 0.75  # similarity from which a near name is taken for the one that was meant …
+SUGGESTION_CUTOFF = 0.75  # similarity from which a near name is taken for the one that was meant …
 MARGIN = 0.1  # … where the next nearest is less similar by this much
 
 
 @dataclass(frozen=True)
-class Given:
+class ProvidedKeys:
     """The keys that one source gave: a file, a sweep line or the command line."""
 
     source: str
@@ -25,7 +25,7 @@ class Given:
         return f"--{key}" if self.as_option else key
 
 
-def source_of(sources: Sequence[Given], key: str) -> tuple[Given, str]:
+def source_of(sources: Sequence[ProvidedKeys], key: str) -> tuple[ProvidedKeys, str]:
     """The source that gave a key (the one that wins, where several did), and the key as it stands there.
 
     A key that none gave belongs to the first source, the file.
@@ -63,7 +63,9 @@ def _leaves(node: Any, path: str) -> Iterator[str]:
 
 def keys_of_options(words: Sequence[str]) -> tuple[str, ...]:
     """The dotted paths that `--key value` or `--key=value` words set."""
-    options = (word[2:].partition("=")[0] for word in words if word.startswith("--") and len(word) > 2)
+    options = (
+        word[2:].partition("=")[0] for word in words if word.startswith("--") and len(word) > 2
+    )
     return tuple(option.removesuffix("+") for option in options)
 
 
@@ -90,8 +92,8 @@ def _children(node: Any) -> dict[str, Any]:
 def nearest(resolved: dict[str, Any], key: str) -> str | None:
     """The key that was meant by one that does not exist, or None where that is not sure.
 
-    Sure means: one name beside it is spelled nearly so and no other comes close, or exactly one key of the whole
-    section ends in that name.
+    Sure means: one name beside it is spelled nearly so and no other comes close, or exactly one key
+    of the whole section ends in that name.
     """
     node: Any = resolved
     parents: list[str] = []
@@ -106,7 +108,11 @@ def nearest(resolved: dict[str, Any], key: str) -> str | None:
     if (name := near_name(rest[0], beside)) is not None:
         return ".".join([*parents, name, *rest[1:]])
     section = key.split(".")[0]
-    same_name = [path for path in keys_of_file({section: resolved.get(section)}) if path.split(".")[-1] == rest[-1]]
+    same_name = [
+        path
+        for path in keys_of_file({section: resolved.get(section)})
+        if path.split(".")[-1] == rest[-1]
+    ]
     return same_name[0] if len(same_name) == 1 else None
 
 
@@ -114,7 +120,7 @@ def near_name(word: str, names: Iterable[str]) -> str | None:
     """The one name that is spelled nearly as `word`, or None where there is none or more than one."""
     likeness = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in names}
     by_likeness = sorted(((ratio, name) for name, ratio in likeness.items()), reverse=True)
-    if not by_likeness or by_likeness[0][0] < SURE:
+    if not by_likeness or by_likeness[0][0] < SUGGESTION_CUTOFF:
         return None
     if len(by_likeness) > 1 and by_likeness[1][0] > by_likeness[0][0] - MARGIN:
         return None

@@ -1,8 +1,8 @@
 """Overrides put into the mappings of the file that they belong to, for values that are one of several classes.
 
-Where a value is one of two dataclasses (`data.schedule`), its keys tell which. An override is a key on its own: the
-parser gives it to the first class that has such a key, and drops the file's keys that this class does not have. Put
-into the file's mapping beforehand, it is read beside them.
+Where a value is one of two dataclasses (`data.schedule`), its keys tell which. An override is a key
+on its own: the parser gives it to the first class that has such a key, and drops the file's keys
+that this class does not have. Put into the file's mapping beforehand, it is read beside them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def merged(content: dict[str, Any], words: Sequence[str]) -> tuple[dict[str, Any
     rest: list[str] = []
     for key, value, spelled in options:
         mapping = _mapping_of(content, key)
-        replaced = any(key.startswith(parent) for parent in whole)  # `--data.schedule FILE`, which is read later
+        replaced = any(
+            key.startswith(parent) for parent in whole
+        )  # `--data.schedule FILE`, which is read later
         if value is None or mapping is None or replaced:
             rest += spelled
         else:

@@ -82,14 +82,18 @@ def _scan(message: str) -> Reading:
             if reading.reasons and reading.class_path:
                 if not all(_OPTION.search(reason) for reason in reading.reasons):
                     break
-                # A class of a union that has no such key: the next one is what was meant, and says what is wrong.
+                # A class of a union that has no such key: the next one is what was meant, and says
+                # what is wrong.
                 reading.reasons, reading.keys = [], reading.keys[: reading.union_depth]
             reading.class_path = match[1]
             reading.union_depth = len(reading.keys)
             reading.keys.append("init_args")
         elif match := _GIVEN.match(text):
             reading.given = reading.given or match[1]
-        elif text.startswith(("Not a valid subclass", "Expected a <class 'NoneType'>")) and reading.class_path:
+        elif (
+            text.startswith(("Not a valid subclass", "Expected a <class 'NoneType'>"))
+            and reading.class_path
+        ):
             break
         elif not _NOISE.match(text):
             reading.reasons.append(text)
@@ -119,7 +123,9 @@ def _no_such_class(class_path: str) -> str:
         names = _names_in(parent)
         if name not in names:
             near = near_name(name, names)
-            meant = f"; did you mean {'.'.join([parent, near, *parts[depth + 1 :]])}?" if near else ""
+            meant = (
+                f"; did you mean {'.'.join([parent, near, *parts[depth + 1 :]])}?" if near else ""
+            )
             return f"{parent} has no {name}{meant}"
     return f"{class_path} cannot be imported"
 

@@ -23,7 +23,7 @@ TRAINER_DEFAULTS = {
 }
 
 
-UNTRUE_HERE = (
+IGNORED_WARNINGS = (
     "You're resuming from a checkpoint that ended before the epoch ended",  # the data module counts samples seen
     "The '.*_dataloader' does not have many workers",  # rendering is on the training device, loading is light
     r"Found \d+ module\(s\) in eval mode",  # frozen networks stay in eval mode on purpose
@@ -36,7 +36,7 @@ def quieten_lightning() -> None:
     """Keep Lightning's adverts, and its warnings that do not hold for our runs, out of the log."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in UNTRUE_HERE:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
 
 
@@ -103,10 +103,17 @@ class ExperimentCLI(LightningCLI):
 
     def resolved(self, *, without_defaults: bool = False) -> dict[str, Any]:
         """The whole experiment as plain values, with every default filled in (or left out)."""
-        # Through JSON, not YAML: the parser writes 5e-07 in YAML, which other readers take for a string.
-        return json.loads(self.parser.dump(self.config, skip_unset=False, skip_default=without_defaults, format="json"))
+        # Through JSON, not YAML: the parser writes 5e-07 in YAML, which other readers take for a
+        # string.
+        return json.loads(
+            self.parser.dump(
+                self.config, skip_unset=False, skip_default=without_defaults, format="json"
+            )
+        )
 
-    def build(self, log: Logger, log_wanted: bool, plugins: Sequence[Any], callbacks: Sequence[Callback]) -> Trainer:
+    def build(
+        self, log: Logger, log_wanted: bool, plugins: Sequence[Any], callbacks: Sequence[Callback]
+    ) -> Trainer:
         """Build model, data module and trainer (with these beside what the file names), and return the trainer."""
         self.config_init = self.parser.instantiate(self.config)
         self.model, self.datamodule = self.config_init["model"], self.config_init["data"]

@@ -10,22 +10,22 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
-from dofsuite.atomic import replace_folder, write_json
 from dofsuite.experiment.command import EXIT_STOPPED
-from dofsuite.experiment.reading import Experiment
-from dofsuite.training.checkpoint_io import AtomicCheckpointIO
-from dofsuite.training.progress import RunProgress
-from dofsuite.training.record import finished_at, is_first_rank, locked, write_record
-from dofsuite.training.resume import (
+from dofsuite.experiment.experiment import Experiment
+from dofsuite.files import replace_folder, write_json
+from dofsuite.training.checkpoints.io import AtomicCheckpointIO
+from dofsuite.training.checkpoints.resume import (
+    KeepNewOptimizerHparams,
     LastValidation,
-    OwnOptimiserSettings,
+    as_warm_start,
     choose_start,
     step_of,
-    with_fresh_counters,
 )
-from dofsuite.training.run_log import RunLog
-from dofsuite.training.stopping import RunStopped, shield_workers
-from dofsuite.training.threads import use_usable_cores
+from dofsuite.training.run.log import RunLog
+from dofsuite.training.run.progress import RunProgress
+from dofsuite.training.run.record import finished_at, is_first_rank, locked, write_record
+from dofsuite.training.run.stopping import RunStopped, shield_workers
+from dofsuite.training.run.threads import use_usable_cores
 
 LIMITS = ("max_steps", "max_epochs", "max_time")
 
@@ -34,7 +34,8 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
     """Train the experiment in its run folder, or say that it is finished there; returns the exit code.
 
     Raises:
-        UserError: The folder holds another experiment, is held by another process, or cannot be written.
+        UserError: The folder holds another experiment, is held by another process, or cannot be
+            written.
     """
     use_usable_cores()
     folder, first_rank = experiment.folder, is_first_rank()
@@ -43,14 +44,18 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
         end = finished_at(folder)
         if end is not None and _within_limits(end, experiment.config["trainer"]):
             if first_rank:
-                print(f"{folder}: finished at step {end['step']}; raise --trainer.max_steps to go on.")
+                print(
+                    f"{folder}: finished at step {end['step']}; raise --trainer.max_steps to go on."
+                )
                 _say_where(folder)
             return 0
         try:
             _train(experiment, folder, argv)
         except RunStopped as stop:
             if first_rank:
-                print(f"{folder}: {stop} and saved; the same command goes on from there.", flush=True)
+                print(
+                    f"{folder}: {stop} and saved; the same command goes on from there.", flush=True
+                )
             return EXIT_STOPPED
     return 0
 
@@ -64,21 +69,24 @@ def _within_limits(end: dict[str, Any], limits: dict[str, Any]) -> bool:
 def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
     """Build the experiment, resume where it stopped, train to its end, and validate at its last step."""
     start, continues = choose_start(folder, experiment.config["continue_from"])
-    checkpoint_io = AtomicCheckpointIO(on_load=with_fresh_counters if continues else None)
+    checkpoint_io = AtomicCheckpointIO(on_load=as_warm_start if continues else None)
     log, last_validation = RunLog(folder), LastValidation()
-    callbacks = [last_validation, *([OwnOptimiserSettings()] if continues else [])]
+    callbacks = [last_validation, *([KeepNewOptimizerHparams()] if continues else [])]
     trainer = experiment.build(log, [checkpoint_io], callbacks, RunProgress())
     log.completed_steps = lambda: trainer.global_step
     if trainer.is_global_zero:
         write_record(folder, experiment.config, argv)
         log.resume(step_of(start) if start else 0)
         if start is not None:
-            print(f"{folder}: {'continuing' if continues else 'resuming from'} {start}.", flush=True)
+            print(
+                f"{folder}: {'continuing' if continues else 'resuming from'} {start}.", flush=True
+            )
     model, data = experiment.cli.model, experiment.cli.datamodule
     shield_workers(data)
     with experiment.refused_values(by_lightning=True):
         trainer.fit(model, datamodule=data, ckpt_path=start)
-        # A start that only had this left to do (the last one was stopped in its last validation) does it now.
+        # A start that only had this left to do (the last one was stopped in its last validation)
+        # does it now.
         if trainer.enable_validation and last_validation.step != trainer.global_step:
             trainer.validate(model, datamodule=data, verbose=False)
     if trainer.is_global_zero:
@@ -90,7 +98,10 @@ def _finish(trainer: Trainer, folder: Path, limits: dict[str, Any]) -> None:
     model = trainer.lightning_module
     if hasattr(model, "export"):
         replace_folder(folder / "export", model.export)
-    write_json(folder / "finished.json", {"step": trainer.global_step, **limits, "finished": time.strftime("%FT%T%z")})
+    write_json(
+        folder / "finished.json",
+        {"step": trainer.global_step, **limits, "finished": time.strftime("%FT%T%z")},
+    )
     print(f"{folder}: finished at step {trainer.global_step}.")
     _say_where(folder)
 
@@ -98,7 +109,11 @@ def _finish(trainer: Trainer, folder: Path, limits: dict[str, Any]) -> None:
 def _say_where(folder: Path) -> None:
     """Name the newest sample sheet, the metrics and the export, as far as the run has them."""
     sheets = sorted((folder / "sheets").glob("*.png"))
-    places = {"sheet": sheets[-1:], "metrics": [folder / "metrics.json"], "export": [folder / "export"]}
+    places = {
+        "sheet": sheets[-1:],
+        "metrics": [folder / "metrics.json"],
+        "export": [folder / "export"],
+    }
     for name, paths in places.items():
         for path in paths:
             if path.exists():

@@ -11,12 +11,12 @@ import yaml
 
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import Command
-from dofsuite.experiment.keys import Given, exists, nearest
+from dofsuite.experiment.keys import ProvidedKeys, exists, nearest
 from dofsuite.experiment.merging import merged
 from dofsuite.experiment.parser import ExperimentCLI
 
 
-def refuse_unknown_keys(sources: Sequence[Given], resolved: dict[str, Any]) -> None:
+def check_unknown_keys(sources: Sequence[ProvidedKeys], resolved: dict[str, Any]) -> None:
     """Refuse keys that the parser dropped without a word, such as a misspelt dataclass field given as an option.
 
     Raises:
@@ -28,14 +28,16 @@ def refuse_unknown_keys(sources: Sequence[Given], resolved: dict[str, Any]) -> N
                 raise unknown_key(source, key, resolved)
 
 
-def unknown_key(source: Given, key: str, resolved: dict[str, Any] | None) -> UserError:
+def unknown_key(source: ProvidedKeys, key: str, resolved: dict[str, Any] | None) -> UserError:
     """The error for a key that does not exist, given the experiment as it resolves without that key (if it does)."""
     meant = nearest(resolved, key) if resolved else None
     hint = f"; did you mean {source.spelled(meant)}?" if meant else "."
     return UserError(f"{source.source}: {source.spelled(key)}: no such key{hint}")
 
 
-def parse(command: Command, content: dict[str, Any], words: Sequence[str], file: Path | None = None) -> ExperimentCLI:
+def parse(
+    command: Command, content: dict[str, Any], words: Sequence[str], file: Path | None = None
+) -> ExperimentCLI:
     """Parse the content of an experiment with these overrides; `file` is where it lies, if it does.
 
     Raises:
@@ -43,7 +45,9 @@ def parse(command: Command, content: dict[str, Any], words: Sequence[str], file:
     """
     together, rest = merged(content, words)
     given = ["--trainer.default_root_dir", str(command.run_folder), "--config"]
-    if file is not None and together == content:  # what the file names beside itself is found there alone
+    if (
+        file is not None and together == content
+    ):  # what the file names beside itself is found there alone
         return ExperimentCLI([*given, str(file), *rest], command.importable)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as copied:
         yaml.safe_dump(together, copied)
@@ -66,7 +70,9 @@ def _without(node: Any, parts: list[str]) -> Any:
         return node
     if len(parts) == 1:
         return {key: value for key, value in node.items() if key != parts[0]}
-    return {key: _without(value, parts[1:]) if key == parts[0] else value for key, value in node.items()}
+    return {
+        key: _without(value, parts[1:]) if key == parts[0] else value for key, value in node.items()
+    }
 
 
 def _words_without(words: Sequence[str], key: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Metrics of depth-of-field control, as functions and as torchmetrics classes: torch, torchmetrics and our optics only.
 
-Convention: a sweep is [batch, settings, 3, h, w], one picture of each scene for each setting, display values in [0, 1].
-Modules are not named like the functions in them: `from dofsuite.metrics import lv_corr` must never find a module.
+Convention: a sweep is [batch, settings, 3, h, w], one picture of each scene for each setting,
+display values in [0, 1]. Modules are not named like the functions in them: `from dofsuite.metrics
+import lv_corr` must never find a module.
 """
 
 from typing import TYPE_CHECKING

@@ -22,7 +22,8 @@ Unlabelled = Literal["skip", "miss", "match"]
 class Segmenter(Protocol):
     """Pictures [n, 3, h, w] in [0, 1] -> integer ids of each pixel's likeliest classes [n, k, h', w'], likeliest first.
 
-    `num_classes`, where it has one, says how many classes it tells apart, and `name` which network it is.
+    `num_classes`, where it has one, says how many classes it tells apart, and `name` which network
+    it is.
     """
 
     def __call__(self, images: Tensor, /) -> Tensor:
@@ -42,28 +43,30 @@ def content_consistency(
 
         CC = mean over scenes, pairs and pixels of [top_k(x_i) and top_k(x_j) share a class]
 
-    Paper (supplement): the three class proposals of Semantic Segment Anything; which pictures are compared, and what
-    becomes of pixels outside every mask, is not stated. Here (*ours*): all pairs, so that no order of the settings
-    matters, and unlabelled pixels are left out. Chance, `chance_consistency`, is high where classes are few: 71 % for
-    top 3 of 10, 6 % for top 3 of 150; report it beside the score.
+    Paper (supplement): the three class proposals of Semantic Segment Anything; which pictures are
+    compared, and what becomes of pixels outside every mask, is not stated. Here (*ours*): all
+    pairs, so that no order of the settings matters, and unlabelled pixels are left out. Chance,
+    `chance_consistency`, is high where classes are few: 71 % for top 3 of 10, 6 % for top 3 of 150;
+    report it beside the score.
 
     Args:
         preds: pictures of every scene at every setting, display values in [0, 1].
         segmenter: see `Segmenter`; called with the settings of one scene at a time.
         top_k: how many of the segmenter's classes count, from the likeliest on.
-        reference: `all` pairs, `adjacent` settings, or each with the `first` or with the `last` (of rising f-numbers
-            the last is the sharpest).
+        reference: `all` pairs, `adjacent` settings, or each with the `first` or with the `last` (of
+            rising f-numbers the last is the sharpest).
         ignore_index: the id that means "no class"; it never matches. None: every id is a class.
-        unlabelled: what becomes of pixels that have no class in one of the two pictures: `skip` leaves them out,
-            `miss` counts them as inconsistent, `match` too unless both have none.
-        num_classes: how many classes there are; None for the segmenter's own `num_classes`, if it has one.
+        unlabelled: what becomes of pixels that have no class in one of the two pictures: `skip`
+            leaves them out, `miss` counts them as inconsistent, `match` too unless both have none.
+        num_classes: how many classes there are; None for the segmenter's own `num_classes`, if it
+            has one.
 
     Returns:
         A scalar; 0, with a warning, if no pixel counts.
 
     Raises:
-        ValueError: on another shape, an unknown choice, or a segmenter whose classes are not [settings, k, h', w']
-            integers with k >= top_k.
+        ValueError: on another shape, an unknown choice, or a segmenter whose classes are not
+            [settings, k, h', w'] integers with k >= top_k.
 
     Example:
         >>> import torch
@@ -99,7 +102,9 @@ def warn_of_chance(num_classes: int | None, top_k: int) -> None:
     if num_classes is None:
         return
     if top_k > num_classes:
-        raise ValueError(f"top_k must be at most the number of classes, {num_classes}, not {top_k}.")
+        raise ValueError(
+            f"top_k must be at most the number of classes, {num_classes}, not {top_k}."
+        )
     if top_k > num_classes / 10:
         chance = chance_consistency(num_classes, top_k)
         warnings.warn(
@@ -136,7 +141,11 @@ class Agreement:
 
     def is_class(self, classes: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         """Where an id is a class at all."""
-        return torch.ones_like(classes, dtype=torch.bool) if self.ignore_index is None else classes != self.ignore_index
+        return (
+            torch.ones_like(classes, dtype=torch.bool)
+            if self.ignore_index is None
+            else classes != self.ignore_index
+        )
 
     def count(self, a: Int[Tensor, "k h w"], b: Int[Tensor, "k h w"]) -> tuple[Tensor, Tensor]:
         """How many pixels agree, and how many count."""
@@ -155,33 +164,45 @@ def agreeing_pixels(preds: Tensor, segmenter: Segmenter, rule: Agreement) -> tup
         classes = _checked_classes(segmenter(scene), len(scene), rule.top_k)
         for i, j in zip(*setting_pairs(len(scene), rule.reference), strict=True):
             of_pair = rule.count(classes[i], classes[j])
-            agreeing, counted = agreeing + of_pair[0].to(preds.device), counted + of_pair[1].to(preds.device)
+            agreeing, counted = (
+                agreeing + of_pair[0].to(preds.device),
+                counted + of_pair[1].to(preds.device),
+            )
     return agreeing, counted
 
 
 def _checked_classes(classes: Tensor, num_pictures: int, top_k: int) -> Int[Tensor, "n k h w"]:
     """The first `top_k` of the segmenter's classes."""
-    if classes.is_floating_point() or classes.ndim != 4 or len(classes) != num_pictures or classes.shape[1] < top_k:
+    if (
+        classes.is_floating_point()
+        or classes.ndim != 4
+        or len(classes) != num_pictures
+        or classes.shape[1] < top_k
+    ):
         got = f"{list(classes.shape)} of {classes.dtype}"
-        raise ValueError(f"segmenter must give integers [{num_pictures}, {top_k} or more classes, h, w], not {got}.")
+        raise ValueError(
+            f"segmenter must give integers [{num_pictures}, {top_k} or more classes, h, w], not {got}."
+        )
     return classes[:, :top_k]
 
 
 class ContentConsistency(ScalarMetric):
     """`content_consistency` over batches and processes.
 
-    As input to `forward` and `update`: `preds` [batch, settings, 3, h, w], float, display values in [0, 1]. As output
-    of `compute`: a scalar in [0, 1], higher is better; 0, with a warning, if no pixel counts. Every pixel of every pair
-    weighs the same.
+    As input to `forward` and `update`: `preds` [batch, settings, 3, h, w], float, display values in
+        [0, 1]. As output
+    of `compute`: a scalar in [0, 1], higher is better; 0, with a warning, if no pixel counts. Every
+    pixel of every pair weighs the same.
 
     Args:
-        segmenter: see `Segmenter`. A network (in eval mode) is a submodule: moved, copied and saved with the metric.
+        segmenter: see `Segmenter`. A network (in eval mode) is a submodule: moved, copied and saved
+            with the metric.
         top_k: how many classes of a pixel count.
         reference: `all`, `adjacent`, `first` or `last`.
         ignore_index: the id that means "no class", or None.
         unlabelled: `skip`, `miss` or `match`.
-        num_classes: how many classes there are; None for the segmenter's own number. With it the metric knows
-            `chance`, and warns where `top_k` is more than a tenth of it.
+        num_classes: how many classes there are; None for the segmenter's own number. With it the
+            metric knows `chance`, and warns where `top_k` is more than a tenth of it.
         kwargs: see `torchmetrics.Metric`.
 
     Example:
@@ -190,7 +211,8 @@ class ContentConsistency(ScalarMetric):
         ...     likeliest = (images.mean(dim=1, keepdim=True) * 40).long().clamp(1, 38)
         ...     return torch.cat([likeliest, likeliest - 1, likeliest + 1], dim=1)
         >>> metric = ContentConsistency(by_brightness, num_classes=40)
-        >>> metric.update(torch.tensor([0.5, 0.54, 0.9]).reshape(1, 3, 1, 1, 1).expand(1, 3, 3, 4, 4))
+        >>> metric.update(torch.tensor([0.5, 0.54, 0.9]).reshape(1, 3, 1, 1, 1).expand(1, 3, 3, 4,
+        4))
         >>> round(metric.compute().item(), 3), round(metric.chance, 3)
         (0.333, 0.214)
     """
@@ -217,7 +239,8 @@ class ContentConsistency(ScalarMetric):
         warn_of_chance(num_classes, top_k)
         chance = None if num_classes is None else chance_consistency(num_classes, top_k)
         super().__init__(
-            {"segmenter": name_of(segmenter), **vars(rule), "chance": chance and round(chance, 4)}, **kwargs
+            {"segmenter": name_of(segmenter), **vars(rule), "chance": chance and round(chance, 4)},
+            **kwargs,
         )
         self.segmenter, self.rule, self.chance = segmenter, rule, chance
         self.add_state("agreeing", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
@@ -236,5 +259,8 @@ class ContentConsistency(ScalarMetric):
 
 def _share(agreeing: Tensor, counted: Tensor) -> Tensor:
     if bool(counted == 0):
-        warnings.warn("ContentConsistency: no pixel has a class in two pictures; the score is set to 0.", stacklevel=3)
+        warnings.warn(
+            "ContentConsistency: no pixel has a class in two pictures; the score is set to 0.",
+            stacklevel=3,
+        )
     return agreeing.double() / counted.clamp(min=1)

@@ -21,14 +21,16 @@ def focus_hit_rate(
 
         rate = mean over pairs and k of [E(preds_k, point_k) > E(preds_other, point_k)]
 
-    with E the mean square of the luma's Laplacian in a square window around the point. Chance is 0.5, a tie is a miss.
-    The ground truth misses too where a point has no detail around it or lies at an edge: report its rate beside it.
+    with E the mean square of the luma's Laplacian in a square window around the point. Chance is
+    0.5, a tie is a miss. The ground truth misses too where a point has no detail around it or lies
+    at an edge: report its rate beside it.
 
     Args:
-        preds: two pictures of every scene, focused at the first and at the second point, display values in [0, 1].
+        preds: two pictures of every scene, focused at the first and at the second point, display
+            values in [0, 1].
         points: the two points (x, y) as fractions of width and height from the top left, in [0, 1].
-        window: side of the square over the picture's long side, in (0, 1]; at least 3 px are looked at, none beyond the
-            border.
+        window: side of the square over the picture's long side, in (0, 1]; at least 3 px are looked
+            at, none beyond the border.
 
     Raises:
         ValueError: on other shapes, non-finite pictures, or points or a window out of range.
@@ -49,10 +51,14 @@ def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool
     """For each pair and each of its two points: is it sharper in its own picture? See `focus_hit_rate`."""
     if preds.ndim != 5 or preds.shape[1:3] != (2, 3) or points.shape != (len(preds), 2, 2):
         shapes = f"{list(preds.shape)} and {list(points.shape)}"
-        raise ValueError(f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {shapes}.")
+        raise ValueError(
+            f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {shapes}."
+        )
     check_pictures(preds, "preds")
     if not bool(((points >= 0) & (points <= 1)).all()):  # nor is a NaN
-        raise ValueError("points must be fractions of width and height in [0, 1]; divide pixels by the picture's size.")
+        raise ValueError(
+            "points must be fractions of width and height in [0, 1]; divide pixels by the picture's size."
+        )
     own = local_sharpness(preds.flatten(0, 1), points.flatten(0, 1), window)
     other = local_sharpness(preds.flip(1).flatten(0, 1), points.flatten(0, 1), window)
     return (own > other).reshape(-1, 2)
@@ -67,7 +73,9 @@ def local_sharpness(
     height, width = images.shape[-2:]
     margin = max(1, round(window * max(height, width) / 2))
     energy = laplacian(srgb_to_luma(images.double())).square()
-    mean = functional.avg_pool2d(energy, 2 * margin + 1, stride=1, padding=margin, count_include_pad=False)
+    mean = functional.avg_pool2d(
+        energy, 2 * margin + 1, stride=1, padding=margin, count_include_pad=False
+    )
     column = (points[:, 0] * width).long().clamp(0, width - 1)
     row = (points[:, 1] * height).long().clamp(0, height - 1)
     return mean[torch.arange(len(images), device=images.device), 0, row, column]
@@ -76,8 +84,9 @@ def local_sharpness(
 class FocusHitRate(ScalarMetric):
     """`focus_hit_rate` over batches and processes.
 
-    As input to `forward` and `update`: `preds` [batch, 2, 3, h, w], float, in [0, 1], `points` [batch, 2, 2], (x, y) as
-    fractions of width and height. As output of `compute`: a scalar in [0, 1], higher is better, 0.5 is chance.
+    As input to `forward` and `update`: `preds` [batch, 2, 3, h, w], float, in [0, 1], `points`
+    [batch, 2, 2], (x, y) as fractions of width and height. As output of `compute`: a scalar in [0,
+    1], higher is better, 0.5 is chance.
 
     Args:
         window: side of the square around a point over the picture's long side, in (0, 1].
@@ -89,8 +98,10 @@ class FocusHitRate(ScalarMetric):
         >>> left, right = detail.clone(), detail.clone()
         >>> left[..., 8:], right[..., :8] = 0.5, 0.5
         >>> metric = FocusHitRate()
-        >>> metric.update(torch.stack([left, right], dim=1), torch.tensor([[[0.2, 0.5], [0.8, 0.5]]]))
-        >>> metric.update(torch.stack([right, left], dim=1), torch.tensor([[[0.2, 0.5], [0.8, 0.5]]]))
+        >>> metric.update(torch.stack([left, right], dim=1), torch.tensor([[[0.2, 0.5], [0.8,
+        0.5]]]))
+        >>> metric.update(torch.stack([right, left], dim=1), torch.tensor([[[0.2, 0.5], [0.8,
+        0.5]]]))
         >>> metric.compute().item()
         0.5
     """

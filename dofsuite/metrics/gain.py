@@ -20,15 +20,18 @@ def blur_gain(
 
         gain = log(LV(b_max) / LV(b_min)) of preds / log(LV(b_max) / LV(b_min)) of target
 
-    with LV the Laplacian variance averaged over scenes. Above 1 the model blurs too much; below 0 it sharpens.
+    with LV the Laplacian variance averaged over scenes. Above 1 the model blurs too much; below 0
+    it sharpens.
 
     Args:
         preds: the model's pictures of every scene at every level, display values in [0, 1].
         target: the true ones.
-        bokeh_levels: the levels asked for, in the order of the settings; the highest and the lowest are looked at.
+        bokeh_levels: the levels asked for, in the order of the settings; the highest and the lowest
+            are looked at.
 
     Returns:
-        A scalar; 0, with a warning, where the truth does not change with the level or a mean sharpness is 0.
+        A scalar; 0, with a warning, where the truth does not change with the level or a mean
+        sharpness is 0.
 
     Raises:
         ValueError: on another shape or too few levels.
@@ -49,11 +52,14 @@ def blur_gain(
 class BlurGain(ScalarMetric):
     """`blur_gain` over batches and processes.
 
-    As input to `forward` and `update`: `preds` and `target`, both [batch, settings, 3, h, w], float, in [0, 1].
-    As output of `compute`: a scalar, 1 is right; 0, with a warning, where the truth does not change with the level.
+    As input to `forward` and `update`: `preds` and `target`, both [batch, settings, 3, h, w],
+        float, in [0, 1].
+    As output of `compute`: a scalar, 1 is right; 0, with a warning, where the truth does not change
+        with the level.
 
     Args:
-        bokeh_levels: the levels asked for, in the order of the settings, at least two different ones.
+        bokeh_levels: the levels asked for, in the order of the settings, at least two different
+            ones.
         kwargs: see `torchmetrics.Metric`.
 
     Example:
@@ -76,12 +82,16 @@ class BlurGain(ScalarMetric):
         super().__init__({"bokeh_levels": levels.tolist()}, **kwargs)
         self.levels = levels  # no buffer: `half()` of a module around the metric would round it
         for name in ("preds_total", "target_total"):
-            self.add_state(name, torch.zeros(len(self.levels), dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(
+                name, torch.zeros(len(self.levels), dtype=torch.float64), dist_reduce_fx="sum"
+            )
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add the sweeps of a batch of scenes."""
         if len(preds) != len(target):
-            raise ValueError(f"preds and target must show the same scenes, not {len(preds)} and {len(target)}.")
+            raise ValueError(
+                f"preds and target must show the same scenes, not {len(preds)} and {len(target)}."
+            )
         self.preds_total += sharpness_curves(preds, len(self.levels), "preds").sum(dim=0)
         self.target_total += sharpness_curves(target, len(self.levels), "target").sum(dim=0)
 
@@ -98,5 +108,8 @@ def _gain(preds_curve: Tensor, target_curve: Tensor, levels: Tensor) -> Tensor:
     gain = preds_fall / target_fall
     if bool(gain.isfinite()):
         return gain
-    warnings.warn("BlurGain: the truth does not change with the level or a picture is flat; set to 0.", stacklevel=3)
+    warnings.warn(
+        "BlurGain: the truth does not change with the level or a picture is flat; set to 0.",
+        stacklevel=3,
+    )
     return torch.zeros_like(gain)

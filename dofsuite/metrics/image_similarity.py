@@ -30,8 +30,9 @@ def clip_image_similarity(
 
         CLIP-I = mean over pictures of <e(pred), e(reference)> / (|e(pred)| |e(reference)|)
 
-    Paper (DreamBooth, DiffCamera): "CLIP image embeddings", network not stated; DiffCamera's own ground truth scores
-    .970, so the reference is the input picture, not the true output. Here: any embedder, and its name in the repr.
+    Paper (DreamBooth, DiffCamera): "CLIP image embeddings", network not stated; DiffCamera's own
+    ground truth scores .970, so the reference is the input picture, not the true output. Here: any
+    embedder, and its name in the repr.
 
     Args:
         preds: pictures in [0, 1].
@@ -50,8 +51,8 @@ def clip_image_similarity(
         ...     return images.mean(dim=(-2, -1))
         >>> red, green = torch.eye(3)[:2].reshape(2, 1, 3, 1, 1).expand(2, 1, 3, 4, 4)
         >>> yellow = red + green
-        >>> round(clip_image_similarity(yellow, red, mean_colour).item(), 4)  # the cosine of 45 degrees
-        0.7071
+        >>> round(clip_image_similarity(yellow, red, mean_colour).item(), 4)  # the cosine of 45
+        degrees 0.7071
     """
     return _cosines(preds, reference, embedder).mean()
 
@@ -62,7 +63,9 @@ def _cosines(preds: Tensor, reference: Tensor, embedder: ImageEmbedder) -> Float
             raise ValueError(f"{name} must be [batch, 3, h, w], not {list(pictures.shape)}.")
         check_pictures(pictures, name)
     if len(preds) != len(reference):
-        raise ValueError(f"preds and reference must be pairs, not {len(preds)} and {len(reference)} pictures.")
+        raise ValueError(
+            f"preds and reference must be pairs, not {len(preds)} and {len(reference)} pictures."
+        )
     a, b = _embeddings(embedder, preds), _embeddings(embedder, reference)
     # the root of the product, not the product of the roots: a copy scores 1 to the last bit
     norm = ((a * a).sum(dim=1) * (b * b).sum(dim=1)).sqrt()
@@ -73,25 +76,32 @@ def _embeddings(embedder: ImageEmbedder, pictures: Tensor) -> Float[Tensor, "b d
     embeddings = embedder(pictures)
     if not isinstance(embeddings, Tensor):
         kind = type(embeddings).__name__
-        raise ValueError(f"embedder must return a tensor, not {kind}; of a transformers output take `pooler_output`.")
+        raise ValueError(
+            f"embedder must return a tensor, not {kind}; of a transformers output take `pooler_output`."
+        )
     if embeddings.ndim != 2 or len(embeddings) != len(pictures):
-        raise ValueError(f"embedder must return [{len(pictures)}, d], not {list(embeddings.shape)}.")
+        raise ValueError(
+            f"embedder must return [{len(pictures)}, d], not {list(embeddings.shape)}."
+        )
     return embeddings.double()
 
 
 class CLIPImageSimilarity(ScalarMetric):
     """`clip_image_similarity` over batches and processes.
 
-    As input to `forward` and `update`: `preds` [batch, 3, h, w] and `reference` [batch, 3, H, W], float, in [0, 1].
-    As output of `compute`: a scalar in [-1, 1], higher is better. Scores of two backbones cannot be compared: `label`
-    and the repr name it.
+    As input to `forward` and `update`: `preds` [batch, 3, h, w] and `reference` [batch, 3, H, W],
+        float, in [0, 1].
+    As output of `compute`: a scalar in [-1, 1], higher is better. Scores of two backbones cannot be
+    compared: `label` and the repr name it.
 
-    With transformers: `lambda x: clip.get_image_features(pixel_values=prepare(x)).pooler_output` for a `CLIPModel` of
-    transformers 5, where `prepare` resizes to 224 and normalises.
+    With transformers: `lambda x: clip.get_image_features(pixel_values=prepare(x)).pooler_output`
+    for a `CLIPModel` of transformers 5, where `prepare` resizes to 224 and normalises.
 
     Args:
-        embedder: see `ImageEmbedder`. A network (in eval mode) is a submodule: moved, copied and saved with the metric.
-        backbone: what the embedder is, for reports; None for its own `name`, or the name of its function or class.
+        embedder: see `ImageEmbedder`. A network (in eval mode) is a submodule: moved, copied and
+            saved with the metric.
+        backbone: what the embedder is, for reports; None for its own `name`, or the name of its
+            function or class.
         kwargs: see `torchmetrics.Metric`.
 
     Example:

@@ -25,38 +25,46 @@ def lv_corr(
 ) -> Float[Tensor, ""]:
     """Correlation of sharpness with the bokeh level or with the truth's, in [-1, 1]; higher is better.
 
-        level_mean       -corr_s(level_s, mean over scenes of LV_s)                  DiffCamera, Bokeh Diffusion
-        level_per_scene  mean over scenes of -corr_s(level_s, LV_s)                  GenRefocus
-        genphoto_diff    mean over scenes of corr_s(LV_s+1 - LV_s, the truth's)      Generative Photography
+        level_mean       -corr_s(level_s, mean over scenes of LV_s)                  DiffCamera,
+        Bokeh Diffusion level_per_scene  mean over scenes of -corr_s(level_s, LV_s)
+        GenRefocus genphoto_diff    mean over scenes of corr_s(LV_s+1 - LV_s, the truth's)
+        Generative Photography
 
-    with Pearson's correlation over the settings s and the Laplacian variance LV. A score is of one variant and one
-    list of levels: state both, and the ground truth's own score beside it (for `genphoto_diff` that is 1).
+    with Pearson's correlation over the settings s and the Laplacian variance LV. A score is of one
+    variant and one
+    list of levels: state both, and the ground truth's own score beside it (for `genphoto_diff` that
+        is 1).
 
-    Paper (DiffCamera): correlation "with the reference bokeh level", pooling not stated; its ground truth scores 0.93,
-    so it is not a correlation with the truth's own curve. Here (*inferred*): `level_mean`, which weighs a scene by its
-    sharpness: one textured scene can decide it, and it was up to .02 away from `level_per_scene`. `genphoto_diff` is
-    what Generative Photography's comp_metrics/accuracy_by_CorrCoef computes.
+    Paper (DiffCamera): correlation "with the reference bokeh level", pooling not stated; its ground
+    truth scores 0.93, so it is not a correlation with the truth's own curve. Here (*inferred*):
+    `level_mean`, which weighs a scene by its
+    sharpness: one textured scene can decide it, and it was up to .02 away from `level_per_scene`.
+    `genphoto_diff` is what Generative Photography's comp_metrics/accuracy_by_CorrCoef computes.
 
-    LV falls like a convex curve, so a perfect renderer is below 1 (.84 to .94 on one photograph, by the levels), and a
+    LV falls like a convex curve, so a perfect renderer is below 1 (.84 to .94 on one photograph, by
+    the levels), and a
     tenth of the blur scores higher: report `blur_gain` too.
 
     Args:
         preds: pictures of every scene at every level, display values in [0, 1].
-        bokeh_levels: the levels asked for, in the order of the settings, at least two different ones.
+        bokeh_levels: the levels asked for, in the order of the settings, at least two different
+            ones.
         variant: which definition.
         target: the true pictures, which `genphoto_diff` needs; the others do not look at them.
 
     Returns:
-        A scalar; a curve that does not change (or changes evenly, for `genphoto_diff`) counts as 0, with a warning.
+        A scalar; a curve that does not change (or changes evenly, for `genphoto_diff`) counts as 0,
+        with a warning.
 
     Raises:
-        ValueError: on another shape, too few levels (three for `genphoto_diff`, and its score is then 1 or -1), an
-            unknown variant, or a missing target.
+        ValueError: on another shape, too few levels (three for `genphoto_diff`, and its score is
+            then 1 or -1), an unknown variant, or a missing target.
 
     Example:
         >>> import torch
         >>> noise = torch.rand(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) - 0.5
-        >>> contrast = torch.tensor([1.0, 0.7, 0.4]).sqrt().reshape(1, 3, 1, 1, 1)  # a variance that falls evenly
+        >>> contrast = torch.tensor([1.0, 0.7, 0.4]).sqrt().reshape(1, 3, 1, 1, 1)  # a variance
+        that falls evenly
         >>> round(lv_corr(0.5 + noise * contrast, [5, 10, 15]).item(), 3)
         1.0
     """
@@ -71,13 +79,16 @@ def lv_corr(
 class LVCorr(ScalarMetric):
     """`lv_corr` over batches and processes.
 
-    As input to `forward` and `update`: `preds` and, for `genphoto_diff`, `target`, both [batch, settings, 3, h, w],
-    float, display values in [0, 1]. As output of `compute`: a scalar in [-1, 1], higher is better; a curve that does
-    not change counts as 0, with a warning. The ground truth's own score is that of a second instance.
+    As input to `forward` and `update`: `preds` and, for `genphoto_diff`, `target`, both [batch,
+    settings, 3, h, w], float, display values in [0, 1]. As output of `compute`: a scalar in [-1,
+    1], higher is better; a curve that does not change counts as 0, with a warning. The ground
+    truth's own score is that of a second instance.
 
     Args:
-        bokeh_levels: the levels asked for, in the order of the settings, at least two different ones.
-        variant: `level_mean` (correlate the curve averaged over all scenes), `level_per_scene` or `genphoto_diff`.
+        bokeh_levels: the levels asked for, in the order of the settings, at least two different
+            ones.
+        variant: `level_mean` (correlate the curve averaged over all scenes), `level_per_scene` or
+            `genphoto_diff`.
         kwargs: see `torchmetrics.Metric`.
 
     Example:
@@ -96,7 +107,9 @@ class LVCorr(ScalarMetric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, bokeh_levels: Levels, variant: Variant = "level_mean", **kwargs: Any) -> None:
+    def __init__(
+        self, bokeh_levels: Levels, variant: Variant = "level_mean", **kwargs: Any
+    ) -> None:
         levels = checked_levels(bokeh_levels)
         super().__init__({"bokeh_levels": levels.tolist(), "variant": variant}, **kwargs)
         self.variant = _check_variant(variant, levels)
@@ -117,7 +130,11 @@ class LVCorr(ScalarMetric):
     def compute(self) -> Tensor:
         """The score of all scenes so far."""
         mean = self.total / self.count
-        return _correlations(mean[None], self.levels, self.variant)[0] if self.variant == "level_mean" else mean[0]
+        return (
+            _correlations(mean[None], self.levels, self.variant)[0]
+            if self.variant == "level_mean"
+            else mean[0]
+        )
 
 
 def _correlations(
@@ -127,9 +144,13 @@ def _correlations(
     if variant != "genphoto_diff":
         return _pearson(curves, -levels.to(curves.device).expand_as(curves))
     if target is None:
-        raise ValueError("target must be given for the variant genphoto_diff: it correlates with the true pictures.")
+        raise ValueError(
+            "target must be given for the variant genphoto_diff: it correlates with the true pictures."
+        )
     if len(target) != len(curves):
-        raise ValueError(f"preds and target must show the same scenes, not {len(curves)} and {len(target)}.")
+        raise ValueError(
+            f"preds and target must show the same scenes, not {len(curves)} and {len(target)}."
+        )
     return _pearson(curves.diff(dim=1), sharpness_curves(target, len(levels), "target").diff(dim=1))
 
 
@@ -140,7 +161,10 @@ def _pearson(curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]) -> Flo
         other_offset.norm(dim=1) <= 1e-9 * against.norm(dim=1)
     )
     if bool(constant.any()):
-        warnings.warn("LVCorr: sharpness changes at no level or evenly at all; the score is set to 0.", stacklevel=3)
+        warnings.warn(
+            "LVCorr: sharpness changes at no level or evenly at all; the score is set to 0.",
+            stacklevel=3,
+        )
     norm = offset.norm(dim=1) * other_offset.norm(dim=1)
     correlation: Tensor = (offset * other_offset).sum(dim=1) / norm.masked_fill(constant, 1.0)
     return correlation.masked_fill(constant, 0.0)
@@ -149,7 +173,9 @@ def _pearson(curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]) -> Flo
 def _check_variant(variant: Variant, levels: Tensor) -> Variant:
     """The variant, or a ValueError: unknown, or too few levels for it."""
     if variant == "genphoto_diff" and len(levels) < 3:
-        raise ValueError(f"bokeh_levels must be at least three for genphoto_diff, not {levels.tolist()}.")
+        raise ValueError(
+            f"bokeh_levels must be at least three for genphoto_diff, not {levels.tolist()}."
+        )
     return checked_variant(variant)
 
 

@@ -30,47 +30,56 @@ def blur_monotonicity(
 ) -> Float[Tensor, ""]:
     """Share of pairs of settings whose energy rises with the f-number, in [0, 1]; chance is 0.5, higher is better.
 
-        BM = mean over scenes and pairs i < j of [E(x_j) > E(x_i)],   x_i in order of rising f-number
+        BM = mean over scenes and pairs i < j of [E(x_j) > E(x_i)],   x_i in order of rising
+        f-number
 
-    Paper (supplement, section F): in percent over f/1.8 to f/22; which pairs is not stated, and "chance 50" fits both.
-    Here (*inferred*): neighbours by default. A tie fails; a warning and `BlurMonotonicity.ties` tell the share of ties.
+    Paper (supplement, section F): in percent over f/1.8 to f/22; which pairs is not stated, and
+    "chance 50" fits both. Here (*inferred*): neighbours by default. A tie fails; a warning and
+    `BlurMonotonicity.ties` tell the share of ties.
 
-    The paper's theorem, E(h * x) <= E(x), holds for the values that the lens blurs. So `paper` asks for a lens that
-    blurs display values: a perfect lens that blurs light scores 0 to 12 % on what is displayed (gamma 2.2), because the
-    energy of displayed pixels is concave in light, and a 1 % change of brightness can turn the order. `ac`, without the
-    mean, scores 100 % for both; at gamma 4 even that fails where small lights grow, `high_band` and `laplacian` do not.
+    The paper's theorem, E(h * x) <= E(x), holds for the values that the lens blurs. So `paper` asks
+    for a lens that
+    blurs display values: a perfect lens that blurs light scores 0 to 12 % on what is displayed
+    (gamma 2.2), because the energy of displayed pixels is concave in light, and a 1 % change of
+    brightness can turn the order. `ac`, without the mean, scores 100 % for both; at gamma 4 even
+    that fails where small lights grow, `high_band` and `laplacian` do not.
 
     Args:
-        preds: pictures of every scene in order of rising f-number, display values in [0, 1] (clamped to it).
+        preds: pictures of every scene in order of rising f-number, display values in [0, 1]
+            (clamped to it).
         mode: the energy, see `blur_energy`.
         pairs: neighbours, or every setting with every later one.
 
     Raises:
-        ValueError: on another shape, fewer than two settings, values that are not finite, or an unknown choice.
+        ValueError: on another shape, fewer than two settings, values that are not finite, or an
+            unknown choice.
 
     Example:
         >>> import torch
         >>> noise = torch.rand(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) - 0.5
-        >>> contrast = torch.tensor([0.2, 0.5, 0.4]).reshape(1, 3, 1, 1, 1)  # the last step loses contrast
+        >>> contrast = torch.tensor([0.2, 0.5, 0.4]).reshape(1, 3, 1, 1, 1)  # the last step loses
+        contrast
         >>> blur_monotonicity(0.5 + noise * contrast).item()
         0.5
-        >>> round(blur_monotonicity(0.5 + noise * contrast, pairs="all").item(), 3)  # but it is sharper than the first
-        0.667
+        >>> round(blur_monotonicity(0.5 + noise * contrast, pairs="all").item(), 3)  # but it is
+        sharper than the first 0.667
     """
     steps = energy_steps(preds, mode, pairs)
     return _share_of_rises((steps > 0).sum(), (steps == 0).sum(), steps.numel())
 
 
-def blur_energy(image: Float[Tensor, "*batch 3 h w"], mode: Mode = "paper") -> Float[Tensor, "*batch"]:
+def blur_energy(
+    image: Float[Tensor, "*batch 3 h w"], mode: Mode = "paper"
+) -> Float[Tensor, "*batch"]:
     """How much signal a picture holds, summed over its three channels; more is sharper, all else equal; float64.
 
-        paper      sum_k |F_k|^2,  F = FFT2(x) unnormalised;  by Parseval h w sum_p x_p^2, and no FFT is needed
-        ac         the same without k = 0, the mean:  h w sum_p (x_p - mean)^2
-        high_band  the same over frequencies of at least `HIGH_BAND_CYCLES_PER_PX`, by FFT (periodic border)
-        laplacian  `laplacian_variance` of the 8-bit grey picture
+        paper      sum_k |F_k|^2,  F = FFT2(x) unnormalised;  by Parseval h w sum_p x_p^2, and no
+        FFT is needed ac         the same without k = 0, the mean:  h w sum_p (x_p - mean)^2
+        high_band  the same over frequencies of at least `HIGH_BAND_CYCLES_PER_PX`, by FFT (periodic
+        border) laplacian  `laplacian_variance` of the 8-bit grey picture
 
-    Paper (eq. of section F): `paper`; colour and range are not stated. Here (*inferred*): RGB in [0, 1], unrounded.
-    The other three are *ours*.
+    Paper (eq. of section F): `paper`; colour and range are not stated. Here (*inferred*): RGB in
+    [0, 1], unrounded. The other three are *ours*.
 
     Args:
         image: display values in [0, 1] (clamped to it), any leading dimensions.
@@ -78,7 +87,8 @@ def blur_energy(image: Float[Tensor, "*batch 3 h w"], mode: Mode = "paper") -> F
 
     Example:
         >>> import torch
-        >>> image = torch.rand(3, 8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        >>> image = torch.rand(3, 8, 6, dtype=torch.float64,
+        generator=torch.Generator().manual_seed(0))
         >>> spectrum = torch.fft.fft2(image)
         >>> torch.allclose(blur_energy(image), spectrum.abs().square().sum(), rtol=1e-12)
         True
@@ -100,7 +110,8 @@ def _high_band(image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     rows = torch.fft.fftfreq(height, dtype=torch.float64, device=image.device)[:, None]
     columns = torch.fft.rfftfreq(width, dtype=torch.float64, device=image.device)
-    # rfft2 leaves out the mirror images of all columns but the first and, of an even width, the last
+    # rfft2 leaves out the mirror images of all columns but the first and, of an even width, the
+    # last
     weight = torch.where((columns == 0) | (columns == 0.5), 1.0, 2.0)
     band = weight * ((rows.square() + columns.square()).sqrt() >= HIGH_BAND_CYCLES_PER_PX)
     spectrum = torch.fft.rfft2(image)
@@ -128,7 +139,8 @@ def energy_steps(preds: Tensor, mode: Mode, pairs: StepPairs) -> Int[Tensor, "b 
     # scene by scene: the float64 copy and spectrum of a whole batch need not exist at once
     energy = torch.stack([blur_energy(scene, mode) for scene in preds])
     earlier, later = (
-        energy[:, settings] for settings in setting_pairs(preds.shape[1], one_of(pairs, StepPairs, "pairs"))
+        energy[:, settings]
+        for settings in setting_pairs(preds.shape[1], one_of(pairs, StepPairs, "pairs"))
     )
     step = later - earlier
     return step.masked_fill(step.abs() <= TIE * torch.maximum(earlier, later), 0.0).sign().long()
@@ -137,8 +149,9 @@ def energy_steps(preds: Tensor, mode: Mode, pairs: StepPairs) -> Int[Tensor, "b 
 class BlurMonotonicity(ScalarMetric):
     """`blur_monotonicity` over batches and processes.
 
-    As input to `forward` and `update`: `preds` [batch, settings, 3, h, w], float, in [0, 1], in order of rising
-    f-number. As output of `compute`: a scalar in [0, 1], higher is better, 0.5 is chance; a warning tells of ties.
+    As input to `forward` and `update`: `preds` [batch, settings, 3, h, w], float, in [0, 1], in
+    order of rising f-number. As output of `compute`: a scalar in [0, 1], higher is better, 0.5 is
+    chance; a warning tells of ties.
 
     Args:
         f_numbers: the settings, rising; None for any number of them.
@@ -174,7 +187,9 @@ class BlurMonotonicity(ScalarMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__({"f_numbers": f_numbers, "mode": mode, "pairs": pairs}, **kwargs)
-        if f_numbers is not None and (len(f_numbers) < 2 or list(f_numbers) != sorted(set(f_numbers))):
+        if f_numbers is not None and (
+            len(f_numbers) < 2 or list(f_numbers) != sorted(set(f_numbers))
+        ):
             raise ValueError(f"f_numbers must be at least two, rising, not {list(f_numbers)}.")
         self.num_settings = None if f_numbers is None else len(f_numbers)
         self.mode = one_of(mode, Mode, "mode")
@@ -203,5 +218,8 @@ class BlurMonotonicity(ScalarMetric):
 def _share_of_rises(rises: Tensor, ties: Tensor, count: Tensor | int) -> Tensor:
     if bool(ties > 0):
         share = ties.item() / float(count)
-        warnings.warn(f"BlurMonotonicity: {share:.1%} of the pairs are ties and count as failures.", stacklevel=3)
+        warnings.warn(
+            f"BlurMonotonicity: {share:.1%} of the pairs are ties and count as failures.",
+            stacklevel=3,
+        )
     return rises.double() / count

@@ -14,9 +14,10 @@ from torchmetrics import Metric
 class ScalarMetric(Metric):
     """A torchmetrics `Metric` with one score that knows its settings.
 
-    `MetricCollection` merges metrics whose states have equal names and, after the first batch, equal values, and then
-    updates one of them only: two counters are equal by chance. So a state is named for the settings, and metrics of
-    other settings stay apart.
+    `MetricCollection` merges metrics whose states have equal names and, after the first batch,
+    equal values, and then
+    updates one of them only: two counters are equal by chance. So a state is named for the
+    settings, and metrics of other settings stay apart.
 
     Args:
         settings: what the score depends on, for the repr and for reports.

@@ -20,9 +20,10 @@ def laplacian_variance(image: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*
 
         LV = var(Lap(round(0.299 R + 0.587 G + 0.114 B)))
 
-    with R, G, B rounded to 0..255, BT.601 luma, border mirrored about the edge pixel (reflect 101): equal to
-    `cv2.Laplacian(grey, cv2.CV_64F).var()`. Paper (DiffCamera, Bokeh Diffusion): "Laplacian variance". Here: with the
-    8-bit rounding of Generative Photography's comp_metrics/accuracy_by_CorrCoef, because it adds a floor of its own.
+    with R, G, B rounded to 0..255, BT.601 luma, border mirrored about the edge pixel (reflect 101):
+    equal to `cv2.Laplacian(grey, cv2.CV_64F).var()`. Paper (DiffCamera, Bokeh Diffusion):
+    "Laplacian variance". Here: with the 8-bit rounding of Generative Photography's
+    comp_metrics/accuracy_by_CorrCoef, because it adds a floor of its own.
 
     Args:
         image: display values in [0, 1] (clamped to it), any leading dimensions.
@@ -46,7 +47,9 @@ def checked_levels(bokeh_levels: Levels) -> Float[Tensor, " s"]:
     """
     levels = torch.as_tensor(bokeh_levels, dtype=torch.float64)
     if levels.ndim != 1 or not bool(levels.isfinite().all()) or bool((levels == levels[:1]).all()):
-        raise ValueError(f"bokeh_levels must hold at least two different, finite levels, not {levels.tolist()}.")
+        raise ValueError(
+            f"bokeh_levels must hold at least two different, finite levels, not {levels.tolist()}."
+        )
     return levels
 
 

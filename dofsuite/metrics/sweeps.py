@@ -30,7 +30,9 @@ def setting_pairs(num_settings: int, pairs: Pairs) -> tuple[list[int], list[int]
     return [i for i, _ in kept], [j for _, j in kept]
 
 
-def check_sweep(sweep: Tensor, num_settings: int | None = None, name: str = "preds", setting: str = "settings") -> None:
+def check_sweep(
+    sweep: Tensor, num_settings: int | None = None, name: str = "preds", setting: str = "settings"
+) -> None:
     """Refuse what is no sweep.
 
     Args:
@@ -40,22 +42,31 @@ def check_sweep(sweep: Tensor, num_settings: int | None = None, name: str = "pre
         setting: what the settings are called in the error.
 
     Raises:
-        ValueError: naming the argument, on another shape, 8-bit or non-finite values or nothing to look at.
+        ValueError: naming the argument, on another shape, 8-bit or non-finite values or nothing to
+            look at.
     """
     wanted = setting if num_settings is None else f"{num_settings} {setting}"
-    enough = sweep.ndim == 5 and (sweep.shape[1] >= 2 if num_settings is None else sweep.shape[1] == num_settings)
+    enough = sweep.ndim == 5 and (
+        sweep.shape[1] >= 2 if num_settings is None else sweep.shape[1] == num_settings
+    )
     if not enough or sweep.shape[2] != 3:
         more = "" if num_settings is not None else " with at least two settings"
-        raise ValueError(f"{name} must be [batch, {wanted}, 3, h, w]{more}, not {list(sweep.shape)}.")
+        raise ValueError(
+            f"{name} must be [batch, {wanted}, 3, h, w]{more}, not {list(sweep.shape)}."
+        )
     check_pictures(sweep, name)
 
 
 def check_pictures(pictures: Tensor, name: str) -> None:
     """Refuse pictures that are no finite floating-point values, or none at all; ValueError naming the argument."""
     if not pictures.is_floating_point():
-        raise ValueError(f"{name} must be floating-point values in [0, 1], not {pictures.dtype}; divide 8-bit by 255.")
+        raise ValueError(
+            f"{name} must be floating-point values in [0, 1], not {pictures.dtype}; divide 8-bit by 255."
+        )
     if pictures.numel() == 0:
-        raise ValueError(f"{name} must hold at least one picture of at least one pixel, not {list(pictures.shape)}.")
+        raise ValueError(
+            f"{name} must hold at least one picture of at least one pixel, not {list(pictures.shape)}."
+        )
     if not bool(pictures.isfinite().all()):  # one of them would be in the running sums for good
         raise ValueError(f"{name} must be finite; at least one picture holds a NaN or an infinity.")
 

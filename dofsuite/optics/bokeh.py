@@ -12,10 +12,10 @@ from torch import Tensor
 
 from dofsuite.optics.exact import TapScattering
 from dofsuite.optics.gather import gathered_mean
-from dofsuite.optics.layered import LayeredScattering, enough_layers
-from dofsuite.optics.occlusion import enough_depth_layers, occluding_layers
+from dofsuite.optics.layered import LayeredScattering, default_num_layers
+from dofsuite.optics.meta import has_values
+from dofsuite.optics.occlusion import default_num_depth_layers, occluding_layers
 from dofsuite.optics.scattering import Scattering, scattered_mean
-from dofsuite.optics.values import has_values
 
 
 class RenderOptions(NamedTuple):
@@ -29,15 +29,22 @@ class RenderOptions(NamedTuple):
     @property
     def largest_radius_px(self) -> float:
         """The largest |radius| of the batch."""
-        return max((abs(radius_px) for extremes in self.radius_ranges_px for radius_px in extremes), default=0.0)
+        return max(
+            (abs(radius_px) for extremes in self.radius_ranges_px for radius_px in extremes),
+            default=0.0,
+        )
 
     def of(self, items: list[int]) -> RenderOptions:
         """The options of some of the items."""
         return self._replace(radius_ranges_px=[self.radius_ranges_px[i] for i in items])
 
 
-def _classical(make: Callable[[RenderOptions], Scattering]) -> Callable[[Tensor, Tensor, RenderOptions], Tensor]:
-    return lambda image_linear, radius_px, options: scattered_mean(image_linear, radius_px, make(options))
+def _classical(
+    make: Callable[[RenderOptions], Scattering],
+) -> Callable[[Tensor, Tensor, RenderOptions], Tensor]:
+    return lambda image_linear, radius_px, options: scattered_mean(
+        image_linear, radius_px, make(options)
+    )
 
 
 def _exact(options: RenderOptions) -> Scattering:
@@ -45,7 +52,7 @@ def _exact(options: RenderOptions) -> Scattering:
 
 
 def _layered(options: RenderOptions) -> Scattering:
-    num_layers = options.num_layers or enough_layers(options.largest_radius_px)
+    num_layers = options.num_layers or default_num_layers(options.largest_radius_px)
     return LayeredScattering(options.largest_radius_px, num_layers, options.fft_dtype)
 
 
@@ -55,12 +62,21 @@ def _gather(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> 
 
 def _occlusion(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
     """Items that have equally many layers are rendered together: none has them counted by another's blur."""
-    counts = [options.num_layers or enough_depth_layers(*extremes) for extremes in options.radius_ranges_px]
+    counts = [
+        options.num_layers or default_num_depth_layers(*extremes)
+        for extremes in options.radius_ranges_px
+    ]
     if len(set(counts)) <= 1:
         num_layers = counts[0] if counts else 2
-        return occluding_layers(image_linear, radius_px, options.largest_radius_px, num_layers, options.fft_dtype)
-    groups = [[i for i, count in enumerate(counts) if count == number] for number in sorted(set(counts))]
-    rendered = [_occlusion(image_linear[group], radius_px[group], options.of(group)) for group in groups]
+        return occluding_layers(
+            image_linear, radius_px, options.largest_radius_px, num_layers, options.fft_dtype
+        )
+    groups = [
+        [i for i, count in enumerate(counts) if count == number] for number in sorted(set(counts))
+    ]
+    rendered = [
+        _occlusion(image_linear[group], radius_px[group], options.of(group)) for group in groups
+    ]
     places = torch.tensor([i for group in groups for i in group], device=image_linear.device)
     return torch.cat(rendered)[places.argsort()]
 
@@ -85,31 +101,37 @@ def render_bokeh(
 
     - `exact`: BokehMe's classical scatter, tap by tap, time growing with radius^2: the yardstick.
     - `layered`: the same by layers and FFT (default).
-    - `gather`: TAF's disc (paper 1's lens): each pixel averages its surroundings over its own radius, the identity up
-      to a radius of 0.5 px (a circle of confusion of 1 px). Time grows with radius^2.
-    - `occlusion`: layers of depth, the nearer over the farther: no light bleeds over an edge in focus, and one can see
-      past an edge out of focus. The only method that looks at the radius' sign. At radius 0 exactly the identity.
+    - `gather`: TAF's disc (paper 1's lens): each pixel averages its surroundings over its own
+      radius, the identity up to a radius of 0.5 px (a circle of confusion of 1 px). Time grows with
+      radius^2.
+    - `occlusion`: layers of depth, the nearer over the farther: no light bleeds over an edge in
+      focus, and one can see past an edge out of focus. The only method that looks at the radius'
+      sign. At radius 0 exactly the identity.
 
-    It blurs the values it is given: pass linear light (`srgb_to_linear`, `display_to_linear`) for what a camera does.
-    Nothing lies beyond the frame, except with `gather`, which repeats the border outwards as TAF does. Differentiable
-    in the image and in the radius map; backward recomputes, so it saves a few maps of the image's size (`occlusion`:
-    a few for each layer in use). Without values, on the meta device and under FakeTensorMode, the shapes are right
-    and the largest radius is taken as 0.
+    It blurs the values it is given: pass linear light (`srgb_to_linear`, `display_to_linear`) for
+    what a camera does. Nothing lies beyond the frame, except with `gather`, which repeats the
+    border outwards as TAF does. Differentiable in the image and in the radius map; backward
+    recomputes, so it saves a few maps of the image's size (`occlusion`: a few for each layer in
+    use). Without values, on the meta device and under FakeTensorMode, the shapes are right and the
+    largest radius is taken as 0.
 
     Args:
-        image_linear: light, any range; float32, bf16, fp16 (computed in float32) or float64. The result has its dtype.
-        radius_px: signed blur radius of each pixel, finite. All methods but `occlusion` look at |radius| only.
+        image_linear: light, any range; float32, bf16, fp16 (computed in float32) or float64. The
+            result has its dtype.
+        radius_px: signed blur radius of each pixel, finite. All methods but `occlusion` look at
+            |radius| only.
         method: one of the four above.
-        num_layers: for `layered`, nodes from 4 px to the largest |radius| (smaller radii are exact); None: enough for
-            60 dB against `exact` at gamma 2.2; higher powers and the gradient by radius gain from more. For
-            `occlusion`, layers from the farthest to the nearest signed radius; None: as many as an item needs, see
-            `enough_depth_layers`. >= 2.
-        fft_dtype: of `layered` and `occlusion`: float64, or float32 (faster on a GPU): then light to the power 4 has
-            a floor of 54 dB.
+        num_layers: for `layered`, nodes from 4 px to the largest |radius| (smaller radii are
+            exact); None: enough for 60 dB against `exact` at gamma 2.2; higher powers and the
+            gradient by radius gain from more. For `occlusion`, layers from the farthest to the
+            nearest signed radius; None: as many as an item needs, see `default_num_depth_layers`.
+            >= 2.
+        fft_dtype: of `layered` and `occlusion`: float64, or float32 (faster on a GPU): then light
+            to the power 4 has a floor of 54 dB.
 
     Raises:
-        ValueError: on shapes that do not fit, an unknown method, fewer than two layers, another fft_dtype, or a radius
-            that is not finite.
+        ValueError: on shapes that do not fit, an unknown method, fewer than two layers, another
+            fft_dtype, or a radius that is not finite.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(METHODS))}, not {method!r}.")
@@ -125,10 +147,14 @@ def _radius_ranges_px(image_linear: Tensor, radius_px: Tensor) -> list[tuple[flo
     """Each item's smallest and largest radius: one wait for the device, which also tells whether all are finite."""
     batch_size, _, height, width = image_linear.shape
     if radius_px.shape != (batch_size, 1, height, width):
-        raise ValueError(f"radius_px must be [{batch_size}, 1, {height}, {width}], not {list(radius_px.shape)}.")
+        raise ValueError(
+            f"radius_px must be [{batch_size}, 1, {height}, {width}], not {list(radius_px.shape)}."
+        )
     if not has_values(radius_px):
         return [(0.0, 0.0)] * batch_size
     farthest_px, nearest_px = torch.stack(radius_px.detach().flatten(1).aminmax(dim=1)).tolist()
     if not all(map(math.isfinite, (*farthest_px, *nearest_px))):
-        raise ValueError("radius_px must be finite everywhere; mask or fill the depth before it becomes a radius.")
+        raise ValueError(
+            "radius_px must be finite everywhere; mask or fill the depth before it becomes a radius."
+        )
     return list(zip(farthest_px, nearest_px, strict=True))

@@ -1,10 +1,11 @@
 """Many variants of one image (bokeh levels, focal planes) by layers over disparity, whose forward FFTs are shared.
 
-`render_bokeh` puts its layers over |radius|, so each variant has layers of its own. Here they are uniform in disparity
-between 0 and 1: the layers' spectra (4 L forward FFTs) are computed once, and a variant costs one weighted sum of them,
-whose kernels have the radii of the layers' disparities, and 4 inverse FFTs. The price is accuracy at large radii,
-where the nodes of a variant lie `level / (L - 1)` pixels apart (in an image of the reference width): measured figures
-are at `DisparityLayers`.
+`render_bokeh` puts its layers over |radius|, so each variant has layers of its own. Here they are
+uniform in disparity
+between 0 and 1: the layers' spectra (4 L forward FFTs) are computed once, and a variant costs one
+weighted sum of them, whose kernels have the radii of the layers' disparities, and 4 inverse FFTs.
+The price is accuracy at large radii, where the nodes of a variant lie `level / (L - 1)` pixels
+apart (in an image of the reference width): measured figures are at `DisparityLayers`.
 """
 
 from __future__ import annotations
@@ -22,23 +23,27 @@ from dofsuite.optics.scattering import scattered_mean, with_weight
 class DisparityLayers:
     """The all-in-focus image in soft layers of disparity, ready to be rendered at any bokeh level and focal plane.
 
-    Where every radius of a call stays below NEAR_PX (small images, low levels), it renders by taps instead, exactly.
+    Where every radius of a call stays below NEAR_PX (small images, low levels), it renders by taps
+    instead, exactly.
 
-    Against `exact` on BokehMe's photograph 21 at 256 px and gamma 2.2, the worst of the focal planes 0, .5 and 1, at
-    radii up to 6, 12 and 20 px: 41 layers have 70, 61, 56 dB, 61 layers 77, 68, 62 dB, 121 layers 88, 79, 73 dB
-    (`layered` by default: 68, 66, 66 dB). A further variant at 512 px takes less than half the time of `layered`; the
-    first, which computes the spectra, several times as much (CPU). The spectra take 0.6 GB for one item of 512 px.
+    Against `exact` on BokehMe's photograph 21 at 256 px and gamma 2.2, the worst of the focal
+    planes 0, .5 and 1, at
+    radii up to 6, 12 and 20 px: 41 layers have 70, 61, 56 dB, 61 layers 77, 68, 62 dB, 121 layers
+    88, 79, 73 dB (`layered` by default: 68, 66, 66 dB). A further variant at 512 px takes less than
+    half the time of `layered`; the first, which computes the spectra, several times as much (CPU).
+    The spectra take 0.6 GB for one item of 512 px.
 
-    Differentiable in image, disparity, level and plane by plain autograd, which keeps the spectra: to train through the
-    lens, use `render_bokeh`.
+    Differentiable in image, disparity, level and plane by plain autograd, which keeps the spectra:
+    to train through the lens, use `render_bokeh`.
 
     Args:
-        image_linear: light; float32, bf16 or fp16 (computed in float32) or float64. Renderings have its dtype.
+        image_linear: light; float32, bf16 or fp16 (computed in float32) or float64. Renderings have
+            its dtype.
         disparity: relative disparity in [0, 1], 0 far, 1 near, per item.
         layers: number of layers, at least 2; the first is at disparity 0 and the last at 1.
         fft_dtype: float64, or float32 (half the memory; a floor of 54 dB at gamma 4).
-        largest_radius_px: the largest radius to come, if known. A variant that reaches farther than all before it,
-        and than
+        largest_radius_px: the largest radius to come, if known. A variant that reaches farther than
+        all before it, and than
             this, has the layers' FFTs computed again.
 
     Raises:
@@ -76,11 +81,15 @@ class DisparityLayers:
             width_px = max(self.image_linear.shape[-2:])
         nodes = torch.linspace(0, 1, self.layers, dtype=torch.float64, device=self.disparity.device)
         node_disparity = nodes.expand(len(self.disparity), 1, 1, -1)
-        radius_px = bokeh_radius_px(node_disparity, focus_disparity, bokeh_level, width_px, reference_width_px).abs()
+        radius_px = bokeh_radius_px(
+            node_disparity, focus_disparity, bokeh_level, width_px, reference_width_px
+        ).abs()
         largest_radius_px = float(radius_px.detach().max())
         if largest_radius_px >= NEAR_PX:
             return self._render_layers(radius_px[:, 0, 0], int(largest_radius_px) + 1)
-        radius_px = bokeh_radius_px(self.disparity, focus_disparity, bokeh_level, width_px, reference_width_px)
+        radius_px = bokeh_radius_px(
+            self.disparity, focus_disparity, bokeh_level, width_px, reference_width_px
+        )
         return scattered_mean(self.image_linear, radius_px, near_taps(largest_radius_px))
 
     def _render_layers(self, node_radius_px: Tensor, reach_px: int) -> Tensor:
@@ -88,8 +97,12 @@ class DisparityLayers:
         frame, planes = self._planes_for(reach_px)
         kernel_spectra = KernelSpectra(frame, planes.device, self.fft_dtype)
         total = torch.zeros_like(planes[:, 0])
-        for chunk in frame.chunks(torch.arange(self.layers, device=planes.device), batch_size=len(planes)):
-            for node, kernel in zip(chunk.tolist(), kernel_spectra(node_radius_px[:, chunk]).unbind(1), strict=True):
+        for chunk in frame.chunks(
+            torch.arange(self.layers, device=planes.device), batch_size=len(planes)
+        ):
+            for node, kernel in zip(
+                chunk.tolist(), kernel_spectra(node_radius_px[:, chunk]).unbind(1), strict=True
+            ):
                 total.addcmul_(planes[:, node], kernel[:, None])
         item_largest_px = node_radius_px.detach().amax(1).reshape(-1, 1, 1, 1)
         light_sums = frame.inverse(torch.complex(*total.chunk(2, dim=1)))
@@ -99,8 +112,8 @@ class DisparityLayers:
     def _planes_for(self, reach_px: int) -> tuple[FourierFrame, Tensor]:
         """The layers' spectra in a frame for this reach, kept until a longer reach is asked for.
 
-        Given as planes [b, L, 8, H, W // 2 + 1], four real and four imaginary parts: a kernel's spectrum is real, so
-        that a variant is one multiply-add of each plane.
+        Given as planes [b, L, 8, H, W // 2 + 1], four real and four imaginary parts: a kernel's
+        spectrum is real, so that a variant is one multiply-add of each plane.
         """
         if self._frame is None or self._planes is None or self._frame.reach_px < reach_px:
             height, width = self.disparity.shape[-2:]
@@ -109,7 +122,12 @@ class DisparityLayers:
             nodes = torch.arange(self.layers, dtype=self.fft_dtype, device=position.device)
             light = with_weight(self.image_linear).to(self.fft_dtype)[:, None]
             chunks = self._frame.chunks(nodes, batch_size=len(position))
-            hats = ((1 - (position - chunk[:, None, None]).abs()).clamp(min=0)[:, :, None] for chunk in chunks)
+            hats = (
+                (1 - (position - chunk[:, None, None]).abs()).clamp(min=0)[:, :, None]
+                for chunk in chunks
+            )
             spectra = (self._frame.forward(light * hat) for hat in hats)
-            self._planes = torch.cat([torch.cat([layer.real, layer.imag], dim=2) for layer in spectra], dim=1)
+            self._planes = torch.cat(
+                [torch.cat([layer.real, layer.imag], dim=2) for layer in spectra], dim=1
+            )
         return self._frame, self._planes

@@ -1,7 +1,8 @@
 """The yardstick: BokehMe's classical scatter, one tap after the other. Time grows with radius^2, memory is O(h w).
 
-Nothing is approximated and nothing is clever: it can be laid beside the original, classical_renderer/scatter.py, and
-it shares no loop with the fast methods that are measured against it.
+Nothing is approximated and nothing is clever: it can be laid beside the original,
+classical_renderer/scatter.py, and it shares no loop with the fast methods that are measured against
+it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class TapScattering:
 
     reach_px: int
 
-    def spread(self, light: Tensor, radius_px: Tensor) -> Tensor:
+    def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
         """See `Scattering`: at each tap, all pixels send their share to the neighbour that lies there."""
         sums, light_per_area = torch.zeros_like(light), light * per_area(radius_px)
         for dy, dx in self.taps(*light.shape[-2:]):
@@ -31,7 +32,9 @@ class TapScattering:
             sums[targets].add_(light_per_area[sources] * edge)
         return sums
 
-    def collect(self, grad_sums: Tensor, light: Tensor, radius_px: Tensor) -> tuple[Tensor, Tensor]:
+    def scatter_adjoint(
+        self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """See `Scattering`: at each tap, all pixels look up what became of the light that they sent there."""
         grad_light_per_area, grad_radius = torch.zeros_like(light), torch.zeros_like(radius_px)
         light_per_area = light * per_area(radius_px)
@@ -41,7 +44,9 @@ class TapScattering:
             grad_light_per_area[sources].add_(grad_sums[targets] * edge)
             grad_edge = (grad_sums[targets] * light_per_area[sources]).sum(1, keepdim=True)
             grad_radius[sources].add_(grad_edge * disc_edge_slope(edge))
-        grad_radius += (grad_light_per_area * light).sum(1, keepdim=True) * per_area_slope(radius_px)
+        grad_radius += (grad_light_per_area * light).sum(1, keepdim=True) * per_area_slope(
+            radius_px
+        )
         return grad_light_per_area * per_area(radius_px), grad_radius
 
     def taps(self, height: int, width: int) -> Iterator[tuple[int, int]]:

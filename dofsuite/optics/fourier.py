@@ -1,7 +1,8 @@
 """Convolution with the classical kernel by FFT: frame size, kernel spectrum, and the two transforms.
 
-The kernel is even in both axes, so its spectrum is real, and a small cosine transform gives it: two matrix products
-with the (reach + 1)^2 quarter of the kernel, cheaper than the FFT of a frame that is nearly all zero.
+The kernel is even in both axes, so its spectrum is real, and a small cosine transform gives it: two
+matrix products with the (reach + 1)^2 quarter of the kernel, cheaper than the FFT of a frame that
+is nearly all zero.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ class KernelSpectra:
 
     def __call__(self, radius_px: Tensor) -> Tensor:
         """Radii [...] to spectra [..., H, W // 2 + 1]; differentiable."""
-        quarter = tap_weight(radius_px.double()[..., None, None], self.distance_px, self.chebyshev_px)
+        quarter = tap_weight(
+            radius_px.double()[..., None, None], self.distance_px, self.chebyshev_px
+        )
         return (self.cosines_y.mT @ quarter @ self.cosines_x).to(self.dtype)
 
 

@@ -3,14 +3,16 @@
     r = max(CoC, 1 px) / 2,    w(d) = 1 for d <= r - 0.5,  r + 0.5 - d in the 1-px rim,  0 beyond
     out = sum w x / sum w,     d the distance from the output pixel, r its own radius
 
-At CoC <= 1 px the disc is that pixel alone: the identity, with a radius gradient of exactly 0. Above, the gradient by
-radius comes through the rim, which is never empty.
+At CoC <= 1 px the disc is that pixel alone: the identity, with a radius gradient of exactly 0.
+Above, the gradient by radius comes through the rim, which is never empty.
 
-Source: Wang et al., SIGGRAPH Asia 2023, as in their project of the same name (MIT), `coc_blur` and the local disc blur;
-written afresh from the formula. *Stated* there: the kernel, the clamp, the border repeated outwards (the other methods
-of this room let nothing come from outside). Paper: the radius is cut at a fixed window (11 px or 21 px across). Here:
-the window follows the largest radius, because a cut disc is no disc. Paper: 1e-8 is added to sum w. Here: nothing,
-because sum w is never below 1. No occlusion: what lies before an edge bleeds over it; that is `occlusion`'s subject.
+Source: Wang et al., SIGGRAPH Asia 2023, as in their project of the same name (MIT), `coc_blur` and
+the local disc blur; written afresh from the formula. *Stated* there: the kernel, the clamp, the
+border repeated outwards (the other methods of this room let nothing come from outside). Paper: the
+radius is cut at a fixed window (11 px or 21 px across). Here: the window follows the largest
+radius, because a cut disc is no disc. Paper: 1e-8 is added to sum w. Here: nothing, because sum w
+is never below 1. No occlusion: what lies before an edge bleeds over it; that is `occlusion`'s
+subject.
 """
 
 from __future__ import annotations
@@ -39,19 +41,24 @@ class Ring(NamedTuple):
 
 
 def gathered_mean(
-    image_linear: Float[Tensor, "b 3 h w"], radius_px: Float[Tensor, "b 1 h w"], largest_radius_px: float
+    image_linear: Float[Tensor, "b 3 h w"],
+    radius_px: Float[Tensor, "b 1 h w"],
+    largest_radius_px: float,
 ) -> Float[Tensor, "b 3 h w"]:
     """TAF's disc mean, in the dtype of the image, computed in float32 or float64.
 
-    Saves the image and the radius map for backward, which gathers again: memory is a few images (each with a border as
-    wide as the largest radius), time grows with the largest radius squared. Only |radius| matters.
+    Saves the image and the radius map for backward, which gathers again: memory is a few images
+    (each with a border as wide as the largest radius), time grows with the largest radius squared.
+    Only |radius| matters.
 
     Args:
         image_linear: the values to average, any range.
         radius_px: signed radius, half the circle of confusion.
         largest_radius_px: no smaller than the largest |radius|: offsets beyond it are left out.
     """
-    working_dtype = torch.promote_types(torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32)
+    working_dtype = torch.promote_types(
+        torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32
+    )
     with without_autocast(image_linear):
         image, radius = image_linear.to(working_dtype), radius_px.to(working_dtype)
         mean: Tensor = _GatheredMean.apply(image, radius, largest_radius_px)  # type: ignore[no-untyped-call]
@@ -99,9 +106,14 @@ def _grad_image(window: _Window, grad_sums: Tensor, disc_px: Tensor) -> Tensor:
     return window.fold(grad_padded)
 
 
-def _grad_disc(window: _Window, grad_sums: Tensor, image: Tensor, disc_px: Tensor, weight: Tensor) -> Tensor:
+def _grad_disc(
+    window: _Window, grad_sums: Tensor, image: Tensor, disc_px: Tensor, weight: Tensor
+) -> Tensor:
     """By the disc's radius: what enters through the rim, less the mean that it dilutes."""
-    padded, disc_light, rim_light, rim_weight = window.pad(image), *(torch.zeros_like(disc_px) for _ in range(3))
+    padded, disc_light, rim_light, rim_weight = (
+        window.pad(image),
+        *(torch.zeros_like(disc_px) for _ in range(3)),
+    )
     for ring in window.rings:
         edge = _edge(disc_px, ring)
         in_rim = ((edge > 0) & (edge < 1)).to(edge.dtype)
@@ -161,4 +173,8 @@ def rings_within(distance_px: float) -> list[Ring]:
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):
             rings[dy * dy + dx * dx].append((dy, dx))
-    return [Ring(math.sqrt(squared), rings[squared]) for squared in sorted(rings) if squared < distance_px**2]
+    return [
+        Ring(math.sqrt(squared), rings[squared])
+        for squared in sorted(rings)
+        if squared < distance_px**2
+    ]

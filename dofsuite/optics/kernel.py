@@ -1,11 +1,13 @@
 """BokehMe's classical kernel: the share of its light that a pixel sends to another, by radius and distance.
 
-    weight(r, dist) = (0.5 + 0.5 tanh(4 (r - dist))) / (r^2 + 0.2),   0 beyond the reach |dx|, |dy| <= int(r) + 1
+    weight(r, dist) = (0.5 + 0.5 tanh(4 (r - dist))) / (r^2 + 0.2),   0 beyond the reach |dx|, |dy|
+    <= int(r) + 1
 
-r >= 0 is the blur radius of the *source* pixel and dist the distance of the target, both in pixels. A disc with an edge
-half a pixel soft, divided by about its area. At r = 0 it is almost, not quite, the identity.
-Source: BokehMe (CVPR 2022), classical_renderer/scatter.py (Apache-2.0 since 18 March 2023); written afresh from the
-formula.
+r >= 0 is the blur radius of the *source* pixel and dist the distance of the target, both in pixels.
+A disc with an edge half a pixel soft, divided by about its area. At r = 0 it is almost, not quite,
+the identity.
+Source: BokehMe (CVPR 2022), classical_renderer/scatter.py (Apache-2.0 since 18 March 2023); written
+afresh from the formula.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-EDGE_STEEPNESS_PER_PX = 8.0  # 0.5 + 0.5 tanh(4 x) is sigmoid(8 x): one pass over memory instead of three.
+EDGE_STEEPNESS_PER_PX = (
+    8.0  # 0.5 + 0.5 tanh(4 x) is sigmoid(8 x): one pass over memory instead of three.
+)
 AREA_OFFSET_PX2 = 0.2
 
 
@@ -25,7 +29,8 @@ def tap_weight(
 ) -> Float[Tensor, "*#shape"]:
     """The classical weight for sources of radius `radius_px` >= 0 at a target `distance_px` away.
 
-    `chebyshev_px` is max(|dx|, |dy|) of the same offset: the reach int(r) + 1 is a square, the disc in it is round.
+    `chebyshev_px` is max(|dx|, |dy|) of the same offset: the reach int(r) + 1 is a square, the disc
+    in it is round.
     """
     return disc_edge(radius_px, distance_px, chebyshev_px) * per_area(radius_px)
 

@@ -1,12 +1,14 @@
 """The classical scatter by layers over |radius| and FFT: cost does not depend on the radius, and it is differentiable.
 
-Pixels of |r| < NEAR_PX are scattered by taps, exactly: down there the kernel changes fast and the taps are few. For
-all others a pixel's kernel is interpolated between those of two neighbouring nodes (hat weights), so the scatter
-becomes a sum of convolutions, one for each node, and everything up to the division of the sums stays linear.
+Pixels of |r| < NEAR_PX are scattered by taps, exactly: down there the kernel changes fast and the
+taps are few. For all others a pixel's kernel is interpolated between those of two neighbouring
+nodes (hat weights), so the scatter becomes a sum of convolutions, one for each node, and everything
+up to the division of the sums stays linear.
 
-Nodes are uniform in asinh(|r| / 0.5), dense where one pixel of radius changes the kernel most. (Nodes uniform in the
-signed radius reach 42.7 dB against BokehMe's own rendering of a photograph where these reach 46.6 dB.) They run from
-NEAR_PX to each batch item's own largest |r| and are detached.
+Nodes are uniform in asinh(|r| / 0.5), dense where one pixel of radius changes the kernel most.
+(Nodes uniform in the signed radius reach 42.7 dB against BokehMe's own rendering of a photograph
+where these reach 46.6 dB.) They run from NEAR_PX to each batch item's own largest |r| and are
+detached.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dofsuite.optics.direct import NearScattering
 from dofsuite.optics.fourier import FourierFrame, KernelSpectra
 from dofsuite.optics.kernel import per_area
-from dofsuite.optics.near import NearScattering
 
 NODE_SCALE_PX = 0.5
 NEAR_PX = 4.0
@@ -27,7 +29,7 @@ NODE_STEP = 0.08
 """Distance of the default nodes in asinh(|r| / 0.5): 22 nodes up to 20 px, 36 up to 64 px."""
 
 
-def enough_layers(largest_radius_px: float | int) -> int:
+def default_num_layers(largest_radius_px: float | int) -> int:
     """Nodes from NEAR_PX to the largest |radius| for at least 60 dB against `exact` on photographs at gamma 2.2."""
     far_span = math.asinh(largest_radius_px / NODE_SCALE_PX) - math.asinh(NEAR_PX / NODE_SCALE_PX)
     return max(2, math.ceil(far_span / NODE_STEP) + 1)
@@ -46,33 +48,44 @@ class LayeredScattering:
     num_layers: int
     fft_dtype: torch.dtype = torch.float64
 
-    def spread(self, light: Tensor, radius_px: Tensor) -> Tensor:
+    def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
         """See `Scattering`. Sums that FFT rounding pushed below what they can be are put back there."""
         taps = near_taps(self.largest_radius_px)
         if self.largest_radius_px < NEAR_PX:
-            return taps.spread(light, radius_px)
-        sums = taps.spread(light * (radius_px < NEAR_PX), radius_px)
+            return taps.scatter(light, radius_px)
+        sums = taps.scatter(light * (radius_px < NEAR_PX), radius_px)
         layers, light_fft = _Layers(self, radius_px), light.to(self.fft_dtype)[:, :, None]
         spectrum = layers.frame.forward(torch.zeros_like(light_fft[:, :, 0]))
         for chunk in layers.chunks():
             layer_spectra = layers.frame.forward(light_fft * layers.hat(chunk)[:, None])
-            for layer_spectrum in layer_spectra.mul_(layers.kernel_spectra(chunk)[:, None]).unbind(2):
+            for layer_spectrum in layer_spectra.mul_(layers.kernel_spectra(chunk)[:, None]).unbind(
+                2
+            ):
                 spectrum += layer_spectrum
         sums += layers.frame.inverse(spectrum)
         return repaired_sums(sums, light, layers.item_largest_px)
 
-    def collect(self, grad_sums: Tensor, light: Tensor, radius_px: Tensor) -> tuple[Tensor, Tensor]:
+    def scatter_adjoint(
+        self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """See `Scattering`: the kernels are even, so the adjoint convolves with the same ones."""
-        grad_light, grad_radius = near_taps(self.largest_radius_px).collect(grad_sums, light, radius_px)
+        grad_light, grad_radius = near_taps(self.largest_radius_px).scatter_adjoint(
+            grad_sums, light, radius_px
+        )
         if self.largest_radius_px < NEAR_PX:
             return grad_light, grad_radius
-        grad_light, grad_radius = grad_light * (radius_px < NEAR_PX), grad_radius * (radius_px < NEAR_PX)
+        grad_light, grad_radius = (
+            grad_light * (radius_px < NEAR_PX),
+            grad_radius * (radius_px < NEAR_PX),
+        )
         layers, light_fft = _Layers(self, radius_px), light.to(self.fft_dtype)[:, :, None]
         spectrum = layers.frame.forward(grad_sums.to(self.fft_dtype))[:, :, None]
         for chunk in layers.chunks():
             returned = layers.frame.inverse(spectrum * layers.kernel_spectra(chunk)[:, None])
             grad_light += (returned * layers.hat(chunk)[:, None]).sum(2)
-            grad_radius += ((returned * light_fft).sum(1) * layers.hat_slope(chunk)).sum(1, keepdim=True)
+            grad_radius += ((returned * light_fft).sum(1) * layers.hat_slope(chunk)).sum(
+                1, keepdim=True
+            )
         return grad_light, grad_radius
 
 
@@ -84,15 +97,24 @@ class _Layers:
         radius_px = radius_px.to(scattering.fft_dtype)
         height, width = radius_px.shape[-2:]
         self.frame = FourierFrame(height, width, int(scattering.largest_radius_px) + 1)
-        # The floor keeps nodes apart where an item's pixels are all near (no node is used) or hardly any is far.
+        # The floor keeps nodes apart where an item's pixels are all near (no node is used) or
+        # hardly any is far.
         self.item_largest_px = radius_px.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1.25 * NEAR_PX)
         self.unit_of_first = math.asinh(NEAR_PX / NODE_SCALE_PX)
-        self.unit_per_node = (torch.asinh(self.item_largest_px / NODE_SCALE_PX) - self.unit_of_first) / self.last
-        position = (torch.asinh(radius_px / NODE_SCALE_PX) - self.unit_of_first) / self.unit_per_node
+        self.unit_per_node = (
+            torch.asinh(self.item_largest_px / NODE_SCALE_PX) - self.unit_of_first
+        ) / self.last
+        position = (
+            torch.asinh(radius_px / NODE_SCALE_PX) - self.unit_of_first
+        ) / self.unit_per_node
         self.position = position.clamp(max=self.last).masked_fill(radius_px < NEAR_PX, -2.0)
         self.cell = self.position.floor().clamp(max=self.last - 1)
-        self.position_slope = 1 / (self.unit_per_node * (radius_px * radius_px + NODE_SCALE_PX**2).sqrt())
-        self.kernel_spectra_of_radius = KernelSpectra(self.frame, radius_px.device, scattering.fft_dtype)
+        self.position_slope = 1 / (
+            self.unit_per_node * (radius_px * radius_px + NODE_SCALE_PX**2).sqrt()
+        )
+        self.kernel_spectra_of_radius = KernelSpectra(
+            self.frame, radius_px.device, scattering.fft_dtype
+        )
 
     def chunks(self) -> tuple[Tensor, ...]:
         """The node numbers, a few at a time."""
@@ -106,7 +128,9 @@ class _Layers:
     def hat_slope(self, chunk: Tensor) -> Tensor:
         """Derivatives of the hats by radius; a pixel exactly on a node takes the side of its cell, not the kink."""
         from_cell = chunk[:, None, None] - self.cell
-        return ((from_cell == 1).to(self.cell.dtype) - (from_cell == 0).to(self.cell.dtype)) * self.position_slope
+        return (
+            (from_cell == 1).to(self.cell.dtype) - (from_cell == 0).to(self.cell.dtype)
+        ) * self.position_slope
 
     def kernel_spectra(self, chunk: Tensor) -> Tensor:
         """Real spectra [b, k, H, W // 2 + 1] of the kernels at the nodes of a chunk."""

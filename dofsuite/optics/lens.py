@@ -1,12 +1,12 @@
 """Two lens models, both as signed blur-radius maps in pixels: the thin lens (metres, millimetres) and the bokeh level.
 
-Convention: `radius_px` is the radius of the blur disc, positive in front of the focal plane, 0 on it, negative behind
-it. Both models are affine in disparity (1 / depth), so every renderer of this room takes the radius map and nothing
-else.
+Convention: `radius_px` is the radius of the blur disc, positive in front of the focal plane, 0 on
+it, negative behind it. Both models are affine in disparity (1 / depth), so every renderer of this
+room takes the radius map and nothing else.
 
-The unit of a bokeh level travels with it: `bokeh_level` is pixels of blur radius per unit of relative disparity in an
-image whose long side is `reference_width_px`. It is rescaled when an image is resized (the same look) and not when it
-is cropped.
+The unit of a bokeh level travels with it: `bokeh_level` is pixels of blur radius per unit of
+relative disparity in an image whose long side is `reference_width_px`. It is rescaled when an image
+is resized (the same look) and not when it is cropped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from dofsuite.optics.values import has_values
+from dofsuite.optics.meta import has_values
 
 PerItem = float | int | Num[Tensor, " b"] | Num[Tensor, ""]
 """One number for the whole batch, or a tensor of shape [b] with one number for each item."""
@@ -28,7 +28,8 @@ class ThinLens:
     """A thin lens: focal length in mm and f-number, as numbers or as [b] tensors (one lens for each item).
 
     Raises:
-        ValueError: if a plain number is not positive (tensors are trusted: looking into them would stall a GPU).
+        ValueError: if a plain number is not positive (tensors are trusted: looking into them would
+            stall a GPU).
     """
 
     focal_length_mm: PerItem
@@ -45,9 +46,10 @@ class ThinLens:
 def pixel_pitch_mm(long_side_px: PerItem, sensor_width_mm: float | int = 36.0) -> PerItem:
     """Distance between pixel centres on the sensor, mm: the frame's long side spans `sensor_width_mm`.
 
-    `long_side_px` is that of the *uncropped* image at its present scale. A crop keeps its pitch: the centre square of a
-    3:2 frame of 36 mm spans 24 mm, so pass the long side of the frame it was cut from. A resize changes the pitch.
-    36 mm is the 35-mm-equivalent frame that EXIF's `FocalLengthIn35mmFilm` speaks of.
+    `long_side_px` is that of the *uncropped* image at its present scale. A crop keeps its pitch:
+    the centre square of a 3:2 frame of 36 mm spans 24 mm, so pass the long side of the frame it was
+    cut from. A resize changes the pitch. 36 mm is the 35-mm-equivalent frame that EXIF's
+    `FocalLengthIn35mmFilm` speaks of.
     """
     return sensor_width_mm / long_side_px
 
@@ -57,18 +59,21 @@ def coc_radius_px(
 ) -> Float[Tensor, "b 1 h w"]:
     """Signed radius of the thin lens's circle of confusion, in pixels.
 
-    The thin-lens equation gives the diameter c = F^2 / (N (S1 - F)) * |1 - S1 / Z| with focal length F, f-number N,
-    focus distance S1 and depth Z. Here: c without the bars, positive for Z < S1; radius = c / 2 / pitch. Written as
-    F^2 / (N (1 - F / S1)) * (1 / Z - 1 / S1), so that infinite depth and infinite focus give their finite limits.
+    The thin-lens equation gives the diameter c = F^2 / (N (S1 - F)) * |1 - S1 / Z| with focal
+    length F, f-number N, focus distance S1 and depth Z. Here: c without the bars, positive for Z <
+    S1; radius = c / 2 / pitch. Written as F^2 / (N (1 - F / S1)) * (1 / Z - 1 / S1), so that
+    infinite depth and infinite focus give their finite limits.
 
     Args:
         lens: focal length and f-number.
         depth_m: depth along the optical axis, in metres, > 0; `inf` is allowed.
-        focus_m: distance of the plane in focus, in metres; must be beyond the focal length; `inf` is allowed.
+        focus_m: distance of the plane in focus, in metres; must be beyond the focal length; `inf`
+            is allowed.
         pixel_pitch_mm: see `pixel_pitch_mm`.
 
     Raises:
-        ValueError: if `focus_m` is not beyond the focal length, where a thin lens forms no image on the sensor (not
+        ValueError: if `focus_m` is not beyond the focal length, where a thin lens forms no image on
+            the sensor (not
             asked where there are no values: on the meta device and under FakeTensorMode).
     """
     depth_m = _at_least_float32(depth_m)
@@ -92,19 +97,25 @@ def bokeh_radius_px(
 ) -> Float[Tensor, "b 1 h w"]:
     """Signed radius of DiffCamera's bokeh level, eq. (7): radius = b (d - d_f), in pixels of an image `width_px` wide.
 
-    Paper: b is in pixels, no size given. Here: b is in pixels at `reference_width_px` (512, *ours*) and the radius is
-    scaled by width_px / reference_width_px, because the same b at 1024 px would otherwise be half the blur.
+    Paper: b is in pixels, no size given. Here: b is in pixels at `reference_width_px` (512, *ours*)
+    and the radius is scaled by width_px / reference_width_px, because the same b at 1024 px would
+    otherwise be half the blur.
 
     Args:
         disparity: relative disparity in [0, 1], 0 far, 1 near, min-max per image.
         focus_disparity: the disparity in focus (d_f), in [0, 1].
         bokeh_level: b, pixels of radius per unit of disparity at the reference width, >= 0.
-        width_px: long side of the uncropped image at the scale in which `disparity` is given: a crop keeps it.
+        width_px: long side of the uncropped image at the scale in which `disparity` is given: a
+            crop keeps it.
         reference_width_px: the long side at which `bokeh_level` is meant.
     """
     disparity = _at_least_float32(disparity)
     scale = _per_item(width_px, disparity) / _per_item(reference_width_px, disparity)
-    return _per_item(bokeh_level, disparity) * scale * (disparity - _per_item(focus_disparity, disparity))
+    return (
+        _per_item(bokeh_level, disparity)
+        * scale
+        * (disparity - _per_item(focus_disparity, disparity))
+    )
 
 
 def _per_item(value: PerItem, like: Tensor) -> Tensor:

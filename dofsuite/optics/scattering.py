@@ -1,8 +1,9 @@
 """From a way of scattering light to a picture: weighted mean, gradient and precision, the same for every method.
 
-A `Scattering` is a linear map of light that depends on a radius map. `spread` sends each pixel's light to its
-neighbours, `collect` is its adjoint. Both recompute what they need from image and radius, so that what is saved for
-backward is a few maps of the image's size, whatever the radius.
+A `Scattering` is a linear map of light that depends on a radius map. `scatter` sends each pixel's
+light to its neighbours, `scatter_adjoint` is its adjoint. Both recompute what they need from image
+and radius, so that what is saved for backward is a few maps of the image's size, whatever the
+radius.
 """
 
 from __future__ import annotations
@@ -20,25 +21,34 @@ from torch.autograd.function import once_differentiable
 class Scattering(Protocol):
     """A linear map of light [b, 4, h, w] (red, green, blue, and 1 for the weight) by radius [b, 1, h, w] >= 0."""
 
-    def spread(self, light: Tensor, radius_px: Tensor) -> Tensor:
+    def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
         """Sum at each pixel what all pixels send to it, zero outside the frame: [b, 4, h, w]."""
 
-    def collect(self, grad_sums: Tensor, light: Tensor, radius_px: Tensor) -> tuple[Tensor, Tensor]:
+    def scatter_adjoint(
+        self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Gradients [b, 4, h, w] of the light and [b, 1, h, w] of the radius, given those of the sums."""
 
 
 def scattered_mean(
-    image_linear: Float[Tensor, "b 3 h w"], radius_px: Float[Tensor, "b 1 h w"], scattering: Scattering
+    image_linear: Float[Tensor, "b 3 h w"],
+    radius_px: Float[Tensor, "b 1 h w"],
+    scattering: Scattering,
 ) -> Float[Tensor, "b 3 h w"]:
     """Scattered light over scattered weight, in the dtype of the image, computed in float32 or float64.
 
-    Only |radius| matters: the classical kernel knows no occlusion. The gradient at radius 0 is 0 (the middle of the
-    kink).
+    Only |radius| matters: the classical kernel knows no occlusion. The gradient at radius 0 is 0
+    (the middle of the kink).
     """
     # A bf16 sum of hundreds of taps would be noise. float64 is kept where it is given.
-    working_dtype = torch.promote_types(torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32)
+    working_dtype = torch.promote_types(
+        torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32
+    )
     with without_autocast(image_linear):
-        image, absolute_radius_px = image_linear.to(working_dtype), radius_px.to(working_dtype).abs()
+        image, absolute_radius_px = (
+            image_linear.to(working_dtype),
+            radius_px.to(working_dtype).abs(),
+        )
         sums: Tensor = _ScatteredSums.apply(image, absolute_radius_px, scattering)  # type: ignore[no-untyped-call]
         return (sums[:, :3] / sums[:, 3:]).to(image_linear.dtype)
 
@@ -50,13 +60,15 @@ class _ScatteredSums(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, radius: Tensor, scattering: Scattering) -> Tensor:
         ctx.save_for_backward(image, radius)
         ctx.scattering = scattering
-        return scattering.spread(with_weight(image), radius)
+        return scattering.scatter(with_weight(image), radius)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor, Tensor, None]:
         image, radius = ctx.saved_tensors
-        grad_light, grad_radius = ctx.scattering.collect(grad_sums, with_weight(image), radius)
+        grad_light, grad_radius = ctx.scattering.scatter_adjoint(
+            grad_sums, with_weight(image), radius
+        )
         return grad_light[:, :3], grad_radius, None
 
 

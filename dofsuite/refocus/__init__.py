@@ -6,13 +6,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Refocus": "module",
-        "RefocusBase": "base",
         "RefocusPipeline": "pipeline",
-        "CameraEmbedder": "camera",
-        "CameraDraws": "draws",
+        "CameraEmbedder": "camera_embedder",
+        "CameraDraws": "cameras",
         "Rendering": "rendering",
         "Stacking": "losses",
-        "Schedule": "schedule",
         "Probe": "probe",
     },
 )

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dofsuite.command_line import Parser, answer
+from dofsuite.cli import Parser, answer
 from dofsuite.errors import UserError
 
 OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
@@ -21,9 +21,13 @@ def focus_point(text: str) -> tuple[float, float]:
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--focus: {text!r} is not X,Y; give fractions of width and height, as in 0.3,0.6.") from None
+        raise UserError(
+            f"--focus: {text!r} is not X,Y; give fractions of width and height, as in 0.3,0.6."
+        ) from None
     if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise UserError(f"--focus: {text} lies outside the photograph; X and Y are fractions between 0 and 1.")
+        raise UserError(
+            f"--focus: {text} lies outside the photograph; X and Y are fractions between 0 and 1."
+        )
     return x, y
 
 
@@ -31,16 +35,30 @@ def parser() -> Parser:
     """Return the command line."""
     parser = Parser("refocus", "Refocus a photograph.")
     parser.add_argument("photo", type=Path, help="JPEG, PNG or WebP")
-    parser.add_argument("--focus", required=True, metavar="X,Y", help="fractions of width and height from the top left")
-    parser.add_argument("--bokeh", required=True, type=float, help="bokeh level; 0 is all in focus")
-    parser.add_argument("--depth", type=Path, help="depth map of the same size (grey PNG or .npy); none works too")
     parser.add_argument(
-        "--depth-kind", choices=("disparity", "depth"), default="disparity", help="larger is nearer, or farther"
+        "--focus",
+        required=True,
+        metavar="X,Y",
+        help="fractions of width and height from the top left",
     )
-    parser.add_argument("--model", type=Path, default=Path("runs/quickstart"), help="a run, or its export")
+    parser.add_argument("--bokeh", required=True, type=float, help="bokeh level; 0 is all in focus")
+    parser.add_argument(
+        "--depth", type=Path, help="depth map of the same size (grey PNG or .npy); none works too"
+    )
+    parser.add_argument(
+        "--depth-kind",
+        choices=("disparity", "depth"),
+        default="disparity",
+        help="larger is nearer, or farther",
+    )
+    parser.add_argument(
+        "--model", type=Path, default=Path("runs/quickstart"), help="a run, or its export"
+    )
     parser.add_argument("--steps", type=int, help="Euler steps; by default the export's")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="PNG, JPEG or WebP")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="OUT", help="PNG, JPEG or WebP"
+    )
     return parser
 
 
@@ -67,8 +85,8 @@ def run(arguments: argparse.Namespace) -> None:
     depth_bytes = read(arguments.depth, "--depth") if arguments.depth else None
     import torch
 
-    from dofsuite.atomic import write_atomic
     from dofsuite.data.decode import DECODERS, decode_image, disparity_from_depth_map
+    from dofsuite.files import write_atomic
     from dofsuite.refocus.export import read_settings
     from dofsuite.refocus.pipeline import RefocusPipeline
 
@@ -77,9 +95,13 @@ def run(arguments: argparse.Namespace) -> None:
     if depth_bytes is not None:
         extension = f"depth.{arguments.depth.suffix.lower().lstrip('.')}"
         if extension not in DECODERS:
-            raise UserError(f"{arguments.depth}: --depth: a depth map is a grey PNG, JPEG or WebP, or a .npy.")
+            raise UserError(
+                f"{arguments.depth}: --depth: a depth map is a grey PNG, JPEG or WebP, or a .npy."
+            )
         values = DECODERS[extension](depth_bytes, str(arguments.depth))
-        disparity = disparity_from_depth_map(values, arguments.depth_kind, image.shape[:2], str(arguments.depth))
+        disparity = disparity_from_depth_map(
+            values, arguments.depth_kind, image.shape[:2], str(arguments.depth)
+        )
         depth = torch.from_numpy(disparity)[None, None]
     read_settings(arguments.model)
     pipe = RefocusPipeline.from_export(arguments.model)
@@ -88,9 +110,13 @@ def run(arguments: argparse.Namespace) -> None:
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
     generator = torch.Generator().manual_seed(arguments.seed)
     picture = pipe(pixels, point, arguments.bokeh, depth, arguments.steps, generator).images[0]
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[arguments.output.suffix.lower()]
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[
+        arguments.output.suffix.lower()
+    ]
     write_atomic(arguments.output, lambda file: picture.save(file, format=kind))
-    print(f"{arguments.output}: {picture.width}x{picture.height}, focus {arguments.focus}, bokeh {arguments.bokeh:g}")
+    print(
+        f"{arguments.output}: {picture.width}x{picture.height}, focus {arguments.focus}, bokeh {arguments.bokeh:g}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

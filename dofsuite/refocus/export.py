@@ -1,8 +1,9 @@
 """What a run leaves for use: the adapter or a base's weights, as safetensors in folders that diffusers reads.
 
-An adapter's folder holds `pytorch_lora_weights.safetensors` (stock diffusers loads it), `camera_embedder/` (the
-camera token; apart, because stock loaders misread foreign tensors in a LoRA file), `refocus.json` (which base, and
-the settings that training and inference share) and a model card.
+An adapter's folder holds `pytorch_lora_weights.safetensors` (stock diffusers loads it),
+`camera_embedder/` (the camera token; apart, because stock loaders misread foreign tensors in a LoRA
+file), `refocus.json` (which base, and the settings that training and inference share) and a model
+card.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from dofsuite import backbones
 from dofsuite.backbones import Backbone, PretrainedFlux
-from dofsuite.backbones.exported import describe, exported_part, rebuild
-from dofsuite.backbones.lora import load_lora, save_lora
+from dofsuite.backbones.descriptors import describe, exported_part, rebuild
+from dofsuite.backbones.flux.lora import load_lora, save_lora
 from dofsuite.errors import UserError
-from dofsuite.refocus.camera import CameraEmbedder
+from dofsuite.refocus.camera_embedder import CameraEmbedder
 
 if TYPE_CHECKING:
     from diffusers import FluxTransformer2DModel
@@ -25,8 +26,15 @@ if TYPE_CHECKING:
     from dofsuite.refocus.module import Refocus
 
 SETTINGS = "refocus.json"
-SETTINGS_WRITTEN = ("backbone", "guidance", "position_ids", "num_inference_steps", "time_shift", "size_px")
-"""What every export states; `sees_depth` came later."""
+SETTINGS_WRITTEN = (
+    "backbone",
+    "guidance",
+    "position_ids",
+    "num_inference_steps",
+    "time_shift",
+    "size_px",
+)
+"""What every export states; `uses_depth` came later."""
 LORA = "pytorch_lora_weights.safetensors"
 CAMERA = "camera_embedder"
 
@@ -55,12 +63,14 @@ def export(module: Refocus, folder: Path) -> None:
         "num_inference_steps": module.num_inference_steps,
         "time_shift": module.time.shift,
         "size_px": module.trained_size_px,
-        "sees_depth": module.sees_depth,
+        "sees_depth": module.uses_depth,
     }
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
     flux = isinstance(module.backbone, PretrainedFlux)
     licence = " (FLUX.1-dev: non-commercial)" if flux else ""
-    (folder / "README.md").write_text(CARD.format(base=f"`{describe(module.backbone)}`", licence=licence))
+    (folder / "README.md").write_text(
+        CARD.format(base=f"`{describe(module.backbone)}`", licence=licence)
+    )
 
 
 def _export_base(module: Refocus, folder: Path) -> None:
@@ -82,7 +92,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     for place in (folder, folder / "export"):
         if (place / SETTINGS).is_file():
             return {"sees_depth": True} | _settings_in(place / SETTINGS) | {"folder": place}
-    raise UserError(f"{folder}: --model: holds no refocus adapter ({SETTINGS} is missing); train one: make quickstart.")
+    raise UserError(
+        f"{folder}: --model: holds no refocus adapter ({SETTINGS} is missing); train one: make quickstart."
+    )
 
 
 def _settings_in(file: Path) -> dict[str, Any]:
@@ -90,7 +102,9 @@ def _settings_in(file: Path) -> dict[str, Any]:
         settings = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from error
-    missing = [name for name in SETTINGS_WRITTEN if not isinstance(settings, dict) or name not in settings]
+    missing = [
+        name for name in SETTINGS_WRITTEN if not isinstance(settings, dict) or name not in settings
+    ]
     if missing:
         raise _unreadable(file, f"without {', '.join(missing)}")
     return settings
@@ -133,4 +147,6 @@ def read_adapter(transformer: FluxTransformer2DModel, folder: Path) -> None:
 
 def _unreadable(file: Path, reason: object) -> UserError:
     first = (str(reason).splitlines() or ["no reason given"])[0].rstrip(".")
-    return UserError(f"{file}: --model: it cannot be read ({first[:160]}); copy the export again from its run.")
+    return UserError(
+        f"{file}: --model: it cannot be read ({first[:160]}); copy the export again from its run."
+    )

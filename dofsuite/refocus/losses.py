@@ -1,7 +1,7 @@
 """DiffCamera's losses (arXiv 2509.26599, eqs. 1 and 5, repaired from a damaged print in facts/refocus.md A.2).
 
-Convention: velocities and latents are [b, c, h, w] in float32; masks are [b, 1, h, w] in [0, 1], 1 where image 1 is the
-sharper one; every loss is a mean over all elements.
+Convention: velocities and latents are [b, c, h, w] in float32; masks are [b, 1, h, w] in [0, 1], 1
+where image 1 is the sharper one; every loss is a mean over all elements.
 """
 
 from __future__ import annotations

@@ -10,19 +10,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
+)
 from diffusers.utils import BaseOutput
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.backbones import Backbone, SpaceToDepthCodec, VaeCodec
-from dofsuite.backbones.pipeline_calls import Generators, OutputType, Pictures, as_pictures, check_call, noise
+from dofsuite.backbones.pipeline_io import (
+    Generators,
+    OutputType,
+    Pictures,
+    as_pictures,
+    check_call,
+    noise,
+)
 from dofsuite.data.decode import values_of_upright
-from dofsuite.refocus.camera import CameraEmbedder
+from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.export import backbone_of, read_adapter, read_camera, read_settings
+from dofsuite.refocus.flux_tokens import PositionIds, predict_velocity
 from dofsuite.refocus.sampling import euler
-from dofsuite.refocus.tokens import PositionIds, predict_velocity
 
 
 def display_values(image: Image.Image) -> np.ndarray:
@@ -63,7 +75,7 @@ class RefocusPipeline(DiffusionPipeline):
         position_ids: PositionIds = "kontext",
         num_inference_steps: int = 28,
         size_px: int | None = 512,
-        sees_depth: bool = True,
+        uses_depth: bool = True,
     ) -> None:
         super().__init__()
         self.register_modules(transformer=transformer, vae=vae, camera=camera, scheduler=scheduler)
@@ -72,7 +84,7 @@ class RefocusPipeline(DiffusionPipeline):
             position_ids=position_ids,
             num_inference_steps=num_inference_steps,
             size_px=size_px,
-            sees_depth=sees_depth,
+            uses_depth=uses_depth,
         )
 
     @classmethod
@@ -84,7 +96,8 @@ class RefocusPipeline(DiffusionPipeline):
             backbone: Another source of the same base, such as a local copy.
 
         Raises:
-            UserError: The folder holds no adapter, a part of it cannot be read, or the base cannot be loaded.
+            UserError: The folder holds no adapter, a part of it cannot be read, or the base cannot
+                be loaded.
         """
         settings = read_settings(Path(folder))
         camera = read_camera(settings["folder"])
@@ -119,60 +132,89 @@ class RefocusPipeline(DiffusionPipeline):
         """Refocus; one photograph, depth, point or level serves all pictures of the call.
 
         Args:
-            image: PIL images, turned upright by their EXIF, or a tensor [b, 3, h, w] in [0, 1]; brought to the trained
-                number of pixels, shape kept.
-            focus_point: (x, y) as fractions of width and height from the top left, or [b, 2] of them.
-            bokeh_level: Pixels of blur radius per unit of disparity where the image given, whole, has the camera's
-                reference width as its long side, as the squares of training had; 0 is all in focus. A number or [b].
-            depth: Disparity [b, 1, h, w] in [0, 1], 0 far and 1 near; none leaves the model to the image alone. A model
-                that never saw depth in training is shown none, with a warning.
+            image: PIL images, turned upright by their EXIF, or a tensor [b, 3, h, w] in [0, 1];
+                brought to the trained number of pixels, shape kept.
+            focus_point: (x, y) as fractions of width and height from the top left, or [b, 2] of
+                them.
+            bokeh_level: Pixels of blur radius per unit of disparity where the image given, whole,
+                has the camera's reference width as its long side, as the squares of training had; 0
+                is all in focus. A number or [b].
+            depth: Disparity [b, 1, h, w] in [0, 1], 0 far and 1 near; none leaves the model to the
+                image alone. A model that never saw depth in training is shown none, with a warning.
             num_inference_steps: Euler steps; the export's by default.
             generator: For the noise; one, or one for each picture.
             output_type: `pil`, `pt` for a tensor or `np` for an array.
             return_dict: False for a tuple of the images alone.
-            callback_on_step_end: As diffusers calls it, with (pipeline, step, timestep, {"latents": [b, c, h, w]}).
+            callback_on_step_end: As diffusers calls it, with (pipeline, step, timestep, {"latents":
+                [b, c, h, w]}).
 
         Raises:
-            ValueError: One of these cannot be, as a focus point outside the image, or their numbers do not agree.
+            ValueError: One of these cannot be, as a focus point outside the image, or their numbers
+                do not agree.
         """
-        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        steps = (
+            self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        )
         if steps < 1:
             raise ValueError(f"num_inference_steps must be 1 or above, not {steps}")
         point, level = checked_camera(focus_point, bokeh_level)
-        pixels, depths = self.prepare_image(image), 1 if depth is None else len(checked_values("depth", depth, 1))
-        count = common_count(image=len(pixels), focus_point=len(point), bokeh_level=len(level), depth=depths)
+        pixels, depths = (
+            self.prepare_image(image),
+            1 if depth is None else len(checked_values("depth", depth, 1)),
+        )
+        count = common_count(
+            image=len(pixels), focus_point=len(point), bokeh_level=len(level), depth=depths
+        )
         check_call(output_type, generator, count)
         given = self.encode(pixels), self.encode(self.prepare_depth(depth, pixels))
         reference, depth_latent = (latent.expand(count, -1, -1, -1) for latent in given)
         self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
-        token = self.camera(point.expand(count, 2).to(pixels.device), level.expand(count).to(pixels.device))
+        token = self.camera(
+            point.expand(count, 2).to(pixels.device), level.expand(count).to(pixels.device)
+        )
         velocity = partial(self.velocity, reference, depth_latent, token)
-        after = None if callback_on_step_end is None else partial(self._after_step, callback_on_step_end)
-        latent = euler(velocity, noise(reference.shape, generator, pixels.device), self.scheduler.sigmas, after)
+        after = (
+            None
+            if callback_on_step_end is None
+            else partial(self._after_step, callback_on_step_end)
+        )
+        latent = euler(
+            velocity, noise(reference.shape, generator, pixels.device), self.scheduler.sigmas, after
+        )
         images = as_pictures(((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1), output_type)
         self.maybe_free_model_hooks()
         return RefocusPipelineOutput(images=images) if return_dict else (images,)
 
     def _after_step(self, callback: StepCallback, step: int, latent: Tensor) -> Tensor:
         """Let a callback see a step's latent, and change it."""
-        return callback(self, step, self.scheduler.timesteps[step], {"latents": latent}).get("latents", latent)
+        return callback(self, step, self.scheduler.timesteps[step], {"latents": latent}).get(
+            "latents", latent
+        )
 
-    def velocity(self, reference: Tensor, depth: Tensor, token: Tensor, latent: Tensor, t: Tensor) -> Tensor:
+    def velocity(
+        self, reference: Tensor, depth: Tensor, token: Tensor, latent: Tensor, t: Tensor
+    ) -> Tensor:
         """theta(z_t, t, I_r, D, c)."""
         pooled, guidance = self.camera.pooled_text.to(latent.device), self.config.guidance
         ids = self.config.position_ids
-        return predict_velocity(self.transformer, latent, reference, depth, token, t, pooled, guidance, ids)
+        return predict_velocity(
+            self.transformer, latent, reference, depth, token, t, pooled, guidance, ids
+        )
 
     def prepare_image(self, image: Image.Image | list[Image.Image] | Tensor) -> Tensor:
         """Return pixels [b, 3, h, w] in [0, 1] of about the trained number, sides whole tokens."""
         if isinstance(image, Tensor):
             return self.fit(checked_values("image", image, 3))
         pictures = image if isinstance(image, list) else [image]
-        values = [torch.from_numpy(display_values(picture)).permute(2, 0, 1)[None] for picture in pictures]
+        values = [
+            torch.from_numpy(display_values(picture)).permute(2, 0, 1)[None] for picture in pictures
+        ]
         fitted = [self.fit(value) for value in values]
         if len({picture.shape for picture in fitted}) != 1:
             sizes = ", ".join(f"{value.shape[-1]}x{value.shape[-2]}" for value in values)
-            raise ValueError(f"image: {len(values)} photographs of {sizes or 'no size'}; give 1 or more of one shape")
+            raise ValueError(
+                f"image: {len(values)} photographs of {sizes or 'no size'}; give 1 or more of one shape"
+            )
         return torch.cat(fitted)
 
     def fit(self, image: Tensor) -> Tensor:
@@ -186,7 +228,8 @@ class RefocusPipeline(DiffusionPipeline):
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """Return (height, width) of about size_px ** 2 pixels and the same shape, in whole tokens.
 
-        Paper: squares only. Here: any shape, because FLUX's positions allow it; only squares were trained.
+        Paper: squares only. Here: any shape, because FLUX's positions allow it; only squares were
+            trained.
         """
         token_px = 2 * self.codec.downscale
         scale = (self.config.size_px / (height * width) ** 0.5) if self.config.size_px else 1.0
@@ -195,9 +238,12 @@ class RefocusPipeline(DiffusionPipeline):
 
     def prepare_depth(self, depth: Tensor | None, pixels: Tensor) -> Tensor:
         """Return the depth images [n, 3, h, w] in [0, 1]; zeros where there is none, as depth dropout trains it."""
-        if depth is not None and not self.config.sees_depth:
-            warnings.warn("This adapter was trained without depth: the depth given is not shown to it.", stacklevel=3)
-        if depth is None or not self.config.sees_depth:
+        if depth is not None and not self.config.uses_depth:
+            warnings.warn(
+                "This adapter was trained without depth: the depth given is not shown to it.",
+                stacklevel=3,
+            )
+        if depth is None or not self.config.uses_depth:
             return torch.zeros_like(pixels)
         depth = interpolate(depth.to(pixels), pixels.shape[-2:], mode="bilinear", antialias=True)
         return depth.expand(-1, 3, -1, -1)
@@ -210,8 +256,9 @@ class RefocusPipeline(DiffusionPipeline):
         """Save as diffusers does, where the adapter is part of the weights.
 
         Raises:
-            TypeError: It lies beside them: diffusers would write names that it does not read. Ours does not fuse it
-                into a copy, because in bfloat16 the sum is rounded and the pictures change.
+            TypeError: It lies beside them: diffusers would write names that it does not read. Ours
+                does not fuse it into a copy, because in bfloat16 the sum is rounded and the
+                pictures change.
         """
         if any(".base_layer." in name for name in self.transformer.state_dict()):
             raise TypeError(
@@ -228,7 +275,9 @@ def checked_camera(focus_point: Any, bokeh_level: Any) -> tuple[Tensor, Tensor]:
     if point.ndim not in (1, 2) or point.shape[-1] != 2:
         raise ValueError(f"focus_point must be (x, y) or [b, 2], not {list(point.shape)}")
     # Asked so that nan, which is neither inside nor outside, is refused too.
-    if not (bool(((point >= 0) & (point <= 1)).all()) and bool(((level >= 0) & level.isfinite()).all())):
+    if not (
+        bool(((point >= 0) & (point <= 1)).all()) and bool(((level >= 0) & level.isfinite()).all())
+    ):
         raise ValueError("focus_point must lie in [0, 1] and bokeh_level must be 0 or above")
     return point.reshape(-1, 2), level
 
@@ -237,12 +286,21 @@ def checked_values(name: str, values: Any, channels: int) -> Tensor:
     """Return a tensor [b, channels, h, w] of floats, or say what it must be."""
     right = isinstance(values, Tensor) and values.is_floating_point() and values.ndim == 4
     if not right or values.shape[1] != channels:
-        found = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"{name} must be a tensor [b, {channels}, h, w] of floats in [0, 1], not {found}")
-    # Metres given for disparity would be drawn as something; a resized map may pass its ends by a little.
+        found = (
+            f"{values.dtype} {list(values.shape)}"
+            if isinstance(values, Tensor)
+            else type(values).__name__
+        )
+        raise ValueError(
+            f"{name} must be a tensor [b, {channels}, h, w] of floats in [0, 1], not {found}"
+        )
+    # Metres given for disparity would be drawn as something; a resized map may pass its ends by a
+    # little.
     if name == "depth" and not bool(((values > -0.01) & (values < 1.01)).all()):
         low, high = values.aminmax()
-        raise ValueError(f"depth must be disparity in [0, 1], 0 far and 1 near, not {low:.3g} to {high:.3g}")
+        raise ValueError(
+            f"depth must be disparity in [0, 1], 0 far and 1 near, not {low:.3g} to {high:.3g}"
+        )
     return values
 
 

@@ -1,11 +1,12 @@
 """The control probe and the sample sheet: does the model do what the camera says, on scenes it has never seen?
 
-The flow loss hardly moves in training and says nothing about control; LVCorr alone can be gamed (a tenth of the blur
-scores higher than the true renderer). So the probe has four numbers, each beside the ground truth's: LVCorr, blur
-gain, focus hit rate, and the mean absolute error beside that of `copy` (the reference unchanged) and `oracle`
-(BokehMe's exact kernel). The focus hit rate is of two pictures made from the all-in-focus image, so that it measures
-control alone and chance is 0.5; the refocus hit rate, of two pictures each made from the other, asks for deblurring
-too, and `copy` has nearly 0.
+The flow loss hardly moves in training and says nothing about control; LVCorr alone can be gamed (a
+tenth of the blur scores higher than the true renderer). So the probe has four numbers, each beside
+the ground truth's: LVCorr, blur gain, focus hit rate, and the mean absolute error beside that of
+`copy` (the reference unchanged) and `oracle` (BokehMe's exact kernel). The focus hit rate is of two
+pictures made from the all-in-focus image, so that it measures control alone and chance is 0.5; the
+refocus hit rate, of two pictures each made from the other, asks for deblurring too, and `copy` has
+nearly 0.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from torch import Tensor
 from torchmetrics import MeanMetric, SumMetric
 
 from dofsuite import diffusion
-from dofsuite.atomic import write_json
 from dofsuite.data import Batch
+from dofsuite.files import write_json
 from dofsuite.metrics import BlurGain, FocusHitRate, LVCorr
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
-from dofsuite.refocus.draws import Cameras, choose, point_of
-from dofsuite.refocus.rendering import Rendering, photograph, seen_width_px
-from dofsuite.training import refuse_diverged, write_sheet
-from dofsuite.training.probing import computed, scenes_of_rank
+from dofsuite.refocus.cameras import Cameras, choose, point_of
+from dofsuite.refocus.rendering import Rendering, input_width_px, photograph
+from dofsuite.training import check_not_diverged, write_sheet
+from dofsuite.training.validation import compute_all, num_scenes_on_rank
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,14 @@ class Probe:
     """Magnification of the sheet's pictures."""
 
     def __post_init__(self) -> None:
-        if len(self.levels) < 2 or min(self.levels) <= 0 or list(self.levels) != sorted(set(self.levels)):
-            raise ValueError(f"levels: two or more rising levels above 0 are expected, not {self.levels}")
+        if (
+            len(self.levels) < 2
+            or min(self.levels) <= 0
+            or list(self.levels) != sorted(set(self.levels))
+        ):
+            raise ValueError(
+                f"levels: two or more rising levels above 0 are expected, not {self.levels}"
+            )
         if self.scenes < 1:
             raise ValueError("scenes: at least one is needed")
         for name, least in (("pair_level", 1), ("sheet_scenes", 0), ("sheet_scale", 1)):
@@ -70,7 +77,10 @@ def two_planes(disparity: Tensor, uniforms: Tensor) -> tuple[Cameras, Cameras]:
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     tenth = 0.1 * (high - low)
     cameras = []
-    for allowed, uniform in ((values >= high - tenth, uniforms[:, 0]), (values <= low + tenth, uniforms[:, 1])):
+    for allowed, uniform in (
+        (values >= high - tenth, uniforms[:, 0]),
+        (values <= low + tenth, uniforms[:, 1]),
+    ):
         pixel = choose(allowed, uniform)
         plane = values.gather(1, pixel[:, None])[:, 0]
         cameras.append(Cameras(point_of(pixel, height, width), plane, torch.zeros_like(plane)))
@@ -85,10 +95,16 @@ class ProbeRun:
     """One pass of the probe over the held-out scenes, by one of several ranks."""
 
     def __init__(
-        self, probe: Probe, rendering: Rendering, seed: int, method: Method, ranks: int = 1, rank: int = 0
+        self,
+        probe: Probe,
+        rendering: Rendering,
+        seed: int,
+        method: Method,
+        ranks: int = 1,
+        rank: int = 0,
     ) -> None:
         self.probe, self.rendering, self.seed, self.method = probe, rendering, seed, method
-        self.scenes_left, self.scenes_seen = scenes_of_rank(probe.scenes, rank, ranks), 0
+        self.scenes_left, self.scenes_seen = num_scenes_on_rank(probe.scenes, rank, ranks), 0
         levels = [float(level) for level in probe.levels]
         self.metrics = torch.nn.ModuleDict(
             {
@@ -108,7 +124,9 @@ class ProbeRun:
 
     def update(self, batch: Batch) -> None:
         """Ask the sweep and the pairs of the scenes of one batch."""
-        self.metrics.to(batch.image_srgb.device)  # a rank without scenes too, for its part in the sum over ranks
+        self.metrics.to(
+            batch.image_srgb.device
+        )  # a rank without scenes too, for its part in the sum over ranks
         if self.scenes_left <= 0:
             return
         kept = min(self.scenes_left, len(batch.key))
@@ -117,27 +135,37 @@ class ProbeRun:
         self.scenes_left -= kept
         tasks, points = self.tasks(batch)
         preds = [self.method(batch, task) for task in tasks]
-        refuse_diverged(preds)
+        check_not_diverged(preds)
         self.score(batch, tasks, preds, points)
         room = self.probe.sheet_scenes - len(self.sheet) // 2
         self.sheet += sheet_rows(batch, tasks, preds, points[0])[: 2 * max(0, room)]
 
     def tasks(self, batch: Batch) -> tuple[list[Task], tuple[Tensor, Tensor]]:
         """Return the sweep, the pair from all in focus and the pair from each other; and the points (near, far)."""
-        uniforms = diffusion.draw_uniform(self.seed, batch.index.tolist(), "probe", 2).to(batch.disparity.device)
+        uniforms = diffusion.draw_uniform(self.seed, batch.index.tolist(), "probe", 2).to(
+            batch.disparity.device
+        )
         near, far = two_planes(batch.disparity, uniforms)
         sweep = [near._replace(bokeh_level=near.bokeh_level + level) for level in self.probe.levels]
-        pair = [plane._replace(bokeh_level=plane.bokeh_level + self.probe.pair_level) for plane in (near, far)]
-        width_px = seen_width_px(batch.image_srgb)
+        pair = [
+            plane._replace(bokeh_level=plane.bokeh_level + self.probe.pair_level)
+            for plane in (near, far)
+        ]
+        width_px = input_width_px(batch.image_srgb)
         *truth, at_near, at_far = photograph(
             batch.image_srgb, batch.disparity, width_px, [*sweep, *pair], self.rendering
         )
-        tasks = [Task(batch.image_srgb, target, camera) for target, camera in zip(truth, sweep, strict=True)]
+        tasks = [
+            Task(batch.image_srgb, target, camera)
+            for target, camera in zip(truth, sweep, strict=True)
+        ]
         tasks += [Task(batch.image_srgb, at_near, pair[0]), Task(batch.image_srgb, at_far, pair[1])]
         tasks += [Task(at_far, at_near, pair[0]), Task(at_near, at_far, pair[1])]
         return tasks, (near.focus_point, far.focus_point)
 
-    def score(self, batch: Batch, tasks: list[Task], preds: list[Tensor], points: tuple[Tensor, Tensor]) -> None:
+    def score(
+        self, batch: Batch, tasks: list[Task], preds: list[Tensor], points: tuple[Tensor, Tensor]
+    ) -> None:
         """Update the metrics."""
         count = len(self.probe.levels)
         truth = [task.target for task in tasks]
@@ -153,28 +181,42 @@ class ProbeRun:
         for name, pair in pairs.items():
             self.metrics[name].update(torch.stack(pair, 1), torch.stack(points, 1))
         for task, pred in zip(tasks, preds, strict=True):
-            pictures = {"mae": pred, "mae_copy": task.reference, "mae_oracle": self.oracle(batch, task.camera)}
+            pictures = {
+                "mae": pred,
+                "mae_copy": task.reference,
+                "mae_oracle": self.oracle(batch, task.camera),
+            }
             for name, picture in pictures.items():
                 self.metrics[name].update((picture - task.target).abs().mean(dim=(1, 2, 3)))
 
     def oracle(self, batch: Batch, camera: Cameras) -> Tensor:
         """Render with BokehMe's exact kernel: what separates it from the truth is the training renderer's own error."""
-        rendering, width_px = self.rendering, seen_width_px(batch.image_srgb)
+        rendering, width_px = self.rendering, input_width_px(batch.image_srgb)
         radius_px = bokeh_radius_px(
-            batch.disparity, camera.focus_disparity, camera.bokeh_level, width_px, rendering.reference_width_px
+            batch.disparity,
+            camera.focus_disparity,
+            camera.bokeh_level,
+            width_px,
+            rendering.reference_width_px,
         )
-        light = render_bokeh(display_to_linear(batch.image_srgb, rendering.gamma), radius_px, method="exact")
+        light = render_bokeh(
+            display_to_linear(batch.image_srgb, rendering.gamma), radius_px, method="exact"
+        )
         return linear_to_display(light, rendering.gamma).clamp(0, 1)
 
     def values(self) -> dict[str, float]:
         """Return the probe's numbers over all ranks; every rank must ask."""
-        values = computed(self.metrics)
+        values = compute_all(self.metrics)
         self.scenes_seen = int(values.pop("scenes"))
         return values
 
     def write(self, folder: Path, step: int, values: dict[str, float]) -> None:
         """Write `metrics.json`, with the count of scenes that all ranks saw, and the sample sheet where it has any."""
-        settings = {"levels": list(self.probe.levels), "pair_level": self.probe.pair_level, "scenes": self.scenes_seen}
+        settings = {
+            "levels": list(self.probe.levels),
+            "pair_level": self.probe.pair_level,
+            "scenes": self.scenes_seen,
+        }
         write_json(folder / "metrics.json", {"step": step, "probe": values, **settings})
         if not self.sheet:
             return
@@ -194,7 +236,9 @@ def marked(image: Tensor, point: Tensor) -> Tensor:
     """Return an image [3, h, w] with a small cross at a focus point."""
     image = image.clone()
     height, width = image.shape[-2:]
-    x, y = (int(fraction * side) for fraction, side in zip(point.tolist(), (width, height), strict=True))
+    x, y = (
+        int(fraction * side) for fraction, side in zip(point.tolist(), (width, height), strict=True)
+    )
     arm = max(2, width // 24)
     color = torch.tensor([1.0, 0.2, 0.1], device=image.device)[:, None, None]
     image[:, y : y + 1, max(0, x - arm) : x + arm + 1] = color
@@ -202,7 +246,9 @@ def marked(image: Tensor, point: Tensor) -> Tensor:
     return image
 
 
-def sheet_rows(batch: Batch, tasks: list[Task], preds: list[Tensor], near: Tensor) -> list[tuple[str, list[Tensor]]]:
+def sheet_rows(
+    batch: Batch, tasks: list[Task], preds: list[Tensor], near: Tensor
+) -> list[tuple[str, list[Tensor]]]:
     """Return two rows a scene, the model's and the true pictures, the focus point marked on the all-in-focus one."""
     rows = []
     for i in range(len(batch.key)):
@@ -210,5 +256,7 @@ def sheet_rows(batch: Batch, tasks: list[Task], preds: list[Tensor], near: Tenso
         for title, pictures in (("model", preds), ("truth", [task.target for task in tasks])):
             *free, near_again, far_again = [picture[i] for picture in pictures]
             references = [task.reference[i] for task in tasks[-2:]]
-            rows.append((title, [*given, *free, references[0], near_again, references[1], far_again]))
+            rows.append(
+                (title, [*given, *free, references[0], near_again, references[1], far_again])
+            )
     return rows

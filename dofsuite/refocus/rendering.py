@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dofsuite.optics import DisparityLayers, display_to_linear, linear_to_display
-from dofsuite.refocus.draws import Cameras
+from dofsuite.refocus.cameras import Cameras
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class Rendering:
             raise ValueError("gamma and reference_width_px must be above 0 and layers 2 or more")
 
 
-def seen_width_px(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
+def input_width_px(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
     """Return the long side, in px, of the pictures that a model sees: the width at which it is told its levels.
 
-    A level counts at the long side of a picture. Were that the frame's from which a training square was cropped, one
-    blur in one square would have another level for every frame it may come from, and a network cannot see the frame.
-    So it is the square's (*ours*; the paper shows squares only): whatever it was cropped from, the camera token has the
-    levels that were drawn, 1 to 20, as it has at inference, which never crops.
+    A level counts at the long side of a picture. Were that the frame's from which a training square
+    was cropped, one blur in one square would have another level for every frame it may come from,
+    and a network cannot see the frame. So it is the square's (*ours*; the paper shows squares
+    only): whatever it was cropped from, the camera token has the levels that were drawn, 1 to 20,
+    as it has at inference, which never crops.
     """
     return torch.full((len(image),), float(max(image.shape[-2:])), device=image.device)
 
@@ -54,17 +55,23 @@ def photograph(
     Args:
         image: All in focus, display values in [0, 1].
         disparity: 0 far to 1 near.
-        width_px: Long side of the picture that the levels are of, at the scale given; see `seen_width_px`.
-        cameras: Focal plane and bokeh level of every sample; level 0 gives the image itself, bit for bit.
+        width_px: Long side of the picture that the levels are of, at the scale given; see
+            `input_width_px`.
+        cameras: Focal plane and bokeh level of every sample; level 0 gives the image itself, bit
+            for bit.
         rendering: Gamma, layers and reference width.
     """
     levels = torch.stack([camera.bokeh_level for camera in cameras])
     largest_radius_px = float((levels * width_px).max()) / rendering.reference_width_px
     image_linear = display_to_linear(image.float(), rendering.gamma)
-    layers = DisparityLayers(image_linear, disparity, rendering.layers, largest_radius_px=largest_radius_px)
+    layers = DisparityLayers(
+        image_linear, disparity, rendering.layers, largest_radius_px=largest_radius_px
+    )
     pictures = []
     for camera in cameras:
-        light = layers.render(camera.bokeh_level, camera.focus_disparity, width_px, rendering.reference_width_px)
+        light = layers.render(
+            camera.bokeh_level, camera.focus_disparity, width_px, rendering.reference_width_px
+        )
         picture = linear_to_display(light, rendering.gamma).clamp(0, 1)
         pictures.append(torch.where(camera.bokeh_level[:, None, None, None] > 0, picture, image))
     return pictures

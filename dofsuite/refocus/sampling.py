@@ -24,7 +24,8 @@ def euler(
     Args:
         velocity: The model with everything but latent and time filled in.
         noise: The latent at `times[0]`.
-        times: Decreasing flow times, 1 to 0; as `diffusion.euler_times` or a stock scheduler's `sigmas`.
+        times: Decreasing flow times, 1 to 0; as `diffusion.euler_times` or a stock scheduler's
+            `sigmas`.
         after_step: (number of the step, its latent) -> the latent to go on with.
     """
     latent = noise

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dofsuite.command_line import Parser, answer
+from dofsuite.cli import Parser, answer
 from dofsuite.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,14 +27,34 @@ def parser() -> Parser:
     """Return the command line."""
     parser = Parser("text2image", "Make a scene from a prompt, and photograph it at any apertures.")
     parser.add_argument("prompt", metavar="PROMPT", help="what to show")
-    parser.add_argument("--f-number", type=float, nargs="+", required=True, metavar="N", help="one photograph for each")
-    parser.add_argument("--focal-length", type=float, default=50.0, metavar="MM", help="on 36 mm of sensor; default 50")
-    parser.add_argument("--focus", type=float, metavar="D", help="depth in focus, on the scale that is printed")
     parser.add_argument(
-        "--model", type=Path, default=Path("runs/quickstart_text2image"), help="a run, or its export; %(default)s"
+        "--f-number",
+        type=float,
+        nargs="+",
+        required=True,
+        metavar="N",
+        help="one photograph for each",
+    )
+    parser.add_argument(
+        "--focal-length",
+        type=float,
+        default=50.0,
+        metavar="MM",
+        help="on 36 mm of sensor; default 50",
+    )
+    parser.add_argument(
+        "--focus", type=float, metavar="D", help="depth in focus, on the scale that is printed"
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("runs/quickstart_text2image"),
+        help="a run, or its export; %(default)s",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder of the pictures")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="DIR", help="folder of the pictures"
+    )
     return parser
 
 
@@ -42,9 +62,10 @@ def check(arguments: argparse.Namespace) -> None:
     """Refuse what no model is needed to refuse.
 
     Raises:
-        UserError: No prompt, a camera that cannot be, no model there, or a folder that cannot be written.
+        UserError: No prompt, a camera that cannot be, no model there, or a folder that cannot be
+            written.
     """
-    from dofsuite.text2image.exif import Exif
+    from dofsuite.text2image.camera.exif import Exif
     from dofsuite.text2image.export import read_settings
 
     if not arguments.prompt.strip():
@@ -52,7 +73,9 @@ def check(arguments: argparse.Namespace) -> None:
     Exif.checked(arguments.f_number, arguments.focal_length)
     settings = read_settings(arguments.model)
     if settings["lens"] is None and "generator" not in settings["exif"]:
-        raise UserError(f"{arguments.model}: --model: it has neither a lens nor EXIF, so no camera; name another run.")
+        raise UserError(
+            f"{arguments.model}: --model: it has neither a lens nor EXIF, so no camera; name another run."
+        )
     if settings["lens"] is None and arguments.focus is not None:
         raise UserError("--focus: this generator has no lens, which alone can focus; leave it out.")
     check_output(arguments.output)
@@ -73,7 +96,9 @@ def check_output(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"{folder}: --output: it cannot be written ({error.strerror}); name another folder.") from error
+        raise UserError(
+            f"{folder}: --output: it cannot be written ({error.strerror}); name another folder."
+        ) from error
     finally:
         for place in missing:
             with suppress(OSError):
@@ -89,8 +114,12 @@ def photographs(
     """
     focal_mm, options = arguments.focal_length, {"seed": arguments.seed, "output_type": "pt"}
     if pipe.lens is None:
-        return None, pipe([arguments.prompt] * len(f_numbers), f_numbers, focal_mm, **options).image_srgb
-    scene = pipe(arguments.prompt, *((f_numbers[0], focal_mm) if pipe.is_told_exif else ()), **options)
+        return None, pipe(
+            [arguments.prompt] * len(f_numbers), f_numbers, focal_mm, **options
+        ).image_srgb
+    scene = pipe(
+        arguments.prompt, *((f_numbers[0], focal_mm) if pipe.is_exif_conditioned else ()), **options
+    )
     return scene, pipe.photograph(scene, f_numbers, focal_mm, arguments.focus, output_type="pt")[0]
 
 
@@ -99,7 +128,7 @@ def write_depth(path: Path, depth: Tensor) -> None:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    from dofsuite.atomic import write_atomic
+    from dofsuite.files import write_atomic
 
     farthest = depth.max().item()
     levels = (depth[0] / farthest * 65535).round().cpu().numpy().astype("uint16")
@@ -110,18 +139,24 @@ def write_depth(path: Path, depth: Tensor) -> None:
 
 def write(folder: Path, scene: Scene | None, pictures: dict[str, Tensor]) -> list[Path]:
     """Write pictures [3, h, w] by name, the scene's depth, and all of them on a sheet; return the files."""
-    from dofsuite.atomic import write_atomic
+    from dofsuite.files import write_atomic
     from dofsuite.text2image.scene import as_pictures
     from dofsuite.training import write_sheet
 
     for name, picture in pictures.items():
         image = as_pictures(picture[None], "pil")[0]
-        write_atomic(folder / f"{name}.png", lambda file, image=image: image.save(file, format="PNG"))
+        write_atomic(
+            folder / f"{name}.png", lambda file, image=image: image.save(file, format="PNG")
+        )
     columns = {f"f/{name[1:]}": picture for name, picture in pictures.items() if name != "scene"}
     names = [*pictures, "sheet"]
     if scene is not None:
         write_depth(folder / "depth.png", scene.depth[0])
-        columns = {"all in focus": pictures["scene"], "depth": scene.depth[0] / scene.depth.max(), **columns}
+        columns = {
+            "all in focus": pictures["scene"],
+            "depth": scene.depth[0] / scene.depth.max(),
+            **columns,
+        }
         names.append("depth")
     scale = max(1, 192 // next(iter(columns.values())).shape[-1])
     write_sheet(folder / "sheet.png", [list(columns.values())], list(columns), scale=scale)

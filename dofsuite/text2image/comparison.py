@@ -1,7 +1,7 @@
 """Which of two generators photographs more like a set of photographs? KID and FID, with an interval for the difference.
 
-Both generators get the same prompts, the same noise, and the same depth model, focus predictor and lens (the second
-one's), so that nothing but the generator differs.
+Both generators get the same prompts, the same noise, and the same depth model, focus predictor and
+lens (the second one's), so that nothing but the generator differs.
 
 python -m dofsuite.text2image.comparison runs/DEEP runs/FULL -o comparison.json
 """
@@ -20,15 +20,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dofsuite.atomic import write_json
 from dofsuite.backbones import SmallSaliency
-from dofsuite.command_line import Parser, answer
+from dofsuite.cli import Parser, answer
 from dofsuite.data import Batch, ShardReader
 from dofsuite.data.batch import collate
 from dofsuite.data.dataset import HeldOutSamples
-from dofsuite.data.embedded import prepare
+from dofsuite.data.synthetic.sets import prepare
 from dofsuite.errors import UserError
-from dofsuite.text2image.exif import Exif
+from dofsuite.files import write_json
+from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.pipeline import Text2ImagePipeline
 
 DIRECTIONS = 48
@@ -48,7 +48,8 @@ class Distances(NamedTuple):
 class Features:
     """Pictures [b, 3, h, w] in [0, 1] -> [b, n]: mean and deviation over places of the saliency stand-in's last tokens.
 
-    FID's own network needs torchvision and was made for pictures of 299 px; the stand-in knows the embedded scenes.
+    FID's own network needs torchvision and was made for pictures of 299 px; the stand-in knows the
+    embedded scenes.
     """
 
     def __init__(self) -> None:
@@ -70,7 +71,9 @@ class Features:
         return torch.cat([seen[0].mean(dim=1), seen[0].std(dim=1)], dim=1).double()
 
 
-def main_directions(features: Float[Tensor, "n d"], count: int = DIRECTIONS) -> Float[Tensor, "d k"]:
+def main_directions(
+    features: Float[Tensor, "n d"], count: int = DIRECTIONS
+) -> Float[Tensor, "d k"]:
     """Return the `count` directions in which features vary most, scaled so that each varies by 1."""
     centred = features - features.mean(dim=0)
     _, values, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -101,12 +104,21 @@ def photographed(
     generator: Text2ImagePipeline, lens: Text2ImagePipeline, batches: Sequence[Batch], seed: int
 ) -> Iterator[Tensor]:
     """Yield photographs of what `generator` makes of the captions, by `lens`'s focus and lens and the batches' EXIF."""
-    for number, batch in enumerate(tqdm(batches, desc=f"seed {seed}", disable=not sys.stderr.isatty())):
+    for number, batch in enumerate(
+        tqdm(batches, desc=f"seed {seed}", disable=not sys.stderr.isatty())
+    ):
         noise = torch.Generator().manual_seed(seed * len(batches) + number)
-        scene = lens.scene(generator(batch.caption, generator=noise, output_type="pt").image_srgb, "pt")
+        scene = lens.scene(
+            generator(batch.caption, generator=noise, output_type="pt").image_srgb, "pt"
+        )
         exif = Exif(batch.f_number, batch.focal_length_mm)
         yield lens.lens.photograph(
-            scene.image_srgb, scene.depth, scene.focus_distance, scene.scale_mm, exif, batch.width_px
+            scene.image_srgb,
+            scene.depth,
+            scene.focus_distance,
+            scene.scale_mm,
+            exif,
+            batch.width_px,
         ).clamp(0, 1)
 
 
@@ -137,10 +149,17 @@ def compared(
 
 def parser() -> Parser:
     """Return the command line."""
-    parser = Parser("text2image.comparison", "Which of two generators photographs more like a set of photographs?")
+    parser = Parser(
+        "text2image.comparison",
+        "Which of two generators photographs more like a set of photographs?",
+    )
     parser.add_argument("first", type=Path, help="a run or export, such as the deep stage's")
-    parser.add_argument("second", type=Path, help="another one; its focus predictor and lens serve both")
-    parser.add_argument("--set", default="embedded:shallow_val", help="shards of photographs; default %(default)s")
+    parser.add_argument(
+        "second", type=Path, help="another one; its focus predictor and lens serve both"
+    )
+    parser.add_argument(
+        "--set", default="embedded:shallow_val", help="shards of photographs; default %(default)s"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the noise")
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file")
     return parser
@@ -152,7 +171,9 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: A folder holds no generator, the second has no lens, or the set cannot be used.
     """
-    first, second = (Text2ImagePipeline.from_export(folder) for folder in (arguments.first, arguments.second))
+    first, second = (
+        Text2ImagePipeline.from_export(folder) for folder in (arguments.first, arguments.second)
+    )
     if second.lens is None:
         raise UserError(f"{arguments.second}: it has no lens; name a run with one.")
     batches = held_out(arguments.set, second.config.size_px)
@@ -163,12 +184,20 @@ def run(arguments: argparse.Namespace) -> None:
     seeds = {}
     for seed in arguments.seeds:
         made = [
-            (torch.cat([look(pictures) for pictures in photographed(pipe, second, batches, seed)]) - mean) @ directions
+            (
+                torch.cat(
+                    [look(pictures) for pictures in photographed(pipe, second, batches, seed)]
+                )
+                - mean
+            )
+            @ directions
             for pipe in (first, second)
         ]
         seeds[str(seed)] = compared(*made, real, seed)
         print(f"seed {seed}: {seeds[str(seed)]}", flush=True)
-    write_json(arguments.output, {"pictures": len(raw), "dimensions": directions.shape[1], "seeds": seeds})
+    write_json(
+        arguments.output, {"pictures": len(raw), "dimensions": directions.shape[1], "seeds": seeds}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,7 +214,9 @@ def held_out(folder: str, size_px: int) -> list[Batch]:
     reader = ShardReader(prepare(folder))
     manifest = reader.manifest
     if min(manifest.samples_with_caption, manifest.samples_with_exif) < manifest.samples:
-        raise UserError(f"{folder}: --set: every photograph needs a caption and EXIF; name another set.")
+        raise UserError(
+            f"{folder}: --set: every photograph needs a caption and EXIF; name another set."
+        )
     return list(DataLoader(HeldOutSamples(reader, size_px), batch_size=64, collate_fn=collate))
 
 

@@ -1,9 +1,10 @@
 """What a text-to-image run leaves for use: safetensors in folders that diffusers reads.
 
-`unet/` is the generator, in stock layout: stock diffusers samples from it with the `scheduler/` beside it. There also
-lie `exif_embedder/` (where the generator is told the EXIF; apart, because stock loaders know no such weights), `codec/`
-(a small network's), `focus_predictor/` (where there is a lens), `text2image.json` (the SDXL, the depth and the saliency
-model, and the settings that training and inference share), a model card, and `teacher/` where the run trained one.
+`unet/` is the generator, in stock layout: stock diffusers samples from it with the `scheduler/`
+beside it. There also lie `exif_embedder/` (where the generator is told the EXIF; apart, because
+stock loaders know no such weights), `codec/` (a small network's), `focus_predictor/` (where there
+is a lens), `text2image.json` (the SDXL, the depth and the saliency model, and the settings that
+training and inference share), a model card, and `teacher/` where the run trained one.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import torch
 from torch import nn
 
 from dofsuite.backbones import PretrainedSdxl, SpaceToDepthCodec
-from dofsuite.backbones.exported import describe
-from dofsuite.backbones.schedule import save_scheduler
+from dofsuite.backbones.descriptors import describe
+from dofsuite.backbones.sdxl.prediction_type import save_scheduler
 from dofsuite.errors import UserError
-from dofsuite.text2image.exif import ExifTimeEmbedding, without_exif
-from dofsuite.text2image.sampling import FEW_STEPS
-from dofsuite.text2image.sharding import gathered
+from dofsuite.text2image.camera.exif import ExifTimeEmbedding, without_exif
+from dofsuite.text2image.dmd2.sampling import FEW_STEPS
+from dofsuite.training.sharding.fsdp import gathered
 
 if TYPE_CHECKING:
     from dofsuite.text2image.module import Text2Image
@@ -61,10 +62,13 @@ def export(module: Text2Image, folder: Path) -> None:
     """Write generator, focus predictor, settings and card; 16 bit (bfloat16) where the base is a full-size SDXL.
 
     Raises:
-        UserError: The weights are dealt over the ranks, and training has not ended, which brings them together.
+        UserError: The weights are dealt over the ranks, and training has not ended, which brings
+            them together.
     """
-    if module.hollow and module.whole is None:
-        raise UserError("trainer.strategy: weights that are dealt over ranks can be exported when training has ended.")
+    if module.meta_networks and module.whole is None:
+        raise UserError(
+            "trainer.strategy: weights that are dealt over ranks can be exported when training has ended."
+        )
     whole, small, dtype = module.whole or networks_of(module), is_small(module), dtype_of(module)
     folder.mkdir(parents=True, exist_ok=True)
     save_unet(whole.generator, "generator" in module.exif, dtype, folder)
@@ -83,14 +87,17 @@ def export(module: Text2Image, folder: Path) -> None:
 def networks_of(module: Text2Image) -> Whole:
     """Return what a run leaves, where and as it lies."""
     networks = module.networks
-    return Whole(generator_of(module), networks.teacher if module.stages.teacher else None, networks.focus)
+    return Whole(
+        generator_of(module), networks.teacher if module.stages.teacher else None, networks.focus
+    )
 
 
 def gather(module: Text2Image) -> Whole | None:
     """Copy what is dealt over the ranks to the CPU of the first; every rank must ask, the others get None."""
     dtypes = Whole(dtype_of(module), dtype_of(module), None)  # the focus predictor keeps its own
     copies = [
-        network and gathered(network, module.hollow[name], dtype, module.trainer.is_global_zero)
+        network
+        and gathered(network, module.meta_networks[name], dtype, module.trainer.is_global_zero)
         for name, network, dtype in zip(Whole._fields, networks_of(module), dtypes, strict=True)
     ]
     return Whole(*copies) if module.trainer.is_global_zero else None
@@ -111,7 +118,11 @@ def generator_of(module: Text2Image) -> nn.Module:
     if module.average is not None and module.average.n_averaged > 0:
         return module.average.module
     before_its_turns = module.global_step <= module.stages.teacher
-    return module.networks.teacher if module.stages.teacher and before_its_turns else module.networks.generator
+    return (
+        module.networks.teacher
+        if module.stages.teacher and before_its_turns
+        else module.networks.generator
+    )
 
 
 def save_unet(unet: nn.Module, told_exif: bool, dtype: torch.dtype, folder: Path) -> None:
@@ -144,7 +155,11 @@ def settings_of(module: Text2Image) -> dict[str, Any]:
 
 def card_of(module: Text2Image, small: bool) -> str:
     """Return the model card."""
-    start = 'SmallSdxl(weights="THIS_FOLDER/teacher")' if small else "put its unet/ into a copy of the base's folder"
+    start = (
+        'SmallSdxl(weights="THIS_FOLDER/teacher")'
+        if small
+        else "put its unet/ into a copy of the base's folder"
+    )
     pretrained = isinstance(module.backbone, PretrainedSdxl)
     return CARD.format(
         with_lens="" if module.lens is None else " with a lens",

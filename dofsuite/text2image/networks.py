@@ -1,7 +1,7 @@
 """The networks of paper 1, and how they are asked: generator, fake score, head, teacher, depth, saliency, focus.
 
-Generator and fake score begin as copies of the teacher. What a run does not train is frozen, in no checkpoint, and gets
-no weight gradient.
+Generator and fake score begin as copies of the teacher. What a run does not train is frozen, in no
+checkpoint, and gets no weight gradient.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from torch import Tensor, nn
 from dofsuite.backbones import Depth, Prediction, PromptEmbeds, Saliency, Sdxl
 from dofsuite.diffusion import noise_from_v
 from dofsuite.errors import UserError
-from dofsuite.text2image import score
-from dofsuite.text2image.carried import Asked
-from dofsuite.text2image.discriminator import Discriminator
-from dofsuite.text2image.exif import with_exif
-from dofsuite.text2image.focus import FocusPredictor
+from dofsuite.text2image.camera.exif import with_exif
+from dofsuite.text2image.camera.focus_predictor import FocusPredictor
+from dofsuite.text2image.dmd2 import denoiser as score
+from dofsuite.text2image.dmd2.discriminator import Discriminator
+from dofsuite.text2image.dmd2.sample_buffer import Conditioning
 
 Name = Literal["generator", "critic", "teacher"]
 """The three networks that have SDXL's shape."""
 
 
 @dataclass(frozen=True)
-class FocusSize:
+class FocusPredictorConfig:
     """Which focus predictor; null values are those of `FocusPredictor`.
 
     Attributes:
         small: The one for pictures of about 64 px.
         reading: How f_d comes about (see `FocusPredictor`).
         initial_scale_mm: f_s before training, mm per unit of depth.
-        largest_scale_factor: f_s stays within this factor of it; near 1 where the depth is known to be metric (*ours*).
+        largest_scale_factor: f_s stays within this factor of it; near 1 where the depth is known to
+            be metric (*ours*).
 
     Raises:
         ValueError: on numbers that no scale has.
@@ -48,9 +49,13 @@ class FocusSize:
     def __post_init__(self) -> None:
         """Refuse them in the words of the experiment file."""
         if not 0 < self.initial_scale_mm < math.inf:
-            raise ValueError(f"initial_scale_mm must be above 0 and finite, not {self.initial_scale_mm}")
+            raise ValueError(
+                f"initial_scale_mm must be above 0 and finite, not {self.initial_scale_mm}"
+            )
         if not 1 <= self.largest_scale_factor < math.inf:
-            raise ValueError(f"largest_scale_factor must be 1 or more and finite, not {self.largest_scale_factor}")
+            raise ValueError(
+                f"largest_scale_factor must be 1 or more and finite, not {self.largest_scale_factor}"
+            )
 
     def build(self) -> FocusPredictor:
         """Make the predictor from torch's global generator."""
@@ -80,12 +85,16 @@ class Ask(NamedTuple):
 
     def guided_noise(self, noisy: Tensor, t: Tensor, guidance: float) -> Tensor:
         """Predict it with classifier-free guidance, in one call of twice the rows."""
-        predicted = score.predict_guided(self.unet, noisy, t, self.prompt, guidance, self.exif, self.downscale)
+        predicted = score.predict_guided(
+            self.unet, noisy, t, self.prompt, guidance, self.exif, self.downscale
+        )
         return self._as_noise(predicted, noisy, t)
 
     def noise_and_features(self, noisy: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Predict it, and return the mid-block's output of the same forward."""
-        seen = score.predict_with_features(self.unet, noisy, t, self.prompt, self.exif, self.downscale)
+        seen = score.predict_with_features(
+            self.unet, noisy, t, self.prompt, self.exif, self.downscale
+        )
         return self._as_noise(seen.prediction, noisy, t), seen.features
 
     def features(self, noisy: Tensor, t: Tensor) -> Tensor:
@@ -97,7 +106,11 @@ class Ask(NamedTuple):
         return None if self.prediction == "epsilon" else 1 / self.alphas.to(t.device)[t]
 
     def _as_noise(self, predicted: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
-        return predicted if self.prediction == "epsilon" else noise_from_v(noisy, predicted, t, self.alphas)
+        return (
+            predicted
+            if self.prediction == "epsilon"
+            else noise_from_v(noisy, predicted, t, self.alphas)
+        )
 
 
 class Networks(nn.Module):
@@ -108,7 +121,7 @@ class Networks(nn.Module):
         backbone: Sdxl,
         depth: Depth,
         saliency: Saliency,
-        focus: FocusSize,
+        focus: FocusPredictorConfig,
         exif: tuple[Name, ...],
         size_px: int,
         has_lens: bool,
@@ -132,7 +145,9 @@ class Networks(nn.Module):
         self.generator, self.critic = copy.deepcopy(teacher), copy.deepcopy(teacher)
         if teacher_bfloat16:
             self.teacher.bfloat16()
-        self.head = Discriminator(teacher.config.block_out_channels[-1], size_px // shrinkage, head_float32)
+        self.head = Discriminator(
+            teacher.config.block_out_channels[-1], size_px // shrinkage, head_float32
+        )
         self.depth = depth.load() if has_lens else None
         self.saliency = saliency.load() if has_lens else None
         self.focus = focus.build() if has_lens else None
@@ -141,7 +156,7 @@ class Networks(nn.Module):
                 unet.enable_gradient_checkpointing()
         self.requires_grad_(False)
 
-    def ask(self, name: Name, asked: Asked, alphas: Tensor) -> Ask:
+    def ask(self, name: Name, asked: Conditioning, alphas: Tensor) -> Ask:
         """Return one of the three networks for these prompts and, where it is told them, camera settings."""
         unet = getattr(self, name)
         device = asked.f_number.device
@@ -151,14 +166,17 @@ class Networks(nn.Module):
 
     def trained(self, with_teacher: bool) -> dict[str, nn.ModuleList]:
         """Return what each optimiser trains; the fake score and its head share one."""
-        groups: dict[str, list[nn.Module]] = {"generator": [self.generator], "critic": [self.critic, self.head]}
+        groups: dict[str, list[nn.Module]] = {
+            "generator": [self.generator],
+            "critic": [self.critic, self.head],
+        }
         if self.focus is not None:
             groups["focus"] = [self.focus]
         if with_teacher:
             groups["teacher"] = [self.teacher]
         return {name: nn.ModuleList(modules) for name, modules in groups.items()}
 
-    def begin_as_teacher(self) -> None:
+    def init_from_teacher(self) -> None:
         """Copy the teacher's weights to generator and fake score."""
         for name in ("generator", "critic"):
             getattr(self, name).load_state_dict(self.teacher.state_dict())
@@ -181,7 +199,8 @@ def check_size(size_px: int, shrinkage: int) -> None:
     """Refuse pictures that the codec and the UNet's levels cannot halve to whole features.
 
     Raises:
-        UserError: The side is no multiple of `shrinkage`, the pixels of a feature of the lowest level.
+        UserError: The side is no multiple of `shrinkage`, the pixels of a feature of the lowest
+            level.
     """
     if size_px < shrinkage or size_px % shrinkage:
         nearest = max(1, round(size_px / shrinkage)) * shrinkage

@@ -19,16 +19,29 @@ from dofsuite.backbones import (
     VaeCodec,
     WordEncoder,
 )
-from dofsuite.backbones.exported import exported_part, exported_sdxl, rebuild
-from dofsuite.backbones.pipeline_calls import Generators, OutputType, Pictures, as_pictures, check_call, draws
+from dofsuite.backbones.descriptors import exported_part, exported_sdxl, rebuild
+from dofsuite.backbones.pipeline_io import (
+    Generators,
+    OutputType,
+    Pictures,
+    as_pictures,
+    check_call,
+    draws,
+)
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
-from dofsuite.text2image.exif import Exif, ExifEmbedder, ExifTimeEmbedding, Numbers, with_exif
+from dofsuite.text2image.camera.exif import (
+    Exif,
+    ExifEmbedder,
+    ExifTimeEmbedding,
+    Numbers,
+    with_exif,
+)
+from dofsuite.text2image.camera.focus_predictor import FocusPredictor, check_focus
+from dofsuite.text2image.camera.lens import Lens, lens_of_export
+from dofsuite.text2image.dmd2.sampling import FEW_STEPS, fresh_noise, sample
 from dofsuite.text2image.export import read_settings
-from dofsuite.text2image.focus import FocusPredictor, check_focus
-from dofsuite.text2image.lens import Lens, lens_of_export
 from dofsuite.text2image.networks import Ask
-from dofsuite.text2image.sampling import FEW_STEPS, fresh_noise, sample
 from dofsuite.text2image.scene import Scene
 
 
@@ -63,7 +76,9 @@ class Text2ImagePipeline(DiffusionPipeline):
         """
         super().__init__()
         if lens is not None and (depth_model is None or focus_predictor is None):
-            raise ValueError("a lens needs a depth model and a focus predictor; without them pass lens=None")
+            raise ValueError(
+                "a lens needs a depth model and a focus predictor; without them pass lens=None"
+            )
         self.register_modules(
             unet=unet,
             vae=vae,
@@ -88,11 +103,14 @@ class Text2ImagePipeline(DiffusionPipeline):
             depth: Another source of the same depth model.
 
         Raises:
-            UserError: The folder holds no generator or lacks a part, or a frozen network cannot be loaded.
+            UserError: The folder holds no generator or lacks a part, or a frozen network cannot be
+                loaded.
         """
         settings = read_settings(Path(folder))
         place, lens = settings["folder"], settings["lens"]
-        unet, codec, prompts, prediction = exported_sdxl(place, backbone or rebuild(settings["backbone"]))
+        unet, codec, prompts, prediction = exported_sdxl(
+            place, backbone or rebuild(settings["backbone"])
+        )
         if "generator" in settings["exif"]:
             with_exif(unet, exported_part(ExifEmbedder, place, "exif_embedder"))
         return cls(
@@ -100,7 +118,9 @@ class Text2ImagePipeline(DiffusionPipeline):
             getattr(codec, "vae", codec),
             prompts,
             None if lens is None else (depth or rebuild(settings["depth"])).load(),
-            None if lens is None else exported_part(FocusPredictor, place, "focus_predictor").eval(),
+            None
+            if lens is None
+            else exported_part(FocusPredictor, place, "focus_predictor").eval(),
             None if lens is None else lens_of_export(settings),
             settings["few_steps"],
             settings["size_px"],
@@ -118,7 +138,7 @@ class Text2ImagePipeline(DiffusionPipeline):
         return VaeCodec(self.vae) if isinstance(self.vae, AutoencoderKL) else self.vae
 
     @property
-    def is_told_exif(self) -> bool:
+    def is_exif_conditioned(self) -> bool:
         """Whether the generator itself is told the camera."""
         return isinstance(self.unet.time_embedding, ExifTimeEmbedding)
 
@@ -139,19 +159,24 @@ class Text2ImagePipeline(DiffusionPipeline):
 
         Args:
             prompt: One or more.
-            f_number: For a generator that is told the EXIF, and no other: one number for all, or one for each picture.
+            f_number: For a generator that is told the EXIF, and no other: one number for all, or
+                one for each picture.
             focal_length_mm: Likewise, in mm.
             num_images_per_prompt: Pictures of each prompt.
             height: In px; the trained size by default.
             width: In px.
-            seed: A picture depends on its prompt, its camera, the seed and its number among its prompt's alone: pass
-                the same prompt often, with other cameras, for the same noise in all of them.
-            generator: For the noise instead, one or one for each picture; without either, torch's global one draws it.
+            seed: A picture depends on its prompt, its camera, the seed and its number among its
+                prompt's alone: pass the same prompt often, with other cameras, for the same noise
+                in all of them.
+            generator: For the noise instead, one or one for each picture; without either, torch's
+                global one draws it.
             output_type: `pil`, `pt` for a tensor or `np` for an array.
 
         Raises:
-            UserError: A camera that cannot be, one for a generator that is not told it, or none for one that is.
-            ValueError: A size that the network's levels do not divide, or a number, generators or kind that cannot be.
+            UserError: A camera that cannot be, one for a generator that is not told it, or none for
+                one that is.
+            ValueError: A size that the network's levels do not divide, or a number, generators or
+                kind that cannot be.
         """
         prompts = _repeated(prompt, num_images_per_prompt)
         check_call(output_type, generator, len(prompts))
@@ -162,8 +187,13 @@ class Text2ImagePipeline(DiffusionPipeline):
             draw = fresh_noise(shape, seed, numbers, "pipeline", device)
         else:
             draw = draws(generator, (len(prompts), *shape), device)
-        embeds = PromptEmbeds(*(embeds.to(device) for embeds in self.prompt_encoder.encode(prompts)))
-        alphas, cameras = scaled_linear_alphas_cumprod(), None if exif is None else exif.stacked().to(device)
+        embeds = PromptEmbeds(
+            *(embeds.to(device) for embeds in self.prompt_encoder.encode(prompts))
+        )
+        alphas, cameras = (
+            scaled_linear_alphas_cumprod(),
+            None if exif is None else exif.stacked().to(device),
+        )
         ask = Ask(self.unet, embeds, cameras, self.codec.downscale, alphas, self.config.prediction)
         latent = sample(ask.noise, draw, alphas, self.config.few_steps)
         scene = self.scene(((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1), output_type)
@@ -195,18 +225,20 @@ class Text2ImagePipeline(DiffusionPipeline):
             scene: Of this pipeline.
             f_number: A number; or a list of n of them, a sweep.
             focal_length_mm: On the lens's sensor, in mm; a number, or as many as f-numbers.
-            focus: Depth in focus on the depth model's scale, one for all or one for each scene; by default the
-                predicted one.
+            focus: Depth in focus on the depth model's scale, one for all or one for each scene; by
+                default the predicted one.
             output_type: `pil`, `pt` for a tensor or `np` for an array.
-            frame_width_px: Long side of the uncropped frame, in pixels of the scene, where the scene is a photograph of
-                which it is known; by default that of the lens's `frame_ratio`, of which a square is the centre.
+            frame_width_px: Long side of the uncropped frame, in pixels of the scene, where the
+                scene is a photograph of which it is known; by default that of the lens's
+                `frame_ratio`, of which a square is the centre.
 
         Returns:
-            b pictures or [b, 3, h, w] in [0, 1]; for a sweep, b lists of n pictures or [b, n, 3, h, w]; of `np`, the
-            colours are last.
+            b pictures or [b, 3, h, w] in [0, 1]; for a sweep, b lists of n pictures or [b, n, 3, h,
+            w]; of `np`, the colours are last.
 
         Raises:
-            UserError: A camera, a focus or a frame that the scene cannot have, or a generator without a lens.
+            UserError: A camera, a focus or a frame that the scene cannot have, or a generator
+                without a lens.
             ValueError: A kind of picture that there is not.
         """
         check_call(output_type)
@@ -228,21 +260,31 @@ class Text2ImagePipeline(DiffusionPipeline):
             for camera in zip(*cameras, strict=True)
         ]
         is_sweep = any(torch.as_tensor(numbers).ndim for numbers in (f_number, focal_length_mm))
-        return as_pictures((torch.stack(photographs, 1) if is_sweep else photographs[0]).clamp(0, 1), output_type)
+        return as_pictures(
+            (torch.stack(photographs, 1) if is_sweep else photographs[0]).clamp(0, 1), output_type
+        )
 
     def save_pretrained(self, *arguments: object, **options: object) -> None:
         """Refuse: the export's folder is what is kept, and holds what a diffusers folder has no place for."""
-        raise TypeError("copy the folder that from_export read; a diffusers folder has no place for depth and prompts")
+        raise TypeError(
+            "copy the folder that from_export read; a diffusers folder has no place for depth and prompts"
+        )
 
-    def _exif(self, f_number: Numbers | None, focal_length_mm: Numbers | None, count: int) -> Exif | None:
+    def _exif(
+        self, f_number: Numbers | None, focal_length_mm: Numbers | None, count: int
+    ) -> Exif | None:
         """Return the camera of each of `count` pictures, for a generator that is told it."""
         given = f_number is not None, focal_length_mm is not None
-        if not self.is_told_exif:
+        if not self.is_exif_conditioned:
             if any(given):
-                raise UserError("f_number: this generator is not told the camera; give it to photograph(scene, ...).")
+                raise UserError(
+                    "f_number: this generator is not told the camera; give it to photograph(scene, ...)."
+                )
             return None
         if not all(given):
-            raise UserError("f_number: this generator is told the camera; give f_number and focal_length_mm.")
+            raise UserError(
+                "f_number: this generator is told the camera; give f_number and focal_length_mm."
+            )
         exif = Exif.checked(f_number, focal_length_mm)
         if len(exif.f_number) not in (1, count):
             raise UserError(
@@ -255,15 +297,23 @@ class Text2ImagePipeline(DiffusionPipeline):
         height, width = (self.config.size_px if side is None else side for side in (height, width))
         multiple = self.codec.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if height < 1 or width < 1 or height % multiple or width % multiple:
-            raise ValueError(f"height and width must be multiples of {multiple}, not {height} and {width}")
-        return self.unet.config.in_channels, height // self.codec.downscale, width // self.codec.downscale
+            raise ValueError(
+                f"height and width must be multiples of {multiple}, not {height} and {width}"
+            )
+        return (
+            self.unet.config.in_channels,
+            height // self.codec.downscale,
+            width // self.codec.downscale,
+        )
 
 
 def _repeated(prompt: str | list[str], count: int) -> list[str]:
     """Return each prompt `count` times."""
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if not prompts or count < 1:
-        raise ValueError(f"prompt: {count} pictures of {len(prompts)} prompts are none; ask for 1 of 1 or more")
+        raise ValueError(
+            f"prompt: {count} pictures of {len(prompts)} prompts are none; ask for 1 of 1 or more"
+        )
     return [text for text in prompts for _ in range(count)]
 
 

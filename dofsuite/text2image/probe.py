@@ -1,8 +1,9 @@
 """What a text-to-image run is measured by: the same prompts at every aperture, and at several distances of focus.
 
-An aperture sweep should lose blur with rising f-number (Blur Monotonicity) and nothing else (Content Consistency). With
-a lens the scene is made once; without one (the EXIF baseline) every aperture is a generation of its own from the same
-noise. A generator that no camera setting reaches makes one picture of a prompt, of which nothing is measured.
+An aperture sweep should lose blur with rising f-number (Blur Monotonicity) and nothing else
+(Content Consistency). With a lens the scene is made once; without one (the EXIF baseline) every
+aperture is a generation of its own from the same noise. A generator that no camera setting reaches
+makes one picture of a prompt, of which nothing is measured.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import SumMetric
 
-from dofsuite.atomic import write_json
 from dofsuite.data import Batch
-from dofsuite.data.surfaces import THING_COLOURS, WALL_MATERIALS
+from dofsuite.data.synthetic.textures import THING_COLOURS, WALL_MATERIALS
+from dofsuite.files import write_json
 from dofsuite.metrics import BlurMonotonicity, ContentConsistency
-from dofsuite.text2image.carried import Asked
-from dofsuite.text2image.sampling import fresh_noise, sample
-from dofsuite.text2image.score import no_gradient
-from dofsuite.training import refuse_diverged, write_sheet
-from dofsuite.training.probing import computed, scenes_of_rank
+from dofsuite.text2image.dmd2.denoiser import no_gradient
+from dofsuite.text2image.dmd2.sample_buffer import Conditioning
+from dofsuite.text2image.dmd2.sampling import fresh_noise, sample
+from dofsuite.training import check_not_diverged, write_sheet
+from dofsuite.training.validation import compute_all, num_scenes_on_rank
 
 if TYPE_CHECKING:
-    from dofsuite.backbones.segmentation import Segmentation
+    from dofsuite.backbones.perception.segmentation import Segmentation
     from dofsuite.text2image.module import Text2Image
     from dofsuite.text2image.networks import Name
 
@@ -45,8 +46,8 @@ COLOURS = "colours"
 class ColourSegmenter:
     """Names every pixel of an embedded scene by its hue and saturation; a stand-in for a segmentation network.
 
-    [n, 3, h, w] in [0, 1] -> ids [n, k, h, w] of the likeliest names, by the angle between colours, so that light and
-    shade do not count.
+    [n, 3, h, w] in [0, 1] -> ids [n, k, h, w] of the likeliest names, by the angle between colours,
+    so that light and shade do not count.
     """
 
     name = "named colours"
@@ -58,8 +59,12 @@ class ColourSegmenter:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Segment pictures."""
-        named = torch.nn.functional.normalize(images.new_tensor(list(NAMED_COLOURS.values())), dim=1)
-        likeness = torch.einsum("nchw,kc->nkhw", torch.nn.functional.normalize(images, dim=1), named)
+        named = torch.nn.functional.normalize(
+            images.new_tensor(list(NAMED_COLOURS.values())), dim=1
+        )
+        likeness = torch.einsum(
+            "nchw,kc->nkhw", torch.nn.functional.normalize(images, dim=1), named
+        )
         return likeness.topk(self.top_k, dim=1).indices
 
 
@@ -72,9 +77,9 @@ class Probe:
         scenes: Prompts (*stated*: 25).
         sheet_scenes: Prompts on the sheets; 0 writes none.
         sheet_scale: Magnification of the sheets' pictures.
-        segmenter: What tells contents apart for Content Consistency: `colours` for the embedded scenes, whose things
-            have named colours; a hub id or folder of a semantic segmenter (see `SemanticSegmenter`) for photographs;
-            null leaves the number out.
+        segmenter: What tells contents apart for Content Consistency: `colours` for the embedded
+            scenes, whose things have named colours; a hub id or folder of a semantic segmenter (see
+            `SemanticSegmenter`) for photographs; null leaves the number out.
 
     Raises:
         ValueError: on fewer than one scene.
@@ -131,13 +136,15 @@ class ProbeRun:
     ) -> None:
         self.probe, self.module = probe, module
         self.has_camera = module.lens is not None or generating(module) in module.exif
-        self.scenes_left, self.scenes_seen = scenes_of_rank(probe.scenes, rank, ranks), 0
+        self.scenes_left, self.scenes_seen = num_scenes_on_rank(probe.scenes, rank, ranks), 0
         metrics: dict[str, nn.Module] = {"scenes": SumMetric()}
         if self.has_camera:
             for mode in ("ac", "paper"):
                 metrics[f"blur_monotonicity_{mode}"] = BlurMonotonicity(probe.f_numbers, mode=mode)
             if segmenter is not None:
-                metrics["content_consistency"] = ContentConsistency(segmenter, top_k=segmenter.top_k)
+                metrics["content_consistency"] = ContentConsistency(
+                    segmenter, top_k=segmenter.top_k
+                )
         self.metrics = nn.ModuleDict(metrics).to(module.device)
         self.apertures: list[list[Tensor]] = []
         self.foci: list[list[Tensor]] = []
@@ -158,17 +165,19 @@ class ProbeRun:
         self.apertures += [list(pictures) for pictures in sweep[:room]]
         self.captions += batch.caption[:room]
         if self.module.lens is not None:
-            self.foci += [list(pictures) for pictures in torch.stack(self.focus_sweep(batch), dim=1)[:room]]
+            self.foci += [
+                list(pictures) for pictures in torch.stack(self.focus_sweep(batch), dim=1)[:room]
+            ]
 
     def aperture_sweep(self, batch: Batch) -> list[Tensor]:
         """Return one batch of pictures for each f-number; without a camera, one batch."""
         asked = [
-            Asked.of(batch)._replace(f_number=torch.full_like(batch.f_number, number))
+            Conditioning.of(batch)._replace(f_number=torch.full_like(batch.f_number, number))
             for number in self.probe.f_numbers[: None if self.has_camera else 1]
         ]
         if self.module.lens is None:
             pictures = [generate(self.module, batch, each) for each in asked]
-            refuse_diverged(pictures)
+            check_not_diverged(pictures)
             return pictures
         scene = self.scene(batch)
         return [self.photograph(scene, each, scene.focus_distance) for each in asked]
@@ -176,30 +185,38 @@ class ProbeRun:
     def focus_sweep(self, batch: Batch) -> list[Tensor]:
         """Return one batch of pictures for each share of the depths, at the widest aperture."""
         scene, number = self.scene(batch), min(self.probe.f_numbers)
-        asked = Asked.of(batch)._replace(f_number=torch.full_like(batch.f_number, number))
+        asked = Conditioning.of(batch)._replace(f_number=torch.full_like(batch.f_number, number))
         depths = scene.depth.flatten(1)
         shares = depths.new_tensor(FOCUS_SHARES)
-        return [self.photograph(scene, asked, distance) for distance in depths.quantile(shares, dim=1)]
+        return [
+            self.photograph(scene, asked, distance) for distance in depths.quantile(shares, dim=1)
+        ]
 
     def scene(self, batch: Batch) -> Scene:
         """Generate all in focus, and predict depth and focus."""
-        image = generate(self.module, batch, Asked.of(batch))
+        image = generate(self.module, batch, Conditioning.of(batch))
         depth = self.module.networks.depth(image)
         focus = self.module.networks.focus(image, depth)
-        refuse_diverged([image, *focus])
+        check_not_diverged([image, *focus])
         return Scene(image, depth, focus.focus_distance, focus.scale_mm)
 
-    def photograph(self, scene: Scene, asked: Asked, focus_distance: Tensor) -> Tensor:
+    def photograph(self, scene: Scene, asked: Conditioning, focus_distance: Tensor) -> Tensor:
         """Run the lens."""
         lens = self.module.lens
-        picture = lens.photograph(scene.image, scene.depth, focus_distance, scene.scale_mm, asked.exif, asked.width_px)
+        picture = lens.photograph(
+            scene.image, scene.depth, focus_distance, scene.scale_mm, asked.exif, asked.width_px
+        )
         return picture.clamp(0, 1)
 
     def values(self) -> dict[str, float]:
         """Return the numbers over all ranks; every rank must ask."""
-        values = computed(self.metrics)
+        values = compute_all(self.metrics)
         self.scenes_seen = int(values.pop("scenes"))
-        return values | ({"ties_ac": float(self.metrics["blur_monotonicity_ac"].ties())} if self.has_camera else {})
+        return values | (
+            {"ties_ac": float(self.metrics["blur_monotonicity_ac"].ties())}
+            if self.has_camera
+            else {}
+        )
 
     def end(self) -> None:
         """Take the metrics, and a segmenter's network with them, off the device."""
@@ -217,22 +234,35 @@ class ProbeRun:
             return
         titles = [f"f/{number:g}" for number in f_numbers] or ["generated"]
         sheets = folder / "sheets"
-        write_sheet(sheets / f"apertures-{step:08d}.png", self.apertures, titles, self.captions, probe.sheet_scale)
+        write_sheet(
+            sheets / f"apertures-{step:08d}.png",
+            self.apertures,
+            titles,
+            self.captions,
+            probe.sheet_scale,
+        )
         if self.foci:
             titles = [f"focus at {share:.0%} of depth" for share in FOCUS_SHARES]
-            write_sheet(sheets / f"focus-{step:08d}.png", self.foci, titles, self.captions, probe.sheet_scale)
+            write_sheet(
+                sheets / f"focus-{step:08d}.png",
+                self.foci,
+                titles,
+                self.captions,
+                probe.sheet_scale,
+            )
 
 
 def generating(module: Text2Image) -> Name:
     """Name the network that makes the probe's pictures.
 
-    In the teacher stage that is the teacher, in as few steps: what the generator is going to begin from.
+    In the teacher stage that is the teacher, in as few steps: what the generator is going to begin
+    from.
     """
     return "generator" if module.stages.generator_has_begun(module.global_step) else "teacher"
 
 
 @torch.no_grad()
-def generate(module: Text2Image, batch: Batch, asked: Asked) -> Tensor:
+def generate(module: Text2Image, batch: Batch, asked: Conditioning) -> Tensor:
     """Return the generator's pictures [b, 3, h, w] in [0, 1] of what is asked, from a noise of each sample's own.
 
     Its running average's where there is one, as that is what is exported.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from dofsuite.backbones.pipeline_calls import Pictures, as_pictures
+from dofsuite.backbones.pipeline_io import Pictures, as_pictures
 
 __all__ = ["Scene", "as_pictures"]
 

@@ -43,14 +43,25 @@ def test_whitening_brings_fine_detail_near_the_mean_colour():
 def test_it_is_saved_and_read_as_diffusers_saves(tmp_path, image):
     codec = SpaceToDepthCodec(2, 0.3)
     codec.save_pretrained(tmp_path)
-    again = SpaceToDepthCodec.from_pretrained(tmp_path, use_safetensors=True, low_cpu_mem_usage=False)
+    again = SpaceToDepthCodec.from_pretrained(
+        tmp_path, use_safetensors=True, low_cpu_mem_usage=False
+    )
     assert torch.equal(again.encode(image), codec.encode(image))
 
 
 def test_the_vae_s_latents_are_shifted_scaled_modes(image):
     torch.manual_seed(0)
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    vae = AutoencoderKL(block_out_channels=(8, 16), norm_num_groups=4, scaling_factor=0.36, shift_factor=0.12, **blocks)
+    blocks = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        scaling_factor=0.36,
+        shift_factor=0.12,
+        **blocks,
+    )
     codec = VaeCodec(vae)
     latent = codec.encode(image)
     assert codec.downscale == 2

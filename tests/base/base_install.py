@@ -1,4 +1,6 @@
-"""Run by the Python of a base install: optics and metrics work with torch, torchmetrics and jaxtyping alone."""
+"""Run by the Python of a base install: optics and metrics work with torch, torchmetrics and
+jaxtyping alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from importlib.metadata import distributions
 
 from packaging.requirements import Requirement  # which torchmetrics itself requires
 
-HEAVY = ("pytorch_lightning", "lightning", "diffusers", "transformers", "peft", "webdataset", "jsonargparse")
+HEAVY = (
+    "pytorch_lightning",
+    "lightning",
+    "diffusers",
+    "transformers",
+    "peft",
+    "webdataset",
+    "jsonargparse",
+)
 ALWAYS_THERE = {"pip", "setuptools", "wheel", "dofsuite"}
 
 
@@ -51,7 +61,9 @@ def check_that_a_bokeh_is_rendered() -> None:
     image_linear = torch.zeros(1, 3, 33, 33)
     image_linear[:, :, 16, 16] = 1.0
     sharp = render_bokeh(image_linear, torch.zeros(1, 1, 33, 33))
-    assert torch.allclose(sharp, image_linear, atol=5e-3)  # the kernel has a soft edge of half a pixel
+    assert torch.allclose(
+        sharp, image_linear, atol=5e-3
+    )  # the kernel has a soft edge of half a pixel
     blurred = render_bokeh(image_linear, torch.full((1, 1, 33, 33), 5.0), method="exact")
     lit = (blurred[0, 0] > blurred.max() / 2).sum().item()
     assert abs(lit / (torch.pi * 5.0**2) - 1) < 0.15, lit

@@ -19,5 +19,7 @@ def test_optics_and_metrics_work_with_the_base_install_alone(tmp_path: Path) -> 
         (pytest.fail if asked else pytest.skip)(f"{python} is missing: `make setup-base` makes it.")
     script = Path(__file__).with_name("base_install.py")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run([python, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "base install: ok"), done.stderr

@@ -1,4 +1,6 @@
-"""Small shards whose pictures carry their own number, and a cache for the embedded data of this test run."""
+"""Small shards whose pictures carry their own number, and a cache for the embedded data of this
+test run.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dofsuite.data.embedded import PREFIX, prepare
 from dofsuite.data.shards import write_shards
+from dofsuite.data.synthetic.sets import PREFIX, prepare
 
 
 def encoded(values: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -21,7 +23,9 @@ def encoded(values: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
 
 
 def numbered_samples(count: int, tag: str) -> list[tuple[str, dict[str, bytes]]]:
-    """Return samples `tag000000`, ... whose pictures are flat and whose disparity rises to the right."""
+    """Return samples `tag000000`, ... whose pictures are flat and whose disparity rises to the
+    right.
+    """
     ramp = np.repeat(np.arange(16, dtype=np.uint16)[None] * 4369, 16, axis=0)
     return [
         (
@@ -36,7 +40,9 @@ def numbered_samples(count: int, tag: str) -> list[tuple[str, dict[str, bytes]]]
     ]
 
 
-def write_numbered(folder: Path, count: int, tag: str = "n", samples_per_shard: int = 5, split: str = "train") -> Path:
+def write_numbered(
+    folder: Path, count: int, tag: str = "n", samples_per_shard: int = 5, split: str = "train"
+) -> Path:
     write_shards(
         folder,
         numbered_samples(count, tag),

@@ -44,7 +44,10 @@ def test_centre_square_keeps_the_long_side_in_its_width(height: int, width: int)
 def test_resize_averages_as_pillow_does() -> None:
     given = item(96, 96)
     fitted = resize_and_crop(given, 32)
-    for name, method in (("image", Image.Resampling.BICUBIC), ("disparity", Image.Resampling.BILINEAR)):
+    for name, method in (
+        ("image", Image.Resampling.BICUBIC),
+        ("disparity", Image.Resampling.BILINEAR),
+    ):
         for channel, values in zip(given[name], fitted[name], strict=True):
             other = np.asarray(Image.fromarray(channel.numpy()).resize((32, 32), method)).clip(0, 1)
             assert np.abs(values.numpy() - other).max() < 5e-3
@@ -68,15 +71,23 @@ def test_no_size_leaves_the_picture_and_uneven_batches_are_refused() -> None:
     one, other = resize_and_crop(item(20, 30), None), resize_and_crop(item(30, 30), None)
     assert one["width_px"] == 30
     assert collate([one]).image_srgb.shape == (1, 3, 20, 30)
-    with pytest.raises(UserError, match=r"^data\.size_px: pictures of different sizes \(30x20, 30x30\)"):
+    with pytest.raises(
+        UserError, match=r"^data\.size_px: pictures of different sizes \(30x20, 30x30\)"
+    ):
         collate([one, other])
 
 
 def test_batch_has_the_types_it_promises(shards: Path) -> None:
-    batch = next(iter(ShardData({"n": str(shards)}, batch_size=3, size_px=8, flip=0.5).train_dataloader()))
+    batch = next(
+        iter(ShardData({"n": str(shards)}, batch_size=3, size_px=8, flip=0.5).train_dataloader())
+    )
     assert isinstance(batch, Batch)
     assert isinstance(default_convert(batch), Batch)
-    assert {name: value.dtype for name, value in batch._asdict().items() if name not in ("key", "caption")} == {
+    assert {
+        name: value.dtype
+        for name, value in batch._asdict().items()
+        if name not in ("key", "caption")
+    } == {
         "image_srgb": torch.float32,
         "disparity": torch.float32,
         "has_depth": torch.bool,
@@ -89,7 +100,9 @@ def test_batch_has_the_types_it_promises(shards: Path) -> None:
     }
     assert batch.width_px.tolist() == [8, 8, 8]
     numbers = [int(key[1:]) for key in batch.key]
-    torch.testing.assert_close(batch.image_srgb.amax((1, 2, 3)) * 255, torch.tensor(numbers).float())
+    torch.testing.assert_close(
+        batch.image_srgb.amax((1, 2, 3)) * 255, torch.tensor(numbers).float()
+    )
 
 
 def test_mirroring_is_a_function_of_seed_and_position(shards: Path) -> None:
@@ -100,7 +113,10 @@ def test_mirroring_is_a_function_of_seed_and_position(shards: Path) -> None:
 
     assert all(rising(0.0, 0))
     assert not any(rising(1.0, 0))
-    drawn = [bool(torch.rand((), generator=sample_generator(3, position, "flip")) >= 0.5) for position in range(40)]
+    drawn = [
+        bool(torch.rand((), generator=sample_generator(3, position, "flip")) >= 0.5)
+        for position in range(40)
+    ]
     assert rising(0.5, 3) == drawn
     assert 8 < sum(drawn) < 32
 
@@ -119,13 +135,27 @@ def test_sample_without_a_picture_is_named() -> None:
         decode_sample(Sample("s.tar", "k", {"json": b"{}"}), None)
 
 
-def test_samples_without_depth_are_refused_in_training_with_the_mend(shards: Path, tmp_path: Path) -> None:
+def test_samples_without_depth_are_refused_in_training_with_the_mend(
+    shards: Path, tmp_path: Path
+) -> None:
     reader = ShardReader(shards)
     bare = [(reader.read(n).key, {"png": reader.read(n).members["png"]}) for n in range(4)]
-    write_shards(tmp_path / "bare", bare, source="n", licence="CC0", split="train", depth_kind="depth", depth_unit="m")
-    with pytest.raises(UserError, match=r"^data\.train\.n: 4 of 4 samples in .*bare have no depth map: put"):
+    write_shards(
+        tmp_path / "bare",
+        bare,
+        source="n",
+        licence="CC0",
+        split="train",
+        depth_kind="depth",
+        depth_unit="m",
+    )
+    with pytest.raises(
+        UserError, match=r"^data\.train\.n: 4 of 4 samples in .*bare have no depth map: put"
+    ):
         ShardData({"n": str(tmp_path / "bare")}, size_px=16).setup()
-    data = ShardData({"n": str(tmp_path / "bare")}, batch_size=4, size_px=16, flip=0.0, require_depth=False)
+    data = ShardData(
+        {"n": str(tmp_path / "bare")}, batch_size=4, size_px=16, flip=0.0, require_depth=False
+    )
     batch = next(iter(data.train_dataloader()))
     assert not batch.has_depth.any()
     assert (batch.disparity == 0).all()

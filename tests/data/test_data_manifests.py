@@ -1,4 +1,6 @@
-"""Every file in data_manifests/ parses, says what it must, and agrees with the code and the installed package."""
+"""Every file in data_manifests/ parses, says what it must, and agrees with the code and the
+installed package.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from dofsuite.data import middlebury
-from dofsuite.data.embedded import RECIPES
-from dofsuite.data.photographs import PHOTOGRAPHS, package_bytes
+from dofsuite.data.synthetic import motorcycle as middlebury
+from dofsuite.data.synthetic.photographs import PHOTOGRAPHS, package_bytes
+from dofsuite.data.synthetic.sets import RECIPES
 
 MANIFESTS = sorted((Path(__file__).parents[2] / "data_manifests").glob("*.yaml"))
 
@@ -28,7 +30,11 @@ def test_manifest_states_source_licence_layout_and_checksums(path: Path) -> None
 
 
 def files() -> dict[str, dict[str, object]]:
-    return {name: file for path in MANIFESTS for name, file in yaml.safe_load(path.read_text())["files"].items()}
+    return {
+        name: file
+        for path in MANIFESTS
+        for name, file in yaml.safe_load(path.read_text())["files"].items()
+    }
 
 
 def test_manifests_name_every_file_that_is_read() -> None:
@@ -50,11 +56,16 @@ def test_embedded_sets_are_the_recipes() -> None:
         n: (r.scenes, {*r.photographs, *r.textures}) for n, r in RECIPES.items()
     }
     for name in stated:
-        assert all(manifest["files"][photo]["split"] == stated[name]["split"] for photo in stated[name]["from"])
+        assert all(
+            manifest["files"][photo]["split"] == stated[name]["split"]
+            for photo in stated[name]["from"]
+        )
 
 
 def test_calibration_is_the_one_stated() -> None:
-    depth = yaml.safe_load((MANIFESTS[0].parent / "middlebury_motorcycle.yaml").read_text())["depth"]
+    depth = yaml.safe_load((MANIFESTS[0].parent / "middlebury_motorcycle.yaml").read_text())[
+        "depth"
+    ]
     assert depth["focal_length_px"] == middlebury.FOCAL_LENGTH_PX
     assert depth["baseline_m"] == middlebury.BASELINE_M
     assert depth["doffs_px"] == middlebury.DOFFS_PX

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dofsuite.data.decode import decode_depth_image, decode_image, decode_json, decode_npy, disparity_from_depth_map
+from dofsuite.data.decode import (
+    decode_depth_image,
+    decode_image,
+    decode_json,
+    decode_npy,
+    disparity_from_depth_map,
+)
 from dofsuite.errors import UserError
 
 
@@ -34,8 +40,12 @@ def picture() -> np.ndarray:
     return np.stack([rows * 10, columns * 6, 240 - rows * 5], axis=-1).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("PNG", {"optimize": True})])
-def test_lossless_picture_is_its_values_over_255(picture: np.ndarray, kind: str, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("PNG", {"optimize": True})]
+)
+def test_lossless_picture_is_its_values_over_255(
+    picture: np.ndarray, kind: str, options: dict[str, bool]
+) -> None:
     decoded = decode_image(saved(Image.fromarray(picture), kind, **options), "a")
     assert decoded.dtype == np.float32
     np.testing.assert_array_equal(decoded, picture.astype(np.float32) / np.float32(255))
@@ -52,7 +62,9 @@ def test_rotated_photograph_stands_upright(picture: np.ndarray, orientation: int
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = saved(Image.fromarray(picture), "JPEG", exif=exif, quality=98, subsampling=0)
-    upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]  # OpenCV applies EXIF too
+    upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[
+        ..., ::-1
+    ]  # OpenCV applies EXIF too
     decoded = decode_image(data, "a")
     assert decoded.shape == upright.shape == ((40, 24, 3) if orientation >= 5 else (24, 40, 3))
     assert np.abs(decoded - upright / 255.0).max() <= 3 / 255
@@ -76,14 +88,20 @@ def test_palette_with_a_transparent_colour_is_laid_over_white() -> None:
 
 
 def test_cmyk_jpeg_becomes_its_colours() -> None:
-    for ink, colour in (((255, 0, 0, 0), (0, 1, 1)), ((0, 0, 255, 0), (1, 1, 0)), ((0, 0, 0, 255), (0, 0, 0))):
+    for ink, colour in (
+        ((255, 0, 0, 0), (0, 1, 1)),
+        ((0, 0, 255, 0), (1, 1, 0)),
+        ((0, 0, 0, 255), (0, 0, 0)),
+    ):
         decoded = decode_image(saved(Image.new("CMYK", (16, 16), ink), "JPEG", quality=95), "a")
         assert np.abs(decoded - np.array(colour)).max() < 0.03
 
 
 def test_grey_picture_gets_three_equal_channels(picture: np.ndarray) -> None:
     decoded = decode_image(saved(Image.fromarray(picture[..., 1]), "PNG"), "a")
-    np.testing.assert_array_equal(decoded, np.repeat(picture[..., 1:2], 3, -1).astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(
+        decoded, np.repeat(picture[..., 1:2], 3, -1).astype(np.float32) / np.float32(255)
+    )
 
 
 def test_sixteen_bit_grey_picture_keeps_its_bits() -> None:
@@ -97,7 +115,9 @@ def test_sixteen_bit_depth_is_exact() -> None:
     values = (np.arange(24 * 40).reshape(24, 40) * 68).astype(np.uint16)
     data = saved(Image.fromarray(values), "PNG")
     np.testing.assert_array_equal(decode_depth_image(data, "a"), values)
-    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), values)
+    np.testing.assert_array_equal(
+        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), values
+    )
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
@@ -123,7 +143,9 @@ def test_tiny_picture_is_refused(size: tuple[int, int]) -> None:
 def test_truncated_picture_is_refused(picture: np.ndarray, kind: str, share: float) -> None:
     noisy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = saved(Image.fromarray(noisy), kind)
-    with pytest.raises(UserError, match=r"^x: (the picture is damaged|it is not a JPEG, PNG or WebP)"):
+    with pytest.raises(
+        UserError, match=r"^x: (the picture is damaged|it is not a JPEG, PNG or WebP)"
+    ):
         decode_image(data[: int(len(data) * share)], "x")
 
 
@@ -138,12 +160,16 @@ def test_decompression_bomb_is_refused_before_it_is_decoded() -> None:
         decode_image(saved(Image.new("1", (12000, 9000)), "PNG"), "x")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # NumPy parses damaged headers as Python text
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # NumPy parses damaged headers as Python text
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "npy"])
 def test_no_damage_gets_past_as_anything_but_a_sentence(picture: np.ndarray, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "text"
-    whole = npy(picture[..., 0]) if kind == "npy" else saved(Image.fromarray(picture), kind, exif=exif)
+    whole = (
+        npy(picture[..., 0]) if kind == "npy" else saved(Image.fromarray(picture), kind, exif=exif)
+    )
     dice = random.Random(1)
     decode = decode_npy if kind == "npy" else decode_image
     refused = []
@@ -161,7 +187,13 @@ def test_no_damage_gets_past_as_anything_but_a_sentence(picture: np.ndarray, kin
 
 def test_npy_map_is_read_in_its_usual_layouts() -> None:
     values = np.arange(12.0).reshape(3, 4)
-    for layout in (values, values[..., None], values[None], values.astype(np.float16), values.astype(np.int64)):
+    for layout in (
+        values,
+        values[..., None],
+        values[None],
+        values.astype(np.float16),
+        values.astype(np.int64),
+    ):
         np.testing.assert_array_equal(decode_npy(npy(layout), "x"), values)
 
 
@@ -193,7 +225,9 @@ def test_disparity_is_min_max_and_depth_is_inverted_first() -> None:
     np.testing.assert_allclose(
         disparity_from_depth_map(np.float32([[-2, 0, 2]]), "disparity", (1, 3), "x"), [[0, 0.5, 1]]
     )
-    assert disparity_from_depth_map(np.ones((2, 2), np.float32), "disparity", (2, 2), "x").tolist() == [[0, 0], [0, 0]]
+    assert disparity_from_depth_map(
+        np.ones((2, 2), np.float32), "disparity", (2, 2), "x"
+    ).tolist() == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +240,9 @@ def test_disparity_is_min_max_and_depth_is_inverted_first() -> None:
         ([[1, 2], [3, 4]], "disparity", r"the depth map is 2x2 px and its picture 2x1 px"),
     ],
 )
-def test_depth_that_is_none_is_refused_by_name(values: list[list[float]], kind: str, reason: str) -> None:
+def test_depth_that_is_none_is_refused_by_name(
+    values: list[list[float]], kind: str, reason: str
+) -> None:
     with pytest.raises(UserError, match=rf"^d\.npy: .*{reason}"):
         disparity_from_depth_map(np.float32(values), kind, (1, 2), "d.npy")
 

@@ -1,4 +1,6 @@
-"""Stopped anywhere and resumed in another shape, a run trains on the same samples, none lost and none twice."""
+"""Stopped anywhere and resumed in another shape, a run trains on the same samples, none lost and
+none twice.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ PROGRAM = Path(__file__).with_name("tiny_run.py")
 EPOCH = 10  # batches of four in 23 + 14 samples
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The dirpath has changed", "ignore:Trying to infer the `batch_size`", "ignore:Total length of `list`"
+    "ignore:The dirpath has changed",
+    "ignore:Trying to infer the `batch_size`",
+    "ignore:Total length of `list`",
 )
 
 
@@ -64,7 +68,9 @@ def test_resumed_run_continues_at_the_next_sample(
     tiny.train(two_sources, tmp_path / "a", steps=stop + 2, workers=first_workers)
     resume = tmp_path / "a" / f"step={stop}.ckpt"
     assert torch.load(resume, weights_only=True)["ShardData"] == {"samples_seen": 4 * stop}
-    second = tiny.train(two_sources, tmp_path / "b", steps=stop + EPOCH + 3, workers=then_workers, resume=resume)
+    second = tiny.train(
+        two_sources, tmp_path / "b", steps=stop + EPOCH + 3, workers=then_workers, resume=resume
+    )
     assert second.trained == expected[4 * stop : 4 * (stop + EPOCH + 3)]
 
 
@@ -74,7 +80,9 @@ def test_two_resumes_in_one_epoch_with_other_batch_sizes(
     first = tiny.train(two_sources, tmp_path / "a", steps=2)
     resume = tmp_path / "a" / "step=2.ckpt"
     second = tiny.train(two_sources, tmp_path / "b", steps=4, batch_size=7, resume=resume)
-    third = tiny.train(two_sources, tmp_path / "c", steps=24, batch_size=3, resume=tmp_path / "b" / "step=4.ckpt")
+    third = tiny.train(
+        two_sources, tmp_path / "c", steps=24, batch_size=3, resume=tmp_path / "b" / "step=4.ckpt"
+    )
     trained = first.trained + second.trained + third.trained
     assert len(trained) == 2 * 4 + 2 * 7 + 20 * 3
     assert trained == expected[: len(trained)]
@@ -105,11 +113,15 @@ def test_accumulated_batches_count_every_sample(
     tiny: ModuleType, two_sources: dict[str, str], expected: list[tuple[int, str]], tmp_path: Path
 ) -> None:
     tiny.train(two_sources, tmp_path / "a", steps=3, accumulate=2)
-    second = tiny.train(two_sources, tmp_path / "b", steps=5, accumulate=2, resume=tmp_path / "a" / "step=2.ckpt")
+    second = tiny.train(
+        two_sources, tmp_path / "b", steps=5, accumulate=2, resume=tmp_path / "a" / "step=2.ckpt"
+    )
     assert second.trained == expected[16:40]
 
 
-@pytest.mark.parametrize(("accumulate", "steps"), [(4, 7), (16, 3)])  # ten batches an epoch: 2.5 steps, or not one
+@pytest.mark.parametrize(
+    ("accumulate", "steps"), [(4, 7), (16, 3)]
+)  # ten batches an epoch: 2.5 steps, or not one
 def test_every_optimiser_step_sees_all_its_samples_also_at_an_epoch_s_end(
     tiny: ModuleType,
     two_sources: dict[str, str],
@@ -130,7 +142,11 @@ def test_new_fit_of_the_same_data_begins_at_the_first_sample(
     for _ in range(2):
         module = tiny.Recorder()
         tiny.Trainer(
-            accelerator="cpu", max_steps=3, logger=False, enable_checkpointing=False, enable_progress_bar=False
+            accelerator="cpu",
+            max_steps=3,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
         ).fit(module, data)
         assert [position for position, _ in module.trained] == list(range(12))
 
@@ -140,17 +156,29 @@ def start_ranks(
 ) -> subprocess.CompletedProcess[str]:
     """Run the tiny program on `ranks` gloo processes."""
     folder.mkdir()
-    given = {"sources": sources, "folder": str(folder), "ranks": ranks, "workers": workers, "steps": steps}
+    given = {
+        "sources": sources,
+        "folder": str(folder),
+        "ranks": ranks,
+        "workers": workers,
+        "steps": steps,
+    }
     return subprocess.run(
         [sys.executable, str(PROGRAM), json.dumps({**given, "resume": resume})],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(dofsuite.__file__).parents[1])},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(dofsuite.__file__).parents[1]),
+        },
         capture_output=True,
         text=True,
         timeout=120,
     )
 
 
-def run_ranks(sources: dict[str, str], folder: Path, ranks: int, workers: int, steps: int, resume: str | None) -> list:
+def run_ranks(
+    sources: dict[str, str], folder: Path, ranks: int, workers: int, steps: int, resume: str | None
+) -> list:
     """Return what all ranks trained on, by position."""
     run = start_ranks(sources, folder, ranks, workers, steps, resume)
     assert run.returncode == 0, run.stderr[-3000:]
@@ -167,7 +195,12 @@ def test_two_gloo_ranks_train_on_the_order_of_one_and_hand_over_to_another_shape
     one = tiny.train(two_sources, tmp_path / "1x0", steps=12, resume=resume)
     assert one.trained == expected[3 * 8 : 3 * 8 + 9 * 4]
     back = run_ranks(
-        two_sources, tmp_path / "2x0", ranks=2, workers=0, steps=12, resume=str(tmp_path / "1x0" / "step=5.ckpt")
+        two_sources,
+        tmp_path / "2x0",
+        ranks=2,
+        workers=0,
+        steps=12,
+        resume=str(tmp_path / "1x0" / "step=5.ckpt"),
     )
     assert back == expected[3 * 8 + 2 * 4 :][: 7 * 8]
 
@@ -175,9 +208,13 @@ def test_two_gloo_ranks_train_on_the_order_of_one_and_hand_over_to_another_shape
 @pytest.mark.slow  # half a minute on a busy machine
 def test_missing_shard_ends_every_rank_with_the_same_sentence(shards: Path, tmp_path: Path) -> None:
     (shards / "shard-000001.tar").unlink()
-    run = start_ranks({"n": str(shards)}, tmp_path / "2x0", ranks=2, workers=0, steps=1, resume=None)
+    run = start_ranks(
+        {"n": str(shards)}, tmp_path / "2x0", ranks=2, workers=0, steps=1, resume=None
+    )
     assert run.returncode != 0
-    said = [line for line in run.stderr.splitlines() if "shard-000001.tar: this file is missing" in line]
+    said = [
+        line for line in run.stderr.splitlines() if "shard-000001.tar: this file is missing" in line
+    ]
     assert {line.split(":")[0] for line in said} >= {"[rank0]", "[rank1]"}
 
 

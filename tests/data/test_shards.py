@@ -14,10 +14,10 @@ import pytest
 import webdataset
 from pytorch_lightning import LightningModule, Trainer
 
-from dofsuite.data.embedded import prepare
 from dofsuite.data.manifest import VERIFIED_FILE, read_manifest, verify_shards
 from dofsuite.data.module import ShardData
 from dofsuite.data.shards import MAX_OPEN_SHARDS, ShardReader, ShardWriter, index_of, new_folder
+from dofsuite.data.synthetic.sets import prepare
 from dofsuite.errors import UserError
 
 
@@ -44,14 +44,18 @@ def test_two_writings_give_the_same_bytes(shards: Path, tmp_path: Path) -> None:
         reader = ShardReader(shards)
         for number in range(len(reader)):
             writer.add(*reader.read(number)[1:])
-        writer.close(source="n", licence="CC0", split="train", depth_kind="disparity", depth_unit="relative")
+        writer.close(
+            source="n", licence="CC0", split="train", depth_kind="disparity", depth_unit="relative"
+        )
     for path in (tmp_path / "again").iterdir():
         assert path.read_bytes() == (shards / path.name).read_bytes()
     assert not list(tmp_path.glob(".*"))
 
 
 def cut_points(shard: Path) -> dict[str, int]:
-    """Return four places to cut a tar: those that webdataset does not notice, and one inside a member."""
+    """Return four places to cut a tar: those that webdataset does not notice, and one inside a
+    member.
+    """
     _, members = index_of(shard)[2]
     offset, size, _ = members["depth.png"]
     return {
@@ -94,7 +98,9 @@ def test_altered_byte_is_named_on_reading_when_the_start_could_not_see_it(shards
     alter(shard, index_of(shard)[1][1]["png"][0] + 20)
     os.utime(shard, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     check(shards)  # size and time are as remembered: nothing is read again
-    with pytest.raises(UserError, match=r"shard-000002\.tar: n000011\.png: it is truncated or altered"):
+    with pytest.raises(
+        UserError, match=r"shard-000002\.tar: n000011\.png: it is truncated or altered"
+    ):
         ShardReader(shards).read(11)
 
 
@@ -108,7 +114,10 @@ def test_shard_cut_while_training_is_named(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (lambda folder: (folder / "shard-000003.tar").unlink(), r"shard-000003\.tar: this file is missing"),
+        (
+            lambda folder: (folder / "shard-000003.tar").unlink(),
+            r"shard-000003\.tar: this file is missing",
+        ),
         (
             lambda folder: (folder / "shard-000000.index.json").unlink(),
             r"shard-000000\.index\.json: this file is missing",
@@ -117,9 +126,18 @@ def test_shard_cut_while_training_is_named(shards: Path) -> None:
             lambda folder: alter(folder / "shard-000000.index.json", 30),
             r"shard-000000\.index\.json: the file was altered",
         ),
-        (lambda folder: (folder / "manifest.json").unlink(), r"manifest\.json: the manifest is missing"),
-        (lambda folder: (folder / "manifest.json").write_text("{"), r"manifest\.json: it is not a manifest"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), r"manifest\.json: it is not a manifest"),
+        (
+            lambda folder: (folder / "manifest.json").unlink(),
+            r"manifest\.json: the manifest is missing",
+        ),
+        (
+            lambda folder: (folder / "manifest.json").write_text("{"),
+            r"manifest\.json: it is not a manifest",
+        ),
+        (
+            lambda folder: (folder / "manifest.json").write_text("[]"),
+            r"manifest\.json: it is not a manifest",
+        ),
         (shutil.rmtree, r"shards: there is no such folder"),
     ],
 )
@@ -144,7 +162,9 @@ def test_missing_and_broken_files_are_named_before_training(
         ),
     ],
 )
-def test_manifest_that_contradicts_itself_is_refused(shards: Path, key: str, value: object, reason: str) -> None:
+def test_manifest_that_contradicts_itself_is_refused(
+    shards: Path, key: str, value: object, reason: str
+) -> None:
     path = shards / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(UserError, match=reason):
@@ -185,7 +205,10 @@ def test_error_while_writing_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"), new_folder(tmp_path / "file" / "shards"):
+    with (
+        pytest.raises(UserError, match="cannot be written"),
+        new_folder(tmp_path / "file" / "shards"),
+    ):
         pass
 
 
@@ -207,8 +230,13 @@ def test_unknown_members_are_never_decoded(shards: Path, tmp_path: Path) -> None
     """A pickle in a shard stays bytes."""
     payload = pickle.dumps(print)
     with new_folder(tmp_path / "pickled") as folder, ShardWriter(folder) as writer:
-        writer.add("a", {**ShardReader(shards).read(0).members, "pyd": payload, "pkl": payload, "pth": payload})
-        writer.close(source="n", licence="CC0", split="train", depth_kind="disparity", depth_unit="relative")
+        writer.add(
+            "a",
+            {**ShardReader(shards).read(0).members, "pyd": payload, "pkl": payload, "pth": payload},
+        )
+        writer.close(
+            source="n", licence="CC0", split="train", depth_kind="disparity", depth_unit="relative"
+        )
     data = ShardData({"n": str(tmp_path / "pickled")}, batch_size=1, size_px=16, flip=0.0)
     assert next(iter(data.train_dataloader())).key == ["a"]
 
@@ -222,10 +250,16 @@ def test_damage_found_while_training_arrives_as_one_sentence(shards: Path, worke
         def configure_optimizers(self) -> None:
             return None
 
-    data = ShardData({"n": str(shards)}, batch_size=4, num_workers=workers, size_px=16, flip=0.0, verify="size")
+    data = ShardData(
+        {"n": str(shards)}, batch_size=4, num_workers=workers, size_px=16, flip=0.0, verify="size"
+    )
     alter(shards / "shard-000000.tar", index_of(shards / "shard-000000.tar")[2][1]["png"][0])
     trainer = Trainer(
-        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
     )
     with pytest.raises(UserError) as caught:
         trainer.fit(Nothing(), data)

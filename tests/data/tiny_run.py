@@ -1,4 +1,6 @@
-"""A real Lightning run of a tiny module that writes down what it trained on; also started as a program by tests."""
+"""A real Lightning run of a tiny module that writes down what it trained on; also started as a
+program by tests.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,14 @@ from torch import Tensor
 
 from dofsuite.data.batch import Batch
 from dofsuite.data.module import ShardData
-from dofsuite.data.order import SourceSchedule
+from dofsuite.data.sampler import SourceSchedule
 
 SCHEDULE = SourceSchedule(until_step=2, full_step=5, samples_per_step=8)
 
 
 class Recorder(LightningModule):
-    """One linear layer; `trained` holds (position, key) of every sample whose training step was finished.
+    """One linear layer; `trained` holds (position, key) of every sample whose training step was
+    finished.
 
     `samples_of` counts the samples of each optimiser step.
     """
@@ -48,15 +51,36 @@ class Recorder(LightningModule):
 
 
 def train(
-    sources: dict[str, str], folder: Path, *, steps: int, workers: int = 0, resume: Path | None = None, **options: Any
+    sources: dict[str, str],
+    folder: Path,
+    *,
+    steps: int,
+    workers: int = 0,
+    resume: Path | None = None,
+    **options: Any,
 ) -> Recorder:
     """Train to `steps`, a checkpoint after every step, and return the module."""
-    val, batch_size, devices = options.get("val"), options.get("batch_size", 4), options.get("devices", 1)
+    val, batch_size, devices = (
+        options.get("val"),
+        options.get("batch_size", 4),
+        options.get("devices", 1),
+    )
     data = ShardData(
-        sources, val, batch_size=batch_size, num_workers=workers, size_px=16, flip=0.0, schedule=SCHEDULE, seed=5
+        sources,
+        val,
+        batch_size=batch_size,
+        num_workers=workers,
+        size_px=16,
+        flip=0.0,
+        schedule=SCHEDULE,
+        seed=5,
     )
     checkpoint = ModelCheckpoint(
-        folder, "{step}", save_top_k=-1, every_n_train_steps=1, save_on_exception="fail_at" in options
+        folder,
+        "{step}",
+        save_top_k=-1,
+        every_n_train_steps=1,
+        save_on_exception="fail_at" in options,
     )
     module = Recorder(options.get("fail_at", -1))
     trainer = Trainer(

@@ -1,4 +1,6 @@
-"""Headless Chromium through its own debugging pipe: what a page asked for, what went wrong, and what it shows."""
+"""Headless Chromium through its own debugging pipe: what a page asked for, what went wrong, and
+what it shows.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
 )
 NO_BROWSER = "no Chromium on this machine: apt-get install chromium"
 TIMEOUT_S = 40.0
@@ -22,17 +29,33 @@ class Page:
     """One page in a Chromium of its own, whose every name resolves to nothing."""
 
     def __init__(self, path: Path, profile: Path) -> None:
-        to_read, to_write = os.pipe(), os.pipe()  # Chromium reads its orders from 3 and writes its answers to 4
+        to_read, to_write = (
+            os.pipe(),
+            os.pipe(),
+        )  # Chromium reads its orders from 3 and writes its answers to 4
 
         def place_pipes() -> None:
             kept = os.dup(to_read[0]), os.dup(to_write[1])
             os.dup2(kept[0], 3)
             os.dup2(kept[1], 4)
 
-        words = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
-        words += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", "--window-size=1280,1000"]
+        words = [
+            CHROMIUM,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+        ]
+        words += [
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--user-data-dir={profile}",
+            "--window-size=1280,1000",
+        ]
         self.process = subprocess.Popen(
-            [*words, "about:blank"], preexec_fn=place_pipes, close_fds=False, stderr=subprocess.DEVNULL
+            [*words, "about:blank"],
+            preexec_fn=place_pipes,
+            close_fds=False,
+            stderr=subprocess.DEVNULL,
         )
         os.close(to_read[0])
         os.close(to_write[1])
@@ -80,7 +103,9 @@ class Page:
             self.events.append(self.read())
 
     def evaluate(self, expression: str) -> Any:
-        answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.ask(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -92,12 +117,18 @@ class Page:
     def addresses(self) -> list[str]:
         """Every address that the page asked for, its own and those in its own bytes left out."""
         asked = [
-            event["params"]["request"]["url"] for event in self.events if "requestWillBeSent" == event["method"][8:]
+            event["params"]["request"]["url"]
+            for event in self.events
+            if "requestWillBeSent" == event["method"][8:]
         ]
         return [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
 
     @property
     def mistakes(self) -> list[dict[str, Any]]:
         """Exceptions of scripts, and whatever the browser itself complained about."""
-        wrong = [e["params"] for e in self.events if e["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+        wrong = [
+            e["params"]
+            for e in self.events
+            if e["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
+        ]
         return [entry for entry in wrong if entry.get("entry", {}).get("level", "error") == "error"]

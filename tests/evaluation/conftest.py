@@ -1,4 +1,6 @@
-"""One thread, as the processes that these tests start have: a sum in another order rounds another way."""
+"""One thread, as the processes that these tests start have: a sum in another order rounds another
+way.
+"""
 
 from __future__ import annotations
 

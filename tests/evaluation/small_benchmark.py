@@ -1,4 +1,6 @@
-"""A benchmark of the embedded validation scenes as PNGs with depth, and a CLIP as small as it can be."""
+"""A benchmark of the embedded validation scenes as PNGs with depth, and a CLIP as small as it can
+be.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from pathlib import Path
 import torch
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from dofsuite.data.embedded import prepare
 from dofsuite.data.shards import ShardReader
+from dofsuite.data.synthetic.sets import prepare
 from dofsuite.evaluate import main
 from tests.refocus.tiny import tiny_module
 
@@ -48,11 +50,18 @@ def started(words: list[str], place: tuple[int, int]) -> subprocess.Popen[bytes]
 
 def tiny_clip(folder: Path) -> Path:
     """A CLIP of random weights, saved as transformers saves one."""
-    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     text = {"vocab_size": 20, "bos_token_id": 0, "eos_token_id": 1, **shape}
     vision = {"image_size": 32, "patch_size": 8, **shape}
     torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(folder)
+    CLIPModel(
+        CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
+    ).save_pretrained(folder)
     size = {"height": 32, "width": 32}
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=size).save_pretrained(folder)
     return folder

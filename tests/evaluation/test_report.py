@@ -15,7 +15,10 @@ from dofsuite.evaluation import Picture, Table, write_report
 from tests.evaluation.browser import CHROMIUM, NO_BROWSER, Page
 
 TABLE = Table(
-    "A <table>", ("MAE", "n|m"), [("ours & theirs", [0.12349, 3]), ("none", [None, float("inf")])], ("a note",)
+    "A <table>",
+    ("MAE", "n|m"),
+    [("ours & theirs", [0.12349, 3]), ("none", [None, float("inf")])],
+    ("a note",),
 )
 
 
@@ -23,7 +26,9 @@ TABLE = Table(
 def written(tmp_path):
     picture = torch.arange(2 * 3 * 4).reshape(2, 3, 4).float()[:1].expand(3, 3, 4) / 23
     sheet = Picture("Pictures", ["given", "made"], [('it\'s "ours"', [picture, 1 - picture])])
-    return write_report(tmp_path, "A report", [TABLE], [sheet], {"clip": "none", "levels": [5, 10]}), picture
+    return write_report(
+        tmp_path, "A report", [TABLE], [sheet], {"clip": "none", "levels": [5, 10]}
+    ), picture
 
 
 def test_markdown_prints_three_decimals_and_a_dash_for_nothing(written):
@@ -35,8 +40,13 @@ def test_markdown_prints_three_decimals_and_a_dash_for_nothing(written):
 
 
 def test_json_is_strict_and_keeps_every_digit(written):
-    data = json.loads(written[0][1].read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    assert data["tables"][0]["rows"][0] == {"name": "ours & theirs", "values": {"MAE": 0.12349, "n|m": 3}}
+    data = json.loads(
+        written[0][1].read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON")
+    )
+    assert data["tables"][0]["rows"][0] == {
+        "name": "ours & theirs",
+        "values": {"MAE": 0.12349, "n|m": 3},
+    }
     assert data["tables"][0]["rows"][1]["values"] == {"MAE": None, "n|m": "inf"}
     assert data["facts"] == {"clip": "none", "levels": [5, 10]}
 
@@ -71,7 +81,9 @@ def test_a_row_that_does_not_fit_its_columns_is_refused(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
 def test_a_browser_without_a_network_shows_every_picture(written, tmp_path):
     with Page(written[0][2], tmp_path / "profile") as page:
-        sizes = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.naturalHeight])")
+        sizes = page.evaluate(
+            "[...document.images].map(i => [i.complete, i.naturalWidth, i.naturalHeight])"
+        )
         assert sizes == [[True, 4, 3]] * 2
         assert page.addresses == []
         assert page.mistakes == []

@@ -50,7 +50,9 @@ def test_the_index_is_the_array_tasks_unless_given(sweep: Path) -> None:
 
 
 def test_without_a_sweep_an_array_task_runs_in_the_files_folder() -> None:
-    command = read_command(["experiments/x.yaml", "--trainer.max_steps", "3"], {"SLURM_ARRAY_TASK_ID": "2"})
+    command = read_command(
+        ["experiments/x.yaml", "--trainer.max_steps", "3"], {"SLURM_ARRAY_TASK_ID": "2"}
+    )
     assert command.run_folder == Path("runs/x")
     assert command.overrides == ("--trainer.max_steps", "3")
 
@@ -70,7 +72,10 @@ def test_a_line_that_does_not_exist_is_refused(sweep: Path, words: list[str], re
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [('--a "b', "line 1: no closing quotation"), ("a b", "line 1: overrides are written --key value, not 'a'")],
+    [
+        ('--a "b', "line 1: no closing quotation"),
+        ("a b", "line 1: overrides are written --key value, not 'a'"),
+    ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "s.txt").write_text(text)

@@ -12,8 +12,14 @@ from dofsuite.fit import main
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CONTENT = {
-    "model": {"class_path": "m.M", "init_args": {"stages": {"deep": 6}, "depth": {"class_path": "d.D"}}},
-    "data": {"class_path": "d.D", "init_args": {"batch_size": 1, "schedule": {"samples_per_step": 16, "turns": 6}}},
+    "model": {
+        "class_path": "m.M",
+        "init_args": {"stages": {"deep": 6}, "depth": {"class_path": "d.D"}},
+    },
+    "data": {
+        "class_path": "d.D",
+        "init_args": {"batch_size": 1, "schedule": {"samples_per_step": 16, "turns": 6}},
+    },
     "trainer": {"max_steps": 3},
 }
 
@@ -29,18 +35,31 @@ def schedule_of(capsys: pytest.CaptureFixture[str], file: str, *words: str) -> d
     [
         (
             "text2image_full.yaml",
-            ["--data.schedule.samples_per_step", "1", "--trainer.devices", "1", "--trainer.num_nodes", "1"],
-            {"samples_per_step": 1, "turns": 6, "start_step": 15000, "mixed_steps": 0},
+            [
+                "--data.schedule.samples_per_step",
+                "1",
+                "--trainer.devices",
+                "1",
+                "--trainer.num_nodes",
+                "1",
+            ],
+            {"samples_per_step": 1, "turns": 6, "start_step": 15000, "interleave_steps": 0},
         ),
         (
             "quickstart_text2image.yaml",
             ["--data.init_args.schedule.samples_per_step=8", "--data.schedule.turns", "12"],
-            {"samples_per_step": 8, "turns": 12, "start_step": 2500, "mixed_steps": 1900},
+            {"samples_per_step": 8, "turns": 12, "start_step": 2500, "interleave_steps": 1900},
         ),
         (
             "camera_tokens_sdxl.yaml",
             ["--data.schedule.samples_per_step", "1"],
-            {"start_share": 0.5, "end_share": 0.5, "until_step": 1000, "full_step": 2500, "samples_per_step": 1},
+            {
+                "start_share": 0.5,
+                "end_share": 0.5,
+                "until_step": 1000,
+                "full_step": 2500,
+                "samples_per_step": 1,
+            },
         ),
     ],
 )
@@ -50,16 +69,20 @@ def test_either_schedule_takes_its_samples_per_step_from_the_command_line(
     assert schedule_of(capsys, file, *words) == expected
 
 
-def test_a_sweep_line_is_put_in_and_the_command_line_wins(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_sweep_line_is_put_in_and_the_command_line_wins(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     sweep = tmp_path / "sweep.txt"
     sweep.write_text("--data.schedule.samples_per_step 4 --data.schedule.start_step 12\n")
     words = ["--sweep", str(sweep), "--index", "0", "--data.schedule.samples_per_step", "2"]
     schedule = schedule_of(capsys, "text2image_full.yaml", *words)
-    assert schedule == {"samples_per_step": 2, "turns": 6, "start_step": 12, "mixed_steps": 0}
+    assert schedule == {"samples_per_step": 2, "turns": 6, "start_step": 12, "interleave_steps": 0}
 
 
 def test_values_go_in_as_they_are_written_and_the_file_s_content_stays() -> None:
-    content, rest = merged(CONTENT, ["--data.schedule.turns=a=b", "--model.init_args.stages.deep", "-1"])
+    content, rest = merged(
+        CONTENT, ["--data.schedule.turns=a=b", "--model.init_args.stages.deep", "-1"]
+    )
     assert content["data"]["init_args"]["schedule"] == {"samples_per_step": 16, "turns": "a=b"}
     assert content["model"]["init_args"]["stages"] == {"deep": "-1"}
     assert rest == []
@@ -80,5 +103,7 @@ def test_values_go_in_as_they_are_written_and_the_file_s_content_stays() -> None
         [],
     ],
 )
-def test_what_belongs_into_no_plain_mapping_of_the_file_is_left_to_the_parser(words: list[str]) -> None:
+def test_what_belongs_into_no_plain_mapping_of_the_file_is_left_to_the_parser(
+    words: list[str],
+) -> None:
     assert merged(CONTENT, words) == (CONTENT, words)

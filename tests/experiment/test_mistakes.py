@@ -1,4 +1,6 @@
-"""Every mistake in an experiment is one line: `<file>: <key>: <reason>`, exit code 2, and nothing is left behind."""
+"""Every mistake in an experiment is one line: `<file>: <key>: <reason>`, exit code 2, and nothing
+is left behind.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def write(changes: dict[str, Any]) -> str:
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What the command says on stderr, once it is known to be one line, with exit code 2 and no run folder."""
+    """What the command says on stderr, once it is known to be one line, with exit code 2 and no run
+    folder.
+    """
     code = main([*words, "--allow-import", "tests"])
     out, err = capsys.readouterr()
     assert code == 2
@@ -49,8 +53,14 @@ def complaint(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 IN_THE_FILE = {
     "unknown section": ({"modle": {}}, "modle: no such key; did you mean model?"),
-    "unknown key": ({"seed_everythin": 1}, "seed_everythin: no such key; did you mean seed_everything?"),
-    "trainer key": ({"trainer.max_step": 1}, "trainer.max_step: no such key; did you mean trainer.max_steps?"),
+    "unknown key": (
+        {"seed_everythin": 1},
+        "seed_everythin: no such key; did you mean seed_everything?",
+    ),
+    "trainer key": (
+        {"trainer.max_step": 1},
+        "trainer.max_step: no such key; did you mean trainer.max_steps?",
+    ),
     "empty unknown key": (
         {"model.init_args.shedule": {}},
         "model.init_args.shedule: no such key; did you mean model.init_args.schedule?",
@@ -64,8 +74,14 @@ IN_THE_FILE = {
         "model.init_args.learning_rate: no such key; did you mean model.init_args.schedule.learning_rate?",
     ),
     "a key like no other": ({"trainer.bananas": 1}, "trainer.bananas: no such key."),
-    "nested type": ({"model.init_args.schedule.width": "w"}, "model.init_args.schedule.width: expected int, got 'w'."),
-    "type": ({"data.init_args.batch_size": "two"}, "data.init_args.batch_size: expected int, got 'two'."),
+    "nested type": (
+        {"model.init_args.schedule.width": "w"},
+        "model.init_args.schedule.width: expected int, got 'w'.",
+    ),
+    "type": (
+        {"data.init_args.batch_size": "two"},
+        "data.init_args.batch_size: expected int, got 'two'.",
+    ),
     "trainer type": ({"trainer.max_steps": "many"}, "trainer.max_steps: expected int, got 'many'."),
     "class": (
         {"model.class_path": "tests.tiny_runs.TinyModl"},
@@ -89,10 +105,17 @@ IN_THE_FILE = {
         "did you mean pytorch_lightning.callbacks.EarlyStopping?",
     ),
     "key in a list": (
-        {"trainer.callbacks": [{"class_path": "pytorch_lightning.callbacks.EarlyStopping", "init_args": {"x": 1}}]},
+        {
+            "trainer.callbacks": [
+                {"class_path": "pytorch_lightning.callbacks.EarlyStopping", "init_args": {"x": 1}}
+            ]
+        },
         "trainer.callbacks.init_args.x: no such key.",
     ),
-    "no model": ({"model": DEL}, "model: missing; name the class, as in class_path: dofsuite.refocus.Refocus."),
+    "no model": (
+        {"model": DEL},
+        "model: missing; name the class, as in class_path: dofsuite.refocus.Refocus.",
+    ),
     "no class": (
         {"data.class_path": DEL},
         "data.class_path: missing; name the class, as in class_path: dofsuite.data.ShardData.",
@@ -105,7 +128,10 @@ IN_THE_FILE = {
         {"model.dict_kwargs": {"x": 1}},
         "model.dict_kwargs: nothing would check these; name the arguments below init_args.",
     ),
-    "section of another shape": ({"checkpoint": 3}, "checkpoint: expected keys and values below it, got 3."),
+    "section of another shape": (
+        {"checkpoint": 3},
+        "checkpoint: expected keys and values below it, got 3.",
+    ),
     "value refused by a dataclass": (
         {"model.init_args.schedule.width": 0},
         "model.init_args.schedule.width: width must be at least 1, not 0.",
@@ -122,13 +148,18 @@ IN_THE_FILE = {
 
 
 @pytest.mark.parametrize("mistake", IN_THE_FILE)
-def test_a_mistake_in_the_file_names_file_key_and_reason(capsys: pytest.CaptureFixture[str], mistake: str) -> None:
+def test_a_mistake_in_the_file_names_file_key_and_reason(
+    capsys: pytest.CaptureFixture[str], mistake: str
+) -> None:
     changes, expected = IN_THE_FILE[mistake]
     assert complaint(capsys, write(changes)) == f"x.yaml: {expected}"
 
 
 ON_THE_COMMAND_LINE = {
-    "abbreviation": (["--trainer.max_step", "3"], "--trainer.max_step: no such key; did you mean --trainer.max_steps?"),
+    "abbreviation": (
+        ["--trainer.max_step", "3"],
+        "--trainer.max_step: no such key; did you mean --trainer.max_steps?",
+    ),
     "short form": (
         ["--model.schedule.learning_rat", "3"],
         "--model.schedule.learning_rat: no such key; did you mean --model.schedule.learning_rate?",
@@ -137,20 +168,31 @@ ON_THE_COMMAND_LINE = {
         ["--model.init_args.schedule.learning_rat=3"],
         "--model.init_args.schedule.learning_rat: no such key; did you mean --model.init_args.schedule.learning_rate?",
     ),
-    "data": (["--data.batch_siz", "2"], "--data.batch_siz: no such key; did you mean --data.batch_size?"),
+    "data": (
+        ["--data.batch_siz", "2"],
+        "--data.batch_siz: no such key; did you mean --data.batch_size?",
+    ),
     "section": (["--modle.x", "1"], "--modle.x: no such key; did you mean --model.x?"),
     "type": (["--data.batch_size", "3.5"], "--data.batch_size: expected int, got '3.5'."),
     "class": (["--data", "tests.tiny_runs.Nope"], "--data: tests.tiny_runs has no Nope."),
     "no value": (["--trainer.max_steps"], "--trainer.max_steps: expected one argument."),
-    "second file": (["--config", "y.yaml"], "--config: the experiment file is the first argument, without --config."),
-    "stray word": (["--trainer.max_steps", "3", "4"], "4: not understood; overrides are written --key value."),
+    "second file": (
+        ["--config", "y.yaml"],
+        "--config: the experiment file is the first argument, without --config.",
+    ),
+    "stray word": (
+        ["--trainer.max_steps", "3", "4"],
+        "4: not understood; overrides are written --key value.",
+    ),
     "own option": (["--sweep"], "--sweep: needs a value."),
     "count alone": (["--count"], "--count: needs --sweep FILE, whose lines it counts."),
 }
 
 
 @pytest.mark.parametrize("mistake", ON_THE_COMMAND_LINE)
-def test_a_mistake_on_the_command_line_is_spelled_as_there(capsys: pytest.CaptureFixture[str], mistake: str) -> None:
+def test_a_mistake_on_the_command_line_is_spelled_as_there(
+    capsys: pytest.CaptureFixture[str], mistake: str
+) -> None:
     words, expected = ON_THE_COMMAND_LINE[mistake]
     words = [word for word in words if not word.startswith("--allow")]
     code = main([write({}), "--allow-import", "tests", *words])
@@ -161,11 +203,19 @@ def test_a_mistake_on_the_command_line_is_spelled_as_there(capsys: pytest.Captur
     ("words", "reason"),
     [
         (["--data.schedule.turns", "x"], "--data.schedule.turns: expected int, got 'x'."),
-        (["--data.schedule.turn", "6"], "--data.schedule.turn: no such key; did you mean --data.schedule.turns?"),
-        (["--data.schedule.samples_per_step", "1.5"], "--data.schedule.samples_per_step: expected int, got '1.5'."),
+        (
+            ["--data.schedule.turn", "6"],
+            "--data.schedule.turn: no such key; did you mean --data.schedule.turns?",
+        ),
+        (
+            ["--data.schedule.samples_per_step", "1.5"],
+            "--data.schedule.samples_per_step: expected int, got '1.5'.",
+        ),
     ],
 )
-def test_of_two_schedules_the_one_that_has_the_key_says_what_is_wrong(capsys, words: list[str], reason: str) -> None:
+def test_of_two_schedules_the_one_that_has_the_key_says_what_is_wrong(
+    capsys, words: list[str], reason: str
+) -> None:
     experiment = Path(__file__).parents[2] / "experiments" / "quickstart_text2image.yaml"
     assert main([str(experiment), *words]) == 2
     assert capsys.readouterr().err == f"command line: {reason}\n"
@@ -185,7 +235,9 @@ def test_a_doubled_key_is_found_with_both_its_lines(capsys: pytest.CaptureFixtur
         ("- a list", "an experiment file is a mapping with the keys model, data and trainer."),
     ],
 )
-def test_a_file_that_is_no_experiment(capsys: pytest.CaptureFixture[str], text: str | None, expected: str) -> None:
+def test_a_file_that_is_no_experiment(
+    capsys: pytest.CaptureFixture[str], text: str | None, expected: str
+) -> None:
     if text is not None:
         Path("x.yaml").write_text(text)
     assert complaint(capsys, "x.yaml") == f"x.yaml: {expected}"
@@ -195,19 +247,35 @@ def test_no_file_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(capsys).startswith("command line: name an experiment file first")
 
 
-def test_a_mistake_of_the_data_while_training_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([write({"data.init_args": {"missing_shard": True}}), "--allow-import", "tests"]) == 2
-    assert capsys.readouterr().err == "data/train-000001.tar: the shard is missing; pack the folder again.\n"
+def test_a_mistake_of_the_data_while_training_is_one_line_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        main([write({"data.init_args": {"missing_shard": True}}), "--allow-import", "tests"]) == 2
+    )
+    assert (
+        capsys.readouterr().err
+        == "data/train-000001.tar: the shard is missing; pack the folder again.\n"
+    )
 
 
-def test_what_lightning_refuses_only_once_it_trains_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_lightning_refuses_only_once_it_trains_is_one_line_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     changes = {"trainer.val_check_interval": 6000, "trainer.check_val_every_n_epoch": 1}
     assert main([write(changes), "--allow-import", "tests"]) == 2
-    assert capsys.readouterr().err.startswith("x.yaml: trainer.val_check_interval: `val_check_interval` (6000) must be")
+    assert capsys.readouterr().err.startswith(
+        "x.yaml: trainer.val_check_interval: `val_check_interval` (6000) must be"
+    )
 
 
-def test_a_users_mistake_found_while_building_keeps_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
-    assert complaint(capsys, write({"model.init_args.fail_with": "user"})) == "weights.safetensors: no such file."
+def test_a_users_mistake_found_while_building_keeps_its_own_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        complaint(capsys, write({"model.init_args.fail_with": "user"}))
+        == "weights.safetensors: no such file."
+    )
 
 
 def test_a_bug_keeps_its_traceback() -> None:

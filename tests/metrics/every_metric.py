@@ -1,4 +1,6 @@
-"""Every metric of the room with its function twin and pictures to score: what tests of all of them go through."""
+"""Every metric of the room with its function twin and pictures to score: what tests of all of them
+go through.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +48,17 @@ def quadrants(images: Tensor) -> Tensor:
 
 def every_metric() -> dict[str, Case]:
     """Name -> case; seven scenes, the last three of them with the settings turned round."""
-    preds, target = sweep_of_contrast([1, 0.5, 0.4, 0.3], 7), sweep_of_contrast([1, 0.8, 0.7, 0.6], 7, seed=1)
+    preds, target = (
+        sweep_of_contrast([1, 0.5, 0.4, 0.3], 7),
+        sweep_of_contrast([1, 0.8, 0.7, 0.6], 7, seed=1),
+    )
     preds[4:] = preds[4:].flip(1)
     points = torch.rand(7, 2, 2, generator=torch.Generator().manual_seed(0))
     cases = {
         "focus_hit_rate": Case(FocusHitRate, focus_hit_rate, (preds[:, :2], points)),
-        "blur_gain": Case(lambda: BlurGain(LEVELS), lambda p, t: blur_gain(p, t, LEVELS), (preds, target)),
+        "blur_gain": Case(
+            lambda: BlurGain(LEVELS), lambda p, t: blur_gain(p, t, LEVELS), (preds, target)
+        ),
         "content_consistency": Case(
             lambda: ContentConsistency(three_classes, num_classes=40),
             lambda p: content_consistency(p, three_classes),
@@ -65,7 +72,9 @@ def every_metric() -> dict[str, Case]:
     }
     for mode in ("paper", "ac", "high_band", "laplacian"):
         cases[f"blur_monotonicity_{mode}"] = Case(
-            lambda mode=mode: BlurMonotonicity(mode=mode), lambda p, mode=mode: blur_monotonicity(p, mode), (preds,)
+            lambda mode=mode: BlurMonotonicity(mode=mode),
+            lambda p, mode=mode: blur_monotonicity(p, mode),
+            (preds,),
         )
     for variant in ("level_mean", "level_per_scene", "genphoto_diff"):
         cases[f"lv_corr_{variant}"] = Case(

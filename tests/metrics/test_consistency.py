@@ -27,7 +27,9 @@ def pictures_of(classes):
 
 @pytest.fixture
 def sweep():
-    """Three scenes at four settings with classes -1 (none) to 9; a fifth of the pixels have no class at all."""
+    """Three scenes at four settings with classes -1 (none) to 9; a fifth of the pixels have no
+    class at all.
+    """
     generator = torch.Generator().manual_seed(0)
     classes = torch.randint(-1, 10, (3, 4, 3, 6, 5), generator=generator)
     nothing = torch.rand(3, 4, 1, 6, 5, generator=generator) < 0.2
@@ -50,8 +52,12 @@ def counted_in_a_loop(sweep, pairs, unlabelled):
 @pytest.mark.parametrize("reference", REFERENCES)
 @pytest.mark.parametrize("unlabelled", UNLABELLED)
 def test_it_is_the_share_counted_pixel_by_pixel(sweep, reference, unlabelled):
-    score = content_consistency(sweep, channels_as_classes, reference=reference, ignore_index=-1, unlabelled=unlabelled)
-    assert score.item() == pytest.approx(counted_in_a_loop(sweep, REFERENCES[reference], unlabelled), rel=1e-12)
+    score = content_consistency(
+        sweep, channels_as_classes, reference=reference, ignore_index=-1, unlabelled=unlabelled
+    )
+    assert score.item() == pytest.approx(
+        counted_in_a_loop(sweep, REFERENCES[reference], unlabelled), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
@@ -66,8 +72,14 @@ def test_without_an_ignored_id_minus_one_is_a_class_like_any_other():
 
 def test_top_k_takes_the_likeliest_classes():
     classes = torch.zeros(1, 2, 3, 4, 4)
-    classes[0, 0], classes[0, 1] = torch.tensor([1, 2, 3])[:, None, None], torch.tensor([4, 5, 1])[:, None, None]
-    scores = [content_consistency(pictures_of(classes), channels_as_classes, top_k=k).item() for k in (1, 2, 3)]
+    classes[0, 0], classes[0, 1] = (
+        torch.tensor([1, 2, 3])[:, None, None],
+        torch.tensor([4, 5, 1])[:, None, None],
+    )
+    scores = [
+        content_consistency(pictures_of(classes), channels_as_classes, top_k=k).item()
+        for k in (1, 2, 3)
+    ]
     assert scores == [0, 0, 1]
 
 

@@ -1,6 +1,8 @@
-"""FID and KID are torchmetrics' own: given a feature network they need neither torchvision nor torch-fidelity.
+"""FID and KID are torchmetrics' own: given a feature network they need neither torchvision nor
+torch-fidelity.
 
-`torchmetrics.image` names them only where torch-fidelity is installed, so they are imported from their own modules.
+`torchmetrics.image` names them only where torch-fidelity is installed, so they are imported from
+their own modules.
 """
 
 import sys
@@ -14,7 +16,9 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 
 class TinyFeatures(torch.nn.Module):
-    """Pictures [n, 3, h, w] in [0, 1] -> [n, 6]: what torchmetrics asks for is this shape and `num_features`."""
+    """Pictures [n, 3, h, w] in [0, 1] -> [n, 6]: what torchmetrics asks for is this shape and
+    `num_features`.
+    """
 
     num_features = 6
 
@@ -50,7 +54,9 @@ def score(metric, sets):
 def test_fid_of_our_features_is_scipy_s(sets, features):
     means, covariances = [f.mean(0) for f in features], [np.cov(f.T) for f in features]
     root = sqrtm(covariances[0] @ covariances[1]).real
-    expected = ((means[0] - means[1]) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
+    expected = ((means[0] - means[1]) ** 2).sum() + np.trace(
+        covariances[0] + covariances[1] - 2 * root
+    )
     fid = score(FrechetInceptionDistance(feature=TinyFeatures(), normalize=True), sets)
     assert fid.item() == pytest.approx(expected, rel=1e-5)
 
@@ -60,9 +66,13 @@ def test_kid_of_our_features_is_numpy_s(sets, features):
     real, fake = features
     kernel = lambda a, b: (a @ b.T / 6 + 1) ** 3  # noqa: E731
     unbiased = lambda k: (k.sum() - np.trace(k)) / (40 * 39)  # noqa: E731
-    expected = unbiased(kernel(real, real)) + unbiased(kernel(fake, fake)) - 2 * kernel(real, fake).mean()
+    expected = (
+        unbiased(kernel(real, real)) + unbiased(kernel(fake, fake)) - 2 * kernel(real, fake).mean()
+    )
     # subsets of all pictures: the score does not depend on what is drawn
-    metric = KernelInceptionDistance(feature=TinyFeatures(), subsets=2, subset_size=40, normalize=True)
+    metric = KernelInceptionDistance(
+        feature=TinyFeatures(), subsets=2, subset_size=40, normalize=True
+    )
     mean, spread = score(metric, sets)
     assert mean.item() == pytest.approx(expected, rel=1e-5)
     assert spread.item() == pytest.approx(0, abs=1e-9)

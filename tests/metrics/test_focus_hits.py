@@ -10,7 +10,9 @@ from dofsuite.optics import render_bokeh
 
 @pytest.fixture
 def pairs():
-    """Five scenes, near on the left and far on the right, focused near and far; the points lie on the two planes."""
+    """Five scenes, near on the left and far on the right, focused near and far; the points lie on
+    the two planes.
+    """
     image = torch.rand(5, 3, 40, 60, generator=torch.Generator().manual_seed(0))
     disparity = (torch.arange(60) < 30).float().expand(5, 1, 40, 60)
     focused = torch.stack([render_bokeh(image, 5 * (disparity - plane)) for plane in (1, 0)], dim=1)

@@ -38,7 +38,9 @@ def test_class_equals_function_however_the_scenes_are_batched(model, sweep):
     metric = BlurGain(LEVELS)
     for batch in zip(model.split([3, 4]), sweep.split([3, 4]), strict=True):
         metric.update(*batch)
-    assert metric.compute().item() == pytest.approx(blur_gain(model, sweep, LEVELS).item(), rel=1e-9)
+    assert metric.compute().item() == pytest.approx(
+        blur_gain(model, sweep, LEVELS).item(), rel=1e-9
+    )
 
 
 def test_a_truth_that_does_not_change_gives_0_and_a_warning(model):

@@ -9,7 +9,9 @@ from tests.metrics.every_metric import quadrants
 @pytest.fixture
 def pictures():
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(5, 3, 9, 8, generator=generator), torch.rand(5, 3, 12, 16, generator=generator)
+    return torch.rand(5, 3, 9, 8, generator=generator), torch.rand(
+        5, 3, 12, 16, generator=generator
+    )
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,12 @@ def clip():
     """transformers' CLIP, as it is but tiny and untrained."""
     from transformers import CLIPConfig, CLIPModel
 
-    tiny = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tiny = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     config = CLIPConfig(
         text_config=tiny | {"vocab_size": 20},
         vision_config=tiny | {"image_size": 8, "patch_size": 4},
@@ -43,10 +50,14 @@ def test_a_copy_scores_exactly_1_in_a_network_too(pictures, clip):
 
 def test_of_transformers_clip_it_is_the_cosine_of_the_projected_embeddings(pictures, clip):
     preds, reference = (picture[..., :8, :8] for picture in pictures)
-    metric = CLIPImageSimilarity(lambda x: clip.get_image_features(pixel_values=x).pooler_output, "tiny CLIP")
+    metric = CLIPImageSimilarity(
+        lambda x: clip.get_image_features(pixel_values=x).pooler_output, "tiny CLIP"
+    )
     metric.update(preds, reference)
     with torch.no_grad():
-        projected = [clip.visual_projection(clip.vision_model(x).pooler_output) for x in (preds, reference)]
+        projected = [
+            clip.visual_projection(clip.vision_model(x).pooler_output) for x in (preds, reference)
+        ]
     expected = torch.cosine_similarity(*projected).mean().item()
     assert metric.compute().item() == pytest.approx(expected, abs=1e-6)
     assert metric.label == "CLIP-I (tiny CLIP)"
@@ -55,14 +66,19 @@ def test_of_transformers_clip_it_is_the_cosine_of_the_projected_embeddings(pictu
 
 def test_a_transformers_output_as_it_comes_is_refused_with_the_mend(pictures, clip):
     metric = CLIPImageSimilarity(lambda x: clip.get_image_features(pixel_values=x[..., :8, :8]))
-    with pytest.raises(ValueError, match=r"must return a tensor, not BaseModelOutputWithPooling.*pooler_output"):
+    with pytest.raises(
+        ValueError, match=r"must return a tensor, not BaseModelOutputWithPooling.*pooler_output"
+    ):
         metric.update(*pictures)
 
 
 def test_the_backbone_is_the_embedder_s_own_name_or_that_of_its_function_or_class(clip):
     named = torch.nn.Flatten()
     named.name = "pixels"
-    names = [CLIPImageSimilarity(embedder).backbone for embedder in (named, torch.nn.Flatten(), quadrants)]
+    names = [
+        CLIPImageSimilarity(embedder).backbone
+        for embedder in (named, torch.nn.Flatten(), quadrants)
+    ]
     assert names == ["pixels", "Flatten", "quadrants"]
 
 
@@ -73,7 +89,9 @@ def test_an_embedding_of_zeros_counts_as_0():
 
 def test_it_is_differentiable_in_the_pictures(pictures):
     preds = pictures[0].double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: clip_image_similarity(x, pictures[1].double(), quadrants), preds)
+    assert torch.autograd.gradcheck(
+        lambda x: clip_image_similarity(x, pictures[1].double(), quadrants), preds
+    )
 
 
 def test_mistakes_are_refused_by_name(pictures):

@@ -16,8 +16,12 @@ VARIANTS = ["level_mean", "level_per_scene"]
 
 
 def grey_sweep(scenes, settings=5, seed=0):
-    """8-bit grey pictures, so that no rule of grey conversion matters, as [scenes, settings, 3, h, w] and as numpy."""
-    pictures = np.random.default_rng(seed).integers(0, 256, (scenes, settings, 24, 20), dtype=np.uint8)
+    """8-bit grey pictures, so that no rule of grey conversion matters, as [scenes, settings, 3, h,
+    w] and as numpy.
+    """
+    pictures = np.random.default_rng(seed).integers(
+        0, 256, (scenes, settings, 24, 20), dtype=np.uint8
+    )
     contrast = np.random.default_rng(seed + 1).uniform(0.1, 1, (scenes, settings, 1, 1))
     pictures = (pictures * contrast).astype(np.uint8)
     return torch.from_numpy(pictures)[:, :, None].expand(-1, -1, 3, -1, -1).double() / 255, pictures
@@ -31,7 +35,9 @@ def scipy_score(sweep, variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_is_minus_scipy_s_pearson(sweep, variant):
-    assert lv_corr(sweep, LEVELS, variant).item() == pytest.approx(scipy_score(sweep, variant), rel=1e-9)
+    assert lv_corr(sweep, LEVELS, variant).item() == pytest.approx(
+        scipy_score(sweep, variant), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -39,14 +45,19 @@ def test_class_equals_function_however_the_scenes_are_batched(sweep, variant):
     metric = LVCorr(LEVELS, variant)
     for batch in sweep.split([1, 4, 2]):
         metric.update(batch)
-    assert metric.compute().item() == pytest.approx(lv_corr(sweep, LEVELS, variant).item(), rel=1e-9)
+    assert metric.compute().item() == pytest.approx(
+        lv_corr(sweep, LEVELS, variant).item(), rel=1e-9
+    )
 
 
 def test_genphoto_diff_is_numpy_s_correlation_of_opencv_s_differences_scene_by_scene():
     (preds, preds_grey), (target, target_grey) = grey_sweep(6), grey_sweep(6, seed=5)
     expected = []
     for scene, true_scene in zip(preds_grey, target_grey, strict=True):
-        steps = [np.diff([cv2.Laplacian(grey, cv2.CV_64F).var() for grey in each]) for each in (scene, true_scene)]
+        steps = [
+            np.diff([cv2.Laplacian(grey, cv2.CV_64F).var() for grey in each])
+            for each in (scene, true_scene)
+        ]
         expected.append(np.corrcoef(*steps)[0, 1])
     score = lv_corr(preds, [1, 2, 3, 4, 5], "genphoto_diff", target).item()
     assert score == pytest.approx(np.mean(expected), rel=1e-9)
@@ -59,10 +70,17 @@ def test_genphoto_diff_is_numpy_s_correlation_of_opencv_s_differences_scene_by_s
 
 def test_genphoto_diff_of_the_truth_is_1_and_of_its_reverse_contrast_minus_1():
     target, _ = grey_sweep(3)
-    assert lv_corr(target, [1, 2, 3, 4, 5], "genphoto_diff", target).item() == pytest.approx(1, rel=1e-12)
-    noise = torch.rand(1, 1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 0.5
+    assert lv_corr(target, [1, 2, 3, 4, 5], "genphoto_diff", target).item() == pytest.approx(
+        1, rel=1e-12
+    )
+    noise = (
+        torch.rand(1, 1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        - 0.5
+    )
     variance = torch.tensor([0.2, 0.3, 0.7, 0.9]).reshape(1, 4, 1, 1, 1)
-    turned = lv_corr(0.5 + noise * (1 - variance).sqrt(), LEVELS, "genphoto_diff", 0.5 + noise * variance.sqrt())
+    turned = lv_corr(
+        0.5 + noise * (1 - variance).sqrt(), LEVELS, "genphoto_diff", 0.5 + noise * variance.sqrt()
+    )
     assert turned.item() == pytest.approx(-1, abs=1e-3)
 
 
@@ -70,7 +88,9 @@ def test_genphoto_diff_counts_a_sweep_that_does_not_change_as_0():
     target, _ = grey_sweep(2)
     preds = torch.cat([target[:1], target[1:, :1].expand(1, 5, 3, 24, 20)])
     with pytest.warns(UserWarning, match="LVCorr"):
-        assert lv_corr(preds, [1, 2, 3, 4, 5], "genphoto_diff", target).item() == pytest.approx(0.5, rel=1e-9)
+        assert lv_corr(preds, [1, 2, 3, 4, 5], "genphoto_diff", target).item() == pytest.approx(
+            0.5, rel=1e-9
+        )
 
 
 def test_genphoto_diff_needs_the_truth_of_the_same_scenes_and_three_levels(sweep):
@@ -109,7 +129,9 @@ def test_one_flat_scene_counts_as_0_among_the_others(sweep):
     flat = torch.full_like(sweep[:1], 0.5)
     with pytest.warns(UserWarning, match="LVCorr"):
         mixed = lv_corr(torch.cat([sweep, flat]), LEVELS, "level_per_scene")
-    assert mixed.item() == pytest.approx(lv_corr(sweep, LEVELS, "level_per_scene").item() * 7 / 8, rel=1e-9)
+    assert mixed.item() == pytest.approx(
+        lv_corr(sweep, LEVELS, "level_per_scene").item() * 7 / 8, rel=1e-9
+    )
 
 
 def test_wrong_shape_and_unknown_variant_are_refused_by_name(sweep):
@@ -121,7 +143,9 @@ def test_wrong_shape_and_unknown_variant_are_refused_by_name(sweep):
 
 @pytest.fixture(scope="module")
 def true_bokeh():
-    """Sweeps of BokehMe's photograph 21 at 384 x 384, foci .2 to .8, gamma 4: levels -> [4, levels, 3, 384, 384]."""
+    """Sweeps of BokehMe's photograph 21 at 384 x 384, foci .2 to .8, gamma 4: levels -> [4, levels,
+    3, 384, 384].
+    """
     image, disparity = photo_21((384, 384))
     light = display_to_linear(image, 4)
 
@@ -144,7 +168,9 @@ def true_bokeh():
         ((0, 5, 10, 15, 20), 0.843, 0.854),
     ],
 )
-def test_true_bokeh_of_a_photograph_scores_what_was_measured_before(true_bokeh, levels, per_scene, averaged_first):
+def test_true_bokeh_of_a_photograph_scores_what_was_measured_before(
+    true_bokeh, levels, per_scene, averaged_first
+):
     # facts of the project: an independent NumPy renderer
     sweep = true_bokeh(levels)
     assert lv_corr(sweep, levels, "level_per_scene").item() == pytest.approx(per_scene, abs=0.001)

@@ -17,20 +17,28 @@ def photograph(name, size=96):
 
 
 def perfect_lens(gamma, names=("astronaut", "coffee", "chelsea", "rocket")):
-    """Photographs, each focused on three planes of a ramp at eight f-numbers, blurred as light: [12, 8, 3, h, w]."""
+    """Photographs, each focused on three planes of a ramp at eight f-numbers, blurred as light:
+    [12, 8, 3, h, w].
+    """
     disparity = torch.linspace(0, 1, 96)[:, None].expand(1, 1, 96, 96)
     sweeps = []
     for name in names:
         light = display_to_linear(photograph(name), gamma)
         for focus in (0.2, 0.5, 0.8):
             radii = [14 * F_NUMBERS[0] / f_number * (disparity - focus) for f_number in F_NUMBERS]
-            sweeps.append(linear_to_display(torch.cat([render_bokeh(light, radius) for radius in radii]), gamma))
+            sweeps.append(
+                linear_to_display(
+                    torch.cat([render_bokeh(light, radius) for radius in radii]), gamma
+                )
+            )
     return torch.stack(sweeps)
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 5), (64, 63)])
 def test_energies_are_those_of_the_whole_spectrum(size):
-    images = torch.rand(2, 3, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(
+        2, 3, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     spectrum = np.abs(np.fft.fft2(images.numpy())) ** 2
     assert blur_energy(images).numpy() == pytest.approx(spectrum.sum((-3, -2, -1)), rel=1e-12)
     without_mean = spectrum.sum((-3, -2, -1)) - spectrum[..., 0, 0].sum(-1)
@@ -43,13 +51,17 @@ def test_energies_are_those_of_the_whole_spectrum(size):
 def test_the_energy_of_torch_s_own_fft_agrees_to_rounding():
     image = photograph("astronaut").double()
     spectrum = torch.fft.fft2(image)
-    assert blur_energy(image).item() == pytest.approx(spectrum.abs().square().sum().item(), rel=1e-13)
+    assert blur_energy(image).item() == pytest.approx(
+        spectrum.abs().square().sum().item(), rel=1e-13
+    )
 
 
 def test_laplacian_energy_is_opencv_s_variance():
     grey = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
     image = torch.from_numpy(grey).float().expand(3, 20, 30) / 255
-    assert blur_energy(image, "laplacian").item() == pytest.approx(cv2.Laplacian(grey, cv2.CV_64F).var(), rel=1e-12)
+    assert blur_energy(image, "laplacian").item() == pytest.approx(
+        cv2.Laplacian(grey, cv2.CV_64F).var(), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -69,7 +81,9 @@ def test_it_is_the_share_counted_in_a_loop(mode, pairs):
 
 def test_a_lens_that_blurs_display_values_is_perfect_in_every_mode():
     sweep = perfect_lens(gamma=1)
-    assert {mode: blur_monotonicity(sweep, mode, "all").item() for mode in MODES} == dict.fromkeys(MODES, 1.0)
+    assert {mode: blur_monotonicity(sweep, mode, "all").item() for mode in MODES} == dict.fromkeys(
+        MODES, 1.0
+    )
 
 
 def test_a_lens_that_blurs_light_fails_by_the_papers_energy_and_is_perfect_without_the_mean():
@@ -83,7 +97,8 @@ def test_a_lens_that_blurs_light_fails_by_the_papers_energy_and_is_perfect_witho
 
 
 def test_where_small_lights_grow_only_fine_detail_tells():
-    # a rocket's flame and a dark sky at gamma 4: opening the lens makes the flame large, and the picture's variance too
+    # a rocket's flame and a dark sky at gamma 4: opening the lens makes the flame large, and the
+    # picture's variance too
     sweep = perfect_lens(gamma=4, names=["rocket"])
     assert blur_monotonicity(sweep, "paper") == 0
     assert blur_monotonicity(sweep, "ac") < 0.5
@@ -94,9 +109,9 @@ def test_one_percent_of_brightness_turns_the_papers_order_and_no_other():
     sharp = photograph("astronaut")
     blurred = render_bokeh(sharp, torch.full((1, 1, 96, 96), 0.8)) * 1.01
     sweep = torch.stack([blurred, sharp], dim=1)
-    assert {mode: blur_monotonicity(sweep, mode).item() for mode in MODES} == {"paper": 0.0} | dict.fromkeys(
-        MODES[1:], 1.0
-    )
+    assert {mode: blur_monotonicity(sweep, mode).item() for mode in MODES} == {
+        "paper": 0.0
+    } | dict.fromkeys(MODES[1:], 1.0)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -114,7 +129,9 @@ def test_ties_fail_and_their_share_is_told(mode):
 
 @pytest.mark.parametrize("mode", ["ac", "high_band", "laplacian"])
 def test_flat_pictures_of_any_brightness_are_ties(mode):
-    flat = torch.linspace(0, 1, 7, dtype=torch.float64).reshape(1, 7, 1, 1, 1).expand(1, 7, 3, 31, 33)
+    flat = (
+        torch.linspace(0, 1, 7, dtype=torch.float64).reshape(1, 7, 1, 1, 1).expand(1, 7, 3, 31, 33)
+    )
     metric = BlurMonotonicity(mode=mode)
     metric.update(flat)
     assert metric.ties() == 1
@@ -123,14 +140,20 @@ def test_flat_pictures_of_any_brightness_are_ties(mode):
 def test_the_same_pixels_in_another_order_tie_by_the_papers_energy():
     picture = torch.rand(1, 3, 97, 89, generator=torch.Generator().manual_seed(0))
     metric = BlurMonotonicity()
-    metric.update(torch.stack([picture, picture.flip(-1), picture.transpose(1, 2).reshape(1, 3, 97, 89)], dim=1))
+    metric.update(
+        torch.stack(
+            [picture, picture.flip(-1), picture.transpose(1, 2).reshape(1, 3, 97, 89)], dim=1
+        )
+    )
     assert metric.ties() == 1
 
 
 @pytest.mark.usefixtures("as_users_run_it")
 def test_mistakes_are_refused_by_name():
     sweep = torch.rand(2, 3, 3, 9, 8)
-    with pytest.raises(ValueError, match=r"preds must be \[batch, settings, 3, h, w\] with at least two"):
+    with pytest.raises(
+        ValueError, match=r"preds must be \[batch, settings, 3, h, w\] with at least two"
+    ):
         BlurMonotonicity().update(sweep[:, :1])
     with pytest.raises(ValueError, match="2 settings"):
         BlurMonotonicity([2, 4]).update(sweep)

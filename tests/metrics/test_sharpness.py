@@ -11,7 +11,9 @@ from dofsuite.metrics.sharpness import checked_levels
 def test_of_a_grey_picture_it_is_opencv_s_to_the_last_digits(size):
     grey = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     image = torch.from_numpy(grey).float().expand(3, *size) / 255
-    assert laplacian_variance(image).item() == pytest.approx(cv2.Laplacian(grey, cv2.CV_64F).var(), rel=1e-12, abs=0)
+    assert laplacian_variance(image).item() == pytest.approx(
+        cv2.Laplacian(grey, cv2.CV_64F).var(), rel=1e-12, abs=0
+    )
 
 
 def test_of_a_colour_picture_it_is_opencv_s_up_to_its_fixed_point_grey():
@@ -25,7 +27,9 @@ def test_of_a_colour_picture_it_is_opencv_s_up_to_its_fixed_point_grey():
 def test_pictures_of_a_sweep_are_taken_one_by_one_in_any_precision():
     sweep = torch.rand(2, 3, 3, 9, 8)
     assert laplacian_variance(sweep).shape == (2, 3)
-    assert laplacian_variance(sweep)[1, 2].item() == pytest.approx(laplacian_variance(sweep[1, 2]).item(), rel=1e-12)
+    assert laplacian_variance(sweep)[1, 2].item() == pytest.approx(
+        laplacian_variance(sweep[1, 2]).item(), rel=1e-12
+    )
     half = sweep.bfloat16()
     assert torch.equal(laplacian_variance(half), laplacian_variance(half.double()))
 

@@ -47,7 +47,9 @@ def test_reset_forgets(case):
 
 
 @every_case
-@pytest.mark.parametrize("copy", [lambda metric: metric.clone(), lambda metric: pickle.loads(pickle.dumps(metric))])
+@pytest.mark.parametrize(
+    "copy", [lambda metric: metric.clone(), lambda metric: pickle.loads(pickle.dumps(metric))]
+)
 def test_a_copy_goes_on_by_itself(case, copy):
     metric = case.make()
     metric.update(*first(case))
@@ -77,7 +79,9 @@ def test_pictures_of_any_precision_within_a_module_of_that_precision(case, dtype
     pictures = tuple(tensor.to(dtype) for tensor in case.inputs)
     metric.update(*pictures)
     assert metric.compute().item() == pytest.approx(case.function(*pictures).item(), rel=1e-9)
-    if not hasattr(metric, "embedder") and not hasattr(metric, "segmenter"):  # which compute as they like
+    if not hasattr(metric, "embedder") and not hasattr(
+        metric, "segmenter"
+    ):  # which compute as they like
         in_full = case.function(*(tensor.double() for tensor in pictures))
         assert metric.compute().item() == pytest.approx(in_full.item(), rel=1e-9)
 
@@ -130,19 +134,32 @@ def test_a_collection_of_all_scores_as_each_alone():
     preds, target = CASES["blur_gain"].inputs
     for scenes in (slice(0, 3), slice(3, None)):
         collection.update(preds=preds[scenes], target=target[scenes])
-    expected = {name: case.function(*(preds, target)[: len(case.inputs)]).item() for name, case in sweeps.items()}
-    assert {name: score.item() for name, score in collection.compute().items()} == pytest.approx(expected, rel=1e-9)
+    expected = {
+        name: case.function(*(preds, target)[: len(case.inputs)]).item()
+        for name, case in sweeps.items()
+    }
+    assert {name: score.item() for name, score in collection.compute().items()} == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 def test_a_collection_keeps_metrics_apart_that_agree_by_chance_on_the_first_batch():
-    # torchmetrics merges metrics whose states have equal names and values after one batch, and updates only one of them
+    # torchmetrics merges metrics whose states have equal names and values after one batch, and
+    # updates only one of them
     rising = CASES["blur_monotonicity_ac"].inputs[0][:2].flip(1)
-    brighter = (rising.flip(1) * 0.5 + torch.linspace(0, 0.4, 4).reshape(1, -1, 1, 1, 1)).clamp(0, 1)
+    brighter = (rising.flip(1) * 0.5 + torch.linspace(0, 0.4, 4).reshape(1, -1, 1, 1, 1)).clamp(
+        0, 1
+    )
     collection = MetricCollection({mode: BlurMonotonicity(mode=mode) for mode in ("paper", "ac")})
     collection.update(rising)
     assert {score.item() for score in collection.compute().values()} == {1.0}
-    collection.update(brighter)  # contrast falls while brightness rises: only the paper's energy goes up
-    assert {name: score.item() for name, score in collection.compute().items()} == {"paper": 1.0, "ac": 0.5}
+    collection.update(
+        brighter
+    )  # contrast falls while brightness rises: only the paper's energy goes up
+    assert {name: score.item() for name, score in collection.compute().items()} == {
+        "paper": 1.0,
+        "ac": 0.5,
+    }
 
 
 def test_focus_hits_of_two_windows_are_kept_apart_too():
@@ -155,4 +172,7 @@ def test_focus_hits_of_two_windows_are_kept_apart_too():
     faint_centre[:, 11:13, 9:11] = 0.6
     strong_top[:, :6] = detail[:, :6]
     collection.update(torch.stack([faint_centre, strong_top])[None], points)
-    assert {name: score.item() for name, score in collection.compute().items()} == {"small": 0.75, "large": 0.5}
+    assert {name: score.item() for name, score in collection.compute().items()} == {
+        "small": 0.75,
+        "large": 0.5,
+    }

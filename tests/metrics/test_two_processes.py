@@ -1,4 +1,6 @@
-"""Every metric over two gloo processes, each with a part of the scenes, against the function of all scenes."""
+"""Every metric over two gloo processes, each with a part of the scenes, against the function of all
+scenes.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@ from torch import Tensor
 
 @pytest.fixture
 def scene() -> tuple[Tensor, Tensor]:
-    """A made-up picture [1, 3, 48, 40] and a signed radius map with a step, a ramp and a zero, up to 7 px."""
+    """A made-up picture [1, 3, 48, 40] and a signed radius map with a step, a ramp and a zero, up
+    to 7 px.
+    """
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 12, 10, generator=generator)
     image = torch.nn.functional.interpolate(coarse, size=(48, 40), mode="bilinear")

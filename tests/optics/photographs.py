@@ -1,4 +1,6 @@
-"""Real photographs with disparity for tests, read as BokehMe's demo reads them; they lie outside the project."""
+"""Real photographs with disparity for tests, read as BokehMe's demo reads them; they lie outside
+the project.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def read_disparity(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """High byte of a 16-bit map or an 8-bit map, min-max to [0, 1], then resized bilinearly: [1, 1, h, w]."""
+    """High byte of a 16-bit map or an 8-bit map, min-max to [0, 1], then resized bilinearly: [1, 1,
+    h, w].
+    """
     image = Image.open(path)
     values = np.array(image.convert("L") if image.mode == "RGB" else image).astype(np.int64)
     values = values // 256 if values.max() > 255 else values
@@ -42,13 +46,17 @@ def read_disparity(path: Path, size: tuple[int, int] | None = None) -> Tensor:
 def photo_21(size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
     """BokehMe's photograph 21 (1080 x 1350) and its disparity, display values."""
     folder = shared_data() / "bokehme"
-    return read_image(folder / "21_image.jpg", size), read_disparity(folder / "21_disparity.png", size)
+    return read_image(folder / "21_image.jpg", size), read_disparity(
+        folder / "21_disparity.png", size
+    )
 
 
 def photo_11(size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
     """MPIB's photograph 11 (2000 x 1333) and its disparity, display values."""
     folder = shared_data() / "mpib"
-    return read_image(folder / "11_image.jpg", size), read_disparity(folder / "11_disparity.jpg", size)
+    return read_image(folder / "11_image.jpg", size), read_disparity(
+        folder / "11_disparity.jpg", size
+    )
 
 
 def psnr_db(preds: Tensor, target: Tensor) -> float:

@@ -37,4 +37,6 @@ def test_every_method_renders_an_image_of_one_pixel(method):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_no_gradient_is_asked_for_none_is_made(method):
-    assert not render_bokeh(torch.rand(1, 3, 4, 4), torch.ones(1, 1, 4, 4), method=method).requires_grad
+    assert not render_bokeh(
+        torch.rand(1, 3, 4, 4), torch.ones(1, 1, 4, 4), method=method
+    ).requires_grad

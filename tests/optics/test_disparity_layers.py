@@ -24,18 +24,26 @@ def test_a_variant_equals_the_yardstick_s(two_items, level, focus):
 
 
 def test_small_radii_are_rendered_exactly(two_items):
-    rendered = DisparityLayers(*two_items, layers=2).render(20.0, 0.4)  # 48 px wide: at most 1.1 px of blur
+    rendered = DisparityLayers(*two_items, layers=2).render(
+        20.0, 0.4
+    )  # 48 px wide: at most 1.1 px of blur
     assert torch.allclose(rendered, exact(*two_items, 20.0, 0.4, width_px=48), atol=1e-6)
 
 
 def test_levels_planes_and_widths_of_each_item(two_items):
     layers = DisparityLayers(*two_items)
-    level, focus, width_px = torch.tensor([3.0, 12.0]), torch.tensor([0.9, 0.2]), torch.tensor([512.0, 400.0])
+    level, focus, width_px = (
+        torch.tensor([3.0, 12.0]),
+        torch.tensor([0.9, 0.2]),
+        torch.tensor([512.0, 400.0]),
+    )
     both = layers.render(level, focus, width_px)
     for item in range(2):
         alone = DisparityLayers(*(t[item : item + 1] for t in two_items))
         expected = alone.render(level[item].item(), focus[item].item(), width_px[item].item())
-        assert psnr_db(both[item : item + 1], expected) > 70  # a small level is exact alone, by layers in this batch
+        assert (
+            psnr_db(both[item : item + 1], expected) > 70
+        )  # a small level is exact alone, by layers in this batch
 
 
 def test_variants_do_not_depend_on_those_rendered_before(two_items):
@@ -48,7 +56,9 @@ def test_variants_do_not_depend_on_those_rendered_before(two_items):
 def test_layer_ffts_are_shared_by_all_variants(two_items, monkeypatch):
     transformed = []
     forward = torch.fft.rfft2
-    monkeypatch.setattr(torch.fft, "rfft2", lambda x, s: transformed.append(x[..., 0, 0].numel()) or forward(x, s=s))
+    monkeypatch.setattr(
+        torch.fft, "rfft2", lambda x, s: transformed.append(x[..., 0, 0].numel()) or forward(x, s=s)
+    )
     layers = DisparityLayers(*two_items, layers=31, largest_radius_px=20)
     for level in (6, 20, 12):
         layers.render(level, 0.3, width_px=512)
@@ -57,7 +67,10 @@ def test_layer_ffts_are_shared_by_all_variants(two_items, monkeypatch):
 
 def test_half_precision_and_gradients(two_items):
     image, disparity = two_items
-    assert DisparityLayers(image.bfloat16(), disparity.bfloat16()).render(9, 0.5, width_px=512).dtype == torch.bfloat16
+    assert (
+        DisparityLayers(image.bfloat16(), disparity.bfloat16()).render(9, 0.5, width_px=512).dtype
+        == torch.bfloat16
+    )
     image.requires_grad_()
     disparity.requires_grad_()
     DisparityLayers(image, disparity).render(9, 0.5, width_px=512).square().sum().backward()

@@ -29,12 +29,17 @@ def loop_reference(image, radius_px):
 def random_case(height, width, largest_px, batch=2):
     generator = torch.Generator().manual_seed(height * width)
     image = torch.rand(batch, 3, height, width, generator=generator, dtype=torch.float64)
-    radius_px = (2 * torch.rand(batch, 1, height, width, generator=generator, dtype=torch.float64) - 1) * largest_px
+    radius_px = (
+        2 * torch.rand(batch, 1, height, width, generator=generator, dtype=torch.float64) - 1
+    ) * largest_px
     return image, radius_px
 
 
-# `layered` renders small radii by taps, so it must be exact there: the same reference judges both loops.
-@pytest.mark.parametrize(("method", "largest_px"), [("exact", 3.9), ("layered", 3.9), ("exact", 7.5)])
+# `layered` renders small radii by taps, so it must be exact there: the same reference judges both
+# loops.
+@pytest.mark.parametrize(
+    ("method", "largest_px"), [("exact", 3.9), ("layered", 3.9), ("exact", 7.5)]
+)
 @pytest.mark.parametrize("size", [(13, 8), (1, 9), (1, 1), (4, 17)])
 def test_taps_equal_the_plain_loop(method, largest_px, size):
     image, radius_px = random_case(*size, largest_px)
@@ -53,8 +58,12 @@ def test_constant_radius_is_a_convolution(method, radius):
     reach = np.maximum(abs(steps[:, None]), abs(steps)) <= int(radius) + 1
     kernel = (0.5 + 0.5 * np.tanh(4 * (radius - distance))) / (radius**2 + 0.2) * reach
     weight = convolve2d(np.ones((40, 31)), kernel, mode="same")
-    expected = np.stack([convolve2d(channel, kernel, mode="same") / weight for channel in image[0].numpy()])
-    rendered = render_bokeh(image, torch.full((1, 1, 40, 31), radius, dtype=torch.float64), method=method)
+    expected = np.stack(
+        [convolve2d(channel, kernel, mode="same") / weight for channel in image[0].numpy()]
+    )
+    rendered = render_bokeh(
+        image, torch.full((1, 1, 40, 31), radius, dtype=torch.float64), method=method
+    )
     assert np.allclose(rendered[0].numpy(), expected, atol=1e-12)
 
 
@@ -74,7 +83,11 @@ def test_only_the_size_of_the_radius_matters(method, scene):
 
 def test_the_weight_is_bokehme_s():
     radius, distance = torch.tensor([0.0, 1.3, 9.5], dtype=torch.float64), 2.0
-    expected = (0.5 + 0.5 * torch.tanh(4 * (radius - distance))) / (radius**2 + 0.2) * torch.tensor([0.0, 1, 1])
+    expected = (
+        (0.5 + 0.5 * torch.tanh(4 * (radius - distance)))
+        / (radius**2 + 0.2)
+        * torch.tensor([0.0, 1, 1])
+    )
     assert torch.allclose(tap_weight(radius, distance, 2), expected, atol=1e-15)
 
 
@@ -88,6 +101,8 @@ def test_gradient_of_the_taps_equals_finite_differences(method):
 def test_saved_for_backward_is_a_few_maps_of_the_image_s_size(scene):
     image, radius_px = scene
     saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: saved.append(t.nbytes) or t, lambda t: t
+    ):
         render_bokeh(image.requires_grad_(), radius_px.requires_grad_(), method="exact")
     assert sum(saved) <= 20 * radius_px.nbytes

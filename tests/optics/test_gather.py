@@ -9,7 +9,9 @@ from dofsuite.optics.gather import LEAST_RADIUS_PX, rings_within
 
 
 def loop_reference(image, radius_px):
-    """TAF's local disc blur for one item, output pixel by output pixel; CoC = 2 |radius|, clamped to 1 px."""
+    """TAF's local disc blur for one item, output pixel by output pixel; CoC = 2 |radius|, clamped
+    to 1 px.
+    """
     _, height, width = image.shape
     out = np.zeros_like(image)
     for y in range(height):
@@ -21,7 +23,10 @@ def loop_reference(image, radius_px):
                 for dx in range(-reach, reach + 1):
                     d = np.hypot(dy, dx)
                     w = 1.0 if d <= r - 0.5 else max(r + 0.5 - d, 0.0)
-                    out[:, y, x] += w * image[:, min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)]
+                    out[:, y, x] += (
+                        w
+                        * image[:, min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1)]
+                    )
                     total += w
             out[:, y, x] /= total
     return out
@@ -30,7 +35,9 @@ def loop_reference(image, radius_px):
 def random_case(height, width, largest_px, batch=2, dtype=torch.float64):
     generator = torch.Generator().manual_seed(height * width)
     image = torch.rand(batch, 3, height, width, generator=generator, dtype=torch.float64)
-    radius_px = (2 * torch.rand(batch, 1, height, width, generator=generator, dtype=torch.float64) - 1) * largest_px
+    radius_px = (
+        2 * torch.rand(batch, 1, height, width, generator=generator, dtype=torch.float64) - 1
+    ) * largest_px
     return image.to(dtype), radius_px.to(dtype)
 
 
@@ -54,9 +61,13 @@ def test_gather_equals_the_plain_loop(size, largest_px):
 
 def test_at_whole_and_half_radii_too_the_rim_is_the_loop_s():
     image, _ = random_case(9, 11, 1, batch=1)
-    radius_px = torch.tensor([0.0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, -2.5, -0.5], dtype=torch.float64).expand(1, 1, 9, 11)
+    radius_px = torch.tensor(
+        [0.0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, -2.5, -0.5], dtype=torch.float64
+    ).expand(1, 1, 9, 11)
     rendered = render_bokeh(image, radius_px, method="gather")
-    assert np.allclose(rendered[0].numpy(), loop_reference(image[0].numpy(), radius_px[0, 0].numpy()), atol=1e-12)
+    assert np.allclose(
+        rendered[0].numpy(), loop_reference(image[0].numpy(), radius_px[0, 0].numpy()), atol=1e-12
+    )
 
 
 def test_gradient_equals_finite_differences_in_image_and_radius():
@@ -99,7 +110,9 @@ def test_border_is_repeated_outwards_where_the_other_methods_see_nothing():
     # a disc of radius 1: the centre 1, four neighbours 0.5, four corners 1.5 - sqrt(2)
     corner = 1.5 - 2**0.5
     expected = (1 + 3 * 0.5 + 2 * corner) / (1 + 4 * 0.5 + 4 * corner)
-    assert render_bokeh(image, radius_px, method="gather")[0, 0, 4, 0].item() == pytest.approx(expected, abs=1e-12)
+    assert render_bokeh(image, radius_px, method="gather")[0, 0, 4, 0].item() == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_half_precision_is_computed_in_float32_and_comes_back_as_it_went_in(scene):
@@ -107,7 +120,9 @@ def test_half_precision_is_computed_in_float32_and_comes_back_as_it_went_in(scen
     for dtype in (torch.bfloat16, torch.float16):
         half = render_bokeh(image.to(dtype), radius_px, method="gather")
         assert half.dtype == dtype
-        assert torch.equal(half, render_bokeh(image.to(dtype).float(), radius_px, method="gather").to(dtype))
+        assert torch.equal(
+            half, render_bokeh(image.to(dtype).float(), radius_px, method="gather").to(dtype)
+        )
 
 
 def test_autocast_does_not_reach_into_it_forward_or_backward(scene):
@@ -119,10 +134,15 @@ def test_autocast_does_not_reach_into_it_forward_or_backward(scene):
 
 def test_a_batch_equals_its_items(scene):
     image, radius_px = scene
-    batch_image, batch_radius_px = torch.cat([image, image.flip(-1)]), torch.cat([radius_px, 0.3 * radius_px])
+    batch_image, batch_radius_px = (
+        torch.cat([image, image.flip(-1)]),
+        torch.cat([radius_px, 0.3 * radius_px]),
+    )
     batch = render_bokeh(batch_image, batch_radius_px, method="gather")
     for item in range(2):
-        alone = render_bokeh(batch_image[item : item + 1], batch_radius_px[item : item + 1], method="gather")
+        alone = render_bokeh(
+            batch_image[item : item + 1], batch_radius_px[item : item + 1], method="gather"
+        )
         assert torch.allclose(batch[item : item + 1], alone, atol=1e-6)
 
 
@@ -130,8 +150,14 @@ def test_a_batch_equals_its_items(scene):
 def test_saved_for_backward_are_image_and_radius_whatever_the_radius(scene, factor):
     image, radius_px = scene
     saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
-        render_bokeh(image.clone().requires_grad_(), factor * radius_px.clone().requires_grad_(), method="gather")
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: saved.append(t.nbytes) or t, lambda t: t
+    ):
+        render_bokeh(
+            image.clone().requires_grad_(),
+            factor * radius_px.clone().requires_grad_(),
+            method="gather",
+        )
     assert sum(saved) == image.nbytes + radius_px.nbytes
 
 
@@ -143,8 +169,12 @@ def test_offsets_beyond_the_largest_radius_cost_nothing():
         render_bokeh(image, torch.full((1, 1, 96, 96), radius), method="gather")
         seconds[radius] = time.perf_counter() - start
     assert seconds[3.0] < seconds[24.0]
-    # all whole offsets nearer than 3.5: Gauss' circle problem for 12 (37 offsets), for 24.5 it has 1885
-    assert [sum(len(ring.offsets) for ring in rings_within(limit)) for limit in (3.5, 24.5)] == [37, 1885]
+    # all whole offsets nearer than 3.5: Gauss' circle problem for 12 (37 offsets), for 24.5 it has
+    # 1885
+    assert [sum(len(ring.offsets) for ring in rings_within(limit)) for limit in (3.5, 24.5)] == [
+        37,
+        1885,
+    ]
 
 
 def test_without_values_the_shapes_and_the_gradients_are_there():
@@ -152,5 +182,9 @@ def test_without_values_the_shapes_and_the_gradients_are_there():
     radius_px = torch.empty(1, 1, 1024, 768, device="meta", requires_grad=True)
     rendered = render_bokeh(image, radius_px, method="gather")
     rendered.sum().backward()
-    assert (rendered.shape, rendered.dtype, rendered.device.type) == (image.shape, torch.bfloat16, "meta")
+    assert (rendered.shape, rendered.dtype, rendered.device.type) == (
+        image.shape,
+        torch.bfloat16,
+        "meta",
+    )
     assert (image.grad.shape, radius_px.grad.shape) == (image.shape, radius_px.shape)

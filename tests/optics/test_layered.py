@@ -6,7 +6,7 @@ import torch
 
 from dofsuite.optics import render_bokeh
 from dofsuite.optics.fourier import quick_fft_length
-from dofsuite.optics.layered import NEAR_PX, enough_layers
+from dofsuite.optics.layered import NEAR_PX, default_num_layers
 from tests.optics.photographs import psnr_db
 
 
@@ -19,7 +19,9 @@ def gradients(image, radius_px, **options):
 
 def saved_bytes(image, radius_px):
     saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: saved.append(t.nbytes) or t, lambda t: t
+    ):
         render_bokeh(image.clone().requires_grad_(), radius_px.clone().requires_grad_())
     return sum(saved)
 
@@ -27,14 +29,19 @@ def saved_bytes(image, radius_px):
 @pytest.mark.parametrize("scale", [1, 2.5, 4])
 def test_default_layers_reach_60_db(scene, scale):
     image, radius_px = scene
-    exact, layered = (render_bokeh(image, scale * radius_px, method=method) for method in ("exact", "layered"))
+    exact, layered = (
+        render_bokeh(image, scale * radius_px, method=method) for method in ("exact", "layered")
+    )
     assert psnr_db(layered, exact) > 60
 
 
 def test_more_layers_are_closer(scene):
     image, radius_px = scene
     exact = render_bokeh(image, radius_px, method="exact")
-    errors = [psnr_db(render_bokeh(image, radius_px, num_layers=layers), exact) for layers in (6, 24, 96, 384)]
+    errors = [
+        psnr_db(render_bokeh(image, radius_px, num_layers=layers), exact)
+        for layers in (6, 24, 96, 384)
+    ]
     assert errors == sorted(errors)
     assert errors[-1] > 90
 
@@ -53,7 +60,9 @@ def test_a_batch_equals_its_items_each_with_nodes_of_its_own(scene):
     batch_radius_px = torch.cat([radius_px, 3 * radius_px, 0.1 * radius_px])
     batch = render_bokeh(batch_image, batch_radius_px, num_layers=31)
     for item in range(3):
-        alone = render_bokeh(batch_image[item : item + 1], batch_radius_px[item : item + 1], num_layers=31)
+        alone = render_bokeh(
+            batch_image[item : item + 1], batch_radius_px[item : item + 1], num_layers=31
+        )
         assert torch.allclose(batch[item : item + 1], alone, atol=2e-6)
 
 
@@ -96,7 +105,8 @@ def test_gradient_of_the_layers_equals_finite_differences():
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(2, 3, 3, 4, generator=generator, dtype=torch.float64)
     radius_px = NEAR_PX + 0.1 + 3 * torch.rand(2, 1, 3, 4, generator=generator, dtype=torch.float64)
-    # nodes reach up to each item's largest radius and are detached: one pixel of fixed radius holds them still
+    # nodes reach up to each item's largest radius and are detached: one pixel of fixed radius holds
+    # them still
     largest_px = torch.full((2, 1, 3, 1), 9.0, dtype=torch.float64)
 
     def render(image, radius_px):
@@ -120,7 +130,10 @@ def test_gradient_agrees_with_the_yardstick_s(scene):
     [
         torch.zeros(1, 1, 24, 20),
         torch.full((1, 1, 24, 20), 11.0),
-        torch.linspace(0, 1, 24)[:, None].expand(24, 20).round().mul(30.0)[None, None],  # all layers but two are empty
+        torch.linspace(0, 1, 24)[:, None]
+        .expand(24, 20)
+        .round()
+        .mul(30.0)[None, None],  # all layers but two are empty
         torch.full((1, 1, 24, 20), NEAR_PX),
         torch.full((1, 1, 24, 20), 500.0),
     ],
@@ -133,10 +146,13 @@ def test_gradients_are_finite_at_zero_radius_and_in_empty_layers(radius_px, fft_
 
 
 def test_a_pixel_on_a_node_has_a_radius_gradient_too():
-    # the largest radius always lies on the last node: piecewise constant disparity would otherwise learn nothing
+    # the largest radius always lies on the last node: piecewise constant disparity would otherwise
+    # learn nothing
     image, radius_px = torch.rand(1, 3, 24, 20), torch.full((1, 1, 24, 20), 8.0)
     radius_px[..., :10] = 5.0
-    exact, layered = (gradients(image, radius_px, **o)[1] for o in ({"method": "exact"}, {"num_layers": 161}))
+    exact, layered = (
+        gradients(image, radius_px, **o)[1] for o in ({"method": "exact"}, {"num_layers": 161})
+    )
     assert layered.count_nonzero() == layered.numel()
     assert torch.cosine_similarity(exact.flatten(), layered.flatten(), dim=0) > 0.9
 
@@ -159,7 +175,7 @@ def test_layered_is_faster_than_taps_at_large_radii():
 
 
 def test_layers_grow_with_the_logarithm_of_the_radius():
-    assert [enough_layers(radius_px) for radius_px in (0, 20, 64, 512)] == [2, 22, 36, 62]
+    assert [default_num_layers(radius_px) for radius_px in (0, 20, 64, 512)] == [2, 22, 36, 62]
 
 
 def test_fft_lengths_have_small_factors_and_waste_little():

@@ -14,7 +14,9 @@ def depth_map(*depths_m: float) -> torch.Tensor:
 
 
 def radii(lens=PORTRAIT, depth_m=None, focus_m=2.0, pitch_mm=0.01):
-    return coc_radius_px(lens, depth_map(1.0, 2.0, 4.0, math.inf) if depth_m is None else depth_m, focus_m, pitch_mm)
+    return coc_radius_px(
+        lens, depth_map(1.0, 2.0, 4.0, math.inf) if depth_m is None else depth_m, focus_m, pitch_mm
+    )
 
 
 def test_radius_is_half_the_textbook_circle_of_confusion():
@@ -48,8 +50,12 @@ def test_focus_at_the_hyperfocal_distance_blurs_infinity_as_much_as_half_that_di
     # H = F^2 / (N c) + F makes infinity's diameter c, and H / 2's very nearly as large
     diameter_mm = 0.03
     hyperfocal_m = (50.0**2 / (2.0 * diameter_mm) + 50.0) / 1000
-    radius = radii(depth_m=depth_map(math.inf, hyperfocal_m / 2), focus_m=hyperfocal_m, pitch_mm=1.0)
-    assert radius.flatten().tolist() == pytest.approx([-diameter_mm / 2, diameter_mm / 2], rel=1e-12)
+    radius = radii(
+        depth_m=depth_map(math.inf, hyperfocal_m / 2), focus_m=hyperfocal_m, pitch_mm=1.0
+    )
+    assert radius.flatten().tolist() == pytest.approx(
+        [-diameter_mm / 2, diameter_mm / 2], rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("focus_m", [1e37, math.inf])
@@ -114,7 +120,9 @@ def test_a_resize_scales_the_radius_and_a_crop_does_not():
 
 def test_levels_and_planes_per_item_and_half_precision_disparity():
     disparity = torch.rand(2, 1, 4, 4)
-    both = bokeh_radius_px(disparity, torch.tensor([0.1, 0.9]), torch.tensor([5, 20]), torch.tensor([512.0, 64.0]))
+    both = bokeh_radius_px(
+        disparity, torch.tensor([0.1, 0.9]), torch.tensor([5, 20]), torch.tensor([512.0, 64.0])
+    )
     assert torch.allclose(both[1:], bokeh_radius_px(disparity[1:], 0.9, 20, 64))
     assert bokeh_radius_px(disparity.bfloat16(), 0.1, 5, 512).dtype == torch.float32
 

@@ -7,8 +7,8 @@ from skimage import data
 from torch.nn import functional
 
 from dofsuite.optics import render_bokeh
-from dofsuite.optics.behind import filled_behind
-from dofsuite.optics.occlusion import enough_depth_layers, layer_nodes_px, layer_place
+from dofsuite.optics.inpaint import inpaint_hidden
+from dofsuite.optics.occlusion import default_num_depth_layers, layer_nodes_px, layer_place
 from tests.optics.photographs import psnr_db
 
 SIZE_PX = 96
@@ -19,7 +19,9 @@ PAIRS = [("astronaut", "coffee"), ("coffee", "chelsea"), ("suit", "astronaut"), 
 
 def photograph(name):
     top, left = CORNERS[name]
-    pixels = getattr(data, "astronaut" if name == "suit" else name)()[top : top + SIZE_PX, left : left + SIZE_PX]
+    pixels = getattr(data, "astronaut" if name == "suit" else name)()[
+        top : top + SIZE_PX, left : left + SIZE_PX
+    ]
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
@@ -30,8 +32,14 @@ def silhouette(shape):
 
 
 def blurred_alone(image, radius):
-    """One whole layer, blurred by the yardstick (which at radius 0 is almost the identity: here it is quite)."""
-    return image if radius == 0 else render_bokeh(image, torch.full_like(image[:, :1], radius), method="exact")
+    """One whole layer, blurred by the yardstick (which at radius 0 is almost the identity: here it
+    is quite).
+    """
+    return (
+        image
+        if radius == 0
+        else render_bokeh(image, torch.full_like(image[:, :1], radius), method="exact")
+    )
 
 
 def two_layers(pair, shape, foreground_px, background_px):
@@ -39,15 +47,26 @@ def two_layers(pair, shape, foreground_px, background_px):
     (foreground, background), alpha = map(photograph, pair), silhouette(shape)
     radius_px = alpha * foreground_px + (1 - alpha) * background_px
     cover = blurred_alone(alpha.expand(-1, 3, -1, -1), foreground_px)
-    truth = blurred_alone(alpha * foreground, foreground_px) + (1 - cover) * blurred_alone(background, background_px)
+    truth = blurred_alone(alpha * foreground, foreground_px) + (1 - cover) * blurred_alone(
+        background, background_px
+    )
     reach = max(abs(foreground_px), abs(background_px))
-    largest, smallest = (sign * functional.max_pool2d(sign * alpha, 2 * reach + 1, 1, reach) for sign in (1, -1))
-    return alpha * foreground + (1 - alpha) * background, radius_px, truth, (largest > smallest).expand(-1, 3, -1, -1)
+    largest, smallest = (
+        sign * functional.max_pool2d(sign * alpha, 2 * reach + 1, 1, reach) for sign in (1, -1)
+    )
+    return (
+        alpha * foreground + (1 - alpha) * background,
+        radius_px,
+        truth,
+        (largest > smallest).expand(-1, 3, -1, -1),
+    )
 
 
 def decibels_better(*scene):
     picture, radius_px, truth, band = two_layers(*scene)
-    rendered = (render_bokeh(picture, radius_px, method=method) for method in ("occlusion", "exact"))
+    rendered = (
+        render_bokeh(picture, radius_px, method=method) for method in ("occlusion", "exact")
+    )
     occlusion, exact = (psnr_db(picture[band], truth[band]) for picture in rendered)
     return occlusion - exact
 
@@ -60,16 +79,21 @@ def decibels_better(*scene):
 def test_around_an_edge_it_is_closer_to_the_exact_photograph(bar_db, foreground_px, background_px):
     scenes = itertools.product(PAIRS, ("disc", "slope"))
     better_db = [decibels_better(*scene, foreground_px, background_px) for scene in scenes]
-    print(f"{statistics.mean(better_db):.2f} dB better, the worst scene {min(better_db):.2f}, {bar_db} is asked")
+    print(
+        f"{statistics.mean(better_db):.2f} dB better, the worst scene {min(better_db):.2f}, {bar_db} is asked"
+    )
     assert statistics.mean(better_db) >= bar_db
-    # What is hidden has to be guessed: where it is all detail and neither layer is in focus, there is less to win.
+    # What is hidden has to be guessed: where it is all detail and neither layer is in focus, there
+    # is less to win.
     assert min(better_db) >= (bar_db if 0 in (foreground_px, background_px) else 1)
 
 
 def test_a_foreground_in_focus_is_untouched_up_to_its_edge():
     picture, radius_px, truth, _ = two_layers(PAIRS[0], "disc", 0, -8)
     inside = silhouette("disc").bool().expand(-1, 3, -1, -1)
-    assert (render_bokeh(picture, radius_px, method="occlusion") - picture)[inside].abs().max() < 1e-5
+    assert (render_bokeh(picture, radius_px, method="occlusion") - picture)[
+        inside
+    ].abs().max() < 1e-5
     assert (render_bokeh(picture, radius_px, method="exact") - truth)[inside].abs().max() > 0.1
 
 
@@ -86,7 +110,9 @@ def test_a_foreground_out_of_focus_is_seen_past_at_its_edge():
 
 @pytest.mark.parametrize(("farthest_px", "nearest_px"), [(-8, 8), (0, 8), (4, 8), (-3, 3)])
 @pytest.mark.parametrize("num_layers", [None, 65])
-def test_a_slanted_plane_hides_nothing_and_is_rendered_as_without_occlusion(farthest_px, nearest_px, num_layers):
+def test_a_slanted_plane_hides_nothing_and_is_rendered_as_without_occlusion(
+    farthest_px, nearest_px, num_layers
+):
     ramp = torch.linspace(farthest_px, nearest_px, SIZE_PX)
     radius_px, picture = ramp[:, None].expand(1, 1, SIZE_PX, SIZE_PX), photograph("coffee")
     rendered = render_bokeh(picture, radius_px, method="occlusion", num_layers=num_layers)
@@ -96,14 +122,18 @@ def test_a_slanted_plane_hides_nothing_and_is_rendered_as_without_occlusion(fart
 def test_one_radius_everywhere_is_the_yardstick_s_blur():
     picture = photograph("chelsea")
     for radius in (-5.0, 0.8, 7.3):
-        rendered = render_bokeh(picture, torch.full_like(picture[:, :1], radius), method="occlusion")
+        rendered = render_bokeh(
+            picture, torch.full_like(picture[:, :1], radius), method="occlusion"
+        )
         assert torch.allclose(rendered, blurred_alone(picture, radius), atol=1e-6)
 
 
 @pytest.mark.parametrize("fft_dtype", [torch.float32, torch.float64])
 def test_in_focus_it_is_the_identity(fft_dtype):
     image = torch.rand(2, 3, 31, 44)
-    rendered = render_bokeh(image, torch.zeros(2, 1, 31, 44), method="occlusion", fft_dtype=fft_dtype)
+    rendered = render_bokeh(
+        image, torch.zeros(2, 1, 31, 44), method="occlusion", fft_dtype=fft_dtype
+    )
     assert (rendered - image).abs().max() <= 1e-5
 
 
@@ -113,12 +143,16 @@ def test_a_flat_picture_stays_flat_to_its_border(fft_dtype, scene):
     flat = torch.full((1, 3, 48, 40), 0.3)
     noise_px = 3 * torch.randn(1, 1, 48, 40, generator=torch.Generator().manual_seed(0))
     for radius in (radius_px, 9 * radius_px, noise_px):
-        assert torch.allclose(render_bokeh(flat, radius, method="occlusion", fft_dtype=fft_dtype), flat, atol=2e-6)
+        assert torch.allclose(
+            render_bokeh(flat, radius, method="occlusion", fft_dtype=fft_dtype), flat, atol=2e-6
+        )
 
 
 def test_only_the_nearer_of_two_blurs_covers_the_other():
     picture, radius_px, _, _ = two_layers(PAIRS[1], "disc", 6, 0)
-    front, behind = (render_bokeh(picture, sign * radius_px, method="occlusion") for sign in (1, -1))
+    front, behind = (
+        render_bokeh(picture, sign * radius_px, method="occlusion") for sign in (1, -1)
+    )
     outside = ~silhouette("disc").bool().expand(-1, 3, -1, -1)
     assert (front - picture)[outside].abs().max() > 0.1
     assert (behind - picture)[outside].abs().max() < 1e-5
@@ -128,11 +162,15 @@ def test_gradient_equals_finite_differences():
     generator = torch.Generator().manual_seed(3)
     image = torch.rand(1, 3, 3, 2, generator=generator, dtype=torch.float64)
     radius_px = 2 * torch.randn(1, 1, 3, 2, generator=generator, dtype=torch.float64)
-    # layers reach from each item's smallest to its largest radius and are detached: two fixed pixels hold them still
+    # layers reach from each item's smallest to its largest radius and are detached: two fixed
+    # pixels hold them still
     ends_px = torch.tensor([-6.0, 6.0, 0], dtype=torch.float64).reshape(1, 1, 3, 1)
 
     def render(image, radius_px):
-        picture, radius = torch.cat([image, image[..., :1]], dim=-1), torch.cat([radius_px, ends_px], dim=-1)
+        picture, radius = (
+            torch.cat([image, image[..., :1]], dim=-1),
+            torch.cat([radius_px, ends_px], dim=-1),
+        )
         return render_bokeh(picture, radius, method="occlusion", num_layers=5)
 
     assert torch.autograd.gradcheck(render, (image.requires_grad_(), radius_px.requires_grad_()))
@@ -163,15 +201,22 @@ def test_picture_and_gradients_are_finite_and_light_is_not_negative(radius_px, f
 
 
 def test_two_flat_radii_have_a_gradient_that_pulls_the_focus():
-    # a gradient step on the radius brings the picture closer to one whose background is less blurred
+    # a gradient step on the radius brings the picture closer to one whose background is less
+    # blurred
     picture, radius_px, _, _ = two_layers(PAIRS[0], "disc", 0, -6)
     target = render_bokeh(picture, 5 / 6 * radius_px, method="occlusion")
 
     def loss(scale):
-        return (render_bokeh(picture, scale * radius_px, method="occlusion", num_layers=33) - target).square().mean()
+        return (
+            (render_bokeh(picture, scale * radius_px, method="occlusion", num_layers=33) - target)
+            .square()
+            .mean()
+        )
 
     radius = radius_px.clone().requires_grad_()
-    (render_bokeh(picture, radius, method="occlusion", num_layers=33) - target).square().mean().backward()
+    (
+        render_bokeh(picture, radius, method="occlusion", num_layers=33) - target
+    ).square().mean().backward()
     slope = (radius.grad * radius_px).sum()
     assert slope > 0
     assert loss(0.95) < loss(1.0)
@@ -184,18 +229,27 @@ def test_a_batch_equals_its_items_each_with_layers_of_its_own(scene):
     batch = render_bokeh(batch_image, batch_radius_px, method="occlusion", num_layers=17)
     for item in range(3):
         one = slice(item, item + 1)
-        alone = render_bokeh(batch_image[one], batch_radius_px[one], method="occlusion", num_layers=17)
+        alone = render_bokeh(
+            batch_image[one], batch_radius_px[one], method="occlusion", num_layers=17
+        )
         assert torch.allclose(batch[one], alone, atol=2e-6)
 
 
 def test_by_default_an_item_has_the_layers_of_its_own_range_whatever_its_company(scene):
     """A picture at f/8 beside one at f/1.4: each has the layers and the gradients it has alone."""
     image, radius_px = (values.double() for values in scene)
-    radius_px = radius_px + torch.rand(radius_px.shape, generator=torch.Generator().manual_seed(1))  # no two are equal
+    radius_px = radius_px + torch.rand(
+        radius_px.shape, generator=torch.Generator().manual_seed(1)
+    )  # no two are equal
     # the third's largest radius and the first's are one, its range is not
-    radii_px = torch.cat([0.2 * radius_px, 3 * radius_px, 0.2 * radius_px.abs(), 0.2 * radius_px.flip(-1)])
+    radii_px = torch.cat(
+        [0.2 * radius_px, 3 * radius_px, 0.2 * radius_px.abs(), 0.2 * radius_px.flip(-1)]
+    )
     images = torch.cat([image, image.flip(-1), image, image.flip(-2)])
-    assert len({enough_depth_layers(item.min().item(), item.max().item()) for item in radii_px}) == 3
+    assert (
+        len({default_num_depth_layers(item.min().item(), item.max().item()) for item in radii_px})
+        == 3
+    )
 
     def rendered_and_gradients(one):
         light, radius = (values[one].clone().requires_grad_() for values in (images, radii_px))
@@ -213,13 +267,17 @@ def test_by_default_an_item_has_the_layers_of_its_own_range_whatever_its_company
 def test_half_precision_and_autocast_are_computed_in_float32(scene):
     image, radius_px = scene
     half = render_bokeh(image.bfloat16(), radius_px, method="occlusion")
-    assert torch.equal(half, render_bokeh(image.bfloat16().float(), radius_px, method="occlusion").bfloat16())
+    assert torch.equal(
+        half, render_bokeh(image.bfloat16().float(), radius_px, method="occlusion").bfloat16()
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = render_bokeh(image, radius_px, method="occlusion")
     assert torch.equal(inside, render_bokeh(image, radius_px, method="occlusion"))
 
 
-def test_layers_run_from_nearest_to_farthest_through_the_plane_in_focus_and_keep_the_mean_radius(scene):
+def test_layers_run_from_nearest_to_farthest_through_the_plane_in_focus_and_keep_the_mean_radius(
+    scene,
+):
     _, radius_px = scene
     for shift in (0.0, 6.0, -9.0):
         shifted = radius_px + shift
@@ -231,7 +289,9 @@ def test_layers_run_from_nearest_to_farthest_through_the_plane_in_focus_and_keep
         place = layer_place(shifted, nodes_px)
         mean_px = sum(place.membership(layer) * nodes_px[0, layer] for layer in range(12))
         assert torch.allclose(mean_px, shifted, atol=1e-5)
-        assert torch.allclose(sum(place.membership(layer) for layer in range(12)), torch.ones_like(shifted))
+        assert torch.allclose(
+            sum(place.membership(layer) for layer in range(12)), torch.ones_like(shifted)
+        )
 
 
 @pytest.mark.parametrize("size", [(16, 16), (7, 33), (1, 5)])
@@ -240,14 +300,18 @@ def test_filling_keeps_what_is_visible_and_extends_what_surrounds(size):
     visible = (torch.rand(1, 1, *size, generator=generator) > 0.6).float()
     visible[..., 0, 0] = 1
     layer = torch.cat([0.7 * visible, visible], dim=1)
-    filled = filled_behind(layer, visible)
-    assert torch.allclose(filled, torch.tensor([0.7, 1.0]).reshape(1, 2, 1, 1).expand_as(filled), atol=1e-6)
+    filled = inpaint_hidden(layer, visible)
+    assert torch.allclose(
+        filled, torch.tensor([0.7, 1.0]).reshape(1, 2, 1, 1).expand_as(filled), atol=1e-6
+    )
     picture = torch.rand(1, 2, *size, generator=generator)
-    assert torch.equal((filled_behind(picture * visible, visible) * visible), picture * visible)
+    assert torch.equal((inpaint_hidden(picture * visible, visible) * visible), picture * visible)
 
 
 def test_more_blur_asks_for_more_layers():
-    assert [enough_depth_layers(*ends) for ends in ((0, 0), (-8, 8), (0, 8), (-20, 20), (19.9, 20))] == [
+    assert [
+        default_num_depth_layers(*ends) for ends in ((0, 0), (-8, 8), (0, 8), (-20, 20), (19.9, 20))
+    ] == [
         2,
         29,
         15,

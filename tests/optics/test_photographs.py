@@ -19,9 +19,13 @@ LEVELS_AND_PLANES = [(level, focus) for level in (6, 12, 20) for focus in (0, 0.
 
 
 def rendered(image, disparity, level, focus, gamma, **options):
-    """Bokeh at `level` pixels of radius per unit of disparity in this very image, through the display power."""
+    """Bokeh at `level` pixels of radius per unit of disparity in this very image, through the
+    display power.
+    """
     radius_px = level * (disparity - focus)
-    return linear_to_display(render_bokeh(display_to_linear(image, gamma), radius_px, **options), gamma)
+    return linear_to_display(
+        render_bokeh(display_to_linear(image, gamma), radius_px, **options), gamma
+    )
 
 
 def gradients(image, radius_px, **options):
@@ -42,7 +46,9 @@ def at_least(bar, value):
 
 
 def best_seconds(calls, repeats):
-    """The best of `repeats` interleaved runs of each call: what else runs on the machine hits all of them."""
+    """The best of `repeats` interleaved runs of each call: what else runs on the machine hits all
+    of them.
+    """
     seconds = dict.fromkeys(calls, math.inf)
     for _ in range(repeats):
         for name, call in calls.items():
@@ -84,12 +90,16 @@ def test_disparity_layers_equal_taps_to_60_db(level, focus):
     image, disparity = photo_21((256, 256))
     image_linear = display_to_linear(image, 2.2)
     shared = DisparityLayers(image_linear, disparity).render(level, focus, width_px=512)
-    exact = render_bokeh(image_linear, bokeh_radius_px(disparity, focus, level, 512), method="exact")
+    exact = render_bokeh(
+        image_linear, bokeh_radius_px(disparity, focus, level, 512), method="exact"
+    )
     at_least(60, psnr_db(linear_to_display(shared, 2.2), linear_to_display(exact, 2.2)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"method": "exact"}, {"num_layers": 41}, {}], ids=["exact", "41", "default"])
+@pytest.mark.parametrize(
+    "options", [{"method": "exact"}, {"num_layers": 41}, {}], ids=["exact", "41", "default"]
+)
 def test_full_size_equals_bokehme_s_own_rendering(options):
     photo = photo_21()
     golden = read_image(shared_data() / "bokehme" / "21_classical_K60_focus90of255_gamma4.jpg")
@@ -101,7 +111,10 @@ def test_full_size_equals_bokehme_s_own_rendering(options):
 def test_speed_on_one_photograph():
     image, disparity = photo_21((256, 256))
     for level, bar in ((20, 1 / 5), (1, 1.2)):
-        calls = {m: lambda m=m, k=level: render_bokeh(image, k * disparity, method=m) for m in ("exact", "layered")}
+        calls = {
+            m: lambda m=m, k=level: render_bokeh(image, k * disparity, method=m)
+            for m in ("exact", "layered")
+        }
         seconds = best_seconds(calls, repeats=5)
         at_least(1 / bar, seconds["exact"] / seconds["layered"])
 
@@ -110,6 +123,9 @@ def test_speed_on_one_photograph():
 def test_a_further_variant_of_shared_layers_is_cheaper_than_a_rendering_of_its_own():
     image, disparity = photo_21((512, 512))
     shared = DisparityLayers(image, disparity, largest_radius_px=20)
-    calls = {"shared": lambda: shared.render(20, 0.0), "own": lambda: render_bokeh(image, 20 * disparity)}
+    calls = {
+        "shared": lambda: shared.render(20, 0.0),
+        "own": lambda: render_bokeh(image, 20 * disparity),
+    }
     seconds = best_seconds(calls, repeats=5)
     assert seconds["shared"] < seconds["own"]

@@ -47,7 +47,10 @@ def test_stacking_two_focal_planes_restores_the_sharp_picture():
     near = render_bokeh(image, 6 * (disparity - 1), method="exact")
     far = render_bokeh(image, 6 * disparity, method="exact")
     stacked = stack_images(stack_mask(near, far), near, far)
-    inside = [slice(0, 24), slice(40, 64)]  # away from the seam, where blur of one half lies on the other
+    inside = [
+        slice(0, 24),
+        slice(40, 64),
+    ]  # away from the seam, where blur of one half lies on the other
     for columns in inside:
         error = (stacked - image)[..., columns].abs().mean()
         blurred = max((picture - image)[..., columns].abs().mean() for picture in (near, far))

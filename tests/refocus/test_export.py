@@ -11,7 +11,7 @@ from dofsuite.backbones import SmallFlux
 from dofsuite.diffusion import TimeSampling
 from dofsuite.errors import UserError
 from dofsuite.refocus import CameraEmbedder, RefocusPipeline
-from dofsuite.refocus.draws import Cameras
+from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.probe import Task
 from tests.refocus.tiny import tiny_batches, tiny_module, train
 
@@ -29,34 +29,49 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def inputs():
     batch = tiny_batches(1)[0]
-    return batch.image_srgb, batch.disparity, torch.tensor([[0.3, 0.6], [0.8, 0.2]]), torch.tensor([12.0, 4.0])
+    return (
+        batch.image_srgb,
+        batch.disparity,
+        torch.tensor([[0.3, 0.6], [0.8, 0.2]]),
+        torch.tensor([12.0, 4.0]),
+    )
 
 
 def test_the_pipeline_gives_the_module_s_picture_bit_for_bit(trained, inputs):
     module, folder = trained
     image, disparity, point, level = inputs
     pipe = RefocusPipeline.from_export(folder)
-    picture = pipe(image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt").images
+    picture = pipe(
+        image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
+    ).images
     reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
     assert torch.equal(picture, module.refocus(reference, depth, point, level, noise))
 
 
-def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_does(inputs, tmp_path):
-    module = tiny_module(time=TimeSampling(shift=60.0), level_scale=7.0, focus_range="unit", position_ids="shared")
+def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_does(
+    inputs, tmp_path
+):
+    module = tiny_module(
+        time=TimeSampling(shift=60.0), level_scale=7.0, focus_range="unit", position_ids="shared"
+    )
     train(module, tiny_batches(2))
     module.trained_size_px = 32
     module.export(tmp_path)
     image, disparity, point, level = inputs
     pipe = RefocusPipeline.from_export(tmp_path)
     assert pipe.scheduler.config.shift == 60.0
-    picture = pipe(image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt").images
+    picture = pipe(
+        image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
+    ).images
     reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
     assert torch.allclose(picture, module.refocus(reference, depth, point, level, noise), atol=1e-5)
     unshifted = tiny_module(level_scale=7.0, focus_range="unit", position_ids="shared")
     unshifted.load_state_dict(module.state_dict())
-    assert not torch.allclose(picture, unshifted.refocus(reference, depth, point, level, noise), atol=1e-2)
+    assert not torch.allclose(
+        picture, unshifted.refocus(reference, depth, point, level, noise), atol=1e-2
+    )
 
 
 def test_a_model_that_never_saw_depth_is_shown_none_by_probe_and_pipeline(inputs, tmp_path):
@@ -79,7 +94,11 @@ def test_a_model_that_never_saw_depth_is_shown_none_by_probe_and_pipeline(inputs
 
 def test_files_are_safetensors_and_plain_json(trained):
     _, folder = trained
-    names = {str(path.relative_to(folder / "export")) for path in (folder / "export").rglob("*") if path.is_file()}
+    names = {
+        str(path.relative_to(folder / "export"))
+        for path in (folder / "export").rglob("*")
+        if path.is_file()
+    }
     assert names == {
         "pytorch_lora_weights.safetensors",
         "camera_embedder/config.json",
@@ -87,29 +106,43 @@ def test_files_are_safetensors_and_plain_json(trained):
         "refocus.json",
         "README.md",
     }
-    assert json.loads((folder / "export" / "refocus.json").read_text())["backbone"]["class"] == "SmallFlux"
+    assert (
+        json.loads((folder / "export" / "refocus.json").read_text())["backbone"]["class"]
+        == "SmallFlux"
+    )
 
 
 def test_the_same_adapter_is_the_same_bytes_whatever_the_order_of_python_s_sets(trained):
-    with safe_open(trained[1] / "export" / "pytorch_lora_weights.safetensors", framework="pt") as file:
-        (written,) = [json.loads(value) for key, value in file.metadata().items() if "lora_adapter" in key]
+    with safe_open(
+        trained[1] / "export" / "pytorch_lora_weights.safetensors", framework="pt"
+    ) as file:
+        (written,) = [
+            json.loads(value) for key, value in file.metadata().items() if "lora_adapter" in key
+        ]
     modules = written["transformer.target_modules"]
     assert len(modules) > 3
     assert modules == sorted(modules)
 
 
 def test_stock_diffusers_runs_the_adapter(trained, inputs):
-    """The README's recipe: a stock transformer, the LoRA by its own loader, the camera token as `prompt_embeds`."""
+    """The README's recipe: a stock transformer, the LoRA by its own loader, the camera token as
+    `prompt_embeds`.
+    """
     module, folder = trained
     image, disparity, point, level = inputs
     transformer = SmallFlux(weights=None, heads=2, single_blocks=1, downscale=2).load().transformer
     transformer.load_lora_adapter(
         folder / "export", prefix="transformer", weight_name="pytorch_lora_weights.safetensors"
     )
-    camera = CameraEmbedder.from_pretrained(folder / "export" / "camera_embedder", low_cpu_mem_usage=False)
+    camera = CameraEmbedder.from_pretrained(
+        folder / "export" / "camera_embedder", low_cpu_mem_usage=False
+    )
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=[1.0, 0.5])
-    (reference, depth), h = (module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]), 8
+    (reference, depth), h = (
+        (module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]),
+        8,
+    )
     latent = noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
 
     def pack(x):
@@ -121,7 +154,12 @@ def test_stock_diffusers_runs_the_adapter(trained, inputs):
         return x.view(b, h, h, -1, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(noise.shape)
 
     rows, columns = torch.meshgrid(torch.arange(h), torch.arange(h), indexing="ij")
-    ids = torch.cat([torch.stack([torch.full_like(rows, k), rows, columns], -1).reshape(-1, 3) for k in range(3)])
+    ids = torch.cat(
+        [
+            torch.stack([torch.full_like(rows, k), rows, columns], -1).reshape(-1, 3)
+            for k in range(3)
+        ]
+    )
     with torch.no_grad():
         for t in scheduler.timesteps:
             velocity = transformer(
@@ -147,7 +185,14 @@ def test_pipelines_are_saved_and_read_as_diffusers_pipelines(trained, inputs, tm
     pipe.save_pretrained(tmp_path)
     again = RefocusPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False)
     pictures = [
-        p(image, point, level, disparity, generator=torch.Generator().manual_seed(1), output_type="pt").images
+        p(
+            image,
+            point,
+            level,
+            disparity,
+            generator=torch.Generator().manual_seed(1),
+            output_type="pt",
+        ).images
         for p in (pipe, again)
     ]
     assert torch.equal(*pictures)

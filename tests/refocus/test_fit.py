@@ -1,4 +1,6 @@
-"""The refocus work through `fit`: stopped at a random step and resumed it ends in the same weights, bit for bit."""
+"""The refocus work through `fit`: stopped at a random step and resumed it ends in the same weights,
+bit for bit.
+"""
 
 import copy
 import random
@@ -11,7 +13,7 @@ import yaml
 from dofsuite.fit import main
 from dofsuite.refocus import RefocusPipeline
 from dofsuite.training import AtomicCheckpointIO
-from dofsuite.training.resume import checkpoints_of
+from dofsuite.training.checkpoints.resume import checkpoints_of
 from tests.refocus.tiny import EXPERIMENT
 
 STEPS = 5
@@ -24,7 +26,9 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def fit(folder, steps, *more):
-    return main(["x.yaml", "--trainer.default_root_dir", folder, "--trainer.max_steps", str(steps), *more])
+    return main(
+        ["x.yaml", "--trainer.default_root_dir", folder, "--trainer.max_steps", str(steps), *more]
+    )
 
 
 def last_state(folder):
@@ -38,9 +42,17 @@ def test_a_stopped_run_resumes_to_the_same_weights_and_its_adapter_reloads(capsy
     assert fit("stopped", STEPS) == 0
     whole, stopped = last_state("whole"), last_state("stopped")
     torch.testing.assert_close(stopped["state_dict"], whole["state_dict"], rtol=0, atol=0)
-    torch.testing.assert_close(stopped["optimizer_states"], whole["optimizer_states"], rtol=0, atol=0)
+    torch.testing.assert_close(
+        stopped["optimizer_states"], whole["optimizer_states"], rtol=0, atol=0
+    )
     assert all("lora_" in name or name.startswith("camera.") for name in whole["state_dict"])
-    for name in ("metrics.json", "config.yaml", "command.txt", "versions.json", "export/refocus.json"):
+    for name in (
+        "metrics.json",
+        "config.yaml",
+        "command.txt",
+        "versions.json",
+        "export/refocus.json",
+    ):
         assert (Path("stopped") / name).is_file()
     said = capsys.readouterr().out
     assert all(f"{word}" in said for word in ("sheet", "metrics", "export"))
@@ -66,7 +78,14 @@ def rates(folder):
 
 def test_a_run_that_continues_another_warms_up_again_and_cools_down_to_its_last_step():
     schedule = ["--model.schedule.warmup_steps", "4", "--model.schedule.cooldown_steps", "3"]
-    often = ["--checkpoint.every_n_train_steps", "1", "--checkpoint.keep", "9", "--trainer.limit_val_batches", "0"]
+    often = [
+        "--checkpoint.every_n_train_steps",
+        "1",
+        "--checkpoint.keep",
+        "9",
+        "--trainer.limit_val_batches",
+        "0",
+    ]
     assert fit("first", 2, *often) == 0
     assert fit("second", 6, *schedule, *often, "--continue_from", "first") == 0
     assert rates("second") == pytest.approx([2 / 4, 2 / 3, 1 / 3, 0])

@@ -1,4 +1,6 @@
-"""The full-size training step, counted on the meta device: no weights, no GPU, and no wasted transformer work."""
+"""The full-size training step, counted on the meta device: no weights, no GPU, and no wasted
+transformer work.
+"""
 
 import pytest
 import torch
@@ -7,17 +9,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dofsuite.backbones import RandomFlux
 from dofsuite.refocus import Refocus
-from dofsuite.refocus.draws import Cameras
+from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.module import Example
 
 WIDTH, DOUBLE, SINGLE, RANK = 3072, 19, 38, 64
 
 
 def minimum_flops(tokens_per_stream, rows=3):
-    """Forward and backward of FLUX.1-dev with a frozen base and LoRA on the 418 linears, over [camera | 3 streams].
+    """Forward and backward of FLUX.1-dev with a frozen base and LoRA on the 418 linears, over
+    [camera | 3 streams].
 
-    FLOPs are twice the multiply-adds. A frozen linear costs its forward and the gradient of its input, an adapter also
-    that of its weights, attention twice its forward (performance.md B.1).
+    FLOPs are twice the multiply-adds. A frozen linear costs its forward and the gradient of its
+    input, an adapter also that of its weights, attention twice its forward (performance.md B.1).
     """
     n = 3 * tokens_per_stream + 1
     linear = 2 * (DOUBLE + SINGLE) * 12 * WIDTH**2 * n
@@ -39,7 +42,11 @@ def example(size_px):
     def latent(channels=16):
         return torch.empty(1, channels, size_px // 8, size_px // 8, device="meta")
 
-    camera = Cameras(torch.empty(1, 2, device="meta"), torch.empty(1, device="meta"), torch.empty(1, device="meta"))
+    camera = Cameras(
+        torch.empty(1, 2, device="meta"),
+        torch.empty(1, device="meta"),
+        torch.empty(1, device="meta"),
+    )
     latents = [latent() for _ in range(4)]
     return Example(*latents, latent(1), camera, camera, latent(), torch.empty(1, device="meta"))
 
@@ -49,13 +56,16 @@ def test_a_step_costs_its_minimum_and_no_text_tokens(module, size_px, rows, call
     module.rows = rows
     seen = []
     hook = module.transformer.register_forward_pre_hook(
-        lambda _, __, inputs: seen.append(tuple(inputs["encoder_hidden_states"].shape[:2])), with_kwargs=True
+        lambda _, __, inputs: seen.append(tuple(inputs["encoder_hidden_states"].shape[:2])),
+        with_kwargs=True,
     )
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         module.losses(example(size_px))["loss"].backward()
     hook.remove()
     ratio = counter.get_total_flops() / minimum_flops((size_px // 16) ** 2)
-    print(f"{size_px} px: {counter.get_total_flops() / 1e12:.1f} TFLOP, {ratio:.4f} of the minimum, calls {seen}")
+    print(
+        f"{size_px} px: {counter.get_total_flops() / 1e12:.1f} TFLOP, {ratio:.4f} of the minimum, calls {seen}"
+    )
     assert ratio <= 1.02
     assert ratio > 0.95  # a counter that misses work would show here
     assert len(seen) == calls
@@ -71,4 +81,7 @@ def test_the_minimum_is_the_published_one():
 def test_what_is_trained_is_the_adapter_and_the_camera_token(module):
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     assert sum("lora_" in name for name in trained) == 2 * 418
-    assert {name for name in trained if "lora_" not in name} == {"camera.projector.weight", "camera.projector.bias"}
+    assert {name for name in trained if "lora_" not in name} == {
+        "camera.projector.weight",
+        "camera.projector.bias",
+    }

@@ -13,15 +13,22 @@ from dofsuite.refocus.losses import Stacking, flow_loss, mean_norm, stacking_los
 @pytest.fixture
 def latents():
     generator = torch.Generator().manual_seed(0)
-    x1, x2, noise = (torch.randn(2, 4, 6, 6, generator=generator, dtype=torch.float64) for _ in range(3))
+    x1, x2, noise = (
+        torch.randn(2, 4, 6, 6, generator=generator, dtype=torch.float64) for _ in range(3)
+    )
     mask = torch.rand(2, 1, 6, 6, generator=generator, dtype=torch.float64)
     return x1, x2, noise, mask
 
 
 def test_the_flow_loss_is_a_mean_of_squares():
     prediction, target = torch.randn(2, 3, 2, 2), torch.randn(2, 3, 2, 2)
-    squares = [(p - t) ** 2 for p, t in zip(prediction.flatten().tolist(), target.flatten().tolist(), strict=True)]
-    assert flow_loss(prediction, target).item() == pytest.approx(sum(squares) / len(squares), rel=1e-5)
+    squares = [
+        (p - t) ** 2
+        for p, t in zip(prediction.flatten().tolist(), target.flatten().tolist(), strict=True)
+    ]
+    assert flow_loss(prediction, target).item() == pytest.approx(
+        sum(squares) / len(squares), rel=1e-5
+    )
 
 
 def test_the_plain_norm_is_each_sample_s_root_mean_square():
@@ -51,7 +58,9 @@ def test_with_own_latents_the_residual_is_the_masked_flow_residuals(latents):
     v1, v2 = velocity(x1, noise), velocity(x2, noise)
     v_stack = velocity(stack_images(mask, x1, x2), noise)
     masked = mask * (v1 - f1) + (1 - mask) * (v2 - f2)
-    assert stacking_loss(f1, f2, mask, v_stack).item() == pytest.approx(masked.square().mean().item(), rel=1e-12)
+    assert stacking_loss(f1, f2, mask, v_stack).item() == pytest.approx(
+        masked.square().mean().item(), rel=1e-12
+    )
 
 
 def test_a_negative_weight_is_refused():

@@ -1,4 +1,6 @@
-"""`python -m dofsuite.refocus`: any photograph in, one picture out, or one sentence and exit code 2."""
+"""`python -m dofsuite.refocus`: any photograph in, one picture out, or one sentence and exit code
+2.
+"""
 
 import json
 import shutil
@@ -32,7 +34,20 @@ def photo(tmp_path):
 
 
 def run(photo, model, out, *more, focus="0.3,0.6", bokeh="8"):
-    return main([str(photo), "--focus", focus, "--bokeh", bokeh, "--model", str(model), "-o", str(out), *more])
+    return main(
+        [
+            str(photo),
+            "--focus",
+            focus,
+            "--bokeh",
+            bokeh,
+            "--model",
+            str(model),
+            "-o",
+            str(out),
+            *more,
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg", "out.webp"])
@@ -47,7 +62,12 @@ def test_a_depth_map_changes_the_picture_and_the_same_seed_does_not(photo, model
     depth = tmp_path / "photo_depth.png"
     ramp = np.linspace(0, 65535, 60 * 90).reshape(60, 90).astype(np.uint16)
     Image.fromarray(ramp).save(depth)
-    for name, more in (("a", []), ("b", []), ("c", ["--depth", str(depth)]), ("d", ["--seed", "1"])):
+    for name, more in (
+        ("a", []),
+        ("b", []),
+        ("c", ["--depth", str(depth)]),
+        ("d", ["--seed", "1"]),
+    ):
         assert run(photo, model, tmp_path / f"{name}.png", *more) == 0
     pictures = [(tmp_path / f"{name}.png").read_bytes() for name in "abcd"]
     assert pictures[0] == pictures[1]
@@ -55,11 +75,16 @@ def test_a_depth_map_changes_the_picture_and_the_same_seed_does_not(photo, model
 
 
 @pytest.mark.parametrize(
-    ("mode", "suffix"), [("RGBA", ".png"), ("CMYK", ".jpg"), ("L", ".png"), ("I;16", ".png"), ("P", ".png")]
+    ("mode", "suffix"),
+    [("RGBA", ".png"), ("CMYK", ".jpg"), ("L", ".png"), ("I;16", ".png"), ("P", ".png")],
 )
 def test_any_kind_of_picture_is_read(mode, suffix, model, tmp_path):
     path = tmp_path / f"photo{suffix}"
-    picture = Image.new("I;16", (40, 40)) if mode == "I;16" else Image.new("RGB", (40, 40), "teal").convert(mode)
+    picture = (
+        Image.new("I;16", (40, 40))
+        if mode == "I;16"
+        else Image.new("RGB", (40, 40), "teal").convert(mode)
+    )
     picture.save(path)
     assert run(path, model, tmp_path / "out.png") == 0
 
@@ -120,7 +145,9 @@ CAMERA = "camera_embedder/diffusion_pytorch_model.safetensors"
         ("refocus.json", b'{"backbone": {}}'),
     ],
 )
-def test_a_broken_export_is_one_sentence_that_names_the_part(photo, model, tmp_path, capsys, name, content):
+def test_a_broken_export_is_one_sentence_that_names_the_part(
+    photo, model, tmp_path, capsys, name, content
+):
     assert run(photo, broken(model, tmp_path, name, content), tmp_path / "out.png") == 2
     said = capsys.readouterr().err.strip()
     assert str(tmp_path / "export") in said
@@ -149,18 +176,32 @@ def test_an_adapter_of_another_base_is_one_sentence(photo, model, tmp_path, caps
 
 
 def pictures_of_any_kind():
-    """Pictures in Pillow's modes, a rotated one among them, with the suffix of a format that keeps them."""
+    """Pictures in Pillow's modes, a rotated one among them, with the suffix of a format that keeps
+    them.
+    """
     pixels = np.random.default_rng(0).integers(0, 255, (24, 40, 4), dtype=np.uint8)
     color = Image.fromarray(pixels[..., :3])
     rotated, exif = color.copy(), color.getexif()
     exif[0x0112] = 6
     rotated.info["exif"] = exif.tobytes()
     ramp = np.linspace(0, 65535, 24 * 40).reshape(24, 40).astype(np.uint16)
-    plain = [color, color.convert("L"), color.convert("1"), color.convert("P"), Image.fromarray(pixels)]
-    return [*((picture, ".png") for picture in plain), (rotated, ".png"), (Image.fromarray(ramp), ".png")]
+    plain = [
+        color,
+        color.convert("L"),
+        color.convert("1"),
+        color.convert("P"),
+        Image.fromarray(pixels),
+    ]
+    return [
+        *((picture, ".png") for picture in plain),
+        (rotated, ".png"),
+        (Image.fromarray(ramp), ".png"),
+    ]
 
 
-@pytest.mark.parametrize(("picture", "suffix"), pictures_of_any_kind(), ids=lambda it: getattr(it, "mode", it))
+@pytest.mark.parametrize(
+    ("picture", "suffix"), pictures_of_any_kind(), ids=lambda it: getattr(it, "mode", it)
+)
 def test_a_pil_image_is_what_its_file_is_read_as(picture, suffix, tmp_path):
     path = tmp_path / f"photo{suffix}"
     picture.save(path, **{name: value for name, value in picture.info.items() if name == "exif"})
@@ -168,13 +209,18 @@ def test_a_pil_image_is_what_its_file_is_read_as(picture, suffix, tmp_path):
         assert np.array_equal(display_values(opened), decode_image(path.read_bytes(), path.name))
 
 
-def test_a_rotated_photograph_has_one_shape_from_python_and_from_the_command_line(photo, model, tmp_path):
+def test_a_rotated_photograph_has_one_shape_from_python_and_from_the_command_line(
+    photo, model, tmp_path
+):
     with Image.open(photo) as picture:
         exif = picture.getexif()
         exif[0x0112] = 6
         picture.save(tmp_path / "rotated.jpg", exif=exif)
     with Image.open(tmp_path / "rotated.jpg") as picture:
-        assert RefocusPipeline.from_export(model)(picture, (0.5, 0.5), 3.0).images[0].size == (28, 40)
+        assert RefocusPipeline.from_export(model)(picture, (0.5, 0.5), 3.0).images[0].size == (
+            28,
+            40,
+        )
 
 
 def test_a_16_bit_ramp_keeps_its_mean(model):

@@ -20,11 +20,19 @@ def batches():
 
 
 def test_losses_are_the_golden_ones(batches):
-    """A refactor leaves them as they are; a change of behaviour rewrites the file in the same commit and says why."""
+    """A refactor leaves them as they are; a change of behaviour rewrites the file in the same
+    commit and says why.
+    """
     history = train(tiny_module(), batches)
-    lines = [f"{step} {name} {value:.6f}" for step, losses in enumerate(history) for name, value in losses.items()]
+    lines = [
+        f"{step} {name} {value:.6f}"
+        for step, losses in enumerate(history)
+        for name, value in losses.items()
+    ]
     expected = GOLDEN.read_text().splitlines()
-    assert [line.rsplit(" ", 1)[0] for line in lines] == [line.rsplit(" ", 1)[0] for line in expected]
+    assert [line.rsplit(" ", 1)[0] for line in lines] == [
+        line.rsplit(" ", 1)[0] for line in expected
+    ]
     for line, golden in zip(lines, expected, strict=True):
         assert float(line.split()[2]) == pytest.approx(float(golden.split()[2]), rel=2e-4), line
 
@@ -45,7 +53,9 @@ def test_all_rows_at_once_and_apart_give_one_gradient(batches):
         train(module, batches[:1])  # away from B = 0
         module.zero_grad()
         module.losses(module.example(batches[1]))["loss"].backward()
-        gradients.append({n: p.grad.clone() for n, p in module.named_parameters() if p.requires_grad})
+        gradients.append(
+            {n: p.grad.clone() for n, p in module.named_parameters() if p.requires_grad}
+        )
     for name, gradient in gradients[0].items():
         assert torch.allclose(gradient, gradients[1][name], rtol=1e-3, atol=1e-7), name
 
@@ -56,7 +66,8 @@ def test_apart_under_bfloat16_autocast_still_reaches_every_adapter(batches):
         loss = module.losses(module.example(batches[0]))["loss"]
     loss.backward()
     missing = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
-    # the text stream of the last double block ends there when no single block follows it; here one does
+    # the text stream of the last double block ends there when no single block follows it; here one
+    # does
     assert not missing
 
 
@@ -88,7 +99,9 @@ def test_a_perfect_network_has_no_stacking_loss(batches):
     assert stacking_loss(v1, v2, x.mask, v_stack).item() < 1e-10
 
 
-@pytest.mark.parametrize(("stacking", "calls", "rows"), [(Stacking(weight=0.0), 1, 1), (Stacking(), 1, 3)])
+@pytest.mark.parametrize(
+    ("stacking", "calls", "rows"), [(Stacking(weight=0.0), 1, 1), (Stacking(), 1, 3)]
+)
 def test_rows_of_a_step(batches, stacking, calls, rows):
     module = tiny_module(stacking=stacking)
     seen = []
@@ -111,8 +124,14 @@ def test_frozen_weights_stay_and_trained_ones_move(batches):
     module = tiny_module()
     before = {name: parameter.clone() for name, parameter in module.named_parameters()}
     train(module, batches[:2])
-    moved = {name for name, parameter in module.named_parameters() if not torch.equal(parameter, before[name])}
-    assert moved == {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    moved = {
+        name
+        for name, parameter in module.named_parameters()
+        if not torch.equal(parameter, before[name])
+    }
+    assert moved == {
+        name for name, parameter in module.named_parameters() if parameter.requires_grad
+    }
 
 
 def test_a_share_out_of_range_is_refused_by_name():

@@ -1,4 +1,6 @@
-"""What a call of the refocus pipeline takes and gives, in which precision, on which device, and how it is saved."""
+"""What a call of the refocus pipeline takes and gives, in which precision, on which device, and how
+it is saved.
+"""
 
 import jaxtyping
 import numpy as np
@@ -78,13 +80,17 @@ def test_offloaded_parts_are_freed_after_a_call(pipe, batch):
 def test_a_pipeline_is_saved_only_as_what_from_pretrained_reads(pipe, batch, tmp_path):
     exact = pictures(pipe, batch)
     for _ in range(2):  # a fused adapter still lies beside the weights
-        with pytest.raises(TypeError, match=r"copy the folder that from_export read.*unload_lora\(\) first"):
+        with pytest.raises(
+            TypeError, match=r"copy the folder that from_export read.*unload_lora\(\) first"
+        ):
             pipe.save_pretrained(tmp_path / "refused")
         pipe.transformer.fuse_lora()
     assert not (tmp_path / "refused").exists()
     pipe.transformer.unload_lora()
     pipe.save_pretrained(tmp_path / "saved")
-    assert torch.allclose(pictures(RefocusPipeline.from_pretrained(tmp_path / "saved"), batch), exact, atol=1e-5)
+    assert torch.allclose(
+        pictures(RefocusPipeline.from_pretrained(tmp_path / "saved"), batch), exact, atol=1e-5
+    )
 
 
 def test_kinds_of_pictures(pipe, batch):
@@ -99,7 +105,14 @@ def test_each_picture_may_have_its_own_generator(pipe, batch):
     image, depth = batch.image_srgb[:2], batch.disparity[:2]
     both = pipe(image, POINT, LEVEL, depth, generator=seeded(3, 4), output_type="pt").images
     for i in range(2):
-        alone = pipe(image[i : i + 1], POINT, LEVEL, depth[i : i + 1], generator=seeded(3 + i), output_type="pt").images
+        alone = pipe(
+            image[i : i + 1],
+            POINT,
+            LEVEL,
+            depth[i : i + 1],
+            generator=seeded(3 + i),
+            output_type="pt",
+        ).images
         assert torch.allclose(both[i], alone[0], atol=1e-5)
 
 
@@ -115,7 +128,9 @@ def test_one_photograph_serves_many_cameras(pipe, batch):
 def test_photographs_of_one_shape_may_have_other_sizes(pipe):
     small, large = (Image.new("RGB", (side, side), "gray") for side in (40, 80))
     assert [picture.size for picture in pipe([small, large], POINT, LEVEL).images] == [(32, 32)] * 2
-    with pytest.raises(ValueError, match="image: 2 photographs of 40x40, 80x20; give 1 or more of one shape"):
+    with pytest.raises(
+        ValueError, match="image: 2 photographs of 40x40, 80x20; give 1 or more of one shape"
+    ):
         pipe([small, Image.new("RGB", (80, 20))], POINT, LEVEL)
     with pytest.raises(ValueError, match="image: 0 photographs"):
         pipe([], POINT, LEVEL)
@@ -157,16 +172,29 @@ GREY = torch.full((2, 1, 32, 32), 0.5)
         ({"num_inference_steps": 0}, "num_inference_steps must be 1 or above, not 0"),
         ({"focus_point": (float("nan"), 0.5)}, "focus_point must lie in"),
         ({"focus_point": (0.5, 0.5, 0.5)}, r"focus_point must be \(x, y\) or \[b, 2\], not \[3\]"),
-        ({"focus_point": [(0.5, 0.5)] * 3}, "2 of image, 3 of focus_point, 1 of bokeh_level, 1 of depth: give one"),
+        (
+            {"focus_point": [(0.5, 0.5)] * 3},
+            "2 of image, 3 of focus_point, 1 of bokeh_level, 1 of depth: give one",
+        ),
         ({"bokeh_level": float("inf")}, "bokeh_level must be 0 or above"),
-        ({"depth": Image.new("L", (32, 32))}, r"depth must be a tensor \[b, 1, h, w\] of floats .*, not Image"),
+        (
+            {"depth": Image.new("L", (32, 32))},
+            r"depth must be a tensor \[b, 1, h, w\] of floats .*, not Image",
+        ),
         ({"depth": GREY[0, 0]}, r"depth must be .*, not torch.float32 \[32, 32\]"),
         ({"depth": (255 * GREY).byte()}, r"depth must be .*, not torch.uint8 \[2, 1, 32, 32\]"),
         ({"depth": 20 * GREY}, "depth must be disparity in .*, not 10 to 10"),
-        ({"image": (255 * GREY).byte().expand(2, 3, 32, 32)}, r"image must be .*, not torch.uint8 \[2, 3, 32, 32\]"),
+        (
+            {"image": (255 * GREY).byte().expand(2, 3, 32, 32)},
+            r"image must be .*, not torch.uint8 \[2, 3, 32, 32\]",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_sentence(pipe, unchecked, changes, message):
-    asked = {"image": GREY.expand(2, 3, 32, 32), "focus_point": POINT, "bokeh_level": LEVEL} | changes
+    asked = {
+        "image": GREY.expand(2, 3, 32, 32),
+        "focus_point": POINT,
+        "bokeh_level": LEVEL,
+    } | changes
     with pytest.raises(ValueError, match=message):
         pipe(**asked)

@@ -1,4 +1,6 @@
-"""The probe's numbers for methods whose scores are known: the truth itself, and the reference unchanged."""
+"""The probe's numbers for methods whose scores are known: the truth itself, and the reference
+unchanged.
+"""
 
 import json
 
@@ -13,7 +15,9 @@ from dofsuite.refocus.rendering import Rendering
 
 @pytest.fixture(scope="module")
 def scenes() -> Batch:
-    data = ShardData(train={"photo": "embedded:photo"}, val="embedded:val", val_batch_size=8, size_px=64)
+    data = ShardData(
+        train={"photo": "embedded:photo"}, val="embedded:val", val_batch_size=8, size_px=64
+    )
     data.setup("fit")
     return next(iter(data.val_dataloader()))
 
@@ -31,7 +35,12 @@ def test_the_truth_scores_its_own_numbers(scenes, tmp_path):
     run, values = scores(lambda _, task: task.target, scenes)
     assert values["lvcorr"] == values["lvcorr_truth"] > 0.8
     assert values["blur_gain"] == pytest.approx(1, abs=1e-6)
-    assert values["focus_hit_rate"] == values["refocus_hit_rate"] == values["focus_hit_rate_truth"] > 0.8
+    assert (
+        values["focus_hit_rate"]
+        == values["refocus_hit_rate"]
+        == values["focus_hit_rate_truth"]
+        > 0.8
+    )
     assert values["mae"] == 0
     assert 0 < values["mae_oracle"] < 0.002  # BokehMe's exact kernel confirms the training renderer
     run.write(tmp_path, 7, values)
@@ -46,7 +55,9 @@ def test_the_reference_unchanged_shows_no_control(scenes):
     _, values = scores(lambda _, task: task.reference, scenes)
     assert values["lvcorr"] == 0
     assert values["blur_gain"] == 0
-    assert values["focus_hit_rate"] == 0  # two equal pictures: every comparison is a tie, and a tie is a miss
+    assert (
+        values["focus_hit_rate"] == 0
+    )  # two equal pictures: every comparison is a tie, and a tie is a miss
     assert values["refocus_hit_rate"] < 0.2  # it is given the picture focused on the other plane
     assert values["mae"] == values["mae_copy"] > 0
 
@@ -58,7 +69,12 @@ def test_a_model_that_diverged_is_refused_in_one_sentence(scenes):
 
 def test_no_more_scenes_are_probed_than_asked(scenes, tmp_path):
     asked = []
-    run = ProbeRun(Probe(scenes=3), RENDERING, 0, lambda batch, task: asked.append(len(batch.key)) or task.target)
+    run = ProbeRun(
+        Probe(scenes=3),
+        RENDERING,
+        0,
+        lambda batch, task: asked.append(len(batch.key)) or task.target,
+    )
     run.update(scenes)
     run.update(scenes)
     assert asked == [3] * 8
@@ -70,14 +86,18 @@ def test_no_more_scenes_are_probed_than_asked(scenes, tmp_path):
 @pytest.mark.filterwarnings("ignore:LVCorr")
 def test_the_record_counts_the_scenes_that_were_seen(scenes, tmp_path):
     run, values = scores(
-        lambda _, task: task.target, scenes._replace(**{n: f[:2] for n, f in scenes._asdict().items()})
+        lambda _, task: task.target,
+        scenes._replace(**{n: f[:2] for n, f in scenes._asdict().items()}),
     )
     run.write(tmp_path, 0, values)
     assert json.loads((tmp_path / "metrics.json").read_text())["scenes"] == 2  # of 8
 
 
 def test_ranks_share_the_scenes_that_are_asked():
-    shares = [ProbeRun(Probe(), RENDERING, 0, lambda _, task: task.target, 64, rank).scenes_left for rank in range(64)]
+    shares = [
+        ProbeRun(Probe(), RENDERING, 0, lambda _, task: task.target, 64, rank).scenes_left
+        for rank in range(64)
+    ]
     assert sum(shares) == Probe().scenes == 32
 
 
@@ -101,7 +121,9 @@ def test_a_run_without_sheets_writes_its_numbers_alone(scenes, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["metrics.json"]
 
 
-@pytest.mark.parametrize(("name", "number"), [("sheet_scenes", -1), ("sheet_scale", 0), ("pair_level", 0)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("sheet_scenes", -1), ("sheet_scale", 0), ("pair_level", 0)]
+)
 def test_numbers_that_no_probe_has_are_refused_by_name(name, number):
     with pytest.raises(ValueError, match=name):
         Probe(**{name: number})

@@ -1,4 +1,6 @@
-"""What a refocus run cannot learn from is refused in one sentence: pictures without depth, another adapter."""
+"""What a refocus run cannot learn from is refused in one sentence: pictures without depth, another
+adapter.
+"""
 
 import copy
 import json
@@ -33,8 +35,18 @@ def one_line(capsys):
 
 def test_pictures_without_depth_are_not_trained_on_as_if_they_were_flat(capsys):
     grey = encoded(np.full((32, 32, 3), 128, dtype=np.uint8))
-    bare = [(f"bare{number}", {"png": grey, "json": json.dumps({}).encode()}) for number in range(4)]
-    write_shards(Path("bare"), bare, source="bare", licence="CC0", split="train", depth_kind=None, depth_unit=None)
+    bare = [
+        (f"bare{number}", {"png": grey, "json": json.dumps({}).encode()}) for number in range(4)
+    ]
+    write_shards(
+        Path("bare"),
+        bare,
+        source="bare",
+        licence="CC0",
+        split="train",
+        depth_kind=None,
+        depth_unit=None,
+    )
     words = ["--data.init_args.train", '{"photo": "bare"}']
     assert fit("run", *words) == 2
     assert "only for a model that does without, set data.require_depth to false" in one_line(capsys)
@@ -50,4 +62,6 @@ def test_a_run_of_another_adapter_is_not_continued(capsys):
     assert "in that run and [8, " in (said := one_line(capsys))
     assert "set model.lora.rank or model.backbone as that run's config.yaml has it." in said
     assert fit("third", *continued, "--model.init_args.lora.targets", "all_linear") == 2
-    assert "set model.lora (its targets, or null) as that run's config.yaml has it." in one_line(capsys)
+    assert "set model.lora (its targets, or null) as that run's config.yaml has it." in one_line(
+        capsys
+    )

@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 from dofsuite.data import ShardData
 from dofsuite.data.batch import collate, resize_and_crop
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
-from dofsuite.refocus.draws import Cameras
+from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.probe import Probe, ProbeRun
 from dofsuite.refocus.rendering import Rendering, photograph
 from tests.refocus.tiny import tiny_module
@@ -21,11 +21,15 @@ def scenes():
 
 
 def camera(level, count=4, plane=0.4):
-    return Cameras(torch.full((count, 2), 0.5), torch.full((count,), plane), torch.full((count,), level))
+    return Cameras(
+        torch.full((count, 2), 0.5), torch.full((count,), plane), torch.full((count,), level)
+    )
 
 
 def test_level_0_is_the_image_bit_for_bit(scenes):
-    (picture,) = photograph(scenes.image_srgb, scenes.disparity, scenes.width_px, [camera(0.0)], Rendering())
+    (picture,) = photograph(
+        scenes.image_srgb, scenes.disparity, scenes.width_px, [camera(0.0)], Rendering()
+    )
     assert torch.equal(picture, scenes.image_srgb)
 
 
@@ -33,9 +37,13 @@ def test_level_0_is_the_image_bit_for_bit(scenes):
 def test_pictures_are_those_of_the_exact_kernel(scenes, gamma):
     rendering = Rendering(gamma=gamma, layers=61, reference_width_px=128.0)
     one, other = camera(8.0), camera(20.0, plane=0.9)
-    pictures = photograph(scenes.image_srgb, scenes.disparity, scenes.width_px, [one, other], rendering)
+    pictures = photograph(
+        scenes.image_srgb, scenes.disparity, scenes.width_px, [one, other], rendering
+    )
     for picture, cam in zip(pictures, (one, other), strict=True):
-        radius_px = bokeh_radius_px(scenes.disparity, cam.focus_disparity, cam.bokeh_level, scenes.width_px, 128.0)
+        radius_px = bokeh_radius_px(
+            scenes.disparity, cam.focus_disparity, cam.bokeh_level, scenes.width_px, 128.0
+        )
         light = render_bokeh(display_to_linear(scenes.image_srgb, gamma), radius_px, method="exact")
         error = (picture - linear_to_display(light, gamma)).square().mean()
         assert -10 * error.log10() > 50
@@ -43,12 +51,19 @@ def test_pictures_are_those_of_the_exact_kernel(scenes, gamma):
 
 def test_a_level_has_the_same_look_at_twice_the_size(scenes):
     def blurred(scale):
-        image, disparity = (interpolate(x, scale_factor=scale) for x in (scenes.image_srgb, scenes.disparity))
+        image, disparity = (
+            interpolate(x, scale_factor=scale) for x in (scenes.image_srgb, scenes.disparity)
+        )
         rendering = Rendering(gamma=2.2, reference_width_px=128.0)
-        (picture,) = photograph(image, disparity, scenes.width_px * scale, [camera(16.0)], rendering)
+        (picture,) = photograph(
+            image, disparity, scenes.width_px * scale, [camera(16.0)], rendering
+        )
         return interpolate(picture, size=(16, 16), mode="area")
 
-    right, wrong = blurred(2) - blurred(1), blurred(2) - interpolate(scenes.image_srgb, size=(16, 16), mode="area")
+    right, wrong = (
+        blurred(2) - blurred(1),
+        blurred(2) - interpolate(scenes.image_srgb, size=(16, 16), mode="area"),
+    )
     assert right.abs().mean() < 0.1 * wrong.abs().mean()
 
 
@@ -57,12 +72,24 @@ def frames():
     generator = torch.Generator().manual_seed(0)
     image, disparity = torch.rand(3, 64, 96, generator=generator), torch.zeros(1, 64, 96)
     disparity[:, :, 48:] = 1.0
-    whole = {"image": image, "disparity": disparity, "valid": torch.ones(1, 64, 96, dtype=torch.bool)}
+    whole = {
+        "image": image,
+        "disparity": disparity,
+        "valid": torch.ones(1, 64, 96, dtype=torch.bool),
+    }
     return [whole, {name: values[:, :, 16:80] for name, values in whole.items()}]
 
 
 def batch_of(item):
-    told = {"has_depth": True, "source": 0, "index": 3, "key": "a", "caption": "", "f_number": 0, "focal_length_mm": 0}
+    told = {
+        "has_depth": True,
+        "source": 0,
+        "index": 3,
+        "key": "a",
+        "caption": "",
+        "f_number": 0,
+        "focal_length_mm": 0,
+    }
     return collate([resize_and_crop(item, 64) | told])
 
 
@@ -73,17 +100,26 @@ def test_one_picture_with_one_token_has_one_target_whatever_it_was_cropped_from(
     assert (cropped.width_px.item(), square.width_px.item()) == (96, 64)
     for ours, theirs in zip(module.example(cropped), module.example(square), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    probes = [ProbeRun(Probe(levels=(2, 4), pair_level=4), module.rendering, 0, module.answer) for _ in range(2)]
+    probes = [
+        ProbeRun(Probe(levels=(2, 4), pair_level=4), module.rendering, 0, module.answer)
+        for _ in range(2)
+    ]
     for one, other in zip(probes[0].tasks(cropped)[0], probes[1].tasks(square)[0], strict=True):
         assert torch.equal(one.target, other.target)
-        assert torch.equal(probes[0].oracle(cropped, one.camera), probes[1].oracle(square, other.camera))
+        assert torch.equal(
+            probes[0].oracle(cropped, one.camera), probes[1].oracle(square, other.camera)
+        )
 
 
 def test_a_level_is_the_radius_in_px_where_the_square_has_the_reference_width():
-    """A lamp one unit of disparity off the focal plane becomes a disc of as many px as its level says."""
+    """A lamp one unit of disparity off the focal plane becomes a disc of as many px as its level
+    says.
+    """
     whole, _ = frames()
     whole["image"][:] = 0
-    whole["image"][:, 32, 36] = 1.0  # in the far half, 20 px from the left of the square and 12 from the near half
+    whole["image"][:, 32, 36] = (
+        1.0  # in the far half, 20 px from the left of the square and 12 from the near half
+    )
     module = tiny_module()
     module.rendering = Rendering(gamma=1.0, layers=2, reference_width_px=64.0)
     batch = batch_of(whole)

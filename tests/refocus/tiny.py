@@ -1,4 +1,6 @@
-"""The refocus module as small as it can be, on the embedded photographs: real classes, another size."""
+"""The refocus module as small as it can be, on the embedded photographs: real classes, another
+size.
+"""
 
 from __future__ import annotations
 

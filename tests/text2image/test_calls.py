@@ -1,6 +1,8 @@
-"""How often each network is called in a cycle of the full stage, with and without gradient: facts/text2image.md B.
+"""How often each network is called in a cycle of the full stage, with and without gradient:
+facts/text2image.md B.
 
-A cycle simulates five times, because the generator turn's own sample serves the critic turn after it.
+A cycle simulates five times, because the generator turn's own sample serves the critic turn after
+it.
 """
 
 from collections import Counter
@@ -8,8 +10,8 @@ from collections import Counter
 import pytest
 
 from dofsuite.text2image import Stages
-from dofsuite.text2image.sampling import step_index
-from tests.text2image.turns_by_hand import photographs, take_turn, tiny
+from dofsuite.text2image.dmd2.sampling import step_index
+from tests.text2image.steps_by_hand import photographs, take_turn, tiny
 
 SEED = 131
 CRITIC_TURNS, SIMULATIONS = 5, 5
@@ -18,8 +20,15 @@ CRITIC_TURNS, SIMULATIONS = 5, 5
 def calls(module, steps) -> Counter:
     """(Network, rows, whether its answer has a gradient) of every call."""
     seen, networks = Counter(), module.networks
-    parts = {name: getattr(networks, name) for name in ("generator", "critic", "teacher", "head", "depth", "focus")}
-    parts |= {"saliency": networks.saliency, "decode": networks.codec.vae.decoder, "encode": networks.codec.vae.encoder}
+    parts = {
+        name: getattr(networks, name)
+        for name in ("generator", "critic", "teacher", "head", "depth", "focus")
+    }
+    parts |= {
+        "saliency": networks.saliency,
+        "decode": networks.codec.vae.decoder,
+        "encode": networks.codec.vae.encoder,
+    }
 
     def note(name, part, out):
         # The fake score as the discriminator's trunk is a view of it that ends after the mid-block.
@@ -43,7 +52,9 @@ def expected(simulated: int, is_shallow: bool) -> Counter:
     table["generator", 1, False] = simulated - 1
     table["teacher", 2, False] = 1  # with and without the prompt in one call
     table["critic", 1, False] = 1
-    table["critic", 1, True] = CRITIC_TURNS  # denoising, and the fake's features from the same forward
+    table["critic", 1, True] = (
+        CRITIC_TURNS  # denoising, and the fake's features from the same forward
+    )
     table["critic to the mid-block", 1, True] = 1 + CRITIC_TURNS
     table["head", 1, True] = 1 + 2 * CRITIC_TURNS
     table["encode", 1, False] = CRITIC_TURNS

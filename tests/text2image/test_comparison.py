@@ -32,7 +32,9 @@ def test_fid_is_torchmetrics_s(features):
         pictures = torch.zeros(len(features[name]), 3, 8, 8, dtype=torch.float64)
         pictures[:, 0, 0, :6] = features[name]
         metric.update(pictures, real=is_real)
-    assert fid(features["far"], features["real"]) == pytest.approx(float(metric.compute()), rel=1e-5)
+    assert fid(features["far"], features["real"]) == pytest.approx(
+        float(metric.compute()), rel=1e-5
+    )
 
 
 def test_kid_is_torchmetrics_s_on_sets_of_one_size(features):
@@ -51,9 +53,13 @@ def test_the_interval_finds_the_nearer_generator_and_no_difference_where_there_i
 
 
 def test_main_directions_whiten_the_photographs(features):
-    real = features["real"] @ torch.diag(torch.tensor([5.0, 3, 2, 1, 0.5, 0.1], dtype=torch.float64))
+    real = features["real"] @ torch.diag(
+        torch.tensor([5.0, 3, 2, 1, 0.5, 0.1], dtype=torch.float64)
+    )
     seen = real @ main_directions(real, 4)
-    assert torch.allclose(torch.cov(seen.T, correction=0), torch.eye(4, dtype=torch.float64), atol=1e-8)
+    assert torch.allclose(
+        torch.cov(seen.T, correction=0), torch.eye(4, dtype=torch.float64), atol=1e-8
+    )
 
 
 def test_features_tell_a_blurred_picture_from_a_sharp_one():

@@ -1,4 +1,6 @@
-"""Two ranks train as one with a batch of both, in each other's order, and hand over to one in the middle of a cycle."""
+"""Two ranks train as one with a batch of both, in each other's order, and hand over to one in the
+middle of a cycle.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dofsuite.training.checkpoint_io import read_checkpoint
+from dofsuite.training.checkpoints.io import read_checkpoint
 from tests.text2image.tiny import tiny_data, tiny_module, train
 from tests.text2image.two_ranks import OPTIONS, TURNS
 
@@ -33,7 +35,9 @@ def test_two_ranks_train_as_one_and_hand_over_to_it(tmp_path):
     )
     assert run.returncode == 0, run.stderr[-3000:]
     ranks = [json.loads((two / f"{rank}.json").read_text()) for rank in range(2)]
-    losses = train(tiny_module(**OPTIONS), TURNS, one, data=tiny_data(OPTIONS["stages"], batch_size=4))
+    losses = train(
+        tiny_module(**OPTIONS), TURNS, one, data=tiny_data(OPTIONS["stages"], batch_size=4)
+    )
     assert ranks[0] != ranks[1]
     for step in range(TURNS):
         mean = {name: sum(rank[str(step)][name] for rank in ranks) / 2 for name in losses[step]}

@@ -8,12 +8,12 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from dofsuite.backbones import Metric3D, PretrainedFlux, SmallFlux, SmallSdxl
-from dofsuite.backbones.exported import describe, rebuild
+from dofsuite.backbones.descriptors import describe, rebuild
 from dofsuite.errors import UserError
 from dofsuite.text2image import Exif, ExifEmbedder, FocusPredictor
+from dofsuite.text2image.dmd2.denoiser import predict
+from dofsuite.text2image.dmd2.stages import Stages
 from dofsuite.text2image.export import copy_on_cpu, export, read_settings
-from dofsuite.text2image.score import predict
-from dofsuite.text2image.turns import Stages
 from tests.text2image.tiny_run import tiny_module, train, untrained_depth
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -47,7 +47,9 @@ def test_stock_diffusers_predicts_what_the_running_average_does(runs, noisy):
     module, folder = runs
     stock = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
     assert torch.equal(predicted(stock, noisy), predicted(module.average.module, noisy))
-    assert not torch.allclose(predicted(stock, noisy), predicted(module.networks.generator, noisy), atol=1e-3)
+    assert not torch.allclose(
+        predicted(stock, noisy), predicted(module.networks.generator, noisy), atol=1e-3
+    )
 
 
 def test_the_exif_lies_apart_and_adds_what_it_did(runs, noisy):
@@ -56,7 +58,9 @@ def test_the_exif_lies_apart_and_adds_what_it_did(runs, noisy):
     embedder = ExifEmbedder.from_pretrained(folder / "exif_embedder", low_cpu_mem_usage=False)
     exif = Exif.checked([1.8, 11.0], 50)
     # By hand: a time embedding with the EXIF's vector added is what a UNet adds everything to.
-    stock.time_embedding.register_forward_hook(lambda module, args, output: output + embedder(exif.stacked()))
+    stock.time_embedding.register_forward_hook(
+        lambda module, args, output: output + embedder(exif.stacked())
+    )
     told = predicted(stock, noisy)
     assert torch.allclose(told, predicted(module.average.module, noisy, exif), atol=1e-5)
     assert not torch.allclose(told, predicted(module.average.module, noisy), atol=1e-3)
@@ -78,16 +82,21 @@ def test_another_run_starts_from_the_trained_teacher(runs, noisy):
     unet = SmallSdxl(weights=str(folder / "teacher")).load().unet
     assert torch.equal(predicted(unet, noisy), predicted(module.networks.teacher, noisy))
     assert not torch.allclose(
-        predicted(unet, noisy), predicted(SmallSdxl(downscale=2, channels=(32, 32)).load().unet, noisy)
+        predicted(unet, noisy),
+        predicted(SmallSdxl(downscale=2, channels=(32, 32)).load().unet, noisy),
     )
 
 
 def test_the_focus_predictor_answers_as_it_did(runs):
     module, folder = runs
     image, depth = torch.rand(2, 3, 32, 32), 1 + 5 * torch.rand(2, 1, 32, 32)
-    again = FocusPredictor.from_pretrained(folder / "focus_predictor", low_cpu_mem_usage=False).eval()
+    again = FocusPredictor.from_pretrained(
+        folder / "focus_predictor", low_cpu_mem_usage=False
+    ).eval()
     with torch.no_grad():
-        for ours, theirs in zip(module.networks.focus(image, depth), again(image, depth), strict=True):
+        for ours, theirs in zip(
+            module.networks.focus(image, depth), again(image, depth), strict=True
+        ):
             assert torch.equal(ours, theirs)
 
 
@@ -117,9 +126,13 @@ def test_weights_keep_the_names_of_stock_sdxl(runs):
 def test_a_generator_that_had_no_turn_is_exported_as_what_it_begins_as(tmp_path, noisy):
     module = train(tiny_module(untrained_depth(tmp_path), lens=None, ema_decay=0.5), turns=1)
     export(module, tmp_path / "export")
-    stock = UNet2DConditionModel.from_pretrained(tmp_path / "export" / "unet", low_cpu_mem_usage=False)
+    stock = UNet2DConditionModel.from_pretrained(
+        tmp_path / "export" / "unet", low_cpu_mem_usage=False
+    )
     assert torch.equal(predicted(stock, noisy), predicted(module.networks.teacher, noisy))
-    assert not torch.allclose(predicted(stock, noisy), predicted(module.networks.generator, noisy), atol=1e-3)
+    assert not torch.allclose(
+        predicted(stock, noisy), predicted(module.networks.generator, noisy), atol=1e-3
+    )
 
 
 def test_without_lens_teacher_and_exif_nothing_of_theirs_is_written(tmp_path):
@@ -135,10 +148,14 @@ def test_a_copy_in_16_bit_leaves_the_original_and_counts_as_half():
     copied = copy_on_cpu(unet, torch.bfloat16)
     assert {value.dtype for value in copied.state_dict().values()} == {torch.bfloat16}
     assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
-    assert not {p.data_ptr() for p in unet.parameters()} & {p.data_ptr() for p in copied.parameters()}
+    assert not {p.data_ptr() for p in unet.parameters()} & {
+        p.data_ptr() for p in copied.parameters()
+    }
 
 
-@pytest.mark.parametrize("descriptor", [SmallSdxl(seed=3), Metric3D(), PretrainedFlux("x"), SmallFlux(heads=2)])
+@pytest.mark.parametrize(
+    "descriptor", [SmallSdxl(seed=3), Metric3D(), PretrainedFlux("x"), SmallFlux(heads=2)]
+)
 def test_a_descriptor_is_described_and_rebuilt_through_json(descriptor):
     again = rebuild(json.loads(json.dumps(describe(descriptor))))
     assert type(again) is type(descriptor)

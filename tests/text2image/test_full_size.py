@@ -1,6 +1,8 @@
-"""A cycle of paper 1 at SDXL's size, counted on the meta device: no weights, no GPU, and no wasted work.
+"""A cycle of paper 1 at SDXL's size, counted on the meta device: no weights, no GPU, and no wasted
+work.
 
-The yardstick is facts/performance.md B.3, counted there with FlopCounterMode on diffusers' own networks, in TFLOP.
+The yardstick is facts/performance.md B.3, counted there with FlopCounterMode on diffusers' own
+networks, in TFLOP.
 """
 
 import pytest
@@ -9,14 +11,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dofsuite.backbones import RandomSdxl
-from dofsuite.backbones.depth import RandomDepth
-from dofsuite.backbones.frozen import DensePrediction
-from dofsuite.backbones.saliency import Saliency
-from dofsuite.text2image import Text2Image, score
-from dofsuite.text2image.sampling import step_index
-from dofsuite.text2image.turns import Stages, Turn
+from dofsuite.backbones.perception.depth import RandomDepth
+from dofsuite.backbones.perception.frozen import DensePrediction
+from dofsuite.backbones.perception.saliency import Saliency
+from dofsuite.text2image import Text2Image
+from dofsuite.text2image.dmd2 import denoiser as score
+from dofsuite.text2image.dmd2.sampling import step_index
+from dofsuite.text2image.dmd2.stages import Stages, Turn
+from tests.text2image.steps_by_hand import MatrixWork, photographs, take_turn
 from tests.text2image.tiny_unet import Embeds
-from tests.text2image.turns_by_hand import MatrixWork, photographs, take_turn
 
 UNET, UNET_FOR_INPUT, UNET_FOR_ALL = 6.761, 14.222, 20.231
 """A forward; with the backward by its input; with that by its weights."""
@@ -26,13 +29,17 @@ DECODE, DECODE_FOR_INPUT, ENCODE, ENCODE_FOR_INPUT = 10.470, 21.491, 4.879, 10.3
 DEPTH, DEPTH_FOR_INPUT = 1.304, 2.793
 """Depth Anything V2 Large at 518 px."""
 SIZE_PX, SEED = 1024, 131
-"""With this seed the ten simulations of the first two cycles have 25 forwards together, the mean of ten draws."""
+"""With this seed the ten simulations of the first two cycles have 25 forwards together, the mean of
+ten draws.
+"""
 QUICK_CYCLE = 7
 """A Shallow one whose generator learns the first step: the fewest calls."""
 
 
 class VitLargeSaliency(Saliency):
-    """A saliency model that costs what depth does: BiRefNet's code lies with its weights on the hub."""
+    """A saliency model that costs what depth does: BiRefNet's code lies with its weights on the
+    hub.
+    """
 
     def load(self) -> DensePrediction:
         return RandomDepth("large").load()
@@ -41,7 +48,9 @@ class VitLargeSaliency(Saliency):
 @pytest.fixture(scope="module")
 def module() -> Text2Image:
     """The full stage from the first turn."""
-    module = Text2Image(RandomSdxl(), RandomDepth("large"), VitLargeSaliency(), stages=Stages(deep=0), seed=SEED)
+    module = Text2Image(
+        RandomSdxl(), RandomDepth("large"), VitLargeSaliency(), stages=Stages(deep=0), seed=SEED
+    )
     with torch.device("meta"):
         module.configure_model()
     return module.to("meta")
@@ -64,8 +73,9 @@ def minimum(turn: Turn, simulated: int) -> dict[str, float]:
         scores = UNET + 2 * UNET
         fooling = FEATURES_FOR_INPUT - FEATURES
         return {"generator": calls + UNET_FOR_ALL - UNET + scores + fooling + graded, **lines}
-    sample = 0.0 if turn.follows_generator else calls + frozen
-    # B.3 reads the real latents from disk, as DMD2 does. Here photographs come, so they are encoded.
+    sample = 0.0 if turn.reuses_generator_sample else calls + frozen
+    # B.3 reads the real latents from disk, as DMD2 does. Here photographs come, so they are
+    # encoded.
     return {"critic": UNET_FOR_ALL + FEATURES_FOR_ALL + sample, "real: encode": ENCODE, **lines}
 
 
@@ -110,7 +120,9 @@ def test_the_table_is_the_published_one(module):
 
 
 def test_a_shallow_generator_turn_and_the_critic_turn_after_it_waste_nothing(module):
-    """All but one forward of the down blocks: the critic judges x through noise of its own, as in DMD2."""
+    """All but one forward of the down blocks: the critic judges x through noise of its own, as in
+    DMD2.
+    """
     counted, lines = counted_and_minimum(module, range(6 * QUICK_CYCLE, 6 * QUICK_CYCLE + 2))
     ratio = counted / (sum(lines.values()) + FEATURES)
     print(f"shallow generator turn and the next: {counted:.2f} TFLOP, {ratio:.4f} of the minimum")
@@ -123,7 +135,9 @@ def test_a_cycle_costs_its_minimum(module, cycle):
     counted, lines = counted_and_minimum(module, range(6 * cycle, 6 * cycle + 6))
     ratio = counted / sum(lines.values())
     of_b3 = counted - sum(cost for name, cost in lines.items() if ":" in name)
-    print(f"{counted:.2f} TFLOP, {ratio:.4f} of {lines}; without the lines of their own {of_b3:.2f}")
+    print(
+        f"{counted:.2f} TFLOP, {ratio:.4f} of {lines}; without the lines of their own {of_b3:.2f}"
+    )
     assert ratio <= 1.02
     assert ratio > 0.99  # a counter that misses work would show here
     assert of_b3 / (lines["generator"] + lines["critic"]) <= 1.02

@@ -1,4 +1,6 @@
-"""`python -m dofsuite.text2image`: a prompt in, a scene and its photographs out, or one sentence and exit code 2."""
+"""`python -m dofsuite.text2image`: a prompt in, a scene and its photographs out, or one sentence
+and exit code 2.
+"""
 
 import json
 from pathlib import Path
@@ -30,7 +32,17 @@ def baseline(tmp_path_factory):
 
 
 def run(model, out, *more, prompt="a red ball", f_numbers=("1.8", "22")):
-    words = [prompt, "--f-number", *f_numbers, "--focal-length", "85", "--model", str(model), "-o", str(out)]
+    words = [
+        prompt,
+        "--f-number",
+        *f_numbers,
+        "--focal-length",
+        "85",
+        "--model",
+        str(model),
+        "-o",
+        str(out),
+    ]
     return main([*words, *more])
 
 
@@ -43,7 +55,9 @@ def test_a_scene_its_depth_photographs_and_a_sheet_are_written(model, tmp_path, 
     assert run(model, tmp_path / "out") == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"scene.png", "depth.png", "f1.8.png", "f22.png", "sheet.png"}
-    scene, wide, narrow = (pixels(tmp_path / "out" / f"{name}.png").astype(int) for name in ("scene", "f1.8", "f22"))
+    scene, wide, narrow = (
+        pixels(tmp_path / "out" / f"{name}.png").astype(int) for name in ("scene", "f1.8", "f22")
+    )
     assert scene.shape == (SIZE_PX, SIZE_PX, 3)
     assert abs(wide - scene).mean() > 2 * abs(narrow - scene).mean()
     said = capsys.readouterr().out
@@ -62,14 +76,21 @@ def test_the_depth_map_is_the_scene_s_in_16_bit(model, tmp_path):
     assert depth.max() > 1.5 * depth.min()
 
 
-def test_the_same_command_gives_the_same_files_another_seed_and_focus_others(model, tmp_path, capsys):
+def test_the_same_command_gives_the_same_files_another_seed_and_focus_others(
+    model, tmp_path, capsys
+):
     run(model, tmp_path / "a")
-    nearest = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("depth:")).split()[1]
+    nearest = next(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("depth:")
+    ).split()[1]
     focus = str(float(nearest) * 1.01)
     for name, more in (("b", []), ("c", ["--seed", "1"]), ("d", ["--focus", focus])):
         assert run(model, tmp_path / name, *more) == 0
     assert f"{float(focus):.4g} taken" in capsys.readouterr().out
-    files = {name: {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in "abcd"}
+    files = {
+        name: {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in "abcd"
+    }
     assert files["a"] == files["b"]
     assert files["a"]["scene.png"] != files["c"]["scene.png"]
     assert files["a"]["scene.png"] == files["d"]["scene.png"]
@@ -101,7 +122,9 @@ def test_the_baseline_writes_photographs_and_no_scene(baseline, tmp_path, capsys
         ({}, ["--sede", "1"], "--sede"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence_and_writes_nothing(model, tmp_path, capsys, words, more, named):
+def test_what_cannot_be_asked_is_one_sentence_and_writes_nothing(
+    model, tmp_path, capsys, words, more, named
+):
     assert run(model, tmp_path / "out", *more, **words) == 2
     said = capsys.readouterr()
     assert named in said.err
@@ -110,7 +133,9 @@ def test_what_cannot_be_asked_is_one_sentence_and_writes_nothing(model, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_prompt_model_or_lens_and_a_file_in_the_way_are_named(model, baseline, tmp_path, capsys):
+def test_a_missing_prompt_model_or_lens_and_a_file_in_the_way_are_named(
+    model, baseline, tmp_path, capsys
+):
     (tmp_path / "file").write_text("")
     cases = [
         (lambda: main(["--f-number", "2", "-o", str(tmp_path / "out")]), "PROMPT"),
@@ -118,8 +143,14 @@ def test_a_missing_prompt_model_or_lens_and_a_file_in_the_way_are_named(model, b
         (lambda: run(baseline / "deaf", tmp_path / "out"), "neither a lens nor EXIF"),
         (lambda: run(baseline / "told", tmp_path / "out", "--focus", "2"), "--focus"),
         (lambda: run(model, tmp_path / "file"), "--output"),
-        (lambda: run(model, tmp_path / "file" / "out"), "--output: it cannot be written (Not a directory)"),
-        (lambda: run(model, Path("/proc/xx")), "--output: it cannot be written (No such file or directory)"),
+        (
+            lambda: run(model, tmp_path / "file" / "out"),
+            "--output: it cannot be written (Not a directory)",
+        ),
+        (
+            lambda: run(model, Path("/proc/xx")),
+            "--output: it cannot be written (No such file or directory)",
+        ),
     ]
     for act, named in cases:
         assert act() == 2
@@ -131,7 +162,14 @@ def test_a_missing_prompt_model_or_lens_and_a_file_in_the_way_are_named(model, b
 
 def test_a_folder_that_cannot_be_written_is_known_before_a_model_is_loaded(tmp_path, capsys):
     """Only the model's settings lie there: whoever loads it fails otherwise."""
-    settings = {"backbone": {}, "depth": {}, "lens": {}, "few_steps": [999], "size_px": 32, "exif": []}
+    settings = {
+        "backbone": {},
+        "depth": {},
+        "lens": {},
+        "few_steps": [999],
+        "size_px": 32,
+        "exif": [],
+    }
     (tmp_path / "text2image.json").write_text(json.dumps(settings))
     assert run(tmp_path, Path("/proc/xx")) == 2
     assert capsys.readouterr().err.startswith("/proc/xx: --output:")

@@ -1,8 +1,10 @@
-"""The memory of paper 1's full step at SDXL's size, 1024 px and batch 1, on one GPU: estimated without one.
+"""The memory of paper 1's full step at SDXL's size, 1024 px and batch 1, on one GPU: estimated
+without one.
 
-Weights, gradients and AdamW's moments are counted; what autograd saves is seen by hooks, each storage once, while the
-step runs under FakeTensorMode. Lightning's mixed precision keeps no cast weights (cache_enabled=False), so every graded
-forward saves bfloat16 copies of its own, and they are in these numbers. Not in them: short-lived buffers.
+Weights, gradients and AdamW's moments are counted; what autograd saves is seen by hooks, each
+storage once, while the step runs under FakeTensorMode. Lightning's mixed precision keeps no cast
+weights (cache_enabled=False), so every graded forward saves bfloat16 copies of its own, and they
+are in these numbers. Not in them: short-lived buffers.
 """
 
 from collections import Counter
@@ -16,14 +18,26 @@ from torch.utils._pytree import tree_map
 
 from dofsuite.backbones import RandomDepth, RandomSdxl
 from dofsuite.text2image import Stages, Text2Image
-from dofsuite.text2image.carried import Asked, Carried
+from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
+from tests.text2image.steps_by_hand import photographs, turn_losses
 from tests.text2image.test_full_size import SIZE_PX, VitLargeSaliency
-from tests.text2image.turns_by_hand import photographs, turn_losses
 
 GIB = 2**30
 BUDGET_GIB = 130
-FLOAT32_ON_CUDA = {"group_norm", "layer_norm", "interpolate", "mse_loss", "huber_loss", "softplus", "exp", "log", "sum"}
-"""Of ATen/autocast_mode.h's list for CUDA, what the step calls; the CPU's autocast has a shorter list."""
+FLOAT32_ON_CUDA = {
+    "group_norm",
+    "layer_norm",
+    "interpolate",
+    "mse_loss",
+    "huber_loss",
+    "softplus",
+    "exp",
+    "log",
+    "sum",
+}
+"""Of ATen/autocast_mode.h's list for CUDA, what the step calls; the CPU's autocast has a shorter
+list.
+"""
 
 
 class CudaAutocast(TorchFunctionMode):
@@ -31,18 +45,27 @@ class CudaAutocast(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if torch.is_autocast_enabled("cpu") and func.__name__ in FLOAT32_ON_CUDA:
-            args = tree_map(lambda a: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a, args)
+            args = tree_map(
+                lambda a: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a, args
+            )
         return func(*args, **(kwargs or {}))
 
 
 class Saved:
-    """Bytes saved for backward by the network that was running, each storage once, weights and buffers left out."""
+    """Bytes saved for backward by the network that was running, each storage once, weights and
+    buffers left out.
+    """
 
     def __init__(self, networks: nn.Module) -> None:
         self.bytes: Counter[str] = Counter()
         self.running = ["noising, lens and losses"]
-        self.known = {tensor.untyped_storage()._cdata: tensor for tensor in networks.state_dict().values()}
-        parts = {name: getattr(networks, name) for name in ("generator", "critic", "teacher", "head", "depth", "focus")}
+        self.known = {
+            tensor.untyped_storage()._cdata: tensor for tensor in networks.state_dict().values()
+        }
+        parts = {
+            name: getattr(networks, name)
+            for name in ("generator", "critic", "teacher", "head", "depth", "focus")
+        }
         vae = networks.codec.vae
         for name, part in {**parts, "VAE decoder": vae.decoder, "VAE encoder": vae.encoder}.items():
             part.register_forward_pre_hook(lambda *_, name=name: self.running.append(name))
@@ -62,9 +85,15 @@ class Saved:
 def saved_gib(module: Text2Image, step: int, fakes: FakeTensorMode) -> dict[str, float]:
     """GiB that one turn saves for backward, by network."""
     saved, turn = Saved(module.networks), module.stages.turn(step)
-    with fakes, CudaAutocast(), torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+    with (
+        fakes,
+        CudaAutocast(),
+        torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor),
+    ):
         batch = photographs(SIZE_PX, step, turn.is_shallow)
-        carried = Carried(torch.empty(1, 4, SIZE_PX // 8, SIZE_PX // 8), Asked.of(batch))
+        carried = GeneratedSample(
+            torch.empty(1, 4, SIZE_PX // 8, SIZE_PX // 8), Conditioning.of(batch)
+        )
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             turn_losses(module, batch, step, carried)
     return {f"saved by {name}": count / GIB for name, count in saved.bytes.items()}
@@ -75,8 +104,10 @@ def gib(parts: list[nn.Module]) -> float:
 
 
 def standing_gib(module: Text2Image, step: int) -> dict[str, float]:
-    """GiB of weights, of the moments of all optimisers, and of the gradients of those that step in this turn."""
-    networks, learning = module.networks, module.learners(module.stages.turn(step))
+    """GiB of weights, of the moments of all optimisers, and of the gradients of those that step in
+    this turn.
+    """
+    networks, learning = module.networks, module.active_optimizers(module.stages.turn(step))
     weights = {f"weights of {name}": gib([part]) for name, part in networks.named_children()}
     moments = {f"AdamW of {name}": 2 * gib([group]) for name, group in module.trained.items()}
     gradients = {f"gradients of {name}": gib([module.trained[name]]) for name in learning}
@@ -86,7 +117,9 @@ def standing_gib(module: Text2Image, step: int) -> dict[str, float]:
 def estimate(step: int, **changes) -> dict[str, float]:
     """All lines of one turn of the full stage, and their sum."""
     settings = dict(stages=Stages(deep=0), teacher_bfloat16=True, seed=131)
-    module = Text2Image(RandomSdxl(), RandomDepth("large"), VitLargeSaliency(), **{**settings, **changes})
+    module = Text2Image(
+        RandomSdxl(), RandomDepth("large"), VitLargeSaliency(), **{**settings, **changes}
+    )
     with torch.device("meta"):
         module.configure_model()
     fakes = FakeTensorMode(allow_non_fake_inputs=True)  # the schedule is a tensor with values
@@ -101,7 +134,9 @@ def shown(lines: dict[str, float]) -> str:
 
 
 def test_the_largest_turn_of_the_full_stage_fits_one_gpu():
-    """The Shallow generator turn: the graph runs through generator, decoder, depth, focus, lens, encoder and critic."""
+    """The Shallow generator turn: the graph runs through generator, decoder, depth, focus, lens,
+    encoder and critic.
+    """
     lines = estimate(step=6)
     print(shown(lines))
     graded = ("generator", "critic", "head", "depth", "focus", "VAE decoder", "VAE encoder")

@@ -1,4 +1,6 @@
-"""Single turns of a tiny real network: what each loss adds, and by which ways a Shallow one reaches the generator."""
+"""Single turns of a tiny real network: what each loss adds, and by which ways a Shallow one reaches
+the generator.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +15,30 @@ from tests.text2image.tiny import FULL, GENERATOR, SHALLOW_GENERATOR, tiny_batch
 
 @pytest.fixture(scope="module")
 def full():
-    """A module in its full stage, of which single phases are asked; none of them changes a weight."""
+    """A module in its full stage, of which single phases are asked; none of them changes a
+    weight.
+    """
     return tiny_module(stages=FULL)
 
 
 def gradients_of(module, turn, weights=None, terms=None, **exif):
     """Losses of one turn by name, and the gradients of the sum of some of them (None: of all)."""
     batch = tiny_batch(shallow=turn.is_shallow)
-    batch = batch._replace(**{name: torch.full((len(batch.key),), number) for name, number in exif.items()})
+    batch = batch._replace(
+        **{name: torch.full((len(batch.key),), number) for name, number in exif.items()}
+    )
     module.weights = weights or Weights()
-    module.let_learn(module.trained)
+    module.set_requires_grad(module.trained)
     losses, _ = module.phase(turn, batch, None)
     module.networks.zero_grad()
-    torch.stack([loss for name, loss in losses.items() if terms is None or name in terms]).sum().backward()
-    gradients = {name: weight.grad for name, weight in module.networks.named_parameters() if weight.grad is not None}
+    torch.stack(
+        [loss for name, loss in losses.items() if terms is None or name in terms]
+    ).sum().backward()
+    gradients = {
+        name: weight.grad
+        for name, weight in module.networks.named_parameters()
+        if weight.grad is not None
+    }
     return {name: loss.item() for name, loss in losses.items()}, gradients
 
 
@@ -79,7 +91,9 @@ def answering(network, answer):
 @contextmanager
 def radius_cut_off(networks):
     """Let no gradient go from the radius map to the picture: depth and focus see it detached."""
-    handle = networks.focus.register_forward_pre_hook(lambda _, args: tuple(x.detach() for x in args))
+    handle = networks.focus.register_forward_pre_hook(
+        lambda _, args: tuple(x.detach() for x in args)
+    )
     try:
         with answering(networks.depth, lambda depth, image: depth.detach()):
             yield
@@ -90,9 +104,14 @@ def radius_cut_off(networks):
 def generator_gradient(module, f_number=1.4):
     """The generator's gradient on a Shallow turn, flat."""
     _, gradients = gradients_of(
-        module, FULL.turn(SHALLOW_GENERATOR), terms={"matching_shallow", "fooling_shallow"}, f_number=f_number
+        module,
+        FULL.turn(SHALLOW_GENERATOR),
+        terms={"matching_shallow", "fooling_shallow"},
+        f_number=f_number,
     )
-    return torch.cat([g.flatten() for name, g in gradients.items() if name.startswith("generator.")])
+    return torch.cat(
+        [g.flatten() for name, g in gradients.items() if name.startswith("generator.")]
+    )
 
 
 def test_gradient_reaches_the_generator_through_the_image_and_through_the_radius(full):

@@ -1,4 +1,6 @@
-"""Scenes from an export and photographs of them: against stock diffusers, the training chain, and optics by hand."""
+"""Scenes from an export and photographs of them: against stock diffusers, the training chain, and
+optics by hand.
+"""
 
 import json
 import shutil
@@ -8,15 +10,15 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
 from dofsuite.backbones import SmallSdxl
-from dofsuite.backbones.schedule import save_scheduler
+from dofsuite.backbones.sdxl.prediction_type import save_scheduler
 from dofsuite.errors import UserError
 from dofsuite.optics import coc_radius_px
 from dofsuite.optics.lens import ThinLens, pixel_pitch_mm
 from dofsuite.text2image import Text2ImagePipeline
-from dofsuite.text2image.carried import Asked
+from dofsuite.text2image.camera.lens import lens_of_export
+from dofsuite.text2image.dmd2.sample_buffer import Conditioning
+from dofsuite.text2image.dmd2.stages import Turn
 from dofsuite.text2image.export import export
-from dofsuite.text2image.lens import lens_of_export
-from dofsuite.text2image.turns import Turn
 from tests.text2image.tiny_run import SIZE_PX, tiny_module, train, untrained_depth
 
 
@@ -54,7 +56,9 @@ def calls_of(pipe, act):
     called = {}
     handles = [
         layer.register_forward_hook(
-            lambda *_, name=name, of=path: called.update({(name, of): called.get((name, of), 0) + 1})
+            lambda *_, name=name, of=path: called.update(
+                {(name, of): called.get((name, of), 0) + 1}
+            )
         )
         for name, network in pipe.components.items()
         if isinstance(network, torch.nn.Module)
@@ -75,7 +79,12 @@ def test_a_scene_takes_four_calls_of_the_generator_and_a_photograph_none_of_anyt
         "depth_model": 1,
         "focus_predictor": 1,
     }
-    assert calls_of(pipe, lambda: pipe.photograph(scene, [1.8, 22], 50, focus=scene.depth.median().item())) == {}
+    assert (
+        calls_of(
+            pipe, lambda: pipe.photograph(scene, [1.8, 22], 50, focus=scene.depth.median().item())
+        )
+        == {}
+    )
 
 
 def test_stock_diffusers_with_its_lcm_scheduler_makes_our_picture(run, pipe):
@@ -85,7 +94,9 @@ def test_stock_diffusers_with_its_lcm_scheduler_makes_our_picture(run, pipe):
         text_encoder_2=None,
         tokenizer=None,
         tokenizer_2=None,
-        unet=UNet2DConditionModel.from_pretrained(run[1] / "export" / "unet", low_cpu_mem_usage=False),
+        unet=UNet2DConditionModel.from_pretrained(
+            run[1] / "export" / "unet", low_cpu_mem_usage=False
+        ),
         scheduler=LCMScheduler.from_pretrained(run[1] / "export" / "scheduler"),
         add_watermarker=False,
     )
@@ -113,7 +124,9 @@ def test_a_photograph_is_that_of_the_training_chain(run, pipe):
     module, _ = run
     latent = module.networks.latent(torch.rand(2, 3, SIZE_PX, SIZE_PX))
     frames_px = torch.full((2,), 1.5 * SIZE_PX)  # as ShardData says of a photograph of 3:2
-    asked = Asked(["a", "b"], torch.tensor([1.8, 4.0]), torch.tensor([85.0, 135.0]), frames_px)
+    asked = Conditioning(
+        ["a", "b"], torch.tensor([1.8, 4.0]), torch.tensor([85.0, 135.0]), frames_px
+    )
     with torch.no_grad():
         trained = module.networks.display(module.seen(latent, asked, Turn(0, "full", 0, True)))
     scene = pipe.scene(module.networks.display(latent), "pt")
@@ -128,9 +141,13 @@ def test_a_photograph_whose_frame_is_known_has_that_frame_s_blur(pipe, scene):
     whole = pipe.photograph(scene, 1.8, 85, output_type="pt", frame_width_px=1.5 * SIZE_PX)
     square = pipe.photograph(scene, 1.8, 85, output_type="pt", frame_width_px=float(SIZE_PX))
     assert torch.equal(by_default, whole)
-    assert (by_default - scene.image_srgb).abs().mean() > 1.2 * (square - scene.image_srgb).abs().mean()
+    assert (by_default - scene.image_srgb).abs().mean() > 1.2 * (
+        square - scene.image_srgb
+    ).abs().mean()
     for wrong in (SIZE_PX - 1.0, float("nan"), float("inf")):
-        with pytest.raises(UserError, match=f"frame_width_px: {wrong} px is no .* give at least {SIZE_PX}"):
+        with pytest.raises(
+            UserError, match=f"frame_width_px: {wrong} px is no .* give at least {SIZE_PX}"
+        ):
             pipe.photograph(scene, 1.8, 85, frame_width_px=wrong)
 
 
@@ -146,13 +163,17 @@ def test_an_export_from_before_frame_ratio_photographs_as_it_did(run, tmp_path):
 
 
 def test_a_plane_is_blurred_by_the_thin_lens_s_disc(pipe, scene):
-    """A point on a plane behind the focus becomes a disc of the thin lens's diameter, of even brightness."""
+    """A point on a plane behind the focus becomes a disc of the thin lens's diameter, of even
+    brightness.
+    """
     image = torch.zeros(1, 3, 65, 65)
     image[..., 32, 32] = 1
     depth, focus = torch.full((1, 1, 65, 65), 6.0), torch.tensor([2.0])
     depth[..., 0, 0] = 1.0  # so that 2 lies among its depths
     plane = type(scene)(image, image, depth, torch.tensor([6.0]), torch.tensor([1000.0]))
-    assert torch.allclose(pipe.photograph(plane, 1.4, 85, output_type="pt")[..., 8:, 8:], image[..., 8:, 8:])
+    assert torch.allclose(
+        pipe.photograph(plane, 1.4, 85, output_type="pt")[..., 8:, 8:], image[..., 8:, 8:]
+    )
     (disc,) = pipe.photograph(plane, 1.4, 85, focus=focus, output_type="pt")
     pitch_mm = 24 / 65  # a square of a 3:2 frame of 36 mm
     diameter_px = 85**2 / (1.4 * (2000 - 85)) * (6000 - 2000) / 6000 / pitch_mm
@@ -171,7 +192,9 @@ def test_a_sweep_is_its_photographs_one_by_one(pipe, scene):
     assert change[0] > change[1] > change[2]
     pictures = pipe.photograph(scene, [1.8, 4, 22], 85)
     assert [len(row) for row in pictures] == [3, 3]
-    assert pictures[1][2].getpixel((5, 9)) == tuple((sweep[1, 2, :, 9, 5] * 255).round().int().tolist())
+    assert pictures[1][2].getpixel((5, 9)) == tuple(
+        (sweep[1, 2, :, 9, 5] * 255).round().int().tolist()
+    )
 
 
 def test_focus_is_a_depth_of_the_scene_one_for_all_or_one_for_each(pipe, scene):
@@ -180,18 +203,24 @@ def test_focus_is_a_depth_of_the_scene_one_for_all_or_one_for_each(pipe, scene):
     assert (scene.focus_distance >= nearest).all()
     assert (scene.focus_distance <= farthest).all()
     each = pipe.photograph(scene, 1.8, 85, focus=nearest, output_type="pt")
-    assert not torch.allclose(each, pipe.photograph(scene, 1.8, 85, focus=farthest, output_type="pt"), atol=1e-2)
+    assert not torch.allclose(
+        each, pipe.photograph(scene, 1.8, 85, focus=farthest, output_type="pt"), atol=1e-2
+    )
     with pytest.raises(UserError, match=r"focus: .* lies outside the scene's depths"):
         pipe.photograph(scene, 1.8, 50, focus=1.01 * farthest.max().item())
 
 
 def test_a_picture_depends_on_prompt_seed_and_number_alone(pipe):
-    four = pipe(["a red ball", "a blue box"], num_images_per_prompt=2, seed=5, output_type="pt").images
+    four = pipe(
+        ["a red ball", "a blue box"], num_images_per_prompt=2, seed=5, output_type="pt"
+    ).images
     alone = pipe("a blue box", num_images_per_prompt=2, seed=5, output_type="pt").images
     assert torch.allclose(four[2:], alone, atol=1e-5)
     assert not torch.allclose(alone[0], alone[1], atol=1e-2)
     assert not torch.allclose(alone[0], four[0], atol=1e-3)
-    assert not torch.allclose(pipe("a blue box", seed=6, output_type="pt").images[0], alone[0], atol=1e-2)
+    assert not torch.allclose(
+        pipe("a blue box", seed=6, output_type="pt").images[0], alone[0], atol=1e-2
+    )
 
 
 def test_any_size_of_whole_levels(pipe):
@@ -214,7 +243,9 @@ def test_a_camera_that_cannot_be_is_one_sentence(pipe, scene, camera, named):
 
 def test_the_baseline_generates_for_a_camera_from_one_noise(baseline):
     wide, narrow = baseline(["a ball"] * 2, [1.8, 22], 50, seed=0, output_type="pt").images
-    assert torch.allclose(baseline("a ball", 22, 50, seed=0, output_type="pt").images[0], narrow, atol=1e-5)
+    assert torch.allclose(
+        baseline("a ball", 22, 50, seed=0, output_type="pt").images[0], narrow, atol=1e-5
+    )
     assert not torch.allclose(wide, narrow, atol=1e-3)
     assert baseline("a ball", 1.8, 50, seed=0).depth is None
 
@@ -247,7 +278,9 @@ def test_an_export_needs_nothing_of_the_run_s_small_base(tmp_path):
     base.unet.save_pretrained(tmp_path / "base" / "unet")
     base.codec.save_pretrained(tmp_path / "base" / "codec")
     save_scheduler(base.prediction, tmp_path / "base")
-    module = tiny_module(untrained_depth(tmp_path), backbone=SmallSdxl(weights=str(tmp_path / "base"), num_tokens=6))
+    module = tiny_module(
+        untrained_depth(tmp_path), backbone=SmallSdxl(weights=str(tmp_path / "base"), num_tokens=6)
+    )
     export(module, tmp_path / "export")
     (tmp_path / "base").rename(tmp_path / "gone")
     pipe = Text2ImagePipeline.from_export(tmp_path)

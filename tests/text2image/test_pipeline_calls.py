@@ -1,4 +1,6 @@
-"""What a call of the text-to-image pipeline takes and gives, in which precision and on which device."""
+"""What a call of the text-to-image pipeline takes and gives, in which precision and on which
+device.
+"""
 
 import jaxtyping
 import numpy as np
@@ -48,7 +50,9 @@ def test_offloaded_parts_work_where_their_hooks_put_them(pipe):
     for part in (pipe.unet, pipe.vae, pipe.depth_model, pipe.focus_predictor):
         cpu_offload_with_hook(part, torch.device("meta"))
     scene = pipe("a red ball", seed=0, output_type="pt")
-    assert {tensor.device.type for tensor in (scene.images, scene.depth, scene.focus_distance)} == {"meta"}
+    assert {tensor.device.type for tensor in (scene.images, scene.depth, scene.focus_distance)} == {
+        "meta"
+    }
 
 
 def test_offloaded_parts_make_the_same_scene_twice(pipe):
@@ -79,9 +83,13 @@ def test_each_picture_may_have_its_own_generator(pipe):
     generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
     both = pipe(prompts, generator=generators, output_type="pt").images
     for i, prompt in enumerate(prompts):
-        alone = pipe(prompt, generator=torch.Generator().manual_seed(3 + i), output_type="pt").images[0]
+        alone = pipe(
+            prompt, generator=torch.Generator().manual_seed(3 + i), output_type="pt"
+        ).images[0]
         assert torch.allclose(both[i], alone, atol=1e-5)
-    with pytest.raises(ValueError, match="generator: 2 for 1 pictures; give one for all or one for each"):
+    with pytest.raises(
+        ValueError, match="generator: 2 for 1 pictures; give one for all or one for each"
+    ):
         pipe("a red ball", generator=generators)
 
 

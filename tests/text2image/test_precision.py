@@ -1,13 +1,15 @@
-"""bfloat16 computes, float32 learns: the dtype of all matrix work of a turn, and what a small step changes."""
+"""bfloat16 computes, float32 learns: the dtype of all matrix work of a turn, and what a small step
+changes.
+"""
 
 import pytest
 import torch
 
 from dofsuite.backbones import SmallSdxl
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
-from dofsuite.text2image.carried import Asked
-from dofsuite.text2image.turns import Stages
-from tests.text2image.turns_by_hand import MatrixWork, TinyVaeSdxl, photographs, take_turn, tiny
+from dofsuite.text2image.dmd2.sample_buffer import Conditioning
+from dofsuite.text2image.dmd2.stages import Stages
+from tests.text2image.steps_by_hand import MatrixWork, TinyVaeSdxl, photographs, take_turn, tiny
 
 STAGES = Stages(teacher=1, deep=6)
 STEPS = {
@@ -25,10 +27,14 @@ EXIF = ("generator", "critic", "teacher")
 
 
 def census(module, steps=tuple(STEPS), autocast=True) -> dict[tuple[str, str], set[torch.dtype]]:
-    """(Operator, turn) to the dtypes that all matrix products and convolutions of some turns were given."""
+    """(Operator, turn) to the dtypes that all matrix products and convolutions of some turns were
+    given.
+    """
     counter, carried = MatrixWork(), None
     for step in steps:
-        batch = photographs(64, step, module.stages.turn(step).is_shallow, rows=2, captions="a red ball at f/2")
+        batch = photographs(
+            64, step, module.stages.turn(step).is_shallow, rows=2, captions="a red ball at f/2"
+        )
         counter.part = STEPS[step]
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False), counter:
             carried = take_turn(module, batch, step, carried)
@@ -36,14 +42,22 @@ def census(module, steps=tuple(STEPS), autocast=True) -> dict[tuple[str, str], s
 
 
 def not_bfloat16(found) -> dict[tuple[str, str], set[torch.dtype]]:
-    return {place: dtypes - {torch.bfloat16} for place, dtypes in found.items() if dtypes - {torch.bfloat16}}
+    return {
+        place: dtypes - {torch.bfloat16}
+        for place, dtypes in found.items()
+        if dtypes - {torch.bfloat16}
+    }
 
 
 @pytest.mark.parametrize(
-    ("backbone", "in_float32"), [(TinyVaeSdxl(), set()), (SmallSdxl(), {"bmm"})], ids=["vae", "space to depth"]
+    ("backbone", "in_float32"),
+    [(TinyVaeSdxl(), set()), (SmallSdxl(), {"bmm"})],
+    ids=["vae", "space to depth"],
 )
 def test_under_bf16_mixed_all_matrix_work_of_every_turn_is_bfloat16(backbone, in_float32):
-    """But for the stand-in codec's fixed turn, which stays exactly invertible; SDXL's VAE has no such thing."""
+    """But for the stand-in codec's fixed turn, which stays exactly invertible; SDXL's VAE has no
+    such thing.
+    """
     found = census(tiny(backbone, stages=STAGES, exif=EXIF))
     assert {turn for _, turn in found} == set(STEPS.values())
     assert {name for name, _ in found} >= {"addmm", "mm", "convolution", "convolution_backward"}
@@ -71,7 +85,9 @@ def changed_share(dtype: torch.dtype) -> float:
     weights = list(module.networks.generator.parameters())
     before = [weight.detach().clone() for weight in weights]
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        take_turn(module, photographs(64, 0, is_shallow=False, rows=2, captions="a red ball"), 0, None)
+        take_turn(
+            module, photographs(64, 0, is_shallow=False, rows=2, captions="a red ball"), 0, None
+        )
     torch.nn.utils.clip_grad_norm_(weights, module.turning.gradient_clip)
     optimizer.step()
     changed = sum(int((old != new).sum()) for old, new in zip(before, weights, strict=True))
@@ -89,7 +105,9 @@ def test_autocast_is_kept_away_from_a_bfloat16_vae():
     """CUDA's autocast would run its norms in float32."""
     codec, seen = tiny().networks.codec, []
     for part in (codec.vae.encoder, codec.vae.decoder):
-        part.mid_block.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+        part.mid_block.register_forward_hook(
+            lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+        )
     with torch.autocast("cpu", torch.bfloat16):
         codec.decode(codec.encode(torch.rand(1, 3, 64, 64)))
     assert seen == [False, False]
@@ -98,11 +116,18 @@ def test_autocast_is_kept_away_from_a_bfloat16_vae():
 def test_a_bfloat16_teacher_scores_as_autocast_lets_a_float32_one():
     half, full = (tiny(teacher_bfloat16=half).networks for half in (True, False))
     assert {p.dtype for p in half.teacher.parameters()} == {torch.bfloat16}
-    assert {p.dtype for part in (half.generator, half.critic) for p in part.parameters()} == {torch.float32}
-    asked = Asked.of(photographs(64, 0, is_shallow=False, rows=2, captions="a red ball"))
-    noisy, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([20, 700])
+    assert {p.dtype for part in (half.generator, half.critic) for p in part.parameters()} == {
+        torch.float32
+    }
+    asked = Conditioning.of(photographs(64, 0, is_shallow=False, rows=2, captions="a red ball"))
+    noisy, t = (
+        torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([20, 700]),
+    )
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        of_half, of_full = (part.ask("teacher", asked, ALPHAS).guided_noise(noisy, t, 8.0) for part in (half, full))
+        of_half, of_full = (
+            part.ask("teacher", asked, ALPHAS).guided_noise(noisy, t, 8.0) for part in (half, full)
+        )
     with torch.no_grad():
         exact = full.ask("teacher", asked, ALPHAS).guided_noise(noisy, t, 8.0)
     assert (of_half - exact).norm() < 2 * (of_full - exact).norm()

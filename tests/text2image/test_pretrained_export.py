@@ -1,4 +1,6 @@
-"""An export of a run that began from SDXL's own folder, in every part as diffusers holds it, beside stock diffusers."""
+"""An export of a run that began from SDXL's own folder, in every part as diffusers holds it, beside
+stock diffusers.
+"""
 
 import shutil
 
@@ -16,8 +18,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from dofsuite.backbones import PretrainedSdxl
 from dofsuite.errors import UserError
 from dofsuite.text2image import Text2ImagePipeline
+from dofsuite.text2image.dmd2.stages import Stages
 from dofsuite.text2image.export import export
-from dofsuite.text2image.turns import Stages
 from tests.text2image.tiny_run import tiny_module, untrained_depth
 from tests.text2image.tiny_unet import tiny_unet
 
@@ -26,22 +28,36 @@ PROMPT = "a red ball"
 
 def tiny_unet_for(tokens: int, pooled: int) -> UNet2DConditionModel:
     config = dict(tiny_unet().config)
-    config |= {"cross_attention_dim": tokens, "projection_class_embeddings_input_dim": pooled + 6 * 8}
+    config |= {
+        "cross_attention_dim": tokens,
+        "projection_class_embeddings_input_dim": pooled + 6 * 8,
+    }
     torch.manual_seed(0)
     return UNet2DConditionModel.from_config(config)
 
 
 def save_tiny_sdxl(folder) -> None:
     """Write both text encoders, tokenisers, UNet, VAE and scheduler as SDXL's folder holds them."""
-    shape = {"intermediate_size": 32, "num_attention_heads": 2, "vocab_size": 190, "bos_token_id": 0, "eos_token_id": 1}
+    shape = {
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "vocab_size": 190,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
     letters = [chr(code) for code in range(33, 127)]
     words = ["<|startoftext|>", "<|endoftext|>", *letters, *[f"{letter}</w>" for letter in letters]]
     vocabulary = {word: n for n, word in enumerate(words)}
     tokenizers = [CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77) for _ in range(2)]
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    blocks = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
     torch.manual_seed(0)
     StableDiffusionXLPipeline(
-        vae=AutoencoderKL(block_out_channels=(8, 16), norm_num_groups=4, scaling_factor=0.13025, **blocks),
+        vae=AutoencoderKL(
+            block_out_channels=(8, 16), norm_num_groups=4, scaling_factor=0.13025, **blocks
+        ),
         text_encoder=CLIPTextModel(CLIPTextConfig(hidden_size=16, num_hidden_layers=3, **shape)),
         text_encoder_2=CLIPTextModelWithProjection(
             CLIPTextConfig(hidden_size=24, num_hidden_layers=3, projection_dim=20, **shape)
@@ -95,7 +111,9 @@ def test_a_stock_pipeline_of_the_base_with_our_unet_makes_our_picture(run):
     pipe.unet.float()
     stock = StableDiffusionXLPipeline.from_pretrained(
         run / "sdxl",
-        unet=UNet2DConditionModel.from_pretrained(run / "run" / "export" / "unet", torch_dtype=torch.float32),
+        unet=UNet2DConditionModel.from_pretrained(
+            run / "run" / "export" / "unet", torch_dtype=torch.float32
+        ),
         torch_dtype=torch.float32,
         add_watermarker=False,
     )

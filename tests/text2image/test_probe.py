@@ -6,13 +6,24 @@ import json
 
 import pytest
 import torch
-from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
+from transformers import (
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessorPil,
+)
 
 from dofsuite.data import ShardData
 from dofsuite.errors import UserError
 from dofsuite.text2image import Stages, Training
 from dofsuite.text2image.export import generator_of
-from dofsuite.text2image.probe import FOCUS_SHARES, NAMED_COLOURS, ColourSegmenter, Probe, ProbeRun, load_segmenter
+from dofsuite.text2image.probe import (
+    FOCUS_SHARES,
+    NAMED_COLOURS,
+    ColourSegmenter,
+    Probe,
+    ProbeRun,
+    load_segmenter,
+)
 from tests.text2image.tiny import tiny_module
 
 
@@ -43,17 +54,23 @@ def test_the_likeliest_names_come_first():
     assert ids[0, 0].item() == list(NAMED_COLOURS).index("red")
 
 
-def test_a_scene_is_generated_once_for_all_apertures_and_a_wider_one_is_never_sharper(module, prompts):
+def test_a_scene_is_generated_once_for_all_apertures_and_a_wider_one_is_never_sharper(
+    module, prompts
+):
     calls = []
     handles = [
-        getattr(module.networks, name).register_forward_hook(lambda *_, name=name: calls.append(name))
+        getattr(module.networks, name).register_forward_hook(
+            lambda *_, name=name: calls.append(name)
+        )
         for name in ("teacher", "generator")
     ]
     run = ProbeRun(Probe(scenes=3), module)
     sweep = run.aperture_sweep(prompts)
     for handle in handles:
         handle.remove()
-    assert calls == ["teacher"] * 4  # the four steps of one generation; the generator has not had a turn
+    assert (
+        calls == ["teacher"] * 4
+    )  # the four steps of one generation; the generator has not had a turn
     contrast = torch.stack([picture.var(dim=(1, 2, 3)) for picture in sweep])
     assert (contrast[1:] >= contrast[:-1] - 1e-6).all()
 
@@ -84,9 +101,17 @@ def test_numbers_and_sheets_are_written_for_no_more_scenes_than_asked(module, pr
     assert record["step"] == 5
     assert record["scenes"] == 2
     assert record["probe"] == values
-    assert values.keys() == {"blur_monotonicity_ac", "blur_monotonicity_paper", "content_consistency", "ties_ac"}
+    assert values.keys() == {
+        "blur_monotonicity_ac",
+        "blur_monotonicity_paper",
+        "content_consistency",
+        "ties_ac",
+    }
     assert all(0 <= value <= 1 for value in values.values())
-    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"apertures-00000005.png", "focus-00000005.png"}
+    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {
+        "apertures-00000005.png",
+        "focus-00000005.png",
+    }
     assert run.captions == prompts.caption[:1]
 
 
@@ -108,7 +133,9 @@ def test_a_probe_of_no_scenes_is_refused():
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:BlurMonotonicity", "ignore:ContentConsistency", "ignore:LocalRuntime")
+@pytest.mark.filterwarnings(
+    "ignore:BlurMonotonicity", "ignore:ContentConsistency", "ignore:LocalRuntime"
+)
 def test_contents_are_told_apart_by_what_is_named_and_by_nothing_else(module, prompts, tmp_path):
     assert load_segmenter(None) is None
     assert isinstance(load_segmenter("colours"), ColourSegmenter)
@@ -116,20 +143,32 @@ def test_contents_are_told_apart_by_what_is_named_and_by_nothing_else(module, pr
     unmeasured.update(prompts)
     assert "content_consistency" not in unmeasured.values()
     shape = {"depths": [1] * 4, "hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2]}
-    network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=40, decoder_hidden_size=16, **shape)).eval()
+    network = SegformerForSemanticSegmentation(
+        SegformerConfig(num_labels=40, decoder_hidden_size=16, **shape)
+    ).eval()
     network.save_pretrained(tmp_path)
     SegformerImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     measured = ProbeRun(Probe(scenes=1), module, load_segmenter(str(tmp_path)))
     measured.update(prompts)
     likeliest = []
-    mean, deviation = (torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, deviation = (
+        torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     with torch.no_grad():
         for picture in measured.aperture_sweep(prompts):
             logits = network(pixel_values=((picture[:1] - mean) / deviation)).logits
-            likeliest.append(torch.nn.functional.interpolate(logits, (32, 32), mode="bilinear").topk(3, dim=1).indices)
+            likeliest.append(
+                torch.nn.functional.interpolate(logits, (32, 32), mode="bilinear")
+                .topk(3, dim=1)
+                .indices
+            )
     pairs = list(itertools.combinations(likeliest, 2))
-    agreeing = sum((a[:, :, None] == b[:, None]).any(1).any(1).double().mean().item() for a, b in pairs)
-    assert measured.values()["content_consistency"] == pytest.approx(agreeing / len(pairs), abs=2e-3)
+    agreeing = sum(
+        (a[:, :, None] == b[:, None]).any(1).any(1).double().mean().item() for a, b in pairs
+    )
+    assert measured.values()["content_consistency"] == pytest.approx(
+        agreeing / len(pairs), abs=2e-3
+    )
 
 
 def test_a_segmenter_that_cannot_be_had_is_refused_before_training(tmp_path):
@@ -170,7 +209,10 @@ def test_the_running_average_is_probed_as_it_is_exported(prompts):
     module = tiny_module(stages=Stages(deep=0), training=Training(ema_decay=0.5))
     run = ProbeRun(Probe(scenes=3), module)
     calls = []
-    for name, network in (("average", module.average.module), ("generator", module.networks.generator)):
+    for name, network in (
+        ("average", module.average.module),
+        ("generator", module.networks.generator),
+    ):
         network.register_forward_hook(lambda *_, name=name: calls.append(name))
     run.scene(prompts)
     assert set(calls) == {"generator"}  # which the average, of nothing yet, is a copy of

@@ -1,4 +1,6 @@
-"""The embedded text-to-image run in full, and its baseline: apertures change the blur, and with a lens nothing else."""
+"""The embedded text-to-image run in full, and its baseline: apertures change the blur, and with a
+lens nothing else.
+"""
 
 import json
 from pathlib import Path

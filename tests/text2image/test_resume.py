@@ -9,19 +9,23 @@ import pytest
 import torch
 
 from dofsuite.text2image import Stages, Training
-from dofsuite.training.checkpoint_io import read_checkpoint
+from dofsuite.training.checkpoints.io import read_checkpoint
 from tests.text2image.tiny import STAGES, tiny_data, tiny_module, train
 
 RUNS = {
-    "cycles of 3": (Stages(teacher=1, deep=3, critic_turns=2), 10),
+    "cycles of 3": (Stages(teacher=1, deep=3, critic_steps=2), 10),
     "cycles of 6": (STAGES, 20),
 }
-"""Each through a teacher stage, a cycle of the deep one, and a Deep and a Shallow cycle of the full one."""
-OPTIONS = {"training": Training(micro_batches=2, ema_decay=0.9, warmup_turns=3)}
+"""Each through a teacher stage, a cycle of the deep one, and a Deep and a Shallow cycle of the full
+one.
+"""
+OPTIONS = {"training": Training(micro_batches=2, ema_decay=0.9, warmup_steps=3)}
 SLOW = pytest.mark.slow
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:Found .* eval mode", "ignore:The '.*_dataloader' does not have many", "ignore:Total length of `list`"
+    "ignore:Found .* eval mode",
+    "ignore:The '.*_dataloader' does not have many",
+    "ignore:Total length of `list`",
 )
 
 
@@ -31,7 +35,9 @@ def checkpoint(folder: Path, turns: int) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Give a run that was not interrupted: its folder, with a checkpoint of every turn, and its losses."""
+    """Give a run that was not interrupted: its folder, with a checkpoint of every turn, and its
+    losses.
+    """
 
     @cache
     def run(name):
@@ -42,8 +48,12 @@ def whole(tmp_path_factory):
 
 
 EVERYWHERE = [
-    # Before the first turn of the generator; between its own and the critic's on a Deep and a Shallow cycle; after.
-    *[pytest.param("cycles of 3", turns, marks=() if turns in (1, 2, 8, 9) else SLOW) for turns in range(1, 10)],
+    # Before the first turn of the generator; between its own and the critic's on a Deep and a
+    # Shallow cycle; after.
+    *[
+        pytest.param("cycles of 3", turns, marks=() if turns in (1, 2, 8, 9) else SLOW)
+        for turns in range(1, 10)
+    ],
     *[pytest.param("cycles of 6", turns, marks=SLOW) for turns in range(1, 20)],
 ]
 
@@ -59,7 +69,9 @@ def test_resumed_after_any_turn_the_next_two_are_the_same(whole, name, turns):
 @pytest.mark.parametrize("turns", [pytest.param(1, marks=SLOW), pytest.param(5, marks=SLOW), 8])
 def test_resumed_run_ends_with_the_same_weights_moments_and_average(whole, tmp_path, turns):
     (folder, losses), (stages, last) = whole("cycles of 3"), RUNS["cycles of 3"]
-    resumed = train(tiny_module(stages=stages, **OPTIONS), last, tmp_path, resume=checkpoint(folder, turns))
+    resumed = train(
+        tiny_module(stages=stages, **OPTIONS), last, tmp_path, resume=checkpoint(folder, turns)
+    )
     assert resumed == {step: losses[step] for step in range(turns, last)}
     one, other = (read_checkpoint(checkpoint(run, last)) for run in (folder, tmp_path))
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
@@ -69,7 +81,10 @@ def test_resumed_run_ends_with_the_same_weights_moments_and_average(whole, tmp_p
 
 def test_checkpoint_holds_what_is_trained_and_no_frozen_network(whole):
     folder, _ = whole("cycles of 3")
-    names = {".".join(name.split(".")[:2]) for name in read_checkpoint(checkpoint(folder, 3))["state_dict"]}
+    names = {
+        ".".join(name.split(".")[:2])
+        for name in read_checkpoint(checkpoint(folder, 3))["state_dict"]
+    }
     trained = {f"networks.{name}" for name in ("generator", "critic", "head", "focus", "teacher")}
     assert names == trained | {"average.module", "average.n_averaged"}
 
@@ -82,7 +97,9 @@ def test_a_teacher_that_is_not_trained_is_in_no_checkpoint(tmp_path):
 
 def test_the_sample_is_in_the_checkpoint_between_its_two_turns_alone(whole):
     folder, _ = whole("cycles of 3")
-    held = {turns: read_checkpoint(checkpoint(folder, turns))["carried"] for turns in (1, 2, 3, 7, 8, 9)}
+    held = {
+        turns: read_checkpoint(checkpoint(folder, turns))["carried"] for turns in (1, 2, 3, 7, 8, 9)
+    }
     assert [turns for turns in held if held[turns]] == [2, 8]
     assert held[8]["latent"].shape == (2, 12, 16, 16)
 
@@ -90,6 +107,8 @@ def test_the_sample_is_in_the_checkpoint_between_its_two_turns_alone(whole):
 def test_another_batch_size_goes_on_with_a_sample_of_its_own(whole):
     (folder, losses), (stages, _) = whole("cycles of 3"), RUNS["cycles of 3"]
     data = tiny_data(Stages(deep=600), batch_size=4)  # the Deep set alone, whatever was seen
-    resumed = train(tiny_module(stages=stages, **OPTIONS), 3, resume=checkpoint(folder, 2), data=data)
+    resumed = train(
+        tiny_module(stages=stages, **OPTIONS), 3, resume=checkpoint(folder, 2), data=data
+    )
     assert resumed[2]["denoising"] == pytest.approx(losses[2]["denoising"], rel=0.2)
     assert resumed[2]["denoising"] != losses[2]["denoising"]

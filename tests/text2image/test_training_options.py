@@ -10,7 +10,9 @@ from dofsuite.text2image import Stages, Training
 from tests.text2image.tiny import still, tiny_module, train
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:Found .* eval mode", "ignore:The '.*_dataloader' does not have many", "ignore:Total length of `list`"
+    "ignore:Found .* eval mode",
+    "ignore:The '.*_dataloader' does not have many",
+    "ignore:Total length of `list`",
 )
 
 
@@ -22,14 +24,19 @@ class Gradients(pl.Callback):
 
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
         named = module.networks.named_parameters()
-        self.of.append({name: weight.grad.clone() for name, weight in named if weight.grad is not None})
+        self.of.append(
+            {name: weight.grad.clone() for name, weight in named if weight.grad is not None}
+        )
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch():
     """Of generator and critic, on a Deep and a Shallow cycle; no step changes any weight."""
     found = []
     for parts in (1, 2):
-        options = {"stages": Stages(deep=0, critic_turns=1), "training": Training(micro_batches=parts)}
+        options = {
+            "stages": Stages(deep=0, critic_steps=1),
+            "training": Training(micro_batches=parts),
+        }
         gradients = Gradients()
         losses = train(tiny_module(still, **options), 4, callbacks=[gradients])
         found.append((gradients.of, losses))
@@ -38,20 +45,30 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch():
         assert part_losses == pytest.approx(losses, rel=1e-4, abs=1e-6)
         assert whole.keys() == parts.keys()
         distance = sum((whole[name] - parts[name]).square().sum() for name in whole).sqrt()
-        assert distance < 1e-3 * sum(gradient.square().sum() for gradient in whole.values()).sqrt(), step
+        assert (
+            distance < 1e-3 * sum(gradient.square().sum() for gradient in whole.values()).sqrt()
+        ), step
 
 
 def test_gradients_are_clipped_to_their_largest_norm():
-    """Without a lens, whose focus predictor's gradients are clipped apart, after those of the counted optimiser."""
+    """Without a lens, whose focus predictor's gradients are clipped apart, after those of the
+    counted optimiser.
+    """
     gradients = Gradients()
-    train(tiny_module(still, lens=None, training=Training(gradient_clip=1e-3)), 4, callbacks=[gradients])
+    train(
+        tiny_module(still, lens=None, training=Training(gradient_clip=1e-3)),
+        4,
+        callbacks=[gradients],
+    )
     free = Gradients()
     train(tiny_module(still, lens=None), 4, callbacks=[free])
     for clipped, unclipped in zip(gradients.of, free.of, strict=True):
         norm = torch.cat([gradient.flatten() for gradient in unclipped.values()]).norm()
         assert norm > 1e-3
         for name, gradient in clipped.items():
-            torch.testing.assert_close(gradient, unclipped[name] * 1e-3 / norm, rtol=1e-3, atol=1e-9)
+            torch.testing.assert_close(
+                gradient, unclipped[name] * 1e-3 / norm, rtol=1e-3, atol=1e-9
+            )
 
 
 class Rates(pl.Callback):
@@ -66,28 +83,39 @@ class Rates(pl.Callback):
 
 
 def test_every_optimisers_rate_rises_with_its_own_steps_and_a_resumed_run_goes_on(tmp_path):
-    options = {"training": Training(warmup_turns=2), "stages": Stages(deep=0, critic_turns=1)}
+    options = {"training": Training(warmup_steps=2), "stages": Stages(deep=0, critic_steps=1)}
     rates, resumed = Rates(), Rates()
     train(tiny_module(**options), 4, tmp_path, callbacks=[rates])
-    halves = [{name: round(rate / 1e-4 * 2, 6) for name, rate in turn.items()} for turn in rates.before]
+    halves = [
+        {name: round(rate / 1e-4 * 2, 6) for name, rate in turn.items()} for turn in rates.before
+    ]
     assert [turn["generator"] for turn in halves] == [1, 2, 2, 2]
     assert [turn["critic"] for turn in halves] == [1, 1, 2, 2]
     assert [turn["focus"] for turn in halves] == [1, 2, 2, 2]
-    train(tiny_module(**options), 4, resume=tmp_path / "checkpoints" / "step-00000001.ckpt", callbacks=[resumed])
+    train(
+        tiny_module(**options),
+        4,
+        resume=tmp_path / "checkpoints" / "step-00000001.ckpt",
+        callbacks=[resumed],
+    )
     assert resumed.before == rates.before[1:]
 
 
 def test_running_average_is_of_the_generator_alone_and_moves_on_its_turns():
-    module = tiny_module(training=Training(ema_decay=0.75), stages=Stages(deep=6, critic_turns=1))
+    module = tiny_module(training=Training(ema_decay=0.75), stages=Stages(deep=6, critic_steps=1))
     snapshots = []
 
     class Snapshots(pl.Callback):
         def on_train_batch_end(self, trainer, module, *args) -> None:
-            snapshots.append([weight.detach().clone() for weight in module.networks.generator.parameters()])
+            snapshots.append(
+                [weight.detach().clone() for weight in module.networks.generator.parameters()]
+            )
 
     train(module, 5, callbacks=[Snapshots()])
     first, second, third = snapshots[0], snapshots[2], snapshots[4]
-    for average, *weights in zip(module.average.module.parameters(), first, second, third, strict=True):
+    for average, *weights in zip(
+        module.average.module.parameters(), first, second, third, strict=True
+    ):
         expected = 0.75 * (0.75 * weights[0] + 0.25 * weights[1]) + 0.25 * weights[2]
         torch.testing.assert_close(average, expected, rtol=1e-5, atol=1e-7)
         assert not average.requires_grad

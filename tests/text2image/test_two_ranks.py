@@ -1,4 +1,6 @@
-"""Backward simulation on two gloo ranks: one step index, samples of their own. Few imports: each rank pays for them."""
+"""Backward simulation on two gloo ranks: one step index, samples of their own. Few imports: each
+rank pays for them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from dofsuite.text2image.sampling import backward_simulation, fresh_noise, step_index
+from dofsuite.text2image.dmd2.sampling import backward_simulation, fresh_noise, step_index
 from tests.text2image.recorder import ALPHAS, SHAPE, Recorder
 
 
@@ -19,7 +21,9 @@ def simulate_on_a_rank(rank: int, folder: Path) -> None:
     for step in range(12):
         k, generator = step_index(5, step), Recorder()
         samples.append(
-            backward_simulation(generator, fresh_noise(SHAPE, 5, [2 * step + rank], "x"), k, ALPHAS).detach()
+            backward_simulation(
+                generator, fresh_noise(SHAPE, 5, [2 * step + rank], "x"), k, ALPHAS
+            ).detach()
         )
         steps.append(len(generator.calls) - 1)
     gathered = [torch.empty(12, dtype=torch.long) for _ in range(2)]

@@ -1,4 +1,6 @@
-"""The text-to-image module as small as it can be, on the embedded scenes at 32 px: real classes, other sizes."""
+"""The text-to-image module as small as it can be, on the embedded scenes at 32 px: real classes,
+other sizes.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,35 @@ from torch import nn
 
 from dofsuite.backbones import SmallDepth, SmallSaliency, SmallSdxl
 from dofsuite.data import Batch, ShardData
-from dofsuite.data.order import CycleSchedule
-from dofsuite.text2image import FocusSize, Stages, Text2Image
-from dofsuite.training.checkpoint_io import AtomicCheckpointIO
-from dofsuite.training.run_checkpoint import RunCheckpoint
+from dofsuite.data.sampler import CycleSchedule
+from dofsuite.text2image import FocusPredictorConfig, Stages, Text2Image
+from dofsuite.training.checkpoints.every_n import RunCheckpoint
+from dofsuite.training.checkpoints.io import AtomicCheckpointIO
 
 SIZE_PX, BATCH = 32, 2
 STAGES = Stages(teacher=2, deep=6)
-"""Two turns, one cycle, and then the full stage: a Deep cycle from turn 8 on and a Shallow one from turn 14 on."""
+"""Two turns, one cycle, and then the full stage: a Deep cycle from turn 8 on and a Shallow one from
+turn 14 on.
+"""
 FULL = Stages(deep=0)
 """A Deep cycle from turn 0 on and a Shallow one from turn 6 on."""
 GENERATOR, SHALLOW_GENERATOR = 0, 6
 """Turns of `FULL`."""
-SIZES = {"channels": (32, 32), "downscale": 2, "num_tokens": 24, "token_dim": 32, "pooled_dim": 32, "time_id_dim": 8}
+SIZES = {
+    "channels": (32, 32),
+    "downscale": 2,
+    "num_tokens": 24,
+    "token_dim": 32,
+    "pooled_dim": 32,
+    "time_id_dim": 8,
+}
 TINY_SDXL = SmallSdxl(**SIZES, prediction="epsilon")  # as SDXL
 
 
 def roughened(network: nn.Module) -> nn.Module:
-    """Make new weights five times as large: as they are drawn, the small networks answer every picture with 6 m."""
+    """Make new weights five times as large: as they are drawn, the small networks answer every
+    picture with 6 m.
+    """
     with torch.no_grad():
         for weight in network.parameters():
             if weight.ndim > 1:
@@ -66,29 +79,37 @@ def tiny_module(optimizer=adam, **options: Any) -> Text2Image:
         "backbone": TINY_SDXL,
         "depth": RoughDepth(weights=None),
         "saliency": RoughSaliency(weights=None),
-        "focus": FocusSize(small=True),
+        "focus": FocusPredictorConfig(small=True),
     }
-    optimizers = {f"{name}_optimizer": optimizer for name in ("generator", "critic", "teacher", "focus")}
-    module = Text2Image(**{**networks, **optimizers, "stages": STAGES, "size_px": SIZE_PX, **options})
+    optimizers = {
+        f"{name}_optimizer": optimizer for name in ("generator", "critic", "teacher", "focus")
+    }
+    module = Text2Image(
+        **{**networks, **optimizers, "stages": STAGES, "size_px": SIZE_PX, **options}
+    )
     module.configure_model()
     return module
 
 
 def tiny_data(stages: Stages = STAGES, batch_size: int = BATCH, ranks: int = 1) -> ShardData:
-    schedule = CycleSchedule(batch_size * ranks, stages.cycle_turns, stages.full_from or 0)
+    schedule = CycleSchedule(batch_size * ranks, stages.steps_per_cycle, stages.full_from or 0)
     sources = {"deep": "embedded:deep", "shallow": "embedded:shallow"}
     return ShardData(train=sources, batch_size=batch_size, size_px=SIZE_PX, schedule=schedule)
 
 
 @cache
 def tiny_batch(shallow: bool = False, batch_size: int = BATCH) -> Batch:
-    """One batch of the Deep set; or of the Shallow set, at f/1.4 and 200 mm, whose discs are pixels wide at 32 px."""
+    """One batch of the Deep set; or of the Shallow set, at f/1.4 and 200 mm, whose discs are pixels
+    wide at 32 px.
+    """
     data = tiny_data(FULL, batch_size)
     data.samples_seen = SHALLOW_GENERATOR * batch_size if shallow else 0
     batch = next(iter(data.train_dataloader()))
     if not shallow:
         return batch
-    return batch._replace(f_number=torch.full((batch_size,), 1.4), focal_length_mm=torch.full((batch_size,), 200.0))
+    return batch._replace(
+        f_number=torch.full((batch_size,), 1.4), focal_length_mm=torch.full((batch_size,), 200.0)
+    )
 
 
 class History(pl.Callback):
@@ -110,7 +131,9 @@ def train(
     callbacks: Sequence[pl.Callback] = (),
     **more: Any,
 ) -> dict[int, dict[str, float]]:
-    """Train to `turns`, with a checkpoint after every turn in `folder`; returns the losses of the turns taken."""
+    """Train to `turns`, with a checkpoint after every turn in `folder`; returns the losses of the
+    turns taken.
+    """
     history = History()
     save = [RunCheckpoint(every_n_train_steps=1, keep=100)] if folder is not None else []
     trainer = pl.Trainer(

@@ -1,4 +1,6 @@
-"""A text-to-image run as small as it can be: real classes at another size, eight turns of training by Lightning."""
+"""A text-to-image run as small as it can be: real classes at another size, eight turns of training
+by Lightning.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from dofsuite.backbones import SmallDepth, SmallSaliency, SmallSdxl
-from dofsuite.backbones.depth import save_small
+from dofsuite.backbones.perception.depth import save_small
 from dofsuite.text2image import Text2Image
-from dofsuite.text2image.networks import FocusSize
-from dofsuite.text2image.taking_turns import Training
-from dofsuite.text2image.turns import Stages
-from tests.text2image.turns_by_hand import photographs
+from dofsuite.text2image.dmd2.alternating import Training
+from dofsuite.text2image.dmd2.stages import Stages
+from dofsuite.text2image.networks import FocusPredictorConfig
+from tests.text2image.steps_by_hand import photographs
 
 SIZE_PX = 32
 TURNS = 8
@@ -30,7 +32,9 @@ def untrained_depth(folder: Path) -> SmallDepth:
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight)
     seen = []
-    handle = network.head.conv3.register_forward_hook(lambda layer, given, place: seen.append(place))
+    handle = network.head.conv3.register_forward_hook(
+        lambda layer, given, place: seen.append(place)
+    )
     with torch.no_grad():
         network(pixel_values=torch.rand(1, 3, SIZE_PX, SIZE_PX))
         network.head.conv3.weight.div_(seen[0].std())
@@ -46,7 +50,7 @@ def tiny_module(depth: SmallDepth, **options) -> Text2Image:
         backbone=options.pop("backbone", SmallSdxl(downscale=2, channels=(32, 32), num_tokens=6)),
         depth=depth,
         saliency=SmallSaliency(weights=None),
-        focus=FocusSize(small=True, initial_scale_mm=100.0),
+        focus=FocusPredictorConfig(small=True, initial_scale_mm=100.0),
         stages=options.pop("stages", Stages(teacher=1, deep=6)),
         training=Training(ema_decay=options.pop("ema_decay", None)),
         size_px=SIZE_PX,
@@ -60,7 +64,9 @@ def tiny_module(depth: SmallDepth, **options) -> Text2Image:
 
 
 def train(module: Text2Image, turns: int = TURNS) -> Text2Image:
-    batches = [photographs(SIZE_PX, step, False, rows=2, captions="a red ball") for step in range(turns)]
+    batches = [
+        photographs(SIZE_PX, step, False, rows=2, captions="a red ball") for step in range(turns)
+    ]
     trainer = pl.Trainer(
         max_steps=turns,
         accelerator="cpu",

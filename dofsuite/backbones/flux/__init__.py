@@ -1,0 +1,1 @@
+"""FLUX: the transformer, its VAE, and LoRA."""

@@ -1,0 +1,124 @@
+"""Metric3Dv2 (arXiv 2404.15506), the paper's depth model, through torch.hub."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from dofsuite.backbones.hub import reason_of
+from dofsuite.backbones.perception.depth import NEAREST_M, Depth
+from dofsuite.backbones.perception.frozen import Frozen, normalise
+from dofsuite.errors import UserError
+
+REPOSITORY = "yvanyin/metric3d"
+INPUT_PX = (616, 1064)
+"""Height and width that the ViT models were trained at; pictures are fitted into it and padded (*stated* there)."""
+CANONICAL_FOCAL_PX = 1000.0
+"""Focal length of the canonical camera in which the network answers (*stated* there)."""
+
+
+class Metric3DDepth(Frozen):
+    """The network between fitting a picture into its canonical camera and coming back from it."""
+
+    def __init__(
+        self, network: nn.Module, focal_length_mm: float | None, sensor_width_mm: float
+    ) -> None:
+        """Freeze a network that maps {"input": [b, 3, 616, 1064]} to (depth [b, 1, 616, 1064], confidence, ...)."""
+        super().__init__(network)
+        self.focal_length_mm, self.sensor_width_mm = focal_length_mm, sensor_width_mm
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Answer for display values [b, 3, h, w] with float32 depth [b, 1, h, w]."""
+        height, width = image.shape[-2:]
+        scale = min(INPUT_PX[0] / height, INPUT_PX[1] / width)
+        size = (int(height * scale), int(width * scale))
+        seen = normalise(interpolate(image, size, mode="bilinear", antialias=scale < 1))
+        top, left = (INPUT_PX[0] - size[0]) // 2, (INPUT_PX[1] - size[1]) // 2
+        # Zeros are the mean colour here, with which the project pads.
+        seen = pad(seen, (left, INPUT_PX[1] - size[1] - left, top, INPUT_PX[0] - size[0] - top))
+        self._give_anchors(len(image), image.device)
+        # Its own `inference` is this call without gradients.
+        canonical = self.network({"input": seen.to(self.dtype)})[0].float()
+        depth = interpolate(
+            canonical[..., top : top + size[0], left : left + size[1]],
+            (height, width),
+            mode="bilinear",
+        )
+        return (depth * self.canonical_to_metres(size[1])).clamp(min=NEAREST_M)
+
+    def canonical_to_metres(self, width_px: int) -> float:
+        """Return the real focal length, in px of a picture `width_px` wide, over the canonical camera's."""
+        if self.focal_length_mm is None:
+            return 1.0
+        return self.focal_length_mm / self.sensor_width_mm * width_px / CANONICAL_FOCAL_PX
+
+    def _give_anchors(self, batch: int, device: torch.device) -> None:
+        """Lay down the decoder's depth anchors, which it would make on "cuda" alone and for its first batch's size."""
+        for part in self.network.modules():
+            if not hasattr(part, "register_depth_expectation_anchor"):
+                continue
+            anchors = getattr(part, "depth_expectation_anchor", None)
+            if anchors is None or len(anchors) < batch or anchors.device != device:
+                low, high = (
+                    torch.tensor(float(bound)).log() for bound in (part.min_val, part.max_val)
+                )
+                steps = torch.linspace(
+                    low, high, part.num_depth_regressor_anchor, device=device
+                ).exp()
+                part.register_buffer(
+                    "depth_expectation_anchor", steps.repeat(batch, 1), persistent=False
+                )
+
+
+class Metric3D(Depth):
+    """Metric3Dv2 with a ViT encoder (BSD-2-Clause); the paper's frozen depth model (*stated*; which size is not).
+
+    Its code and weights are fetched by torch.hub, and it needs mmengine, timm and torchvision. What
+    it answers is the depth of a camera with a focal length of 1000 px; a real camera's is that
+    times its own focal length in px over 1000 (canonical camera transformation, sec. 3.1 there).
+    """
+
+    def __init__(
+        self,
+        encoder: Literal["vit_small", "vit_large", "vit_giant2"] = "vit_large",
+        focal_length_mm: float | None = None,
+        sensor_width_mm: float = 36.0,
+        revision: str = "main",
+        dtype: Literal["bfloat16", "float32"] = "float32",
+    ) -> None:
+        """Name the weights.
+
+        Args:
+            encoder: Size of the encoder (*ours*: large).
+            focal_length_mm: Of the camera, for depth in metres; null leaves the canonical camera's
+                depth, whose scale the focus predictor then learns (*inferred*: a generated picture
+                has no camera).
+            sensor_width_mm: Of that camera.
+            revision: Branch, tag or commit of the repository, whose code is run here.
+            dtype: Of the frozen weights.
+        """
+        self.encoder, self.revision, self.dtype = encoder, revision, dtype
+        self.focal_length_mm, self.sensor_width_mm = focal_length_mm, sensor_width_mm
+
+    def load(self) -> Metric3DDepth:
+        """Load code and weights.
+
+        Raises:
+            UserError: They cannot be downloaded, or a package that they need is missing.
+        """
+        source = f"{REPOSITORY}:{self.revision}"
+        try:
+            network = torch.hub.load(
+                source,
+                f"metric3d_{self.encoder}",
+                pretrain=True,
+                trust_repo=True,
+                skip_validation=True,
+            )
+        except Exception as error:
+            raise UserError(f"{source}: {self.encoder}: {reason_of(source, error)}") from error
+        network = network.to(getattr(torch, self.dtype))
+        return Metric3DDepth(network, self.focal_length_mm, self.sensor_width_mm)

@@ -1,0 +1,1 @@
+"""SDXL: UNet, VAE, text encoders, adapters and prediction types."""

@@ -1,0 +1,52 @@
+"""What an SDXL network predicts, as diffusers keeps it: in the `scheduler/` beside its `unet/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from diffusers import LCMScheduler
+
+from dofsuite.backbones.hub import from_pretrained
+from dofsuite.errors import UserError
+
+Prediction = Literal["epsilon", "v_prediction"]
+"""diffusers' names: the noise (SDXL), or v = sqrt(a_t) eps - sqrt(1 - a_t) x (some of its descendants)."""
+
+SDXL_SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "rescale_betas_zero_snr": False,
+}
+"""The one schedule that the works know: `dofsuite.diffusion.scaled_linear_alphas_cumprod`."""
+
+
+def save_scheduler(prediction: Prediction, folder: Path) -> None:
+    """Write `scheduler/`, for the few-step generator beside it."""
+    LCMScheduler(**SDXL_SCHEDULE, prediction_type=prediction).save_pretrained(folder / "scheduler")
+
+
+def read_prediction(path: str, revision: str | None = None) -> Prediction:
+    """Return what the UNet of a diffusers folder predicts.
+
+    Args:
+        path: Hub id or folder that holds `scheduler/`, of whatever diffusers scheduler.
+        revision: Of the hub.
+
+    Raises:
+        UserError: There is no scheduler, or it noises in another way than SDXL's.
+    """
+    config = from_pretrained(LCMScheduler, path, "scheduler", revision, None).config
+    for key, wanted in SDXL_SCHEDULE.items():
+        if config[key] != wanted:
+            raise UserError(
+                f"{path}: scheduler: {key} is {config[key]}, and SDXL's is {wanted}; take another SDXL."
+            )
+    if config["prediction_type"] not in get_args(Prediction):
+        raise UserError(
+            f"{path}: scheduler: prediction_type is {config['prediction_type']}; "
+            f"take an SDXL that predicts {' or '.join(get_args(Prediction))}."
+        )
+    return cast(Prediction, config["prediction_type"])

@@ -1,0 +1,1 @@
+"""Networks that a laptop trains, with the weights that come with the package."""

@@ -1,0 +1,12 @@
+"""What the two works are compared with: Camera Settings as Tokens, DDIM sampling and deconvolution."""
+
+from dofsuite._lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "CameraSettings": "camera_tokens.module",
+        "CameraTokens": "camera_tokens.module",
+        "Deconvolution": "deconvolution",
+    },
+)

@@ -1,0 +1,1 @@
+"""Camera Settings as Tokens (Fang et al. 2024): LightningModule and export."""

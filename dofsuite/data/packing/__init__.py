@@ -1,0 +1,1 @@
+"""Photographs in, shards out: what `python -m dofsuite.data pack` does."""

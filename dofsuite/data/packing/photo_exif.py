@@ -1,0 +1,48 @@
+"""F-number and focal length from a photograph file's own EXIF."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from typing import Any
+
+from PIL import Image
+
+EXIF_IFD = 0x8769
+F_NUMBER = 0x829D
+FOCAL_LENGTH = 0x920A
+FOCAL_LENGTH_IN_35MM_FILM = 0xA405
+
+
+def exif_of_photograph(data: bytes) -> dict[str, object]:
+    """Return `{f_number, focal_length_mm, focal_length_of}` of a JPEG, PNG or WebP file's EXIF; without those absent.
+
+    The focal length is FocalLengthIn35mmFilm, the one that goes with a sensor 36 mm wide
+    (`optics.pixel_pitch_mm`), or else FocalLength, the lens's own; `focal_length_of` says which:
+    `35mm film` or `lens`. Values that are no number above 0 (cameras write 0 for unknown) count as
+    absent, and EXIF that cannot be read is no EXIF.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks about damaged tags
+            with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+                tags: dict[int, Any] = image.getexif().get_ifd(EXIF_IFD)
+    except Exception:  # of damaged EXIF Pillow raises nearly anything; the picture itself is checked by the decoder
+        return {}
+    found: dict[str, object] = {}
+    if (f_number := _positive(tags.get(F_NUMBER))) is not None:
+        found["f_number"] = f_number
+    for tag, of in ((FOCAL_LENGTH_IN_35MM_FILM, "35mm film"), (FOCAL_LENGTH, "lens")):
+        if "focal_length_mm" not in found and (millimetres := _positive(tags.get(tag))) is not None:
+            found |= {"focal_length_mm": millimetres, "focal_length_of": of}
+    return found
+
+
+def _positive(value: Any) -> float | None:
+    """Return an EXIF number, rounded to what EXIF can mean, or None."""
+    try:
+        number = round(float(value), 4)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if 0 < number < math.inf else None

@@ -1,0 +1,107 @@
+"""The embedded sets with captions: staged scenes as they are (Deep) and other scenes photographed (Shallow).
+
+    deep          training; all in focus, EXIF of f/11 to f/22 as a label
+    shallow       training; other scenes, photographed with f/1.8 to f/5.6
+    prompts       held out; 25 scenes for sweeps, whose captions no training set has, mirrored or
+    not shallow_val   held out; 2048 photographs as in `shallow`, the other side of KID and FID
+
+Held out are scenes and, for `prompts`, captions. The photographs from which surfaces are cut are
+the same in all sets: a generator is compared with a set of its own distribution (*ours*).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from dofsuite.data.sample_record import mirrored
+from dofsuite.data.synthetic.defocus import (
+    DEEP_F_NUMBERS,
+    GAMMA,
+    METHOD,
+    SENSOR_WIDTH_MM,
+    SHALLOW_F_NUMBERS,
+    Exposure,
+    draw_exposure,
+    photographed,
+)
+from dofsuite.data.synthetic.layered_scenes import StagedScene, StageRecipe, staged_scenes
+
+
+@dataclass(frozen=True)
+class CaptionedSet:
+    """What an embedded set with captions is made of."""
+
+    recipe: StageRecipe
+    split: str
+    shallow: bool
+    """Whether the scenes are photographed; else they stay all in focus."""
+
+
+CAPTIONED_VERSION = "embedded-captioned-2"
+CAPTIONED_SETS = {
+    "deep": CaptionedSet(StageRecipe(scenes=4096, seed=11), "train", shallow=False),
+    "shallow": CaptionedSet(StageRecipe(scenes=2048, seed=12), "train", shallow=True),
+    "prompts": CaptionedSet(StageRecipe(scenes=25, seed=13), "val", shallow=False),
+    "shallow_val": CaptionedSet(StageRecipe(scenes=2048, seed=14), "val", shallow=True),
+}
+"""A change here, in the scenes or in how they are photographed needs another CAPTIONED_VERSION."""
+
+
+@cache
+def held_out_captions() -> frozenset[str]:
+    """Return the captions of `embedded:prompts`, and those mirrored: training mirrors its pictures."""
+    captions = [scene.caption for scene in staged_scenes(CAPTIONED_SETS["prompts"].recipe)]
+    return frozenset(captions + [mirrored(caption) for caption in captions])
+
+
+def exposed_scenes(name: str) -> Iterator[tuple[StagedScene, Exposure]]:
+    """Yield a set's scenes, still all in focus, with their lenses."""
+    described = CAPTIONED_SETS[name]
+    f_numbers = SHALLOW_F_NUMBERS if described.shallow else DEEP_F_NUMBERS
+    held_out = held_out_captions() if described.split == "train" else frozenset()
+    for number, scene in enumerate(staged_scenes(described.recipe, held_out)):
+        yield (
+            scene,
+            draw_exposure(
+                np.random.default_rng([described.recipe.seed, number, 1]), scene, f_numbers
+            ),
+        )
+
+
+def captioned_samples(name: str, licence: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield `(key, members)` of a set's samples: picture, disparity as a 16-bit PNG, and the record."""
+    described = CAPTIONED_SETS[name]
+    exposed = photographed(exposed_scenes(name)) if described.shallow else exposed_scenes(name)
+    for number, (scene, exposure) in enumerate(exposed):
+        record = {
+            "source": f"embedded:{name}",
+            "licence": licence,
+            "caption": scene.caption,
+            "exif": exposure.exif(),
+            "depth": {
+                "kind": "disparity",
+                "unit": "relative",
+                "stored": "16-bit PNG, 65535 = nearest",
+                "depth_m": "1 / (0.1 + 0.9 disparity)",
+            },
+            "things": scene.record(),
+        }
+        if described.shallow:
+            record["lens"] = {"method": METHOD, "gamma": GAMMA, "sensor_width_mm": SENSOR_WIDTH_MM}
+        disparity = np.rint(scene.disparity * 65535).astype(np.uint16)
+        members = {"png": png_bytes(scene.image_srgb), "depth.png": png_bytes(disparity)}
+        yield f"{name}{number:06d}", {**members, "json": json.dumps(record).encode()}
+
+
+def png_bytes(values: np.ndarray) -> bytes:
+    """Return an array of uint8 `[h, w(, 3)]` or uint16 `[h, w]` as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG", compress_level=4)
+    return file.getvalue()

@@ -1,0 +1,65 @@
+"""The language of the staged scenes: a closed vocabulary and one form of sentence, for a small network to learn.
+
+    caption = "a" thing side "in front of" wall { ", a" thing side "behind" }        (none to two
+    further things) thing   = ( "red" | "yellow" | "green" | "blue" | "purple" | "white" ) ( "disc"
+    | "box" | "triangle" ) side    = "on the left" | "in the middle" | "on the right"
+    wall    = "bricks" | "grass" | "gravel" | "sand"
+
+For example: "a red disc on the left in front of grass, a blue box in the middle behind". The first
+thing is the nearest of the scene, the others follow from near to far. No two things of a caption
+share a colour or a side.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
+SHAPES = ("disc", "box", "triangle")
+SIDES = ("on the left", "in the middle", "on the right")
+WALLS = ("bricks", "grass", "gravel", "sand")
+
+WORDS = tuple(
+    sorted(
+        {"a", "in", "front", "of", "behind", *COLOURS, *SHAPES, *WALLS, *" ".join(SIDES).split()}
+    )
+)
+"""Every word that a caption can have, in alphabetical order."""
+
+_THING = rf"a ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}) ({'|'.join(SIDES)})"
+_FIRST = re.compile(rf"{_THING} in front of ({'|'.join(WALLS)})")
+_FURTHER = re.compile(rf"{_THING} behind")
+
+
+class Named(NamedTuple):
+    """A thing as a caption names it."""
+
+    colour: str
+    shape: str
+    side: str
+
+
+def caption_of(things: list[Named], wall: str) -> str:
+    """Return the caption of things, from near to far, in front of a wall.
+
+    >>> caption_of([Named("red", "disc", "on the left"), Named("blue", "box", "in the middle")],
+    "grass") 'a red disc on the left in front of grass, a blue box in the middle behind'
+    """
+    first, *further = (" ".join(("a", *thing)) for thing in things)
+    return ", ".join([f"{first} in front of {wall}", *(f"{thing} behind" for thing in further)])
+
+
+def parse_caption(caption: str) -> tuple[list[Named], str]:
+    """Return the things and the wall of a caption.
+
+    Raises:
+        ValueError: The sentence has another form, or another word, than the grammar.
+    """
+    first, *further = caption.split(", ")
+    found = [_FIRST.fullmatch(first), *map(_FURTHER.fullmatch, further)]
+    if not all(found) or len(found) > len(SIDES):
+        raise ValueError(
+            f"{caption!r} is no caption of the staged scenes; their grammar is {__name__}'s."
+        )
+    return [Named(*match.groups()[:3]) for match in found if match], found[0][4] if found[0] else ""

@@ -1,0 +1,166 @@
+"""Staged scenes: one to three captioned things on a floor in front of a wall, all in focus, with metric depth.
+
+64 px square, display values, drawn for training a small text-to-image network. The wall and the
+floor are of one material, the floor darker; the things stand on the floor and face the camera.
+`captions.py` has their language.
+
+Depth is metric and the same rule for every scene: the wall is 10 m away, the floor comes to 1 m at
+the lowest row, and
+
+    depth_m = 1 / (0.1 + 0.9 disparity)        disparity 0 at the wall, 1 at the lowest row
+
+The floor's disparity is affine in the row, as that of a plane in a pinhole camera is. So every
+scene spans the whole range, `Batch.disparity` (min-max per picture) is the disparity of this rule,
+and no other field is needed for metres. A thing's place on the floor tells its depth in the
+picture, too, and its size on average.
+
+The edges of things are binary: no pixel mixes two depths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dofsuite.data.synthetic.captions import COLOURS, SHAPES, SIDES, WALLS, Named, caption_of
+from dofsuite.data.synthetic.textures import thing_surface, wall_surface
+
+STAGE_SIZE_PX = 64
+NEAR_M, FAR_M = 1.0, 10.0
+HORIZON = (0.42, 0.55)
+NEAREST_DISPARITY = (0.5, 0.7)
+FARTHEST_DISPARITY = 0.2
+DISPARITY_GAP = 0.12
+THING_COUNTS = (0.35, 0.4, 0.25)
+CENTERS = {"on the left": (0.17, 0.29), "in the middle": (0.43, 0.57), "on the right": (0.71, 0.83)}
+HALF_WIDTH_M = (0.23, 0.31)
+MIN_VISIBLE_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """What a set of staged scenes is drawn from: every scene is a function of (seed, its number)."""
+
+    scenes: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A thing's record: its name, its plane's disparity, and its centre and half width as shares of the frame."""
+
+    colour: str
+    shape: str
+    side: str
+    disparity: float
+    center: float
+    half_width: float
+
+
+class StagedScene(NamedTuple):
+    """`image_srgb` [64, 64, 3] uint8; `disparity` [64, 64] float64 from 0 to 1; `things` from near to far."""
+
+    image_srgb: np.ndarray
+    disparity: np.ndarray
+    caption: str
+    things: list[Thing]
+
+    def record(self) -> list[dict[str, object]]:
+        """Return the things as plain data for the sample's JSON."""
+        return [asdict(thing) for thing in self.things]
+
+
+def depth_m_of(disparity: np.ndarray | float) -> np.ndarray | float:
+    """Return the depth in metres of a staged scene's disparity (0 at the wall, 10 m; 1 at the lowest row, 1 m)."""
+    return 1.0 / (1 / FAR_M + (1 / NEAR_M - 1 / FAR_M) * disparity)
+
+
+def staged_scenes(recipe: StageRecipe, held_out: Set[str] = frozenset()) -> Iterator[StagedScene]:
+    """Yield the recipe's scenes in order; a scene whose caption is `held_out` is drawn again."""
+    for number in range(recipe.scenes):
+        rng = np.random.default_rng([recipe.seed, number])
+        scene = draw_staged_scene(rng)
+        while scene.caption in held_out:
+            scene = draw_staged_scene(rng)
+        yield scene
+
+
+def draw_staged_scene(rng: np.random.Generator) -> StagedScene:
+    """Draw one scene; arrangements in which a thing is mostly hidden are drawn again."""
+    horizon_px = round(rng.uniform(*HORIZON) * STAGE_SIZE_PX)
+    things, owner = _draw_arrangement(rng, horizon_px)
+    wall = WALLS[rng.integers(len(WALLS))]
+    ground = ground_disparity(horizon_px)
+    image = wall_surface(rng, wall, STAGE_SIZE_PX, horizon_px)
+    disparity = np.repeat(ground[:, None], STAGE_SIZE_PX, axis=1)
+    for number, thing in enumerate(things, start=1):
+        rows, columns = np.nonzero(owner == number)
+        top, left = rows.min(), columns.min()
+        surface = thing_surface(rng, thing.colour, int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
+        image[rows, columns] = surface[rows - top, columns - left]
+        disparity[rows, columns] = thing.disparity
+    named = [Named(thing.colour, thing.shape, thing.side) for thing in things]
+    return StagedScene(
+        np.rint(image * 255).astype(np.uint8), disparity, caption_of(named, wall), things
+    )
+
+
+def ground_disparity(horizon_px: int) -> np.ndarray:
+    """Return the disparity of each row `[64]` without things: 0 on the wall, then rising evenly to 1."""
+    rows = np.arange(STAGE_SIZE_PX)
+    return np.clip((rows - horizon_px + 1) / (STAGE_SIZE_PX - horizon_px), 0.0, 1.0)
+
+
+def _draw_arrangement(rng: np.random.Generator, horizon_px: int) -> tuple[list[Thing], np.ndarray]:
+    """Return the things from near to far and the thing of each pixel `[64, 64]` (0: none, 1: the nearest)."""
+    while True:
+        things = _draw_things(rng)
+        masks = [thing_mask(thing, horizon_px) for thing in things]
+        owner = np.zeros((STAGE_SIZE_PX, STAGE_SIZE_PX), dtype=np.int64)
+        for number, mask in reversed(list(enumerate(masks, start=1))):
+            owner[mask] = number
+        visible = [(owner == n).sum() / mask.sum() for n, mask in enumerate(masks, start=1)]
+        if min(visible) >= MIN_VISIBLE_SHARE:
+            return things, owner
+
+
+def _draw_things(rng: np.random.Generator) -> list[Thing]:
+    """Return one to three things from near to far, of different colours and sides."""
+    count = 1 + int(rng.choice(len(THING_COUNTS), p=THING_COUNTS))
+    disparities = [rng.uniform(*NEAREST_DISPARITY)]
+    behind = np.sort(rng.uniform(FARTHEST_DISPARITY, 1.0, count - 1))[::-1]
+    for place, share in enumerate(behind):  # each keeps its distance from the one before it
+        least = FARTHEST_DISPARITY + DISPARITY_GAP * (count - 2 - place)
+        disparities.append(least + share * (disparities[-1] - DISPARITY_GAP - least))
+    colours, sides = rng.permutation(len(COLOURS)), rng.permutation(len(SIDES))
+    things = []
+    for number, disparity in enumerate(disparities):
+        side = SIDES[sides[number]]
+        half_width = rng.uniform(*HALF_WIDTH_M) / float(depth_m_of(disparity))
+        shape, center = SHAPES[rng.integers(len(SHAPES))], rng.uniform(*CENTERS[side])
+        things.append(
+            Thing(
+                COLOURS[colours[number]],
+                shape,
+                side,
+                float(disparity),
+                float(center),
+                float(half_width),
+            )
+        )
+    return things
+
+
+def thing_mask(thing: Thing, horizon_px: int) -> np.ndarray:
+    """Return where a thing would be seen alone, `[64, 64]` bool: it stands where the floor has its disparity."""
+    base = (horizon_px + thing.disparity * (STAGE_SIZE_PX - horizon_px)) / STAGE_SIZE_PX
+    grid = (np.arange(STAGE_SIZE_PX) + 0.5) / STAGE_SIZE_PX
+    up = (base - grid[:, None]) / thing.half_width  # 0 at its foot, 2 at its top
+    across = np.abs(grid[None, :] - thing.center) / thing.half_width
+    if thing.shape == "disc":
+        return across**2 + (up - 1) ** 2 <= 1
+    standing = (up >= 0) & (up <= 2)
+    return standing & (across <= (0.9 if thing.shape == "box" else 1.1 * (1 - up / 2)))

@@ -1,0 +1,79 @@
+"""The photographs that the scikit-image package carries: read from the installed package, without a download.
+
+scikit-image itself is not imported (only found), so reading a picture costs Pillow and a checksum.
+Names and licences are those of `skimage.data`; `data_manifests/embedded_photographs.yaml` states
+them for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dofsuite.errors import UserError
+
+PHOTOGRAPHS: dict[str, tuple[str, str]] = {
+    "astronaut": (
+        "astronaut.png",
+        "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+    ),
+    "chelsea": ("chelsea.png", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
+    "coffee": ("coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
+    "rocket": ("rocket.jpg", "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c"),
+    "brick": ("brick.png", "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf"),
+    "grass": ("grass.png", "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89"),
+    "gravel": ("gravel.png", "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12"),
+    "camera": ("camera.png", "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a"),
+    "motorcycle_left": (
+        "motorcycle_left.png",
+        "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+    ),
+    "motorcycle_disp": (
+        "motorcycle_disp.npz",
+        "2e49c8cebff3fa20359a0cc6880c82e1c03bbb106da81a177218281bc2f113d7",
+    ),
+}
+"""Name -> (file in the package's data folder, sha256 of that file, as scikit-image's own registry has it)."""
+
+
+def package_bytes(name: str) -> bytes:
+    """Return the bytes of one of `PHOTOGRAPHS`, checked against its sha256.
+
+    Raises:
+        UserError: scikit-image is not installed, or its copy of the file is missing or another one.
+    """
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "embedded data: its photographs come with the scikit-image package, which is not installed: "
+            "pip install 'dofsuite[demo]'."
+        )
+    file, sha256 = PHOTOGRAPHS[name]
+    path = Path(spec.origin).parent / "data" / file
+    if not path.is_file():
+        raise UserError(
+            f"{path}: this photograph is missing from scikit-image: pip install 'scikit-image>=0.23'."
+        )
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"{path}: its sha256 is not the one expected: reinstall scikit-image.")
+    return data
+
+
+@cache
+def photograph(name: str) -> Image.Image:
+    """Return one photograph as an RGB image (display values, 8 bit); grey ones get three equal channels."""
+    with Image.open(io.BytesIO(package_bytes(name)), formats=["PNG", "JPEG"]) as image:
+        return image.convert("RGB")
+
+
+def motorcycle_disparity_px() -> np.ndarray:
+    """Return the motorcycle's stereo disparity `[500, 741]` float32 in px; not finite where nothing was measured."""
+    with np.load(io.BytesIO(package_bytes("motorcycle_disp")), allow_pickle=False) as archive:
+        return archive["arr_0"].astype(np.float32)

@@ -1,0 +1,78 @@
+"""The surfaces of the staged scenes: crops of real photographs and textures, reduced to grey and coloured again.
+
+A crop's grey values are spread to the same mean and contrast wherever they were cut from (*ours*:
+smooth parts of the photographs would show neither blur nor focus), then multiplied by a colour
+under a light drawn for the surface. Values are display values in [0, 1].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from dofsuite.data.synthetic.photographs import photograph
+
+REDUCTIONS = (1.5, 3.0)
+WALL_MATERIALS: dict[str, tuple[str, tuple[float, float], tuple[float, float, float]]] = {
+    "bricks": ("brick", REDUCTIONS, (0.72, 0.47, 0.38)),
+    "grass": ("grass", REDUCTIONS, (0.47, 0.62, 0.30)),
+    "gravel": ("gravel", REDUCTIONS, (0.62, 0.60, 0.57)),
+    "sand": ("gravel", (5.5, 7.5), (0.84, 0.72, 0.50)),
+}
+"""Name of a wall -> (photograph, by how much it is reduced, colour); sand is gravel from farther away."""
+THING_COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.95, 0.12, 0.10),
+    "yellow": (1.00, 0.88, 0.10),
+    "green": (0.05, 0.75, 0.25),
+    "blue": (0.12, 0.30, 0.95),
+    "purple": (0.65, 0.15, 0.80),
+    "white": (1.00, 1.00, 1.00),
+}
+THING_PHOTOGRAPHS = ("brick", "gravel", "camera", "astronaut", "rocket")
+FLOOR_LIGHT = 0.62
+MEAN, CONTRAST = 0.75, 0.16
+DRAWS = 4
+"""Crops drawn for a wall; the most detailed is taken."""
+
+
+def wall_surface(rng: np.random.Generator, wall: str, size_px: int, horizon_px: int) -> np.ndarray:
+    """Return the empty stage `[size, size, 3]` float64: the wall above the horizon, its darker floor below."""
+    name, reductions, colour = WALL_MATERIALS[wall]
+    light = np.full((size_px, 1, 1), rng.uniform(0.85, 1.1))
+    light[horizon_px:] *= FLOOR_LIGHT
+    crops = [_crop(rng, name, size_px, size_px, reductions) for _ in range(DRAWS)]
+    grey = _spread(max(crops, key=lambda crop: float(np.abs(np.diff(crop, axis=0)).sum())))
+    return np.clip(grey[..., None] * np.array(colour) * light * 1.25, 0, 1)
+
+
+def thing_surface(
+    rng: np.random.Generator, colour: str, width_px: int, height_px: int
+) -> np.ndarray:
+    """Return a thing's bounding box `[height, width, 3]` float64, filled."""
+    name = THING_PHOTOGRAPHS[rng.integers(len(THING_PHOTOGRAPHS))]
+    grey = _spread(_crop(rng, name, width_px, height_px, REDUCTIONS)) * rng.uniform(1.0, 1.25)
+    return np.clip(grey[..., None] * np.array(THING_COLOURS[colour]), 0, 1)
+
+
+def _crop(
+    rng: np.random.Generator,
+    name: str,
+    width_px: int,
+    height_px: int,
+    reductions: tuple[float, float],
+) -> np.ndarray:
+    """Return a crop's grey values `[height, width]` in [0, 255], reduced with antialiasing, flipped or not."""
+    source = photograph(name)
+    reduction = min(rng.uniform(*reductions), source.width / width_px, source.height / height_px)
+    wide, high = width_px * reduction, height_px * reduction
+    left, top = rng.uniform(0, 1, 2) * [source.width - wide, source.height - high]
+    box = (left, top, min(left + wide, source.width), min(top + high, source.height))
+    crop = source.resize((width_px, height_px), Image.Resampling.LANCZOS, box=box)
+    if rng.random() < 0.5:
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(crop.convert("L"), dtype=np.float64)
+
+
+def _spread(grey: np.ndarray) -> np.ndarray:
+    """Return grey values with the mean and contrast of all surfaces, in [0.2, 1]."""
+    return np.clip(MEAN + CONTRAST * (grey - grey.mean()) / (grey.std() + 4.0), 0.2, 1.0)

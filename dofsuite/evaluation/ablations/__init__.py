@@ -1,0 +1,1 @@
+"""`evaluate table`: the runs of a sweep in one table."""

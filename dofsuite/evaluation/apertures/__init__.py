@@ -1,0 +1,1 @@
+"""`evaluate pairs` and `evaluate ebb`: blur against aperture on pairs of photographs."""

@@ -1,0 +1,125 @@
+"""Captions of photographs: from a CSV, or written by a vision-language model."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dofsuite.data.manifest import sha256_of
+from dofsuite.errors import UserError
+from dofsuite.evaluation.apertures.scenes import ApertureScene
+from dofsuite.evaluation.job import device_here
+from dofsuite.evaluation.refocus_benchmark.format import bytes_of, read_picture
+
+HEADER = ("name", "caption")
+
+
+class Captions(NamedTuple):
+    """The scenes that have captions, where a scene's comes from, and what it depends on."""
+
+    scenes: list[ApertureScene]
+    of: Callable[[ApertureScene], str]
+    source: dict[str, Any]
+
+
+def captions_of(
+    scenes: Sequence[ApertureScene],
+    count: int,
+    file: Path | None,
+    captioner: str,
+    prompt: str | None,
+) -> Captions:
+    """Choose scenes, and say how they are captioned.
+
+    Args:
+        scenes: All there are.
+        count: How many are taken: spread evenly over them, or the first ones of a CSV.
+        file: A CSV with the columns name and caption; None for a captioner.
+        captioner: Hub id or folder.
+        prompt: See `dofsuite.backbones.Captioner`.
+
+    Raises:
+        UserError: The CSV cannot be used. (A captioner is loaded with the first caption.)
+    """
+    if file is not None:
+        told = read_captions(file, scenes)
+        chosen = [scene for scene in scenes if scene.key in told][:count]
+        return Captions(
+            chosen,
+            lambda scene: told[scene.key],
+            {"file": file.name, "sha256": sha256_of(bytes_of(file))},
+        )
+    from dofsuite.backbones import Captioner
+
+    description = Captioner(captioner, prompt=prompt)
+    writer = cache(lambda: description.load().to(device_here()))
+    source = {
+        "captioner": description.name,
+        "prompt": prompt,
+        "longest_tokens": description.longest_tokens,
+    }
+    return Captions(
+        spread(scenes, count), lambda scene: writer()(read_picture(sharpest(scene)))[0], source
+    )
+
+
+def sharpest(scene: ApertureScene) -> Path:
+    """Return the photograph at the smallest aperture (of EBB!, f/16)."""
+    return scene.files[max(scene.files)]
+
+
+def spread(scenes: Sequence[ApertureScene], count: int) -> list[ApertureScene]:
+    """Return `count` scenes, evenly spread over all of them."""
+    count = min(count, len(scenes))
+    return [scenes[number * len(scenes) // count] for number in range(count)]
+
+
+def read_captions(file: Path, scenes: Sequence[ApertureScene]) -> dict[str, str]:
+    """Read a CSV (UTF-8, with the header name,caption) and return captions by scene key.
+
+    A name is a scene's key (`Training/12`), its last part (`12`), or that as a file name
+    (`12.jpg`).
+
+    Raises:
+        UserError: The file is no such CSV, or a name fits no scene or several.
+    """
+    try:
+        table = list(csv.DictReader(io.StringIO(bytes_of(file).decode("utf-8-sig")), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file}: --captions: it is no CSV in UTF-8 ({error}).") from error
+    if not table or not set(HEADER) <= set(table[0]):
+        raise UserError(
+            f"{file}: --captions: its first line must be {','.join(HEADER)}, and a photograph's each other."
+        )
+    told: dict[str, str] = {}
+    for number, line in enumerate(table, 2):
+        name, caption = ((line[column] or "").strip() for column in HEADER)
+        fitting = [scene.key for scene in scenes if name in names_of(scene)]
+        if len(fitting) != 1 or not caption:
+            reason = "it has no caption" if fitting else "there is no photograph of this name"
+            reason = (
+                f"it fits {len(fitting)} photographs; write the whole path"
+                if len(fitting) > 1
+                else reason
+            )
+            raise UserError(f"{file}: line {number}: {name or 'no name'}: {reason}.")
+        told[fitting[0]] = caption
+    return told
+
+
+def names_of(scene: ApertureScene) -> set[str]:
+    """Return what a CSV may call a scene."""
+    last = scene.key.rpartition("/")[2]
+    return {scene.key, last, *(path.name for path in scene.files.values())}
+
+
+def captions_csv(told: dict[str, str]) -> str:
+    """Return captions by scene key as a CSV that `read_captions` reads: to be looked through and used again."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([HEADER, *told.items()])
+    return text.getvalue()

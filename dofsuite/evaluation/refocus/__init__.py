@@ -1,0 +1,1 @@
+"""`evaluate run`: methods on a refocus benchmark, scored and put in tables."""

@@ -1,0 +1,82 @@
+"""The pictures of the report: what was given, what is true, and what every method made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from dofsuite.evaluation.refocus.tables import MethodResults
+from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
+from dofsuite.evaluation.refocus_benchmark.sources import SOURCES
+from dofsuite.evaluation.report import Picture
+from dofsuite.refocus.probe import marked
+
+SHOWN_PX = 192
+"""Larger pictures are reduced to this, so that the report stays a file that one can send."""
+
+
+def sheets(benchmark: Benchmark, answered: Sequence[MethodResults], scenes: int) -> list[Picture]:
+    """Return a sheet for each of some scenes: a column a sample; the focus point is marked on the picture given.
+
+    Args:
+        benchmark: What was asked.
+        answered: All methods.
+        scenes: How many, taken from the sources in turn.
+    """
+    return [
+        sheet(benchmark, answered, scene) for scene in scenes_in_turn(benchmark)[: max(0, scenes)]
+    ]
+
+
+def scenes_in_turn(benchmark: Benchmark) -> list[str]:
+    """Return the scenes, the first of every source first."""
+    groups = [
+        [scene.scene for scene in benchmark.scenes if scene.source == source] for source in SOURCES
+    ]
+    longest = max(map(len, groups), default=0)
+    return [group[number] for number in range(longest) for group in groups if number < len(group)]
+
+
+def sheet(benchmark: Benchmark, answered: Sequence[MethodResults], scene: str) -> Picture:
+    """Return a scene's sheet; where a method has no answer its picture is grey."""
+    samples = [sample for sample in benchmark.samples if sample.scene == scene]
+    titles = [
+        f"{sample.key.split('/')[1].replace('_', ' ')}: b = {sample.bokeh_level:g}"
+        for sample in samples
+    ]
+    given = [
+        marked(benchmark.picture(sample.reference)[0], torch.tensor(sample.focus_point))
+        for sample in samples
+    ]
+    rows = [
+        ("given", given),
+        ("truth", [benchmark.picture(sample.target)[0] for sample in samples]),
+    ]
+    rows += [
+        (one.method.name, [answer_of(benchmark, one, sample) for sample in samples])
+        for one in answered
+    ]
+    return Picture(
+        scene,
+        titles,
+        [(name, [reduced(picture) for picture in pictures]) for name, pictures in rows],
+    )
+
+
+def answer_of(benchmark: Benchmark, one: MethodResults, sample: Sample) -> Tensor:
+    """Return an answer, or grey."""
+    if sample.key not in one.rows:
+        return torch.full((3, benchmark.size_px, benchmark.size_px), 0.75)
+    return one.picture(benchmark, sample)[0]
+
+
+def reduced(picture: Tensor) -> Tensor:
+    """Return a picture [3, h, w] of at most `SHOWN_PX`."""
+    if picture.shape[-1] <= SHOWN_PX:
+        return picture
+    return interpolate(picture[None], (SHOWN_PX, SHOWN_PX), mode="bicubic", antialias=True)[
+        0
+    ].clamp(0, 1)

@@ -1,0 +1,227 @@
+"""A refocus benchmark as files: a manifest with every sample's camera and every file's checksum, and how to read it.
+
+    benchmark.json              settings, scenes, samples, files with sha256 and size; written last
+    points.csv                  the points, as a person or the seeded rule chose them
+    images/SCENE.png            all in focus, 8 bit
+    disparity/SCENE.png         16 bit, 0 far and 65535 near, min-max over the picture
+    rendered/SCENE/SAMPLE.png   true pictures and references, 8 bit
+
+Everything is defined by these files: pictures are rendered from the 8-bit image and the 16-bit
+disparity that lie here, so that whoever renders them again with the manifest's settings gets every
+value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dofsuite.data.decode import decode_depth_image, decode_image
+from dofsuite.data.manifest import sha256_of
+from dofsuite.data.synthetic.captioned_sets import png_bytes
+from dofsuite.errors import UserError
+from dofsuite.refocus.cameras import Cameras
+from dofsuite.refocus.rendering import Rendering
+
+MANIFEST = "benchmark.json"
+FORMAT = 1
+"""A manifest of another number is not read."""
+
+Task = Literal["refocus", "bokeh", "deblur"]
+
+
+class Sample(NamedTuple):
+    """One question and its answer. Paths are relative to the benchmark's folder."""
+
+    key: str
+    """SCENE/SAMPLE, the name of a picture made elsewhere too."""
+    scene: str
+    task: Task
+    reference: str
+    """The picture given."""
+    target: str
+    """The true answer."""
+    focus_point: tuple[float, float]
+    """(x, y) as fractions of width and height from the top left."""
+    focus_disparity: float
+    """Disparity at that point: the focal plane."""
+    bokeh_level: float
+    """Pixels of blur radius per unit of disparity at the reference width; 0 is all in focus."""
+
+    @property
+    def camera(self) -> Cameras:
+        """The camera asked for, as a batch of one."""
+        return Cameras(
+            torch.tensor([self.focus_point]),
+            torch.tensor([self.focus_disparity]),
+            torch.tensor([self.bokeh_level]),
+        )
+
+
+class Scene(NamedTuple):
+    """A scene: its name, source tag, and files relative to the benchmark's folder."""
+
+    scene: str
+    source: str
+    image: str
+    disparity: str
+
+
+class Benchmark(NamedTuple):
+    """A benchmark that was read."""
+
+    folder: Path
+    checksum: str
+    """Of the whole manifest, with the checksums of all files in it: two benchmarks with one checksum are one."""
+    settings: dict[str, Any]
+    scenes: list[Scene]
+    samples: list[Sample]
+
+    @property
+    def rendering(self) -> Rendering:
+        """The renderer of the true pictures."""
+        return Rendering(**self.settings["rendering"])
+
+    @property
+    def size_px(self) -> int:
+        """Side of the pictures."""
+        return self.settings["size_px"]
+
+    @property
+    def bokeh_levels(self) -> list[float]:
+        """The add-bokeh levels, rising."""
+        return self.settings["bokeh_levels"]
+
+    def picture(self, path: str) -> Float[Tensor, "1 3 h w"]:
+        """Read a picture of the benchmark, display values in [0, 1]."""
+        return read_picture(self.folder / path)
+
+    def disparity(self, scene: str) -> Float[Tensor, "1 1 h w"]:
+        """Read a scene's disparity, 0 far and 1 near."""
+        path = next(known.disparity for known in self.scenes if known.scene == scene)
+        return read_disparity(self.folder / path)
+
+    def image(self, scene: str) -> Float[Tensor, "1 3 h w"]:
+        """Read a scene's all-in-focus picture."""
+        return self.picture(next(known.image for known in self.scenes if known.scene == scene))
+
+
+def checksum_of(manifest: dict[str, Any]) -> str:
+    """Return the sha256 of a manifest's content, its own checksum left out."""
+    content = {name: value for name, value in manifest.items() if name != "checksum"}
+    return sha256_of(json.dumps(content, sort_keys=True).encode())
+
+
+def read_benchmark(folder: Path, verify: Literal["full", "size"] = "full") -> Benchmark:
+    """Read a benchmark and check its files.
+
+    Args:
+        folder: What `build-benchmark` wrote.
+        verify: Compare every file's checksum (a second a gigabyte), or its size only.
+
+    Raises:
+        UserError: There is no manifest, it was changed or is of another format, or a file is
+            missing or changed.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise UserError(
+            f"{folder}: --benchmark: holds no benchmark ({MANIFEST} is missing); make one: build-benchmark."
+        )
+    try:
+        manifest = json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file}: it is not JSON; copy the benchmark again.") from error
+    if not isinstance(manifest, dict):
+        raise UserError(f"{file}: it is no benchmark's manifest; copy the benchmark again.")
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{file}: format: {manifest.get('format')} was written by another dofsuite; build it again."
+        )
+    if manifest.get("checksum") != checksum_of(manifest):
+        raise UserError(
+            f"{file}: checksum: the manifest was changed after it was written; copy the benchmark again."
+        )
+    try:
+        for name, entry in manifest["files"].items():
+            check_file(folder / name, entry, verify)
+        scenes = [Scene(**scene) for scene in manifest["scenes"]]
+        samples = [
+            Sample(**sample | {"focus_point": tuple(sample["focus_point"])})
+            for sample in manifest["samples"]
+        ]
+        benchmark = Benchmark(folder, manifest["checksum"], manifest["settings"], scenes, samples)
+        for needed in ("rendering", "size_px", "bokeh_levels"):
+            getattr(benchmark, needed)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{file}: it lacks what a benchmark has ({error}); build it again."
+        ) from error
+    return benchmark
+
+
+def check_file(path: Path, entry: dict[str, Any], verify: Literal["full", "size"]) -> None:
+    """Compare a file with its entry in the manifest."""
+    if not path.is_file() or path.stat().st_size != entry["bytes"]:
+        raise UserError(
+            f"{path}: the file is missing or has another size than {MANIFEST} says; copy it again."
+        )
+    if verify == "full":
+        with open(path, "rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        if found != entry["sha256"]:
+            raise UserError(
+                f"{path}: the file is not the one that {MANIFEST} lists; copy the benchmark again."
+            )
+
+
+def read_picture(path: Path) -> Float[Tensor, "1 3 h w"]:
+    """Read a PNG, JPEG or WebP as display values in [0, 1].
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    return (
+        torch.from_numpy(decode_image(bytes_of(path), str(path)))
+        .permute(2, 0, 1)[None]
+        .contiguous()
+    )
+
+
+def read_disparity(path: Path) -> Float[Tensor, "1 1 h w"]:
+    """Read a 16-bit disparity of ours, in [0, 1]."""
+    values = decode_depth_image(bytes_of(path), str(path))
+    return torch.from_numpy(values)[None, None] / 65535
+
+
+def bytes_of(path: Path) -> bytes:
+    """Read a file, or say which cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: it cannot be read ({error.strerror}); check the path.") from error
+
+
+def in_8_bit(picture: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*batch 3 h w"]:
+    """Round display values to 8 bit: what a saved picture keeps, and what is scored."""
+    return picture.detach().float().cpu().clamp(0, 1).mul(255).round() / 255
+
+
+def picture_bytes(picture: Float[Tensor, "1 3 h w"]) -> bytes:
+    """Return display values [1, 3, h, w] in [0, 1] as an 8-bit PNG."""
+    values = in_8_bit(picture)[0].mul(255).round().to(torch.uint8).permute(1, 2, 0)
+    return png_bytes(np.ascontiguousarray(values.numpy()))
+
+
+def disparity_bytes(disparity: Float[Tensor, "1 1 h w"]) -> bytes:
+    """Return a disparity [1, 1, h, w] in [0, 1] as a 16-bit PNG."""
+    return png_bytes(
+        (disparity[0, 0].double().clamp(0, 1) * 65535).round().numpy().astype(np.uint16)
+    )

@@ -1,0 +1,166 @@
+"""The points of a scene that a camera is asked to focus on: by a seeded rule, or from a CSV that a person made.
+
+A CSV has a line a scene: `scene,x1,y1,x2,y2` and, where another point is wanted for adding bokeh,
+`x3,y3`. Points are fractions of width and height of the benchmark's square picture, from the top
+left.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from dofsuite.diffusion import draw_uniform
+from dofsuite.errors import UserError
+from dofsuite.evaluation.refocus_benchmark.format import bytes_of
+from dofsuite.refocus.cameras import choose, point_of, prefer
+
+Point = tuple[float, float]
+COLUMNS = ("x1", "y1", "x2", "y2", "x3", "y3")
+FLAT_WINDOW_PX = 5
+FLAT_WITHIN = 0.05
+"""The seeded rule keeps away from edges of depth: its points' surroundings span no more disparity (*ours*)."""
+
+
+class Points(NamedTuple):
+    """The points of a scene: the refocus pair, and the one for adding bokeh."""
+
+    first: Point
+    second: Point
+    bokeh: Point
+
+
+def seeded_points(
+    disparity: Float[Tensor, "1 1 h w"], seed: int, plane_gap: float, name: str
+) -> Points:
+    """Draw a scene's points: a pair on different planes, in either order; bokeh is added around its first.
+
+    Paper: a person picks them. Here: the first is drawn among the pixels that have a partner at
+    least `plane_gap` away in disparity, the second among its partners, both away from edges of
+    depth where there are such pixels.
+
+    Args:
+        disparity: In [0, 1].
+        seed: Of this scene; nothing else is random.
+        plane_gap: Least distance of the two planes in disparity.
+        name: The picture's, for the sentence.
+
+    Raises:
+        UserError: No two pixels are that far apart.
+    """
+    height, width = disparity.shape[-2:]
+    values = disparity.flatten(1)
+    uniforms = draw_uniform(seed, [0], "points", 2)
+    flat = away_from_edges(disparity).flatten(1)
+    calm = torch.where(flat, values, values.new_tensor(float("nan")))
+    has_partner = partnered(values, calm, plane_gap)
+    if not bool(has_partner.any()):
+        raise UserError(
+            f"{name}: no two of its planes are {plane_gap:g} apart: leave it out or lower --plane-gap."
+        )
+    first = choose(prefer(has_partner, flat), uniforms[:, 0])
+    apart = (values - values.gather(1, first[:, None])).abs() >= plane_gap
+    second = choose(prefer(apart, flat), uniforms[:, 1])
+    one, other = (tuple(point_of(pixel, height, width)[0].tolist()) for pixel in (first, second))
+    return Points(one, other, one)
+
+
+def partnered(
+    values: Float[Tensor, "1 n"], calm: Float[Tensor, "1 n"], plane_gap: float
+) -> Bool[Tensor, "1 n"]:
+    """Return which pixels have another at least `plane_gap` away, a calm one where that leaves any pixel."""
+    for among in (calm[~calm.isnan()], values):
+        if among.numel():
+            found = (values >= among.min() + plane_gap) | (values <= among.max() - plane_gap)
+            if bool(found.any()):
+                return found
+    return torch.zeros_like(values, dtype=torch.bool)
+
+
+def away_from_edges(disparity: Float[Tensor, "1 1 h w"]) -> Bool[Tensor, "1 1 h w"]:
+    """Return where the surroundings of a pixel are of about one disparity."""
+    half = FLAT_WINDOW_PX // 2
+    largest = max_pool2d(disparity, FLAT_WINDOW_PX, stride=1, padding=half)
+    least = -max_pool2d(-disparity, FLAT_WINDOW_PX, stride=1, padding=half)
+    return largest - least <= FLAT_WITHIN
+
+
+def disparity_at(disparity: Float[Tensor, "1 1 h w"], point: Point) -> float:
+    """Return the disparity of the pixel under a point."""
+    height, width = disparity.shape[-2:]
+    column, row = (
+        min(int(fraction * side), side - 1)
+        for fraction, side in zip(point, (width, height), strict=True)
+    )
+    return float(disparity[0, 0, row, column])
+
+
+def read_points(path: Path, scenes: Sequence[str]) -> dict[str, Points]:
+    """Read the points of all scenes from a CSV.
+
+    Raises:
+        UserError: The file cannot be read, a column or a scene is missing, or a point is none; the
+            line is named.
+    """
+    text = bytes_of(path).decode("utf-8-sig", errors="replace")
+    reader = csv.DictReader(io.StringIO(text))
+    wanted = ("scene", *COLUMNS[:4])
+    if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
+        raise UserError(
+            f"{path}: column {missing[0]} is missing; a line is scene,x1,y1,x2,y2 and perhaps x3,y3."
+        )
+    points = {line["scene"]: points_of(line, f"{path}: line {reader.line_num}") for line in reader}
+    if without := [scene for scene in scenes if scene not in points]:
+        raise UserError(
+            f"{path}: scene {without[0]} has no line ({len(without)} of {len(scenes)} have none); add it."
+        )
+    return {scene: points[scene] for scene in scenes}
+
+
+def points_of(line: dict[str, str], where: str) -> Points:
+    """Return the points of a line; without a third one, bokeh is added around the first."""
+    numbers = [number_of(line.get(name) or "", name, where) for name in COLUMNS[:4]]
+    third = [line.get(name) or "" for name in COLUMNS[4:]]
+    bokeh = (
+        [number_of(text, name, where) for text, name in zip(third, COLUMNS[4:], strict=True)]
+        if any(third)
+        else None
+    )
+    return Points((numbers[0], numbers[1]), (numbers[2], numbers[3]), tuple(bokeh or numbers[:2]))
+
+
+def number_of(text: str, name: str, where: str) -> float:
+    """Return a fraction.
+
+    Raises:
+        UserError: It is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        raise UserError(
+            f"{where}: {name}: {text!r} is no number; give a fraction between 0 and 1."
+        ) from None
+    if not 0 <= number <= 1:
+        raise UserError(
+            f"{where}: {name}: {text} lies outside the picture; give a fraction between 0 and 1."
+        )
+    return number
+
+
+def points_csv(points: dict[str, Points]) -> str:
+    """Return the points of all scenes as a CSV."""
+    lines = [",".join(("scene", *COLUMNS))]
+    lines += [
+        ",".join((scene, *(repr(value) for point in chosen for value in point)))
+        for scene, chosen in points.items()
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""`evaluate text2image`: every prompt at every aperture by every method."""

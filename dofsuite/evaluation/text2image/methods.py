@@ -1,0 +1,219 @@
+"""A row of the text-to-image table: a generator, and for some a lens put after it; read from a YAML file.
+
+name: SDXL + TAF lens                                    # in the table
+generator:
+  class_path: dofsuite.evaluation.text2image.generators.SampledSdxl
+  init_args: {steps: 50}
+lens: {lens: {method: gather}}                           # or left out
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from dofsuite.backbones import Depth, Saliency
+from dofsuite.backbones.descriptors import exported_part
+from dofsuite.errors import UserError
+from dofsuite.evaluation.fingerprint import weights_in
+from dofsuite.evaluation.text2image.generators import Generator, SampleRequest
+from dofsuite.text2image.camera.exif import Exif
+from dofsuite.text2image.camera.focus_predictor import FocusPredictor, focus_target
+from dofsuite.text2image.camera.lens import Lens
+from dofsuite.text2image.export import read_settings
+
+
+@dataclass(frozen=True)
+class PostHocLens:
+    """A lens after a generator that was trained without it.
+
+    Attributes:
+        depth: What tells it the depth.
+        saliency: Where to focus: on the depth of what is salient, sum(S D) / sum(S) (supplement,
+            figure A5).
+        lens: `gather` is the disc of TAF; `occlusion` composites front to back, in the manner of
+            Dr.Bokeh.
+        focus_from: A run whose trained focus predictor says it instead; its depth model must be
+            this one.
+        scale_mm: f_s without a predictor, mm per unit of depth: 1000 for a depth model in metres
+            (*ours*).
+        scene_f_number: The f-number that the generator is told for the one scene that the lens then
+            photographs at every aperture ("EXIF-Fixed"); null tells it each picture's own, and
+            makes a scene for each.
+    """
+
+    depth: Depth
+    saliency: Saliency
+    lens: Lens = Lens()  # noqa: RUF009  (frozen)
+    focus_from: str | None = None
+    scale_mm: float = 1000.0
+    scene_f_number: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no camera has, in the words of the method file."""
+        if not self.scale_mm > 0:
+            raise ValueError(f"scale_mm must be positive, not {self.scale_mm}")
+        if self.scene_f_number is not None and not self.scene_f_number > 0:
+            raise ValueError(f"scene_f_number must be positive or null, not {self.scene_f_number}")
+
+    def scene_cameras(self, cameras: Exif) -> Exif:
+        """Return the cameras that the generator is told."""
+        if self.scene_f_number is None:
+            return cameras
+        return Exif(
+            torch.full_like(cameras.f_number[:1], self.scene_f_number), cameras.focal_length_mm[:1]
+        )
+
+    def load(self, device: torch.device) -> Callable[[Tensor, Exif], Tensor]:
+        """Load depth and focus; return (scenes [1 or n, 3, h, w], n cameras) -> photographs [n, 3, h, w].
+
+        Raises:
+            UserError: A network cannot be loaded.
+        """
+        depth_model, focus = self.depth.load().to(device), self._focus(device)
+
+        @torch.no_grad()
+        def photographs(scenes: Tensor, cameras: Exif) -> Tensor:
+            count = len(cameras.f_number)
+            depth = depth_model(scenes)
+            distance, scale_mm = (numbers.expand(count) for numbers in focus(scenes, depth))
+            exif = Exif(*(numbers.to(device) for numbers in cameras))
+            scenes, depth = (maps.expand(count, -1, -1, -1) for maps in (scenes, depth))
+            width_px, taken = self.lens.frame_width_px(*scenes.shape[-2:]), []
+            for one in (slice(i, i + 1) for i in range(count)):
+                told = (
+                    scenes[one],
+                    depth[one],
+                    distance[one],
+                    scale_mm[one],
+                    Exif(*(x[one] for x in exif)),
+                )
+                taken.append(self.lens.photograph(*told, width_px))
+            return torch.cat(taken).clamp(0, 1)
+
+        return photographs
+
+    def _focus(self, device: torch.device) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return (pictures, depths) -> (focus distances [n], mm per unit of depth [n])."""
+        if self.focus_from is not None:
+            folder = read_settings(Path(self.focus_from))["folder"]
+            predictor = exported_part(FocusPredictor, folder, "focus_predictor").eval().to(device)
+            return lambda image, depth: predictor(image, depth)[:2]
+        saliency = self.saliency.load().to(device)
+
+        def on_what_is_salient(image: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+            distance = focus_target(saliency(image), depth)
+            return distance, torch.full_like(distance, self.scale_mm)
+
+        return on_what_is_salient
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Attributes:
+        name: In the table.
+        generator: Where the pictures come from.
+        lens: Put after it; null for none but its own.
+        published: What its authors report, by column of the table, printed beside ours.
+    """
+
+    name: str
+    generator: Generator
+    lens: PostHocLens | None = None
+    published: dict[str, float] = field(default_factory=dict)
+
+    def load(self, device: torch.device) -> Callable[[SampleRequest], Tensor]:
+        """Load all networks; return what is asked -> a sweep [n, 3, h, w] in [0, 1].
+
+        Raises:
+            UserError: A network cannot be loaded.
+        """
+        paint = self.generator.load(device)
+        if self.lens is None:
+            return paint
+        photographs, lens = self.lens.load(device), self.lens
+        return lambda asked: photographs(
+            paint(asked._replace(cameras=lens.scene_cameras(asked.cameras))), asked.cameras
+        )
+
+    def sources(self) -> dict[str, Any]:
+        """Return the trained weights that the row depends on, by name, size and content.
+
+        Raises:
+            UserError: A run that it names is not there.
+        """
+        sources = self.generator.sources()
+        if self.lens is not None and self.lens.focus_from is not None:
+            sources["focus"] = weights_in(
+                read_settings(Path(self.lens.focus_from))["folder"] / "focus_predictor"
+            )
+        return sources
+
+
+def read_method(file: Path) -> tuple[Method, dict[str, Any]]:
+    """Read a method file: the method, and the same as plain values with every default filled in.
+
+    Raises:
+        UserError: It cannot be read, or a key or value is not accepted.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(
+        docstring_parse_attribute_docstrings=True,
+        import_path_denylist=["*"],
+        import_path_allowlist=["dofsuite"],
+    )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Method)
+    try:
+        config = parser.parse_object(content_of(file))
+        plain = json.loads(parser.dump(config, skip_unset=False, format="json"))
+        return Method(**vars(parser.instantiate(config))), plain
+    except (ArgumentError, TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{file}: {reason_of(error)}.") from error
+
+
+def content_of(file: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        UserError: It is none.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file}: it cannot be read; name a method file, as in experiments/baselines/."
+        ) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: it is no YAML ({' '.join(str(error).split())[:160]}).") from error
+    if not isinstance(content, dict) or not {"name", "generator"} <= content.keys():
+        raise UserError(
+            f"{file}: a method needs a name and a generator; take one of experiments/baselines/ to start."
+        )
+    for key in content:
+        if key not in Method.__dataclass_fields__:
+            raise UserError(
+                f"{file}: {key}: a method has no such key; it has {', '.join(Method.__dataclass_fields__)}."
+            )
+    return content
+
+
+def reason_of(error: Exception) -> str:
+    """Return the parser's keys and its innermost reason in one line, shortened."""
+    keys = re.findall(r'Parser key "([^"]+)"', str(error))
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+    reason = " ".join(lines)[:300].rstrip(". ") or type(error).__name__
+    return f"{'.'.join(keys)}: {reason}" if keys else reason

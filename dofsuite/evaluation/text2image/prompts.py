@@ -1,0 +1,115 @@
+"""What the methods are asked: prompts of a text file, or the captions of a set; and photographs to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dofsuite.data import ShardReader
+from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
+from dofsuite.data.sample_record import read_record
+from dofsuite.data.synthetic.sets import PREFIX, prepare
+from dofsuite.errors import UserError
+from dofsuite.evaluation.job import config_hash
+
+FOCAL_LENGTH_MM = 50.0
+"""For prompts without EXIF (*ours*)."""
+BATCH = 64
+"""Photographs looked at together."""
+
+
+class Prompt(NamedTuple):
+    """One prompt."""
+
+    key: str
+    """Its number and, of a set, the sample's key."""
+    text: str
+    focal_length_mm: float
+
+    @property
+    def row(self) -> str:
+        """Name of its row and pictures: those of another text, camera or number (which gives the seed) have another."""
+        return f"{self.key}-{config_hash(self._asdict())}"
+
+
+def read_prompts(
+    source: str, count: int | None = None, focal_length_mm: float | None = None
+) -> list[Prompt]:
+    """Read the first `count` prompts.
+
+    Args:
+        source: A text file, one prompt a line (empty lines and those that begin with # are left
+            out); or a folder of shards or `embedded:NAME`, whose captions are the prompts.
+        count: How many; None for all.
+        focal_length_mm: On 36 mm of sensor, for all; None for each sample's EXIF, and 50 where
+            there is none.
+
+    Raises:
+        UserError: There is nothing of that name, or no prompt in it.
+    """
+    is_file = not source.startswith(PREFIX) and Path(source).is_file()
+    found = list(_of_file(Path(source)) if is_file else _of_set(source))
+    if not found:
+        raise UserError(f"{source}: --prompts: there is no prompt in it; name another file or set.")
+    prompts = []
+    for number, (key, text, of_exif) in enumerate(found[:count]):
+        focal_mm = focal_length_mm or (
+            of_exif if of_exif > 0 else FOCAL_LENGTH_MM
+        )  # nan > 0 is false
+        prompts.append(Prompt(f"{number:04d}{key and '-'}{key}", text, focal_mm))
+    return prompts
+
+
+def _of_file(file: Path) -> Iterator[tuple[str, str, float]]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file}: --prompts: it cannot be read as text; name a text file in UTF-8."
+        ) from error
+    return (
+        ("", line.strip(), 0.0)
+        for line in lines
+        if line.strip() and not line.lstrip().startswith("#")
+    )
+
+
+def _of_set(source: str) -> Iterator[tuple[str, str, float]]:
+    if not source.startswith(PREFIX) and not Path(source).is_dir():
+        raise UserError(
+            f"{source}: --prompts: no such file or set; name a text file, or a folder of shards."
+        )
+    reader = ShardReader(prepare(source))
+    for number in range(len(reader)):
+        sample = reader.read(number)
+        record = read_record(sample.members, f"{sample.shard}: {sample.key}")
+        if record.caption:
+            yield sample.key, record.caption, record.focal_length_mm
+
+
+def open_photographs(source: str) -> ShardReader:
+    """Open a set of photographs, before anything is made that is to be compared with it.
+
+    Raises:
+        UserError: The set cannot be used.
+    """
+    if not source.startswith(PREFIX) and not Path(source).is_dir():
+        raise UserError(f"{source}: --photographs: no such set; name a folder of shards.")
+    return ShardReader(prepare(source))
+
+
+def photographs(reader: ShardReader, size_px: int) -> Iterator[Tensor]:
+    """Yield batches [b, 3, h, w] in [0, 1] of a set's photographs, their middle squares at `size_px`.
+
+    Raises:
+        UserError: A picture cannot be read.
+    """
+    loader: DataLoader = BatchLoader(
+        HeldOutSamples(reader, size_px), batch_size=BATCH, collate_fn=collate_or_error
+    )
+    for batch in loader:
+        yield batch.image_srgb

@@ -1,0 +1,189 @@
+"""From a command to an experiment that holds together, or to one sentence saying why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from dofsuite.errors import UserError
+from dofsuite.experiment.command import COMMAND_LINE, Command
+from dofsuite.experiment.keys import ProvidedKeys, keys_of_file, keys_of_options, source_of
+from dofsuite.experiment.yaml_file import read_experiment_file
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, Trainer
+    from pytorch_lightning.loggers import Logger
+
+    from dofsuite.experiment.parser import ExperimentCLI
+
+
+LIGHTNING = ("pytorch_lightning.", "lightning_fabric.")
+EXAMPLES = {"model": "dofsuite.refocus.Refocus", "data": "dofsuite.data.ShardData"}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A parsed experiment: every key is known and of its type, and nothing is built yet."""
+
+    cli: ExperimentCLI
+    sources: tuple[ProvidedKeys, ...]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Every key with its value, defaults filled in, as plain values."""
+        return self.cli.resolved()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.config["trainer"]["default_root_dir"])
+
+    def as_yaml(self) -> str:
+        """The whole experiment as a file that can be run."""
+        return yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+
+    def mistake(self, key: str, reason: str) -> UserError:
+        """The error for a value that cannot be, by the source that gave it."""
+        return _mistake(self.sources, key, reason)
+
+    def check_against(self, folder: Path) -> None:
+        """Make sure that a run folder holds this experiment, or nothing that could be resumed.
+
+        Raises:
+            UserError: It holds another one; names the first key that differs.
+        """
+        from dofsuite.training.checkpoints.resume import checkpoints_of
+        from dofsuite.training.run.record import differing_key, differing_step, stored_config
+
+        stored = stored_config(folder)
+        if stored is None or not checkpoints_of(folder):
+            return
+        if difference := differing_key(
+            stored, self.config, self.cli.resolved(without_defaults=True)
+        ):
+            key, before, now = difference
+            raise self.mistake(
+                key,
+                f"{now!r}, but the run in {folder} was begun with {before!r}; "
+                f"keep that value or name another folder with --trainer.default_root_dir",
+            )
+        if step := differing_step(stored, self.config, folder):
+            raise self.mistake(*step)
+
+    def build(
+        self, log: Logger, plugins: Sequence[Any], callbacks: Sequence[Callback], bar: Callback
+    ) -> Trainer:
+        """Build model, data module and trainer.
+
+        Args:
+            log: The run's logger; the file's own loggers stand beside it, and `trainer.logger:
+                false` turns it off.
+            plugins: Beside the file's.
+            callbacks: Beside the file's.
+            bar: Shows progress, unless `trainer.enable_progress_bar` is false.
+
+        Raises:
+            UserError: A class refuses its values.
+        """
+        trainer = self.config["trainer"]
+        shown = [] if trainer["enable_progress_bar"] is False else [bar]
+        with self.refused_values():
+            return self.cli.build(
+                log, trainer["logger"] is not False, plugins, [*callbacks, *shown]
+            )
+
+    @contextmanager
+    def refused_values(self, *, by_lightning: bool = False) -> Iterator[None]:
+        """Turn the `ValueError` with which a class refuses its values into a `UserError`; a bug keeps its traceback.
+
+        Args:
+            by_lightning: Take only what Lightning itself refuses (once training runs, any other
+                ValueError is a bug).
+        """
+        from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+        from dofsuite.experiment.mistakes import key_named_in, raised_in, root_of
+
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            root = root_of(error)
+            if isinstance(root, UserError):
+                raise root from None
+            refusing = (
+                [ValueError] if not by_lightning or raised_in(root).startswith(LIGHTNING) else []
+            )
+            if not isinstance(root, (MisconfigurationException, *refusing)):
+                raise root from root.__cause__
+            reason = " ".join(str(root).split()).removesuffix(".")
+            raise self.mistake(key_named_in(reason, self.config), reason) from error
+
+
+def read_experiment(command: Command) -> Experiment:
+    """Parse the experiment that `command` names; nothing is built and no weights are read.
+
+    Raises:
+        UserError: A mistake in the file, the sweep line or the command line, by its source and key.
+    """
+    content = read_experiment_file(command.file)
+    sources = (
+        ProvidedKeys(str(command.file), keys_of_file(content), as_option=False),
+        ProvidedKeys(command.sweep_label, keys_of_options(command.sweep_overrides), as_option=True),
+        ProvidedKeys(COMMAND_LINE, keys_of_options(command.overrides), as_option=True),
+    )
+    for section in EXAMPLES:
+        _check_class(command, content, sources, section)
+    # Only now what takes seconds: a missing file or a doubled key is answered at once.
+    from dofsuite.experiment.mistakes import read_message
+    from dofsuite.experiment.parser import ParserMistake
+    from dofsuite.experiment.unknown_keys import (
+        check_unknown_keys,
+        parse,
+        resolved_without,
+        unknown_key,
+    )
+
+    try:
+        words = (*command.sweep_overrides, *command.overrides)
+        experiment = Experiment(parse(command, content, words, command.file), sources)
+    except ParserMistake as mistake:
+        key, reason, unknown = read_message(str(mistake))
+        if not unknown:
+            raise _mistake(sources, key, reason) from None
+        source, given = source_of(sources, key)
+        raise unknown_key(source, given, resolved_without(command, content, given)) from None
+    check_unknown_keys(sources, experiment.config)
+    return experiment
+
+
+def _mistake(sources: Sequence[ProvidedKeys], key: str, reason: str) -> UserError:
+    stop = "" if reason.endswith("?") else "."
+    if not key:  # a word that is no option at all
+        return UserError(f"{COMMAND_LINE}: {reason}{stop}")
+    source, given = source_of(sources, key)
+    return UserError(f"{source.source}: {source.spelled(given)}: {reason}{stop}")
+
+
+def _check_class(
+    command: Command, content: dict[str, Any], sources: Sequence[ProvidedKeys], section: str
+) -> None:
+    """Refuse a section that names no class, which the parser would take for Lightning's own base class."""
+    value = content.get(section)
+    if isinstance(value, str) or (isinstance(value, dict) and "class_path" in value):
+        return
+    if any(
+        key in (section, f"{section}.class_path") for source in sources[1:] for key in source.keys
+    ):
+        return
+    missing = f"{section}.class_path" if isinstance(value, dict) else section
+    raise UserError(
+        f"{command.file}: {missing}: missing; name the class, as in class_path: {EXAMPLES[section]}."
+    )

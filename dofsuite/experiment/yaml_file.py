@@ -1,0 +1,84 @@
+"""What can be seen in an experiment file before anything heavy is imported: its syntax, doubled keys, shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dofsuite.errors import UserError
+
+MAPPINGS = ("trainer", "checkpoint")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is written twice, of which YAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[str, int] = {}
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
+                raise _DoubledKey(str(key_node.value), seen[key_node.value], line)
+            seen[str(key_node.value)] = line
+        return super().construct_mapping(node, deep)
+
+
+class _DoubledKey(Exception):
+    """A key, and the two lines that it stands on."""
+
+
+def read_experiment_file(path: Path) -> dict[str, Any]:
+    """The experiment file as plain values.
+
+    Raises:
+        UserError: The file is missing or not YAML, a key is written twice, or a section has not the
+            shape it needs.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such experiment file.")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except _DoubledKey as error:
+        key, first, second = error.args
+        raise UserError(
+            f"{path}: {key}: written twice, in line {first} and in line {second}."
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "YAML"
+        raise UserError(f"{path}: {where}: {error.problem}.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]}).") from None
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}: an experiment file is a mapping with the keys model, data and trainer."
+        )
+    for key in MAPPINGS:
+        if key in content and not isinstance(content[key], dict):
+            raise UserError(
+                f"{path}: {key}: expected keys and values below it, got {content[key]!r}."
+            )
+    _check_sections(path, content, ())
+    return content
+
+
+def _check_sections(path: Path, node: Any, parents: tuple[str, ...]) -> None:
+    """Refuse empty `init_args` (the parser's own answer is an accident) and `dict_kwargs` (which nothing checks)."""
+    if isinstance(node, list):
+        for item in node:
+            _check_sections(path, item, parents)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        name = ".".join((*parents, str(key)))
+        if key == "init_args" and not isinstance(value, dict):
+            raise UserError(
+                f"{path}: {name}: expected keys and values below it; leave init_args out where there are none."
+            )
+        if key == "dict_kwargs":
+            raise UserError(
+                f"{path}: {name}: nothing would check these; name the arguments below init_args."
+            )
+        _check_sections(path, value, (*parents, str(key)))

@@ -1,0 +1,80 @@
+"""The classical scatter for small radii: exact, by taps, with one weight map for all offsets of the same shape.
+
+Up to 8 offsets (dy, dx) lie at the same distance, so a reach of 4 px has 81 taps but 15 weight
+maps. At such reaches this is three times as fast as `exact.py` and faster than layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dofsuite.optics.kernel import disc_edge, disc_edge_slope, per_area, per_area_slope
+
+SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+
+
+class Ring(NamedTuple):
+    """All offsets (dy, dx) of one shape: the same distance, the same reach, hence the same weight."""
+
+    distance_px: float
+    chebyshev_px: int
+    offsets: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class NearScattering:
+    """The classical scatter and its adjoint, ring by ring. `reach_px` must be at least int(largest radius) + 1."""
+
+    reach_px: int
+
+    def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
+        """See `Scattering`."""
+        sums, light_per_area = torch.zeros_like(light), light * per_area(radius_px)
+        for ring in self.rings(*light.shape[-2:]):
+            sent = light_per_area * disc_edge(radius_px, ring.distance_px, ring.chebyshev_px)
+            for dy, dx in ring.offsets:
+                _staying(sums, -dy, -dx).add_(_staying(sent, dy, dx))
+        return sums
+
+    def scatter_adjoint(
+        self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `Scattering`: a ring's gradients are added up at the source first, then weighed once."""
+        grad_light_per_area, grad_radius = torch.zeros_like(light), torch.zeros_like(radius_px)
+        light_per_area = light * per_area(radius_px)
+        for ring in self.rings(*light.shape[-2:]):
+            returned = torch.zeros_like(light)
+            for dy, dx in ring.offsets:
+                _staying(returned, dy, dx).add_(_staying(grad_sums, -dy, -dx))
+            edge = disc_edge(radius_px, ring.distance_px, ring.chebyshev_px)
+            grad_radius += (returned * light_per_area).sum(1, keepdim=True) * disc_edge_slope(edge)
+            grad_light_per_area += returned.mul_(edge)
+        grad_radius += (grad_light_per_area * light).sum(1, keepdim=True) * per_area_slope(
+            radius_px
+        )
+        return grad_light_per_area * per_area(radius_px), grad_radius
+
+    def rings(self, height: int, width: int) -> Iterator[Ring]:
+        """The square |dy|, |dx| <= reach grouped by shape, without the offsets that leave a frame of this size."""
+        for far in range(self.reach_px + 1):
+            for near in range(far + 1):
+                offsets = {
+                    (sy * dy, sx * dx) for dy, dx in ((far, near), (near, far)) for sy, sx in SIGNS
+                }
+                inside = sorted(
+                    (dy, dx) for dy, dx in offsets if abs(dy) < height and abs(dx) < width
+                )
+                if inside:
+                    yield Ring(math.hypot(far, near), far, inside)
+
+
+def _staying(image: Tensor, dy: int, dx: int) -> Tensor:
+    """The part of `image` whose pixels stay in the frame when they are moved by (dy, dx)."""
+    height, width = image.shape[-2:]
+    return image[..., max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]

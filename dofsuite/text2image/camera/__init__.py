@@ -1,0 +1,1 @@
+"""From a generated image to its photograph: EXIF, focus predictor and lens."""

@@ -1,0 +1,220 @@
+"""The lens in the loop: an all-in-focus image, its depth, a focus and EXIF make a photograph.
+
+With depth D and focus f_d on the depth model's scale and f_s mm per unit of it: Z = f_s D, S1 = f_s
+f_d, and the circle of confusion is c = |Z - S1| / Z * F^2 / (N (S1 - F)), in pixels c W / sensor
+width (TAF's formula; facts A.2). |Z - S1| / Z does not depend on f_s: the scale enters through S1 -
+F alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dofsuite.errors import UserError
+from dofsuite.optics import (
+    ThinLens,
+    coc_radius_px,
+    display_to_linear,
+    linear_to_display,
+    linear_to_srgb,
+    pixel_pitch_mm,
+    render_bokeh,
+    srgb_to_linear,
+)
+from dofsuite.optics.lens import PerItem
+from dofsuite.text2image.camera.exif import Exif
+
+Method = Literal["exact", "gather", "layered", "occlusion"]
+"""Renderers of `render_bokeh`."""
+DEPTH_RANGE = (1e-3, 1e6)
+"""Depths are held within these multiples of the focus distance (*ours*): a hole (0) and the infinite have a radius and
+gradients then, and the radius of the infinite is a millionth off."""
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The differentiable lens of the photograph.
+
+    Attributes:
+        method: Renderer of `render_bokeh`. *Inferred*: `gather`, the disc of TAF, which the paper
+            cites.
+        gamma: Display value ** gamma is the light that is blurred; or "srgb" for its exact curve.
+            *Inferred*: 1, the generator's own values, because in linear light the paper's energy
+            rises with blur and its Blur Monotonicity of 93.91 could not come about.
+        sensor_width_mm: Long side of the uncropped frame on the sensor. *Ours*: 36, of which
+            35-mm-equivalent focal lengths speak.
+        nearest_focus: Smallest S1 in focal lengths (*ours*: 2, where a macro lens pictures
+            life-size), which keeps S1 > F. A nearer focus is eased towards it from 1.5 times as
+            far, never with a zero slope.
+        largest_radius_share: Largest radius over the uncropped long side (*ours*), eased towards
+            from half as much: a renderer's time grows with the square of the radius. None: no
+            limit. Paper: TAF cuts its kernel at a fixed size. Here: a bound with a slope, because a
+            cut one leaves nothing to learn from.
+        frame_ratio: Long over short side of the frame of which a picture that no camera took is the
+            centre. *Ours*: 1.5, because a generated square is the centre of a 3:2 frame, as the
+            photographs it was trained on are, so that it spans 24 mm. 1 where the training pictures
+            are whole squares. Photographs know their own frame.
+
+    Raises:
+        ValueError: on a method that does not exist, or a number that no lens has.
+    """
+
+    method: Method = "gather"
+    gamma: float | Literal["srgb"] = 1.0
+    sensor_width_mm: float = 36.0
+    nearest_focus: float = 2.0
+    largest_radius_share: float | None = 0.25
+    frame_ratio: float = 1.5
+
+    def __post_init__(self) -> None:
+        """Refuse what no lens has, in the words of the experiment file."""
+        if self.method not in get_args(Method):
+            raise ValueError(
+                f"method must be one of {', '.join(get_args(Method))}, not {self.method!r}."
+            )
+        if self.gamma != "srgb" and not self.gamma > 0:
+            raise ValueError(f"gamma must be positive or srgb, not {self.gamma}.")
+        if not self.sensor_width_mm > 0:
+            raise ValueError(f"sensor_width_mm must be positive, not {self.sensor_width_mm}.")
+        if not self.nearest_focus > 1:
+            raise ValueError(
+                f"nearest_focus must be beyond 1 focal length, not {self.nearest_focus}."
+            )
+        if self.largest_radius_share is not None and not self.largest_radius_share > 0:
+            raise ValueError(
+                f"largest_radius_share must be positive or null, not {self.largest_radius_share}."
+            )
+        if not 1 <= self.frame_ratio < math.inf:
+            raise ValueError(f"frame_ratio must be 1 or more, not {self.frame_ratio}.")
+
+    def photograph(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        depth: Float[Tensor, "b 1 h w"],
+        focus_distance: Float[Tensor, "b"],
+        scale_mm: Float[Tensor, "b"],
+        exif: Exif,
+        width_px: PerItem,
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Blur each pixel by the circle of confusion of its depth; differentiable in all tensors.
+
+        Args:
+            image: all in focus, display values in [0, 1]. At gamma 1 other values pass as they are;
+                otherwise they are clamped, because a negative number has no power and one above 1
+                would be stretched into a lamp.
+            depth: > 0 on the depth model's scale, larger is farther; `inf` is allowed.
+            focus_distance: f_d, the depth in focus, > 0, on the same scale.
+            scale_mm: f_s, mm per unit of depth.
+            exif: f-number and focal length; every item needs both.
+            width_px: long side of the uncropped picture at the image's present scale (see
+                `pixel_pitch_mm`).
+        """
+        radius_px = self.radius_px(depth, focus_distance, scale_mm, exif, width_px)
+        return self._to_display(render_bokeh(self._to_light(image), radius_px, method=self.method))
+
+    def frame_width_px(self, height: int, width: int, known_px: float | None = None) -> float:
+        """Long side of a picture's uncropped frame, at the picture's scale: a `width_px`.
+
+        Where it is not known, that of the smallest frame of `frame_ratio` with the picture at its
+        centre: a square of 1024 px has 1536, a picture of 3:2 its own long side.
+
+        Raises:
+            UserError: A frame that is known does not hold the picture.
+        """
+        if known_px is None:
+            return max(float(height), float(width), self.frame_ratio * min(height, width))
+        if not max(height, width) <= known_px < math.inf:
+            raise UserError(
+                f"frame_width_px: {known_px} px is no long side of a frame that holds {width} x {height} px; give at "
+                f"least {max(height, width)}."
+            )
+        return float(known_px)
+
+    def radius_px(
+        self,
+        depth: Float[Tensor, "b 1 h w"],
+        focus_distance: Float[Tensor, "b"],
+        scale_mm: Float[Tensor, "b"],
+        exif: Exif,
+        width_px: PerItem,
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Signed radius c / 2 of each pixel, in pixels, positive in front of the focal plane; float32 at least."""
+        depth, focus_distance = _at_least_float32(depth), _at_least_float32(focus_distance)
+        focus = focus_distance.reshape(-1, 1, 1, 1)
+        depth = depth.clamp(DEPTH_RANGE[0] * focus, DEPTH_RANGE[1] * focus)
+        # The guard moves the scale, not the focus: what is in focus stays in focus, and S1 / Z
+        # stays f_d / D.
+        nearest_mm = self.nearest_focus * exif.focal_length_mm
+        focus_mm = eased_above(
+            _at_least_float32(scale_mm) * focus_distance, nearest_mm, 1.5 * nearest_mm
+        )
+        scale_m = focus_mm / focus_distance / 1000.0
+        radius_px = coc_radius_px(
+            ThinLens(exif.focal_length_mm, exif.f_number),
+            depth_m=scale_m.reshape(-1, 1, 1, 1) * depth,
+            focus_m=scale_m * focus_distance,
+            pixel_pitch_mm=pixel_pitch_mm(width_px, self.sensor_width_mm),
+        )
+        return self._bounded(radius_px, width_px)
+
+    def _bounded(self, radius_px: Tensor, width_px: PerItem) -> Tensor:
+        if self.largest_radius_share is None:
+            return radius_px
+        width = torch.as_tensor(width_px, dtype=radius_px.dtype, device=radius_px.device).reshape(
+            -1, 1, 1, 1
+        )
+        largest_px = self.largest_radius_share * width
+        in_front = eased_below(radius_px, largest_px, largest_px / 2)
+        return eased_above(in_front, -largest_px, -largest_px / 2)
+
+    def _to_light(self, image: Tensor) -> Tensor:
+        if self.gamma == 1:
+            return image
+        image = image.clamp(0, 1)
+        return (
+            srgb_to_linear(image) if self.gamma == "srgb" else display_to_linear(image, self.gamma)
+        )
+
+    def _to_display(self, light: Tensor) -> Tensor:
+        if self.gamma == 1:
+            return light
+        return (
+            linear_to_srgb(light) if self.gamma == "srgb" else linear_to_display(light, self.gamma)
+        )
+
+
+def lens_of_export(settings: dict[str, Any]) -> Lens:
+    """Return the lens of an export with one.
+
+    Exports from before `frame_ratio` lack it. The small networks' scenes are whole squares: they
+    photograph as they did. A full-size SDXL learned from photographs, most of them 3:2, whose blur
+    only the default gives back.
+    """
+    unsaid = {"frame_ratio": 1.0} if settings["backbone"]["class"] == "SmallSdxl" else {}
+    return Lens(**unsaid | settings["lens"])
+
+
+def eased_above(value: Tensor, least: Tensor, knee: Tensor) -> Tensor:
+    """`value` itself from the knee up; below it a hyperbola that reaches for `least`: smooth, and never flat.
+
+    The two parts meet with the same value and slope 1 at the knee.
+    """
+    room = knee - least
+    return torch.where(
+        value >= knee, value, least + room**2 / (room + (knee - value).clamp(min=0.0))
+    )
+
+
+def eased_below(value: Tensor, largest: Tensor, knee: Tensor) -> Tensor:
+    """The mirror of `eased_above`: `value` itself up to the knee, then an approach to `largest`."""
+    return -eased_above(-value, -largest, -knee)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

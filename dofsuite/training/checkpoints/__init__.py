@@ -1,0 +1,1 @@
+"""Checkpoints: written atomically, resumed bit for bit, compared with the run that reads them."""

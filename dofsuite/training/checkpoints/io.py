@@ -1,0 +1,100 @@
+"""Checkpoints on the disk: written whole or not at all, read without unpickling code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from lightning_fabric.plugins import CheckpointIO
+
+from dofsuite.errors import UserError
+from dofsuite.files import write_atomic
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes a checkpoint under a temporary name in its own folder, flushes it, and renames it over the final name.
+
+    It streams to the file (Lightning's default builds the whole file in memory first), and reads
+    with `weights_only=True` always: a checkpoint holds tensors and plain values, never code.
+    """
+
+    def __init__(self, on_load: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
+        """Read and write checkpoints.
+
+        Args:
+            on_load: Changes a checkpoint after it is read, as `continue_from` does.
+        """
+        super().__init__()
+        self.on_load = on_load
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Save `checkpoint` at `path`.
+
+        Raises:
+            UserError: The disk is full or the folder cannot be written; an older file at `path` is
+                then still whole.
+        """
+        write_atomic(Path(path), lambda file: _save(checkpoint, file))
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,
+        weights_only: bool | None = None,
+        *,
+        mmap: bool = False,
+    ) -> dict:
+        """Load the checkpoint at `path` into CPU memory (`map_location` and `weights_only` are Lightning's, not used).
+
+        With `mmap` its tensors stay on the disk until used.
+
+        Raises:
+            UserError: The file is missing, truncated, or holds something else than tensors and
+                plain values.
+        """
+        checkpoint = read_checkpoint(Path(path), mmap=mmap)
+        return checkpoint if self.on_load is None else self.on_load(checkpoint)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove the checkpoint at `path`, where there is one."""
+        Path(path).unlink(missing_ok=True)
+
+
+def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
+    """`torch.save` whose write failures are the `OSError` they began as (its C++ writer reports a RuntimeError)."""
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        # What the disk said is lost in the C++ writer: ask it again with a write of its own.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        file.write(b"\0" * (1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+        raise
+
+
+def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint written by `AtomicCheckpointIO`; with `mmap` its tensors stay on the disk until used.
+
+    Raises:
+        UserError: The file is missing, truncated, or holds something else than tensors and plain
+            values.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: the checkpoint holds something else than tensors and plain values."
+        ) from error
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        reason = (str(error) or type(error).__name__).splitlines()[0].removesuffix(".")
+        raise UserError(f"{path}: the checkpoint is damaged ({reason}).") from error

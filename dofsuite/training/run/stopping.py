@@ -1,0 +1,61 @@
+"""Being told to stop: which signals mean it, and how the loader's worker processes live through them.
+
+Slurm signals every process of a job step. A worker that dies of it makes the training process fail
+in the middle of a step, before it could save; so workers go on serving until the training process,
+which saves and ends, ends them.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from lightning_fabric.utilities.seed import pl_worker_init_function
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+WORKER_GRACE_S = 600
+
+
+class RunStopped(Exception):
+    """A stop signal ended the run after it was saved; the same command resumes it."""
+
+    def __init__(self, signal_number: int | None, step: int) -> None:
+        """Say which signal it was (None: another rank's) and at which step."""
+        name = (
+            "another rank's signal" if signal_number is None else signal.Signals(signal_number).name
+        )
+        super().__init__(f"stopped by {name} at step {step}")
+
+
+def shield_workers(data: LightningDataModule) -> None:
+    """Make the workers of this data module's loaders serve through stop signals."""
+    for name in ("train_dataloader", "val_dataloader"):
+        setattr(data, name, partial(_shielded, getattr(data, name)))
+
+
+def _shielded(make: Callable[[], Any]) -> Any:
+    loaders = make()
+    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+        if isinstance(loader, DataLoader) and loader.num_workers > 0:
+            loader.worker_init_fn = partial(
+                _init_worker, loader.worker_init_fn or pl_worker_init_function
+            )
+    return loaders
+
+
+def _init_worker(init: Callable[[int], None], worker: int) -> None:
+    """Initialise a worker as before, then take the signals (from torch too, which sets its own just before this)."""
+    init(worker)
+    signal.signal(signal.SIGTERM, _end_later)
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_later(number: int, frame: FrameType | None) -> None:
+    """Give the training process time to save and end its workers; an orphan that nobody ends dies of the alarm."""
+    signal.alarm(WORKER_GRACE_S)

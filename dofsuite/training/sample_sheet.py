@@ -1,0 +1,133 @@
+"""Sample sheets: a labelled grid of pictures in one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from dofsuite.files import write_atomic
+
+GAP_PX = 4
+TEXT_PX = 12
+LINE_PX = TEXT_PX + 3
+BACKGROUND = (255, 255, 255)
+INK = (32, 32, 32)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def write_sheet(
+    path: str | Path,
+    rows: Sequence[Sequence[Tensor]],
+    column_titles: Sequence[str],
+    row_titles: Sequence[str] | None = None,
+    scale: int = 2,
+) -> None:
+    """Write rows of pictures as one labelled PNG, whole or not at all.
+
+    Args:
+        path: Where the PNG goes; its folder is made.
+        rows: Rows of images `[3, h, w]` or `[1, h, w]` in [0, 1] (clamped); all images of a sheet
+            have one size, and rows may be shorter than the column titles.
+        column_titles: One a column.
+        row_titles: One a row, at its left, broken between words into as many lines as the row is
+            tall.
+        scale: Whole-number magnification (nearest pixel), so that small pictures can be read.
+
+    Raises:
+        ValueError: No rows, images of unlike sizes, or titles that do not match rows and columns.
+        UserError: The disk is full or the folder cannot be written.
+    """
+    height_px, width_px = _check(rows, column_titles, row_titles)
+    cell_width, cell_height = width_px * scale, height_px * scale
+    font = ImageFont.load_default(TEXT_PX)
+    headers = [_wrapped(title, font, cell_width) for title in column_titles]
+    labels = _labels(row_titles or [], font, cell_width, cell_height)
+    left = GAP_PX + max(
+        (int(font.getlength(line)) + GAP_PX for lines in labels for line in lines), default=0
+    )
+    top = GAP_PX + max(map(len, headers)) * LINE_PX
+    size = (
+        left + len(column_titles) * (cell_width + GAP_PX),
+        top + len(rows) * (cell_height + GAP_PX),
+    )
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for column, lines in enumerate(headers):
+        _write_lines(draw, (left + column * (cell_width + GAP_PX), GAP_PX), lines, font)
+    for row, images in enumerate(rows):
+        y = top + row * (cell_height + GAP_PX)
+        if labels:
+            _write_lines(
+                draw,
+                (GAP_PX, y + (cell_height - len(labels[row]) * LINE_PX) // 2),
+                labels[row],
+                font,
+            )
+        for column, image in enumerate(images):
+            picture = _to_picture(image).resize((cell_width, cell_height), Image.Resampling.NEAREST)
+            sheet.paste(picture, (left + column * (cell_width + GAP_PX), y))
+    write_atomic(Path(path), lambda file: sheet.save(file, format="PNG"))
+
+
+def _check(
+    rows: Sequence[Sequence[Tensor]], column_titles: Sequence[str], row_titles: Sequence[str] | None
+) -> tuple[int, int]:
+    """Height and width of the sheet's images, once it is known that they fit together."""
+    sizes = {tuple(image.shape[-2:]) for row in rows for image in row}
+    if len(sizes) != 1:
+        raise ValueError(f"a sheet needs images of one size, not {sorted(sizes) or 'none at all'}")
+    if any(len(row) > len(column_titles) for row in rows):
+        raise ValueError(
+            f"a row has more images than there are column titles ({len(column_titles)})"
+        )
+    if row_titles is not None and len(row_titles) != len(rows):
+        raise ValueError(f"{len(row_titles)} row titles for {len(rows)} rows")
+    return sizes.pop()
+
+
+def _labels(
+    titles: Sequence[str], font: Font, cell_width: int, cell_height: int
+) -> list[list[str]]:
+    """Every row title's lines, as wide as a cell, or as two or more where they would be taller than one."""
+    width_px = cell_width
+    lines = [_wrapped(title, font, width_px) for title in titles]
+    while any(len(of_row) > 1 and len(of_row) * LINE_PX > cell_height for of_row in lines):
+        width_px += cell_width
+        lines = [_wrapped(title, font, width_px) for title in titles]
+    return lines
+
+
+def _write_lines(
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], lines: list[str], font: Font
+) -> None:
+    draw.multiline_text(corner, "\n".join(lines), fill=INK, font=font, spacing=LINE_PX - TEXT_PX)
+
+
+def _wrapped(title: str, font: Font, width_px: int) -> list[str]:
+    """The lines of a title, broken between words where it is wider than its column."""
+    lines = [""]
+    for word in title.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width_px:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _to_picture(image: Tensor) -> Image.Image:
+    """An 8-bit picture from an image `[3, h, w]` or `[1, h, w]` in [0, 1]."""
+    values = (
+        image.detach()
+        .to("cpu", torch.float32)
+        .nan_to_num(0.0)
+        .clamp(0, 1)
+        .mul(255)
+        .round()
+        .to(torch.uint8)
+    )
+    return Image.fromarray(values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())

@@ -1,0 +1,1 @@
+"""FSDP2 for networks that are optimized alternately."""

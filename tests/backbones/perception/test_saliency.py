@@ -1,0 +1,97 @@
+"""Saliency models: values in [0, 1], gradients, BiRefNet's way in and out, and one sentence on
+mistakes.
+"""
+
+import pytest
+import torch
+from torch import nn
+
+from dofsuite.backbones import BiRefNet, SmallSaliency
+from dofsuite.backbones.perception.depth import save_small
+from dofsuite.backbones.perception.frozen import IMAGENET_MEAN, IMAGENET_STD
+from dofsuite.backbones.perception.saliency import BiRefNetSaliency
+from dofsuite.errors import UserError
+
+
+@pytest.fixture
+def picture():
+    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def test_saliency_lies_between_zero_and_one_at_the_picture_s_size(picture):
+    network = SmallSaliency(weights=None).load()
+    answer = network(picture * 3 - 1)  # a generator's pictures leave [0, 1]
+    assert answer.shape == (2, 1, 64, 64)
+    assert 0 <= answer.min() <= answer.max() <= 1
+    assert network(picture[..., :40, :50]).shape == (2, 1, 40, 50)
+
+
+def test_gradients_reach_the_picture_and_no_weight(picture):
+    network = SmallSaliency(weights=None).load()
+    picture.requires_grad_()
+    network(picture).sum().backward()
+    assert picture.grad.abs().sum() > 0
+    assert all(p.grad is None and not p.requires_grad for p in network.parameters())
+
+
+def test_a_saved_stand_in_is_read_again(tmp_path, picture):
+    network = SmallSaliency(weights=None, seed=4).load()
+    save_small(network.network, tmp_path)
+    assert torch.allclose(
+        SmallSaliency(weights=str(tmp_path)).load()(picture), network(picture), atol=1e-3
+    )
+
+
+def test_a_folder_without_a_stand_in_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"config\.json is missing"):
+        SmallSaliency(weights=str(tmp_path)).load()
+
+
+class RedLogits(nn.Module):
+    """A network of BiRefNet's interface whose last scale is known: twice the red of what it sees,
+    as logits.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, seen):
+        assert seen.shape[-2:] == (128, 128)
+        red = seen[:, :1] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
+        return [torch.full_like(red, torch.nan), self.gain * red]
+
+
+def test_birefnet_is_shown_a_square_and_its_last_scale_is_read():
+    y = torch.linspace(0, 1, 100)[:, None].expand(100, 60)
+    image = torch.stack([y, y, y])[None].requires_grad_()
+    answer = BiRefNetSaliency(RedLogits(), 128)(image)
+    assert (answer[0, 0] - torch.sigmoid(2 * y)).abs().max() < 0.01
+    answer.sum().backward()
+    assert (image.grad[:, 0] > 0).all()
+
+
+def test_without_network_one_sentence_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"ZhengPeng7/BiRefNet: .*local copy"):
+        BiRefNet().load()
+
+
+def test_the_packages_that_remote_code_lacks_are_named(tmp_path):
+    """A model folder whose code imports what is not there, as BiRefNet's does without kornia and
+    timm.
+    """
+    code = "from transformers import PretrainedConfig, PreTrainedModel\n"
+    (tmp_path / "net.py").write_text(
+        f"import no_such_package_here\n{code}class Net(PreTrainedModel):\n    pass\n"
+    )
+    (tmp_path / "cfg.py").write_text(
+        f"{code}class Cfg(PretrainedConfig):\n    model_type = 'net'\n"
+    )
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "net", "auto_map": {"AutoConfig": "cfg.Cfg", "AutoModelForImageSegmentation": "net.Net"}}'
+    )
+    with pytest.raises(
+        UserError, match=r"packages that are not installed; pip install no_such_package_here\."
+    ):
+        BiRefNet(str(tmp_path), revision=None).load()

@@ -1,0 +1,80 @@
+"""The sample between two turns: divided, joined, gathered from all ranks and dealt to others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed
+
+from dofsuite.data.sampler import PositionBatches
+from dofsuite.errors import UserError
+from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample, batch_parts
+from tests.text2image.tiny import tiny_batch
+
+BATCH = 2
+
+
+def carried_of(positions) -> GeneratedSample:
+    """A sample made at every position, which says where it is from."""
+    numbers = torch.tensor([float(position) for position in positions])
+    asked = Conditioning(
+        [f"caption {position}" for position in positions],
+        numbers + 0.1,
+        numbers + 0.2,
+        numbers + 0.3,
+    )
+    return GeneratedSample(numbers[:, None, None, None].expand(-1, 2, 3, 3).clone(), asked)
+
+
+def assert_same(one: GeneratedSample, other: GeneratedSample) -> None:
+    assert torch.equal(one.latent, other.latent)
+    assert one.asked.caption == other.asked.caption
+    for field in ("f_number", "focal_length_mm", "width_px"):
+        assert torch.equal(getattr(one.asked, field), getattr(other.asked, field))
+
+
+def dealt(rank: int, ranks: int, batch: int) -> list[int]:
+    """Positions of a rank's first batch, as the data module deals them."""
+    return next(iter(PositionBatches(batch, 1, lambda: 0, rank, ranks)))
+
+
+def save_on_a_rank(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.save(carried_of(dealt(rank, 2, BATCH)).state(), folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_ranks_gather_what_one_would_have_and_deal_it_as_the_data_module_deals_pictures(
+    tmp_path,
+):
+    # Forked, so that nothing is imported twice; the ranks only copy and send, which needs none of
+    # the parent's threads.
+    torch.multiprocessing.start_processes(
+        save_on_a_rank, (tmp_path,), nprocs=2, start_method="fork"
+    )
+    states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    whole = carried_of(range(2 * BATCH))
+    for state in states:
+        assert_same(GeneratedSample.restored(state, 0, 1), whole)
+    for ranks in (1, 2, 4):
+        for rank in range(ranks):
+            expected = carried_of(dealt(rank, ranks, 2 * BATCH // ranks))
+            assert_same(GeneratedSample.restored(states[0], rank, ranks), expected)
+
+
+def test_parts_pair_with_the_parts_of_the_batch_and_join_again():
+    batch = tiny_batch(batch_size=4)
+    carried = GeneratedSample(batch.image_srgb, Conditioning.of(batch))
+    parts = carried.parts(2)
+    for part, of_batch in zip(parts, batch_parts(batch, 2), strict=True):
+        assert_same(part, GeneratedSample(of_batch.image_srgb, Conditioning.of(of_batch)))
+    assert [part.key for part in batch_parts(batch, 2)] == [batch.key[:2], batch.key[2:]]
+    assert_same(GeneratedSample.joined(parts), carried)
+
+
+def test_a_batch_that_does_not_divide_is_refused_by_name():
+    with pytest.raises(UserError, match=r"model\.training\.micro_batches: 3 parts"):
+        batch_parts(tiny_batch(), 3)
