@@ -1,19 +1,28 @@
-"""Lazy exports of a room (PEP 562): a light import stays light, and YAML can name `dofsuite.room.Class`."""
+"""Lazy exports of a room (PEP 562): a light import stays light, and YAML can name `dofsuite.room.Class`.
+
+What a room exports stands once, in the `__init__.pyi` beside its `__init__.py`, as
+`from dofsuite.room.module import Name as Name`: type checkers and editors read the same lines.
+"""
 
 from __future__ import annotations
 
+import ast
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 
 
 def lazy_exports(
-    room: str, homes: dict[str, str]
+    room: str, file: str
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
-    """Return `__getattr__`, `__dir__` and `__all__` for `room`, given the submodule of each exported name."""
+    """Return `__getattr__`, `__dir__` and `__all__` of the room whose `__init__.py` is `file`."""
+    stub = ast.parse(Path(file).with_suffix(".pyi").read_text())
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: node.module for node in imports for alias in node.names}
 
     def get(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{room}.{homes[name]}"), name)
+        return getattr(importlib.import_module(str(homes[name])), name)
 
     return get, lambda: sorted(homes), sorted(homes)

@@ -2,11 +2,4 @@
 
 from dofsuite._lazy import lazy_exports
 
-__getattr__, __dir__, __all__ = lazy_exports(
-    __name__,
-    {
-        "CameraSettings": "camera_tokens.module",
-        "CameraTokens": "camera_tokens.module",
-        "Deconvolution": "deconvolution",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -2,14 +2,4 @@
 
 from dofsuite._lazy import lazy_exports
 
-__getattr__, __dir__, __all__ = lazy_exports(
-    __name__,
-    {
-        "Picture": "report",
-        "Table": "report",
-        "write_report": "report",
-        "place": "job",
-        "rows": "job",
-        "seed_of": "job",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

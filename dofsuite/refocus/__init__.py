@@ -2,15 +2,4 @@
 
 from dofsuite._lazy import lazy_exports
 
-__getattr__, __dir__, __all__ = lazy_exports(
-    __name__,
-    {
-        "Refocus": "module",
-        "RefocusPipeline": "pipeline",
-        "CameraEmbedder": "camera_embedder",
-        "CameraDraws": "cameras",
-        "Rendering": "rendering",
-        "Stacking": "losses",
-        "Probe": "probe",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

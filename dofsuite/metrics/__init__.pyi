@@ -1,0 +1,17 @@
+from dofsuite.metrics.consistency import ContentConsistency as ContentConsistency
+from dofsuite.metrics.consistency import Segmenter as Segmenter
+from dofsuite.metrics.consistency import chance_consistency as chance_consistency
+from dofsuite.metrics.consistency import content_consistency as content_consistency
+from dofsuite.metrics.focus_hits import FocusHitRate as FocusHitRate
+from dofsuite.metrics.focus_hits import focus_hit_rate as focus_hit_rate
+from dofsuite.metrics.gain import BlurGain as BlurGain
+from dofsuite.metrics.gain import blur_gain as blur_gain
+from dofsuite.metrics.image_similarity import CLIPImageSimilarity as CLIPImageSimilarity
+from dofsuite.metrics.image_similarity import ImageEmbedder as ImageEmbedder
+from dofsuite.metrics.image_similarity import clip_image_similarity as clip_image_similarity
+from dofsuite.metrics.level_correlation import LVCorr as LVCorr
+from dofsuite.metrics.level_correlation import lv_corr as lv_corr
+from dofsuite.metrics.monotonicity import BlurMonotonicity as BlurMonotonicity
+from dofsuite.metrics.monotonicity import blur_energy as blur_energy
+from dofsuite.metrics.monotonicity import blur_monotonicity as blur_monotonicity
+from dofsuite.metrics.sharpness import laplacian_variance as laplacian_variance

@@ -1,0 +1,16 @@
+from dofsuite.optics.bokeh import render_bokeh as render_bokeh
+from dofsuite.optics.color import display_to_linear as display_to_linear
+from dofsuite.optics.color import linear_to_display as linear_to_display
+from dofsuite.optics.color import linear_to_srgb as linear_to_srgb
+from dofsuite.optics.color import srgb_to_linear as srgb_to_linear
+from dofsuite.optics.color import srgb_to_luma as srgb_to_luma
+from dofsuite.optics.disparity_layers import DisparityLayers as DisparityLayers
+from dofsuite.optics.lens import ThinLens as ThinLens
+from dofsuite.optics.lens import bokeh_radius_px as bokeh_radius_px
+from dofsuite.optics.lens import coc_radius_px as coc_radius_px
+from dofsuite.optics.lens import pixel_pitch_mm as pixel_pitch_mm
+from dofsuite.optics.stacking import downsample_mask as downsample_mask
+from dofsuite.optics.stacking import laplacian as laplacian
+from dofsuite.optics.stacking import laplacian_sharpness as laplacian_sharpness
+from dofsuite.optics.stacking import stack_images as stack_images
+from dofsuite.optics.stacking import stack_mask as stack_mask

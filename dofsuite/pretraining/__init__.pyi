@@ -1,0 +1,3 @@
+from dofsuite.pretraining.refocus_base import RefocusPretraining as RefocusPretraining
+from dofsuite.pretraining.surrogates import DepthSurrogate as DepthSurrogate
+from dofsuite.pretraining.surrogates import SaliencySurrogate as SaliencySurrogate

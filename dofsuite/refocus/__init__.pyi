@@ -1,0 +1,7 @@
+from dofsuite.refocus.camera_embedder import CameraEmbedder as CameraEmbedder
+from dofsuite.refocus.cameras import CameraDraws as CameraDraws
+from dofsuite.refocus.losses import Stacking as Stacking
+from dofsuite.refocus.module import Refocus as Refocus
+from dofsuite.refocus.pipeline import RefocusPipeline as RefocusPipeline
+from dofsuite.refocus.probe import Probe as Probe
+from dofsuite.refocus.rendering import Rendering as Rendering

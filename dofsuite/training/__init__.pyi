@@ -1,0 +1,11 @@
+from dofsuite.training.checkpoints.compatibility import check_compatible as check_compatible
+from dofsuite.training.checkpoints.every_n import RunCheckpoint as RunCheckpoint
+from dofsuite.training.checkpoints.io import AtomicCheckpointIO as AtomicCheckpointIO
+from dofsuite.training.checkpoints.resume import newest_checkpoint as newest_checkpoint
+from dofsuite.training.checkpoints.resume import run_folder as run_folder
+from dofsuite.training.lr_schedule import LrSchedule as LrSchedule
+from dofsuite.training.run.divergence import check_not_diverged as check_not_diverged
+from dofsuite.training.run.log import RunLog as RunLog
+from dofsuite.training.run.progress import RunProgress as RunProgress
+from dofsuite.training.sample_sheet import write_sheet as write_sheet
+from dofsuite.training.sharding.strategy import FullySharded as FullySharded
