@@ -50,7 +50,7 @@ def draw_noise(
 
 
 @dataclass(frozen=True)
-class TimeSampling:
+class TimestepSampling:
     """How flow times are drawn in training. The DiffCamera paper does not say (facts/refocus.md D.3)."""
 
     kind: Literal["logit_normal", "uniform"] = "logit_normal"
@@ -74,7 +74,7 @@ def shift_time(t: Float[Tensor, "..."], shift: float) -> Float[Tensor, "..."]:
     return shift * t / (1 + (shift - 1) * t)
 
 
-def draw_times(sampling: TimeSampling, seed: int, indices: Sequence[int]) -> Float[Tensor, "b"]:
+def draw_times(sampling: TimestepSampling, seed: int, indices: Sequence[int]) -> Float[Tensor, "b"]:
     """Draw one flow time in (0, 1) for every sample index."""
     if sampling.kind == "uniform":
         t = draw_uniform(seed, indices, "time", 1)[:, 0]
@@ -161,18 +161,6 @@ def x_from_noise(
     noisy = at_least_float32(noisy)
     signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)
     return (noisy - sigma * predicted_noise) / signal
-
-
-def noise_from_x(
-    noisy: Float[Tensor, "b ..."],
-    predicted_x: Float[Tensor, "b ..."],
-    t: Int[Tensor, "b"],
-    alphas_cumprod: Float[Tensor, "steps"],
-) -> Float[Tensor, "b ..."]:
-    """Return the noise that a prediction of the clean latent stands for: eps = (x_t - sqrt(a_t) x) / sqrt(1 - a_t)."""
-    noisy = at_least_float32(noisy)
-    signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)
-    return (noisy - signal * predicted_x) / sigma
 
 
 def noise_from_v(

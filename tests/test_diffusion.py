@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from scipy import stats
 
 from dofsuite.diffusion import (
-    TimeSampling,
+    TimestepSampling,
     add_noise,
     draw_integer,
     draw_noise,
@@ -18,13 +18,13 @@ from dofsuite.diffusion import (
     euler_times,
     interpolate,
     noise_from_v,
-    noise_from_x,
     sample_generator,
     scaled_linear_alphas_cumprod,
     shift_time,
     velocity,
     x_from_noise,
 )
+from tests.noise_of_clean import noise_from_x
 
 
 def test_a_sample_draws_the_same_in_any_batch():
@@ -47,7 +47,7 @@ def test_draws_over_indices_are_uniform_and_normal():
 
 
 def test_logit_normal_times_follow_their_distribution():
-    t = draw_times(TimeSampling(mean=0.3, std=0.7), 0, range(4000)).double().numpy()
+    t = draw_times(TimestepSampling(mean=0.3, std=0.7), 0, range(4000)).double().numpy()
     assert stats.kstest(np.log(t / (1 - t)), stats.norm(0.3, 0.7).cdf).pvalue > 1e-3
 
 
@@ -77,7 +77,7 @@ def test_a_shift_keeps_the_ends_and_moves_the_middle_to_noise():
 @pytest.mark.parametrize("wrong", [{"shift": 0.0}, {"std": -1.0}])
 def test_wrong_numbers_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        TimeSampling(**wrong)
+        TimestepSampling(**wrong)
 
 
 def test_integers_are_uniform_in_every_remainder():

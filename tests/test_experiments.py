@@ -8,20 +8,14 @@ import pytest
 import torch
 import yaml
 
-from dofsuite.backbones import (
-    PretrainedFlux,
-    PretrainedSdxl,
-    RandomDepth,
-    RandomFlux,
-    RandomSdxl,
-    SmallSaliency,
-)
+from dofsuite.backbones import PretrainedFlux, PretrainedSdxl, SmallSaliency
 from dofsuite.data import CycleSchedule, ShardData
 from dofsuite.experiment.command import read_command, read_sweep
 from dofsuite.experiment.experiment import read_experiment
 from dofsuite.text2image import Stages
 from dofsuite.text2image.dmd2.checks import first_wrong_turn
 from dofsuite.training import RunLog, RunProgress
+from tests.full_size import RandomDepth, RandomFlux, RandomSdxl
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))

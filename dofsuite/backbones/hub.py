@@ -42,6 +42,15 @@ def from_pretrained(
         raise UserError(f"{path}: {part}{reason_of(path, error)}") from error
 
 
+def exported_part(network: type[Any], folder: Path, name: str) -> Any:
+    """Load one of our own small networks that a run exported, in float32.
+
+    Raises:
+        UserError: It is missing or cannot be read.
+    """
+    return from_pretrained(network, str(folder), name, None, torch.float32, low_cpu_mem_usage=False)
+
+
 def pretrained_tokenizer(
     network: type[Any], path: str, subfolder: str, revision: str | None
 ) -> Any:

@@ -14,13 +14,13 @@ from torch import Tensor
 OutputType = Literal["pil", "pt", "np"]
 """PIL images, a tensor [b, 3, h, w], or as diffusers has it an array [b, h, w, 3]; both in [0, 1]."""
 
-Pictures = list[Image.Image] | list[list[Image.Image]] | Tensor | np.ndarray
+OutputImages = list[Image.Image] | list[list[Image.Image]] | Tensor | np.ndarray
 
 Generators = torch.Generator | list[torch.Generator] | None
 """One for all pictures, one for each, or torch's global one."""
 
 
-def check_call(output_type: str, generator: Generators = None, count: int = 1) -> None:
+def check_output_arguments(output_type: str, generator: Generators = None, count: int = 1) -> None:
     """Refuse a kind of pictures that is none of `OutputType`, and generators that are not one for each of `count`.
 
     Raises:
@@ -36,19 +36,19 @@ def check_call(output_type: str, generator: Generators = None, count: int = 1) -
         )
 
 
-def as_pictures(images: Tensor, output_type: OutputType) -> Pictures:
+def to_output_type(images: Tensor, output_type: OutputType) -> OutputImages:
     """Turn display values [b, 3, h, w] or [b, n, 3, h, w] in [0, 1] into what was asked for: b, or b lists of n.
 
     Raises:
         ValueError: It is none of `OutputType`.
     """
-    check_call(output_type)
+    check_output_arguments(output_type)
     if output_type == "pt":
         return images
     if output_type == "np":
         return images.movedim(-3, -1).float().cpu().numpy()
     if images.ndim == 5:
-        return [as_pictures(row, "pil") for row in images]
+        return [to_output_type(row, "pil") for row in images]
     arrays = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array) for array in arrays]
 

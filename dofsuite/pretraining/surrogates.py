@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 
 from dofsuite import diffusion
 from dofsuite.backbones import Depth, Saliency, SmallDepth, SmallSaliency
-from dofsuite.backbones.perception.depth import save_small
+from dofsuite.backbones.small.depth import save_small
 from dofsuite.data import Batch
 
 NEAR_M, FAR_M = 1.0, 10.0

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from dofsuite import backbones
 from dofsuite.backbones import Backbone, PretrainedFlux
-from dofsuite.backbones.descriptors import describe, exported_part, rebuild
+from dofsuite.backbones.descriptors import describe, rebuild
 from dofsuite.backbones.flux.lora import load_lora, save_lora
+from dofsuite.backbones.hub import exported_part
 from dofsuite.errors import UserError
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 

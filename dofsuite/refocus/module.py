@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from dofsuite import diffusion
 from dofsuite.backbones import Backbone, Lora, PretrainedFlux
 from dofsuite.data import Batch, check_has_depth
-from dofsuite.diffusion import TimeSampling
+from dofsuite.diffusion import TimestepSampling
 from dofsuite.optics import downsample_mask, stack_images, stack_mask
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.cameras import NUM_UNIFORMS, CameraDraws, Cameras, draw_cameras
@@ -54,7 +54,7 @@ class Refocus(pl.LightningModule):
         draws: CameraDraws = CameraDraws(),  # noqa: B008
         rendering: Rendering = Rendering(),  # noqa: B008
         stacking: Stacking = Stacking(),  # noqa: B008
-        time: TimeSampling = TimeSampling(),  # noqa: B008
+        time: TimestepSampling = TimestepSampling(),  # noqa: B008
         probe: Probe = Probe(),  # noqa: B008
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-4),
         schedule: LrSchedule = LrSchedule(),  # noqa: B008

@@ -24,11 +24,11 @@ from torch.nn.functional import interpolate
 from dofsuite.backbones import Backbone, SpaceToDepthCodec, VaeCodec
 from dofsuite.backbones.pipeline_io import (
     Generators,
+    OutputImages,
     OutputType,
-    Pictures,
-    as_pictures,
-    check_call,
+    check_output_arguments,
     noise,
+    to_output_type,
 )
 from dofsuite.data.decode import values_of_upright
 from dofsuite.refocus.camera_embedder import CameraEmbedder
@@ -45,7 +45,7 @@ def display_values(image: Image.Image) -> np.ndarray:
 class RefocusPipelineOutput(BaseOutput):
     """`images`: PIL images, a tensor [b, 3, h, w] or an array [b, h, w, 3]; both in [0, 1]."""
 
-    images: Pictures
+    images: OutputImages
 
 
 StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
@@ -128,7 +128,7 @@ class RefocusPipeline(DiffusionPipeline):
         output_type: OutputType = "pil",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
-    ) -> RefocusPipelineOutput | tuple[Pictures]:
+    ) -> RefocusPipelineOutput | tuple[OutputImages]:
         """Refocus; one photograph, depth, point or level serves all pictures of the call.
 
         Args:
@@ -165,7 +165,7 @@ class RefocusPipeline(DiffusionPipeline):
         count = common_count(
             image=len(pixels), focus_point=len(point), bokeh_level=len(level), depth=depths
         )
-        check_call(output_type, generator, count)
+        check_output_arguments(output_type, generator, count)
         given = self.encode(pixels), self.encode(self.prepare_depth(depth, pixels))
         reference, depth_latent = (latent.expand(count, -1, -1, -1) for latent in given)
         self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
@@ -181,7 +181,9 @@ class RefocusPipeline(DiffusionPipeline):
         latent = euler(
             velocity, noise(reference.shape, generator, pixels.device), self.scheduler.sigmas, after
         )
-        images = as_pictures(((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1), output_type)
+        images = to_output_type(
+            ((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1), output_type
+        )
         self.maybe_free_model_hooks()
         return RefocusPipelineOutput(images=images) if return_dict else (images,)
 

@@ -139,12 +139,12 @@ def write_depth(path: Path, depth: Tensor) -> None:
 
 def write(folder: Path, scene: Scene | None, pictures: dict[str, Tensor]) -> list[Path]:
     """Write pictures [3, h, w] by name, the scene's depth, and all of them on a sheet; return the files."""
+    from dofsuite.backbones.pipeline_io import to_output_type
     from dofsuite.files import write_atomic
-    from dofsuite.text2image.scene import as_pictures
     from dofsuite.training import write_sheet
 
     for name, picture in pictures.items():
-        image = as_pictures(picture[None], "pil")[0]
+        image = to_output_type(picture[None], "pil")[0]
         write_atomic(
             folder / f"{name}.png", lambda file, image=image: image.save(file, format="PNG")
         )

@@ -160,7 +160,7 @@ class Networks(nn.Module):
         """Return one of the three networks for these prompts and, where it is told them, camera settings."""
         unet = getattr(self, name)
         device = asked.f_number.device
-        prompt = PromptEmbeds(*(embeds.to(device) for embeds in self.prompts.encode(asked.caption)))
+        prompt = self.prompts.encode(asked.caption).to(device)
         exif = asked.exif.stacked() if name in self.exif_names else None
         return Ask(unet, prompt, exif, self.codec.downscale, alphas, self.prediction)
 

@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from dofsuite.backbones import (
     Depth,
     Prediction,
-    PromptEmbeds,
     Sdxl,
     SdxlPromptEncoder,
     SpaceToDepthCodec,
     VaeCodec,
     WordEncoder,
 )
-from dofsuite.backbones.descriptors import exported_part, exported_sdxl, rebuild
+from dofsuite.backbones.descriptors import exported_sdxl, rebuild
+from dofsuite.backbones.hub import exported_part
 from dofsuite.backbones.pipeline_io import (
     Generators,
+    OutputImages,
     OutputType,
-    Pictures,
-    as_pictures,
-    check_call,
+    check_output_arguments,
     draws,
+    to_output_type,
 )
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
@@ -179,7 +179,7 @@ class Text2ImagePipeline(DiffusionPipeline):
                 kind that cannot be.
         """
         prompts = _repeated(prompt, num_images_per_prompt)
-        check_call(output_type, generator, len(prompts))
+        check_output_arguments(output_type, generator, len(prompts))
         exif = self._exif(f_number, focal_length_mm, len(prompts))
         shape, device = self._latent_shape(height, width), self._execution_device
         if seed is not None:
@@ -187,9 +187,7 @@ class Text2ImagePipeline(DiffusionPipeline):
             draw = fresh_noise(shape, seed, numbers, "pipeline", device)
         else:
             draw = draws(generator, (len(prompts), *shape), device)
-        embeds = PromptEmbeds(
-            *(embeds.to(device) for embeds in self.prompt_encoder.encode(prompts))
-        )
+        embeds = self.prompt_encoder.encode(prompts).to(device)
         alphas, cameras = (
             scaled_linear_alphas_cumprod(),
             None if exif is None else exif.stacked().to(device),
@@ -203,7 +201,7 @@ class Text2ImagePipeline(DiffusionPipeline):
     @torch.no_grad()
     def scene(self, image_srgb: Tensor, output_type: OutputType = "pil") -> Scene:
         """Make a scene of all-in-focus pictures [b, 3, h, w], display values in [0, 1]: depth, and where to focus."""
-        images = as_pictures(image_srgb, output_type)
+        images = to_output_type(image_srgb, output_type)
         if self.lens is None:
             return Scene(images, image_srgb)
         depth = self.depth_model(image_srgb)
@@ -218,7 +216,7 @@ class Text2ImagePipeline(DiffusionPipeline):
         focus: float | Tensor | None = None,
         output_type: OutputType = "pil",
         frame_width_px: float | None = None,
-    ) -> Pictures:
+    ) -> OutputImages:
         """Photograph scenes through the lens; no network is called.
 
         Args:
@@ -241,7 +239,7 @@ class Text2ImagePipeline(DiffusionPipeline):
                 without a lens.
             ValueError: A kind of picture that there is not.
         """
-        check_call(output_type)
+        check_output_arguments(output_type)
         if self.lens is None:
             raise UserError(
                 "photograph: this generator has no lens; give f_number and focal_length_mm beside a prompt."
@@ -260,7 +258,7 @@ class Text2ImagePipeline(DiffusionPipeline):
             for camera in zip(*cameras, strict=True)
         ]
         is_sweep = any(torch.as_tensor(numbers).ndim for numbers in (f_number, focal_length_mm))
-        return as_pictures(
+        return to_output_type(
             (torch.stack(photographs, 1) if is_sweep else photographs[0]).clamp(0, 1), output_type
         )
 

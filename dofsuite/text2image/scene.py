@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from dofsuite.backbones.pipeline_io import Pictures, as_pictures
-
-__all__ = ["Scene", "as_pictures"]
+from dofsuite.backbones.pipeline_io import OutputImages
 
 
 @dataclass
@@ -25,7 +23,7 @@ class Scene(BaseOutput):
         saliency: [b, 1, h, w] in [0, 1].
     """
 
-    images: Pictures
+    images: OutputImages
     image_srgb: Tensor
     depth: Tensor | None = None
     focus_distance: Tensor | None = None

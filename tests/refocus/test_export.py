@@ -8,7 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors import safe_open
 
 from dofsuite.backbones import SmallFlux
-from dofsuite.diffusion import TimeSampling
+from dofsuite.diffusion import TimestepSampling
 from dofsuite.errors import UserError
 from dofsuite.refocus import CameraEmbedder, RefocusPipeline
 from dofsuite.refocus.cameras import Cameras
@@ -53,7 +53,10 @@ def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_
     inputs, tmp_path
 ):
     module = tiny_module(
-        time=TimeSampling(shift=60.0), level_scale=7.0, focus_range="unit", position_ids="shared"
+        time=TimestepSampling(shift=60.0),
+        level_scale=7.0,
+        focus_range="unit",
+        position_ids="shared",
     )
     train(module, tiny_batches(2))
     module.trained_size_px = 32

@@ -7,10 +7,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dofsuite.backbones import RandomFlux
 from dofsuite.refocus import Refocus
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.module import Example
+from tests.full_size import RandomFlux
 
 WIDTH, DOUBLE, SINGLE, RANK = 3072, 19, 38, 64
 

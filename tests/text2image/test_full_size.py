@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dofsuite.backbones import RandomSdxl
-from dofsuite.backbones.perception.depth import RandomDepth
 from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.backbones.perception.saliency import Saliency
 from dofsuite.text2image import Text2Image
 from dofsuite.text2image.dmd2 import denoiser as score
 from dofsuite.text2image.dmd2.sampling import step_index
 from dofsuite.text2image.dmd2.stages import Stages, Turn
+from tests.full_size import RandomDepth, RandomSdxl
 from tests.text2image.steps_by_hand import MatrixWork, photographs, take_turn
 from tests.text2image.tiny_unet import Embeds
 

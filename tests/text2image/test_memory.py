@@ -16,9 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from dofsuite.backbones import RandomDepth, RandomSdxl
 from dofsuite.text2image import Stages, Text2Image
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
+from tests.full_size import RandomDepth, RandomSdxl
 from tests.text2image.steps_by_hand import photographs, turn_losses
 from tests.text2image.test_full_size import SIZE_PX, VitLargeSaliency
 

@@ -266,7 +266,7 @@ def test_missing_parts_are_named(run, tmp_path):
     shutil.rmtree(tmp_path / "export" / "focus_predictor")
     with pytest.raises(UserError, match="focus_predictor: the folder lacks this part"):
         Text2ImagePipeline.from_export(tmp_path)
-    with pytest.raises(UserError, match="weights: holds no stand-in"):
+    with pytest.raises(UserError, match="weights: holds no small depth network"):
         Text2ImagePipeline.from_export(run[1], depth=type(run[0].depth)(weights=str(tmp_path)))
     with pytest.raises(TypeError, match="copy the folder"):
         Text2ImagePipeline.from_export(run[1]).save_pretrained(tmp_path)

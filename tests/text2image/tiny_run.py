@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dofsuite.backbones import SmallDepth, SmallSaliency, SmallSdxl
-from dofsuite.backbones.perception.depth import save_small
+from dofsuite.backbones.small.depth import save_small
 from dofsuite.text2image import Text2Image
 from dofsuite.text2image.dmd2.alternating import Training
 from dofsuite.text2image.dmd2.stages import Stages

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate, pad
 
 from dofsuite.backbones.hub import reason_of
 from dofsuite.backbones.perception.depth import NEAREST_M, Depth
-from dofsuite.backbones.perception.frozen import Frozen, normalise
+from dofsuite.backbones.perception.frozen import Frozen, normalize
 from dofsuite.errors import UserError
 
 REPOSITORY = "yvanyin/metric3d"
@@ -35,7 +35,7 @@ class Metric3DDepth(Frozen):
         height, width = image.shape[-2:]
         scale = min(INPUT_PX[0] / height, INPUT_PX[1] / width)
         size = (int(height * scale), int(width * scale))
-        seen = normalise(interpolate(image, size, mode="bilinear", antialias=scale < 1))
+        seen = normalize(interpolate(image, size, mode="bilinear", antialias=scale < 1))
         top, left = (INPUT_PX[0] - size[0]) // 2, (INPUT_PX[1] - size[1]) // 2
         # Zeros are the mean colour here, with which the project pads.
         seen = pad(seen, (left, INPUT_PX[1] - size[1] - left, top, INPUT_PX[0] - size[0] - top))

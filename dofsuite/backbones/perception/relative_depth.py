@@ -1,4 +1,4 @@
-"""Relative depth from one picture: Depth Anything V2 as DiffCamera uses it, which answers with disparity."""
+"""Relative depth from one image: Depth Anything V2 as DiffCamera uses it, which predicts disparity."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dofsuite.errors import UserError
 class RelativeDepth:
     """A light description of a relative Depth Anything V2 (arXiv 2406.09414) through transformers.
 
-    Its answer is disparity up to scale and shift, larger is nearer: no `Depth`, whose answer is
-    larger for what is farther. Paper (DiffCamera): Depth Anything V2, its size not stated. Here:
-    the small one, because it alone is under Apache-2.0 (base and large: CC-BY-NC-4.0).
+    It predicts disparity up to scale and shift, larger is nearer; so it is no `Depth`, whose values
+    are larger for what is farther. Paper (DiffCamera): Depth Anything V2, its size not stated.
+    Here: the small one, because it alone is under Apache-2.0 (base and large: CC-BY-NC-4.0).
     """
 
     def __init__(
@@ -32,22 +32,23 @@ class RelativeDepth:
         Args:
             path: Hub id, or a folder that transformers loads.
             revision: Hub revision; null is the newest.
-            size_px: Side at which the model sees a picture (*stated* by the model: 518); null is
-                the picture's own.
+            size_px: Side of the network's input (*stated* by the model: 518); null is the image's
+                own.
             dtype: Of the frozen weights.
         """
-        self.path, self.revision, self.size_px, self.dtype = path, revision, size_px, dtype
+        self.path, self.revision = path, revision
+        self.size_px, self.dtype = size_px, dtype
 
     def load(self) -> DensePrediction:
-        """Load the model: display values [b, 3, h, w] in [0, 1] to disparity [b, 1, h, w], 0 and larger.
+        """Load the model: display values [b, 3, h, w] in [0, 1] to disparity [b, 1, h, w] >= 0.
 
         Raises:
-            UserError: It cannot be downloaded, or it answers with depth in metres.
+            UserError: It cannot be downloaded, or it predicts depth in meters.
         """
         dtype = getattr(torch, self.dtype)
         network = from_pretrained(AutoModelForDepthEstimation, self.path, "", self.revision, dtype)
         if getattr(network.config, "depth_estimation_type", "relative") != "relative":
             raise UserError(
-                f"{self.path}: path: it answers with metres, not disparity; load it as DepthAnything."
+                f"{self.path}: path: it predicts meters, not disparity; load it as DepthAnything."
             )
         return DensePrediction(network, self.size_px, smallest=0.0)

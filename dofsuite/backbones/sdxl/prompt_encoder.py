@@ -1,29 +1,65 @@
-"""SDXL's two text encoders, as StableDiffusionXLPipeline.encode_prompt uses them, behind a cache on disk.
+"""Prompt embeddings for SDXL's UNet: the encoder interface, and SDXL's two text encoders behind a disk cache.
 
-Training meets the same captions again and again, and the encoders weigh 3.3 GB: a prompt is encoded
-once, kept in half precision beside the others, and the encoders are let go.
+Convention: `tokens` [b, n, d] go to the cross-attention, `pooled` [b, p] to the added embedding.
+Both are float32 on the CPU; the caller moves them. The unconditional embedding of classifier-free
+guidance is zeros for both, as SDXL was trained (StableDiffusionXLPipeline's
+`force_zeros_for_empty_prompt`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dofsuite.backbones.hub import cache_folder, from_pretrained, pretrained_tokenizer
-from dofsuite.backbones.small.word_encoder import PromptEmbeds, zero_embeds
 from dofsuite.files import write_bytes
 
 CHUNK = 16
-"""Prompts that the encoders see at once."""
+"""Prompts per call of the encoders."""
+
+
+class PromptEmbeds(NamedTuple):
+    """An encoded prompt as SDXL's UNet takes it."""
+
+    tokens: Tensor
+    """[b, n, d]"""
+    pooled: Tensor
+    """[b, p]"""
+
+    def to(self, device: torch.device | str) -> PromptEmbeds:
+        """Move both tensors."""
+        return PromptEmbeds(self.tokens.to(device), self.pooled.to(device))
+
+
+class PromptEncoder(Protocol):
+    """Interface of a frozen prompt encoder."""
+
+    num_tokens: int
+    token_dim: int
+    pooled_dim: int
+
+    def encode(self, prompts: list[str]) -> PromptEmbeds:
+        """Encode prompts; the same prompt gives the same numbers in every batch."""
+
+    def uncond(self, batch: int) -> PromptEmbeds:
+        """Return the unconditional embedding for classifier-free guidance."""
+
+
+def zero_embeds(batch: int, num_tokens: int, token_dim: int, pooled_dim: int) -> PromptEmbeds:
+    """Return SDXL's unconditional embedding: zeros, not the embedding of an empty prompt."""
+    return PromptEmbeds(
+        torch.zeros(batch, num_tokens, token_dim, device="cpu"),
+        torch.zeros(batch, pooled_dim, device="cpu"),
+    )
 
 
 class TextParts(NamedTuple):
-    """Tokenisers and encoders, in the order in which SDXL concatenates them."""
+    """Tokenizers and encoders, in the order in which SDXL concatenates them."""
 
     tokenizers: tuple[Any, Any]
     encoders: tuple[nn.Module, nn.Module]
@@ -32,7 +68,11 @@ class TextParts(NamedTuple):
 
 @torch.no_grad()
 def encode_with(parts: TextParts, prompts: list[str]) -> PromptEmbeds:
-    """Encode prompts: penultimate hidden states side by side, pooled by the second encoder (arXiv 2307.01952, 2.1)."""
+    """Encode prompts as StableDiffusionXLPipeline.encode_prompt does (arXiv 2307.01952, sec. 2.1).
+
+    Tokens are both encoders' penultimate hidden states concatenated by channel, [b, 77, 768 + 1280];
+    the pooled vector is the second encoder's.
+    """
     hidden, pooled = [], None
     for tokenizer, encoder in zip(parts.tokenizers, parts.encoders, strict=True):
         ids = tokenizer(
@@ -49,48 +89,46 @@ def encode_with(parts: TextParts, prompts: list[str]) -> PromptEmbeds:
 
 
 def load_parts(path: str, revision: str | None, device: torch.device | str) -> TextParts:
-    """Load both tokenisers and both encoders, frozen, in float32.
+    """Load both tokenizers and both encoders, frozen, in float32.
 
     Raises:
-        UserError: The licence was not accepted, the hub cannot be reached, or the folder lacks a
+        UserError: The license was not accepted, the hub cannot be reached, or the folder lacks a
             part.
     """
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    tokenizers = [
-        pretrained_tokenizer(CLIPTokenizer, path, f"tokenizer{n}", revision) for n in ("", "_2")
-    ]
-    encoders = [
-        from_pretrained(network, path, f"text_encoder{n}", revision, torch.float32)
-        .eval()
-        .requires_grad_(False)
-        for network, n in ((CLIPTextModel, ""), (CLIPTextModelWithProjection, "_2"))
-    ]
+    def tokenizer(suffix: str) -> Any:
+        return pretrained_tokenizer(CLIPTokenizer, path, f"tokenizer{suffix}", revision)
+
+    def encoder(network: type[Any], suffix: str) -> Any:
+        part = from_pretrained(network, path, f"text_encoder{suffix}", revision, torch.float32)
+        return part.eval().requires_grad_(False).to(device)
+
     return TextParts(
-        (tokenizers[0], tokenizers[1]), (encoders[0].to(device), encoders[1].to(device))
+        (tokenizer(""), tokenizer("_2")),
+        (encoder(CLIPTextModel, ""), encoder(CLIPTextModelWithProjection, "_2")),
     )
 
 
 def fingerprint(path: str, revision: str | None) -> str:
-    """Name the text encoders that a path holds; a folder's also by its weight files, as its content can change."""
+    """Identify the text encoders of a path; of a folder also by its weight files, which can change."""
     folder = Path(path)
     if not folder.exists():
         return f"{path}@{revision}"
-    files = [
-        file
-        for part in ("text_encoder", "text_encoder_2")
-        for file in sorted((folder / part).glob("*"))
-    ]
-    stats = [f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
+    stats = []
+    for part in ("text_encoder", "text_encoder_2"):
+        for file in sorted((folder / part).glob("*")):
+            stats.append(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}")
     return f"{folder.resolve()} {' '.join(stats)}"
 
 
 class SdxlPromptEncoder:
-    """SDXL's prompt embeddings, [b, 77, 2048] and [b, 1280], kept on disk by model, revision and prompt.
+    """SDXL's prompt embeddings, [b, 77, 2048] and [b, 1280], cached on disk by model, revision and prompt.
 
-    A prompt's numbers are rounded to half precision (*ours*; half the disk, 320 kB a prompt, and
-    below the error of a bfloat16 UNet), whether they come from the disk or from the encoders, so a
-    run does not depend on the cache.
+    Training uses the same captions again and again, and the encoders weigh 3.3 GB: each prompt is
+    encoded once, and the encoders are freed. Embeddings are rounded to float16 (*ours*; half the
+    disk, 320 kB a prompt, and below the error of a bfloat16 UNet), whether they come from the disk
+    or from the encoders, so a run does not depend on the cache.
     """
 
     num_tokens, token_dim, pooled_dim = 77, 2048, 1280
@@ -102,37 +140,40 @@ class SdxlPromptEncoder:
 
         Args:
             path: Hub id, or a folder in diffusers layout.
-            revision: Hub revision; null is the newest when a prompt is first seen.
+            revision: Hub revision; null is the newest when the encoders are first loaded.
             cache: Keep every prompt on disk; not for millions of captions (315 GB for one million).
             keep: Leave the encoders in memory once they are loaded.
         """
         self.path, self.revision, self.cache, self.keep = path, revision, cache, keep
         self._parts: TextParts | None = None
         self._latest: dict[str, tuple[Tensor, Tensor]] = {}
-        self._folder = (
-            cache_folder()
-            / f"prompts-{hashlib.sha256(fingerprint(path, revision).encode()).hexdigest()[:16]}"
-        )
+        source = hashlib.sha256(fingerprint(path, revision).encode()).hexdigest()[:16]
+        self._folder = cache_folder() / f"prompts-{source}"
 
     def encode(self, prompts: list[str]) -> PromptEmbeds:
-        """Look prompts up, and encode those that were never seen.
+        """Look prompts up in the cache, and encode those that are new.
 
-        The latest prompts stay in memory: a turn of DMD2 asks up to four networks about the same
-            ones.
+        The latest prompts stay in memory: one training step encodes the same prompts for up to four
+        networks.
 
         Raises:
             UserError: The encoders are needed and cannot be loaded.
         """
-        wanted = dict.fromkeys(prompts)
-        known = {
-            p: found for p in wanted if (found := self._latest.get(p) or self._read(p)) is not None
-        }
-        missing = [prompt for prompt in wanted if prompt not in known]
+        distinct = dict.fromkeys(prompts)
+        # From memory, else from disk.
+        known = {}
+        for prompt in distinct:
+            row = self._latest.get(prompt) or self._read(prompt)
+            if row is not None:
+                known[prompt] = row
+        # The rest by the encoders.
+        missing = [prompt for prompt in distinct if prompt not in known]
         if missing:
             known |= self._compute(missing)
         self._latest = known
-        rows = [known[prompt] for prompt in prompts]
-        return PromptEmbeds(*(torch.stack(column).float() for column in zip(*rows, strict=True)))
+        tokens = torch.stack([known[prompt][0] for prompt in prompts])
+        pooled = torch.stack([known[prompt][1] for prompt in prompts])
+        return PromptEmbeds(tokens.float(), pooled.float())
 
     def uncond(self, batch: int) -> PromptEmbeds:
         """Return zeros; needs no encoder."""
@@ -150,23 +191,20 @@ class SdxlPromptEncoder:
         return found["tokens"], found["pooled"]
 
     def _compute(self, prompts: list[str]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Run the encoders, keep what they say, and let them go."""
-        device = (
-            torch.device("cuda", torch.cuda.current_device())
-            if torch.cuda.is_available()
-            else "cpu"
-        )
+        """Load the encoders, encode the prompts, cache them, and free the encoders."""
+        cuda = torch.cuda.is_available()
+        device = torch.device("cuda", torch.cuda.current_device()) if cuda else "cpu"
         parts = self._parts or load_parts(self.path, self.revision, device)
+        # Encode in chunks; one file per prompt, cloned so that it does not hold its whole chunk.
         computed = {}
         for start in range(0, len(prompts), CHUNK):
             chunk = prompts[start : start + CHUNK]
-            tokens, pooled = (x.half() for x in encode_with(parts, chunk))
-            for prompt, *row in zip(chunk, tokens, pooled, strict=True):
-                computed[prompt] = (row[0].clone(), row[1].clone())
+            embeds = encode_with(parts, chunk)
+            for prompt, tokens, pooled in zip(chunk, *embeds, strict=True):
+                row = {"tokens": tokens.half().clone(), "pooled": pooled.half().clone()}
+                computed[prompt] = (row["tokens"], row["pooled"])
                 if self.cache:
-                    write_bytes(
-                        self._file(prompt),
-                        save({"tokens": row[0].clone(), "pooled": row[1].clone()}),
-                    )
+                    write_bytes(self._file(prompt), save(row))
+        # Free the encoders unless they are kept.
         self._parts = parts if self.keep else None
         return computed

@@ -1,50 +1,14 @@
-"""From prompts to what SDXL's UNet is conditioned on: the interface, and a fixed encoder without weights.
-
-Convention: `tokens` [b, n, d] go to the cross-attention, `pooled` [b, p] to the added embedding.
-Both are float32 on the CPU; the caller moves them. The empty conditioning of classifier-free
-guidance is zeros for both, as SDXL was trained (StableDiffusionXLPipeline's
-`force_zeros_for_empty_prompt`).
-"""
+"""A fixed prompt encoder without weights, for small SDXL-shaped networks."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-
-class PromptEmbeds(NamedTuple):
-    """What a UNet of SDXL's kind needs of a prompt."""
-
-    tokens: Tensor
-    """[b, n, d]"""
-    pooled: Tensor
-    """[b, p]"""
-
-
-class PromptEncoder(Protocol):
-    """What the works ask of a prompt encoder; `SdxlPromptEncoder` and `WordEncoder` answer it. It is frozen."""
-
-    num_tokens: int
-    token_dim: int
-    pooled_dim: int
-
-    def encode(self, prompts: list[str]) -> PromptEmbeds:
-        """Encode prompts; the same prompt gives the same numbers in every batch."""
-
-    def uncond(self, batch: int) -> PromptEmbeds:
-        """Return the empty conditioning of classifier-free guidance."""
-
-
-def zero_embeds(batch: int, num_tokens: int, token_dim: int, pooled_dim: int) -> PromptEmbeds:
-    """Return SDXL's empty conditioning: zeros, not the embedding of an empty prompt."""
-    return PromptEmbeds(
-        torch.zeros(batch, num_tokens, token_dim, device="cpu"),
-        torch.zeros(batch, pooled_dim, device="cpu"),
-    )
+from dofsuite.backbones.sdxl.prompt_encoder import PromptEmbeds, zero_embeds
 
 
 @functools.lru_cache(maxsize=4096)
@@ -62,7 +26,7 @@ def word_vector(word: str, dim: int) -> Tensor:
 
 
 def words_of(prompt: str) -> list[str]:
-    """Split a prompt into lower-case words; whatever is no letter, digit, point inside a number or stroke divides."""
+    """Split a prompt into lower-case words of letters, digits and inner `.`, `/`, `-`; all else separates."""
     kept = "".join(
         letter if letter.isalnum() or letter in "./-" else " " for letter in prompt.lower()
     )
@@ -70,19 +34,19 @@ def words_of(prompt: str) -> list[str]:
 
 
 class WordEncoder:
-    """A stand-in for SDXL's text encoders that needs no download: every word has a fixed random vector (*ours*).
+    """Replaces SDXL's text encoders without a download: every word has a fixed random vector (*ours*).
 
-    A token is its word's vector, plus half of the vector of the word before it ("red ball" and
-    "blue ball" differ at the ball), plus half of its place's; what is left of `num_tokens` is
-    zeros, and words beyond are dropped. The pooled vector is the sum of the words' own vectors at
-    unit mean square: it knows the words and not their order. The empty prompt is the empty
-    conditioning. The encoder understands nothing: a network trained with it knows the words of its
-    captions, and no others.
+    A token is its word's vector, plus half of the previous word's ("red ball" and "blue ball"
+    differ at the ball), plus half of its position's. Prompts are padded with zeros to `num_tokens`,
+    longer ones truncated. The pooled vector is the sum of the words' vectors at unit mean square:
+    it depends on the words and not on their order. The empty prompt is the unconditional embedding.
+    There are no semantics: a network trained with it knows the words of its captions only.
     """
 
     def __init__(self, num_tokens: int = 16, token_dim: int = 64, pooled_dim: int = 64) -> None:
         """Choose the shapes, which are the UNet's."""
-        self.num_tokens, self.token_dim, self.pooled_dim = num_tokens, token_dim, pooled_dim
+        self.num_tokens, self.token_dim = num_tokens, token_dim
+        self.pooled_dim = pooled_dim
 
     def encode(self, prompts: list[str]) -> PromptEmbeds:
         """Encode prompts to tokens [b, num_tokens, token_dim] and pooled vectors [b, pooled_dim]."""
@@ -91,9 +55,8 @@ class WordEncoder:
             words = words_of(prompt)[: self.num_tokens]
             if words:
                 embeds.tokens[row, : len(words)] = self._tokens(words)
-                total = torch.stack(
-                    [word_vector(f"pooled {word}", self.pooled_dim) for word in words]
-                ).sum(0)
+                vectors = [word_vector(f"pooled {word}", self.pooled_dim) for word in words]
+                total = torch.stack(vectors).sum(0)
                 embeds.pooled[row] = total / total.square().mean().sqrt()
         return embeds
 

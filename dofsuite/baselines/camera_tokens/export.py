@@ -24,8 +24,8 @@ from dofsuite.backbones import (
     SpaceToDepthCodec,
 )
 from dofsuite.backbones.codec import Codec
-from dofsuite.backbones.descriptors import describe, exported_part, exported_sdxl, rebuild
-from dofsuite.backbones.hub import from_pretrained
+from dofsuite.backbones.descriptors import describe, exported_sdxl, rebuild
+from dofsuite.backbones.hub import exported_part, from_pretrained
 from dofsuite.backbones.sdxl.adapters import load_unet_lora, save_unet_lora
 from dofsuite.backbones.sdxl.prediction_type import save_scheduler
 from dofsuite.baselines.camera_tokens.module import CameraTokens

@@ -190,9 +190,7 @@ class CameraSettings(pl.LightningModule):
 
     def ask(self, batch: Batch) -> Ask:
         """Return the UNet with text, camera and, where there is a ControlNet, the pictures' depth filled in."""
-        prompt = PromptEmbeds(
-            *(embeds.to(self.device) for embeds in self.prompts.encode(batch.caption))
-        )
+        prompt = self.prompts.encode(batch.caption).to(self.device)
         prompt = self.tokens.appended_to(prompt, Exif(batch.f_number, batch.focal_length_mm))
         unet = self.unet
         if self.controlnet is not None:

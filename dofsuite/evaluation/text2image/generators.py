@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dofsuite.backbones import PretrainedSdxl, PromptEmbeds, Sdxl, SdxlModules
+from dofsuite.backbones import PretrainedSdxl, Sdxl, SdxlModules
 from dofsuite.baselines.ddim import ddim, trailing_times
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.text2image.camera.exif import Exif
@@ -131,7 +131,7 @@ class SampledSdxl(Generator):
             [round(number, 6) for number in camera] for camera in asked.cameras.stacked().tolist()
         ]
         texts = [self.text(asked.prompt, *camera) for camera in cameras]
-        prompt = PromptEmbeds(*(embeds.to(device) for embeds in modules.prompts.encode(texts)))
+        prompt = modules.prompts.encode(texts).to(device)
         codec, alphas = modules.codec, scaled_linear_alphas_cumprod()
         ask = Ask(modules.unet, prompt, None, codec.downscale, alphas, modules.prediction)
         return sampled(ask, codec, asked, self.size_px, self.steps, self.guidance, device)

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from dofsuite.backbones.pipeline_io import to_output_type
 from dofsuite.files import write_atomic
-from dofsuite.text2image.scene import as_pictures
 
 
 def as_written(sweep: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
@@ -26,7 +26,7 @@ def pictures_of(output: Path, stem: str, key: str = "") -> Path:
 
 def write_pictures(folder: Path, f_numbers: Sequence[float], sweep: Tensor) -> None:
     """Write a sweep [n, 3, h, w] as PNG files."""
-    for number, image in zip(f_numbers, as_pictures(sweep, "pil"), strict=True):
+    for number, image in zip(f_numbers, to_output_type(sweep, "pil"), strict=True):
         write_atomic(
             folder / f"f{number:g}.png", lambda file, image=image: image.save(file, format="PNG")
         )

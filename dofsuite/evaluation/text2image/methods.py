@@ -21,7 +21,7 @@ import yaml
 from torch import Tensor
 
 from dofsuite.backbones import Depth, Saliency
-from dofsuite.backbones.descriptors import exported_part
+from dofsuite.backbones.hub import exported_part
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import weights_in
 from dofsuite.evaluation.text2image.generators import Generator, SampleRequest

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dofsuite.backbones import PromptEmbeds
 from dofsuite.backbones.sdxl.adapters import ControlledUnet
 from dofsuite.baselines.camera_tokens.export import CameraTokensModel, load
 from dofsuite.baselines.camera_tokens.export import read_settings as read_tokens
@@ -142,7 +141,7 @@ class CameraTokensGenerator(Generator):
     ) -> Tensor:
         cameras = Exif(*(numbers.to(device) for numbers in asked.cameras))
         texts = [asked.prompt] * len(cameras.f_number)
-        prompt = PromptEmbeds(*(embeds.to(device) for embeds in model.prompts.encode(texts)))
+        prompt = model.prompts.encode(texts).to(device)
         prompt = model.tokens.appended_to(prompt, cameras)
         unet = model.unet
         if picture is not None:

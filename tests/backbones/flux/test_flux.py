@@ -6,9 +6,10 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
-from dofsuite.backbones import Lora, PretrainedFlux, RandomFlux, SmallFlux
+from dofsuite.backbones import Lora, PretrainedFlux, SmallFlux
 from dofsuite.errors import UserError
 from dofsuite.refocus.flux_tokens import position_ids
+from tests.full_size import RandomFlux
 
 
 @pytest.fixture(scope="module")

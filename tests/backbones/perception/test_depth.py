@@ -15,18 +15,19 @@ from transformers import (
     DPTImageProcessorPil,
 )
 
-from dofsuite.backbones import DepthAnything, Metric3D, RandomDepth, SmallDepth
-from dofsuite.backbones.perception.depth import save_small, small_config
+from dofsuite.backbones import DepthAnything, Metric3D, SmallDepth
 from dofsuite.backbones.perception.frozen import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Frozen,
     fitted_size,
-    normalise,
+    normalize,
     resized,
 )
 from dofsuite.backbones.perception.metric3d import Metric3DDepth
+from dofsuite.backbones.small.depth import save_small, small_config
 from dofsuite.errors import UserError
+from tests.full_size import RandomDepth
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_picture_is_seen_at_the_size_and_values_of_transformers_own_processor(
     ).pixel_values
     size = fitted_size(height, width, 518, 14)
     assert size == tuple(expected.shape[-2:])
-    seen = normalise(resized(pixels[None] / 255, size, "bicubic"))
+    seen = normalize(resized(pixels[None] / 255, size, "bicubic"))
     assert (
         seen - expected
     ).abs().mean() < 0.01  # two grey levels: Pillow rounds to bytes between its two passes
@@ -137,7 +138,7 @@ def test_a_saved_stand_in_is_read_by_us_and_by_transformers(tmp_path, picture):
     ours = SmallDepth(weights=str(tmp_path)).load()
     assert torch.allclose(ours(image), network(image), rtol=1e-2)  # 16 bit
     theirs = AutoModelForDepthEstimation.from_pretrained(tmp_path, dtype=torch.float32)
-    assert torch.allclose(theirs(normalise(image)).predicted_depth, ours(image)[:, 0], atol=1e-5)
+    assert torch.allclose(theirs(normalize(image)).predicted_depth, ours(image)[:, 0], atol=1e-5)
     assert {p.dtype for p in ours.parameters()} == {torch.float32}
 
 

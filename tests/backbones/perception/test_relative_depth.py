@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation
 
 from dofsuite.backbones import RelativeDepth
-from dofsuite.backbones.perception.depth import small_config
-from dofsuite.backbones.perception.frozen import normalise
+from dofsuite.backbones.perception.frozen import normalize
+from dofsuite.backbones.small.depth import small_config
 from dofsuite.errors import UserError
 
 
@@ -26,7 +26,7 @@ def save(folder, kind):
 def test_the_answer_is_transformers_disparity_at_the_picture_s_size(tmp_path):
     path = save(tmp_path, "relative")
     image = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    theirs = AutoModelForDepthEstimation.from_pretrained(path)(normalise(image)).predicted_depth
+    theirs = AutoModelForDepthEstimation.from_pretrained(path)(normalize(image)).predicted_depth
     answer = RelativeDepth(path, size_px=None).load()(image)
     assert answer.shape == (2, 1, 32, 48)
     assert torch.allclose(answer[:, 0], theirs, atol=1e-6)
@@ -35,6 +35,6 @@ def test_the_answer_is_transformers_disparity_at_the_picture_s_size(tmp_path):
 
 def test_a_model_in_metres_is_refused(tmp_path):
     with pytest.raises(
-        UserError, match=r"it answers with metres, not disparity; load it as DepthAnything"
+        UserError, match=r"it predicts meters, not disparity; load it as DepthAnything"
     ):
         RelativeDepth(save(tmp_path, "metric")).load()

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from dofsuite.backbones import BiRefNet, SmallSaliency
-from dofsuite.backbones.perception.depth import save_small
 from dofsuite.backbones.perception.frozen import IMAGENET_MEAN, IMAGENET_STD
 from dofsuite.backbones.perception.saliency import BiRefNetSaliency
+from dofsuite.backbones.small.depth import save_small
 from dofsuite.errors import UserError
 
 

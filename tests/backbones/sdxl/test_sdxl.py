@@ -8,9 +8,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 
-from dofsuite.backbones import PretrainedSdxl, RandomSdxl, SmallSdxl, VaeCodec
+from dofsuite.backbones import PretrainedSdxl, SmallSdxl, VaeCodec
 from dofsuite.backbones.sdxl.prediction_type import read_prediction, save_scheduler
 from dofsuite.errors import UserError
+from tests.full_size import RandomSdxl
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 """Of SDXL's own scheduler."""

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dofsuite.diffusion import add_noise, noise_from_x, scaled_linear_alphas_cumprod, x_from_noise
+from dofsuite.diffusion import add_noise, scaled_linear_alphas_cumprod, x_from_noise
 from dofsuite.text2image.dmd2.losses import distribution_matching_loss
+from tests.noise_of_clean import noise_from_x
 
 ALPHAS = scaled_linear_alphas_cumprod()
 Score = Callable[[Tensor, Tensor], Tensor]

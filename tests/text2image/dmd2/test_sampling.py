@@ -8,7 +8,7 @@ from diffusers import LCMScheduler
 from scipy import stats
 from torch import Tensor
 
-from dofsuite.diffusion import draw_noise, noise_from_x
+from dofsuite.diffusion import draw_noise
 from dofsuite.text2image.dmd2.denoiser import predict
 from dofsuite.text2image.dmd2.sampling import (
     FEW_STEPS,
@@ -17,6 +17,7 @@ from dofsuite.text2image.dmd2.sampling import (
     sample,
     step_index,
 )
+from tests.noise_of_clean import noise_from_x
 from tests.text2image.recorder import ALPHAS, SHAPE, Recorder
 from tests.text2image.tiny_unet import inputs, tiny_unet
 
