@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, field, fields
+from typing import Any, TypeVar
 
 from dofsuite.errors import UserError
 
 EXIT_MISTAKE = 2
+Config = TypeVar("Config")
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,3 +43,34 @@ def answer(
         print(error, file=sys.stderr)
         return EXIT_MISTAKE
     return 0
+
+
+def option(*flags: str, default: Any = MISSING, **settings: Any) -> Any:
+    """Declare a field of a frozen, keyword-only config dataclass that the command line fills.
+
+    Args:
+        flags: `--name`, `-n`; without any the argument is positional.
+        default: Of the field and the option; without one it is required.
+        settings: As for `argparse.ArgumentParser.add_argument`; `help` documents the field.
+    """
+    return field(default=default, metadata={"flags": flags, **settings})
+
+
+def add_options(parser: argparse.ArgumentParser, config: type) -> None:
+    """Add an argument for each field of a dataclass whose fields are made by `option`."""
+    for each in fields(config):
+        settings: dict[str, Any] = dict(each.metadata)
+        flags = settings.pop("flags")
+        if flags:
+            settings |= {"dest": each.name, "required": each.default is MISSING}
+        if each.default is not MISSING:
+            # argparse appends to a default, so a tuple has to be a list there.
+            is_tuple = isinstance(each.default, tuple)
+            settings["default"] = list(each.default) if is_tuple else each.default
+        parser.add_argument(*(flags or [each.name]), **settings)
+
+
+def config_from(config: type[Config], arguments: argparse.Namespace) -> Config:
+    """Build a config from parsed arguments, lists as tuples; its own checks raise `UserError`."""
+    values = vars(arguments).items()
+    return config(**{key: tuple(v) if isinstance(v, list) else v for key, v in values})

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dofsuite.cli import Parser
 from dofsuite.data.__main__ import parser as data_parser
-from dofsuite.evaluate import SUBCOMMANDS, subcommand
+from dofsuite.evaluate import SUBCOMMANDS, parser_of
 from dofsuite.experiment.command import read_command
 from dofsuite.refocus.__main__ import focus_point
 from dofsuite.refocus.__main__ import parser as refocus_parser
@@ -67,9 +66,7 @@ def test_text2image_commands_are_read():
 def test_evaluate_commands_are_read():
     asked = commands("python -m dofsuite.evaluate")
     for words in asked:
-        module, parser = subcommand(words[0]), Parser("evaluate", "")
-        module.configure(parser)
-        parser.parse_args(words[1:])
+        parser_of(words[0]).parse_args(words[1:])
     assert {words[0] for words in asked} == set(SUBCOMMANDS)
 
 

@@ -38,7 +38,7 @@ ABSENT = object()
 """Stands for a setting that is not there."""
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """Return this process's number and how many there are: (RANK, WORLD_SIZE), or SLURM's, or (0, 1).
 
     The processes of all tasks of a SLURM array count as one another's.
@@ -49,7 +49,7 @@ def place() -> tuple[int, int]:
     if told := env_rank("RANK", "WORLD_SIZE"):
         return told
     rank, processes = env_rank("SLURM_PROCID", "SLURM_NTASKS") or (0, 1)
-    task, tasks = place_in_array()
+    task, tasks = array_index_and_size()
     return task * processes + rank, tasks * processes
 
 
@@ -65,7 +65,7 @@ def env_rank(rank_name: str, size_name: str) -> tuple[int, int] | None:
     return int(rank), int(processes)
 
 
-def place_in_array() -> tuple[int, int]:
+def array_index_and_size() -> tuple[int, int]:
     """Return this SLURM array task's place among the array's and how many there are; (0, 1) without an array.
 
     Raises:
@@ -91,11 +91,13 @@ def place_in_array() -> tuple[int, int]:
     return (number - first) // step, count
 
 
-def device_here() -> torch.device:
+def default_device() -> torch.device:
     """Return this process's GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or place()[0]
+    local = (
+        os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or rank_and_world_size()[0]
+    )
     return torch.device("cuda", int(local) % torch.cuda.device_count())
 
 
@@ -104,7 +106,7 @@ def seed_of(key: str, seed: int = 0) -> int:
     return draw_integer(seed, 0, key)
 
 
-def rows(
+def compute_rows(
     folder: Path,
     keys: Sequence[str],
     make: Callable[[str], dict[str, Any]],
@@ -130,7 +132,7 @@ def rows(
     """
     if len(set(keys)) < len(keys):
         raise ValueError("keys: each row needs a name of its own")
-    rank, processes = place()
+    rank, processes = rank_and_world_size()
     make_folder(folder)
     check_settings(folder, settings)
     title = f"{folder.name} [{rank + 1}/{processes}]" if processes > 1 else folder.name
@@ -150,9 +152,9 @@ def pending(folder: Path, keys: Sequence[str]) -> list[str]:
     They are its share, keys[rank::processes]; in an array then all others, the last first, because
     whoever owes those began at the other end.
     """
-    rank, processes = place()
+    rank, processes = rank_and_world_size()
     mine = list(keys[rank::processes])
-    if env_rank("RANK", "WORLD_SIZE") is None and place_in_array()[1] > 1:
+    if env_rank("RANK", "WORLD_SIZE") is None and array_index_and_size()[1] > 1:
         mine += [
             key for number, key in reversed(list(enumerate(keys))) if number % processes != rank
         ]

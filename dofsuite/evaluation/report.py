@@ -65,7 +65,7 @@ class Table(NamedTuple):
     """By the names of the rows; only the JSON says it."""
 
 
-class Picture(NamedTuple):
+class ImageSheet(NamedTuple):
     """A sheet: a name and pictures in each row, [3, h, w] display values in [0, 1]."""
 
     title: str
@@ -77,7 +77,7 @@ def write_report(
     folder: Path,
     title: str,
     tables: Sequence[Table],
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageSheet],
     facts: dict[str, Any],
 ) -> list[Path]:
     """Write `report.md`, `report.json` and `report.html`, and return their paths.
@@ -185,7 +185,7 @@ def as_data(
 
 
 def as_html(
-    title: str, tables: Sequence[Table], pictures: Sequence[Picture], facts: dict[str, Any]
+    title: str, tables: Sequence[Table], pictures: Sequence[ImageSheet], facts: dict[str, Any]
 ) -> str:
     """Return the report as one HTML page: styles and pictures are in it, and there is no script."""
     parts = [HEAD.format(title=html.escape(title)), f"<h1>{html.escape(title)}</h1>"]
@@ -204,7 +204,7 @@ def cells(tag: str, texts: Sequence[str]) -> str:
     return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>"
 
 
-def sheet(picture: Picture) -> str:
+def sheet(picture: ImageSheet) -> str:
     """Return a sheet as an HTML table of pictures."""
     parts = [
         f"<h2>{html.escape(picture.title)}</h2><div class='pictures'><table>",
@@ -232,10 +232,10 @@ def data_uri(image: Tensor) -> str:
         .numpy()
         .astype(np.uint8)
     )
-    return picture_uri(Image.fromarray(values), "PNG")
+    return image_uri(Image.fromarray(values), "PNG")
 
 
-def picture_uri(picture: Image.Image, kind: str) -> str:
+def image_uri(picture: Image.Image, kind: str) -> str:
     """Return a picture as an address that holds it, `kind` PNG or JPEG."""
     file = io.BytesIO()
     picture.save(file, format=kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))

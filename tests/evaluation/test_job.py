@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from dofsuite.errors import UserError
-from dofsuite.evaluation.job import check_settings, device_here, place, rows, seed_of
+from dofsuite.evaluation.job import (
+    check_settings,
+    compute_rows,
+    default_device,
+    rank_and_world_size,
+    seed_of,
+)
 
 KEYS = ["b/1", "a/2", "a 3", "c"]
 
@@ -36,7 +42,7 @@ def test_rows_come_in_the_order_of_their_keys_and_are_made_once(tmp_path):
         return {"key": key, "tenth": 0.1 + 0.2}
 
     for _ in range(2):
-        found = rows(tmp_path / "rows", KEYS, make, {"seed": 0})
+        found = compute_rows(tmp_path / "rows", KEYS, make, {"seed": 0})
         assert [row["key"] for row in found] == KEYS
         assert found[0]["tenth"] == 0.1 + 0.2
     assert made == KEYS
@@ -52,8 +58,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
         return {"key": key}
 
     with pytest.raises(KeyboardInterrupt):
-        rows(tmp_path / "rows", KEYS, make, {})
-    again = rows(tmp_path / "rows", KEYS, lambda key: {"key": key, "later": True}, {})
+        compute_rows(tmp_path / "rows", KEYS, make, {})
+    again = compute_rows(tmp_path / "rows", KEYS, lambda key: {"key": key, "later": True}, {})
     assert [row.get("later", False) for row in again] == [False, False, True, True]
 
 
@@ -67,7 +73,7 @@ def test_processes_share_the_keys_and_the_last_one_reads_them_all(tmp_path, monk
 
     for rank in range(processes):
         as_process(monkeypatch, rank, processes)
-        found = rows(tmp_path / "rows", KEYS, make, {})
+        found = compute_rows(tmp_path / "rows", KEYS, make, {})
         done = {key for number, key in enumerate(KEYS) if number % processes <= rank}
         assert (found is None) == (done != set(KEYS))
     assert sorted(made) == sorted(KEYS)
@@ -75,14 +81,14 @@ def test_processes_share_the_keys_and_the_last_one_reads_them_all(tmp_path, monk
 
 
 def test_rows_of_other_settings_are_not_mixed(tmp_path):
-    rows(tmp_path / "rows", KEYS, lambda key: {}, {"seed": 0, "levels": (5, 10)})
-    rows(tmp_path / "rows", KEYS, lambda key: {}, {"levels": [5, 10], "seed": 0})
+    compute_rows(tmp_path / "rows", KEYS, lambda key: {}, {"seed": 0, "levels": (5, 10)})
+    compute_rows(tmp_path / "rows", KEYS, lambda key: {}, {"levels": [5, 10], "seed": 0})
     with pytest.raises(UserError, match=r"settings.json: seed: .* 0, not 1; name another folder"):
-        rows(tmp_path / "rows", KEYS, lambda key: {}, {"seed": 1, "levels": [5, 10]})
+        compute_rows(tmp_path / "rows", KEYS, lambda key: {}, {"seed": 1, "levels": [5, 10]})
 
 
 def test_a_key_with_a_slash_is_one_file(tmp_path):
-    rows(tmp_path / "rows", ["a/b", "a%2Fb"], lambda key: {"key": key}, {})
+    compute_rows(tmp_path / "rows", ["a/b", "a%2Fb"], lambda key: {"key": key}, {})
     kept = [json.loads(path.read_text())["key"] for path in (tmp_path / "rows").glob("row-*.json")]
     assert sorted(kept) == ["a%2Fb", "a/b"]
 
@@ -90,16 +96,16 @@ def test_a_key_with_a_slash_is_one_file(tmp_path):
 def test_the_place_is_torchruns_or_slurms_or_alone(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
-    assert place() == (0, 1)
+    assert rank_and_world_size() == (0, 1)
     monkeypatch.setenv("SLURM_PROCID", "2")
-    assert place() == (0, 1)
+    assert rank_and_world_size() == (0, 1)
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    assert place() == (2, 4)
+    assert rank_and_world_size() == (2, 4)
     as_process(monkeypatch, 1, 3)
-    assert place() == (1, 3)
+    assert rank_and_world_size() == (1, 3)
     as_process(monkeypatch, 3, 3)
     with pytest.raises(UserError, match="RANK"):
-        place()
+        rank_and_world_size()
 
 
 def test_the_tasks_of_an_array_share_and_what_srun_starts_in_each_too(monkeypatch):
@@ -107,17 +113,17 @@ def test_the_tasks_of_an_array_share_and_what_srun_starts_in_each_too(monkeypatc
         places = []
         for number in numbers:
             as_array_task(monkeypatch, number, numbers)
-            places.append(place())
+            places.append(rank_and_world_size())
         assert places == [(0, 3), (1, 3), (2, 3)]
     as_array_task(monkeypatch, 6, [5, 6, 7], SLURM_PROCID=1, SLURM_NTASKS=1)
     with pytest.raises(UserError, match="SLURM_PROCID"):
-        place()
+        rank_and_world_size()
     as_array_task(monkeypatch, 6, [5, 6, 7], SLURM_PROCID=0, SLURM_NTASKS=1)
-    assert place() == (1, 3)
+    assert rank_and_world_size() == (1, 3)
     as_array_task(monkeypatch, 6, [5, 6, 7], SLURM_PROCID=3, SLURM_NTASKS=4)
-    assert place() == (7, 12)
+    assert rank_and_world_size() == (7, 12)
     as_array_task(monkeypatch, 4, [4])
-    assert place() == (0, 1)
+    assert rank_and_world_size() == (0, 1)
 
 
 @pytest.mark.parametrize("number", [0, 1, 5])
@@ -126,9 +132,9 @@ def test_an_array_with_gaps_is_refused_unless_it_is_said_which_process_this_is(m
     with pytest.raises(
         UserError, match=r"SLURM_ARRAY_TASK_ID: \d is of 3 numbers from 0 to 5 with gaps"
     ):
-        place()
+        rank_and_world_size()
     as_process(monkeypatch, 0, 1)
-    assert place() == (0, 1)
+    assert rank_and_world_size() == (0, 1)
 
 
 def test_an_array_s_task_makes_its_share_first_and_then_what_is_still_missing(
@@ -141,10 +147,10 @@ def test_an_array_s_task_makes_its_share_first_and_then_what_is_still_missing(
         return {"key": key}
 
     as_array_task(monkeypatch, 3, [2, 3])
-    assert [row["key"] for row in rows(tmp_path / "rows", KEYS, make, {})] == KEYS
+    assert [row["key"] for row in compute_rows(tmp_path / "rows", KEYS, make, {})] == KEYS
     assert made == [KEYS[1], KEYS[3], KEYS[2], KEYS[0]]
     as_array_task(monkeypatch, 2, [2, 3])
-    assert rows(tmp_path / "rows", KEYS, make, {}) is not None
+    assert compute_rows(tmp_path / "rows", KEYS, make, {}) is not None
     assert len(made) == 4
     made.clear()
 
@@ -152,11 +158,11 @@ def test_an_array_s_task_makes_its_share_first_and_then_what_is_still_missing(
         if not made:  # the other task makes all the other rows while this one makes its first
             as_array_task(monkeypatch, 3, [2, 3])
             made.append("begun")
-            rows(before, KEYS[1:], make, {})
+            compute_rows(before, KEYS[1:], make, {})
             as_array_task(monkeypatch, 2, [2, 3])
         return make(key)
 
-    assert rows(before, KEYS, make_while_another_does, {}) is not None
+    assert compute_rows(before, KEYS, make_while_another_does, {}) is not None
     assert made == ["begun", KEYS[2], KEYS[3], KEYS[1], KEYS[0]]
 
 
@@ -165,9 +171,9 @@ def test_the_gpu_is_the_process_s_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     as_process(monkeypatch, 7, 8)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert device_here() == torch.device("cuda", 3)
+    assert default_device() == torch.device("cuda", 3)
     monkeypatch.delenv("LOCAL_RANK")
-    assert device_here() == torch.device("cuda", 3)
+    assert default_device() == torch.device("cuda", 3)
 
 
 def test_of_long_settings_the_value_that_differs_is_said_in_short(tmp_path):

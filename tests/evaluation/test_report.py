@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dofsuite.evaluation import Picture, Table, write_report
+from dofsuite.evaluation import ImageSheet, Table, write_report
 from tests.evaluation.browser import CHROMIUM, NO_BROWSER, Page
 
 TABLE = Table(
@@ -25,7 +25,7 @@ TABLE = Table(
 @pytest.fixture
 def written(tmp_path):
     picture = torch.arange(2 * 3 * 4).reshape(2, 3, 4).float()[:1].expand(3, 3, 4) / 23
-    sheet = Picture("Pictures", ["given", "made"], [('it\'s "ours"', [picture, 1 - picture])])
+    sheet = ImageSheet("Pictures", ["given", "made"], [('it\'s "ours"', [picture, 1 - picture])])
     return write_report(
         tmp_path, "A report", [TABLE], [sheet], {"clip": "none", "levels": [5, 10]}
     ), picture

@@ -24,9 +24,9 @@ from dofsuite.evaluation.apertures.ebb_captions import captions_csv, captions_of
 from dofsuite.evaluation.apertures.pairs import identity_of, measured_scene
 from dofsuite.evaluation.apertures.pairs_table import COLUMNS, TITLE, measured, row_of, steps_of
 from dofsuite.evaluation.apertures.scenes import ApertureScene, find_scenes
-from dofsuite.evaluation.job import config_hash, device_here, rows, seed_of
+from dofsuite.evaluation.job import compute_rows, config_hash, default_device, seed_of
 from dofsuite.evaluation.refocus_benchmark.format import read_picture
-from dofsuite.evaluation.report import Picture, Table, write_report
+from dofsuite.evaluation.report import ImageSheet, Table, write_report
 from dofsuite.evaluation.text2image.generators import Sampler, SampleRequest
 from dofsuite.evaluation.text2image.images import as_written, pictures_of, write_pictures
 from dofsuite.evaluation.text2image.images import read_picture as read_ours
@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
     }
     version, scenes = config_hash(settings), {scene.key: scene for scene in captions.scenes}
-    paint = cache(lambda: generator.load(device_here()))
+    paint = cache(lambda: generator.load(default_device()))
 
     def make(key: str) -> dict[str, Any]:
         caption = captions.of(scenes[key])
@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace) -> None:
             "photographs": measured_scene(scenes[key]),
         }
 
-    made = rows(output / "rows" / version, list(scenes), make, settings)
+    made = compute_rows(output / "rows" / version, list(scenes), make, settings)
     if made is None:
         print(f"{output}: this process's photographs are done; the last process writes the report.")
         return
@@ -173,7 +173,7 @@ def write(
         output,
         "Ours beside photographs",
         [table_of(made)],
-        [Picture("By caption", columns, sheet)],
+        [ImageSheet("By caption", columns, sheet)],
         facts,
     )
     return [*files, output / "sheet.png", output / "captions.csv"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
 from dofsuite.evaluation.apertures.scenes import ApertureScene
-from dofsuite.evaluation.job import device_here
+from dofsuite.evaluation.job import default_device
 from dofsuite.evaluation.refocus_benchmark.format import bytes_of, read_picture
 
 HEADER = ("name", "caption")
@@ -56,7 +56,7 @@ def captions_of(
     from dofsuite.backbones import Captioner
 
     description = Captioner(captioner, prompt=prompt)
-    writer = cache(lambda: description.load().to(device_here()))
+    writer = cache(lambda: description.load().to(default_device()))
     source = {
         "captioner": description.name,
         "prompt": prompt,

@@ -27,9 +27,9 @@ from dofsuite.evaluation.apertures.pairs_table import (
     table_of,
 )
 from dofsuite.evaluation.apertures.scenes import ApertureScene, Found, find_scenes
-from dofsuite.evaluation.job import config_hash, rows
+from dofsuite.evaluation.job import compute_rows, config_hash
 from dofsuite.evaluation.refocus_benchmark.format import read_picture
-from dofsuite.evaluation.report import Picture, write_report
+from dofsuite.evaluation.report import ImageSheet, write_report
 from dofsuite.metrics.monotonicity import TIE
 
 DESCRIPTION = (
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     output = arguments.output or Path("runs/pairs") / arguments.folder.resolve().name
     scenes = {scene.key: scene for scene in found.scenes}
     settings = {"energies": list(ENERGIES), "files": identity_of(found.scenes, arguments.folder)}
-    found_rows = rows(
+    found_rows = compute_rows(
         output / "rows" / config_hash(settings),
         list(scenes),
         lambda key: measured_scene(scenes[key]),
@@ -124,7 +124,7 @@ def notes_on(found: Found, scenes: Sequence[dict[str, Any]]) -> list[str]:
 
 def failures(
     scenes: dict[str, ApertureScene], steps: list[AperturePair], count: int
-) -> list[Picture]:
+) -> list[ImageSheet]:
     """Return sheets of the pairs that fail most, in the paper's energy and without the mean."""
     sheets = []
     for name in ("paper", "ac"):
@@ -133,7 +133,7 @@ def failures(
         shown = [failure(scenes[step.key], step, name) for step in failing[: max(0, count)]]
         if shown:
             title = f"{len(failing)} pairs fail in {name}; the worst of them"
-            sheets.append(Picture(title, ["larger aperture", "smaller aperture"], shown))
+            sheets.append(ImageSheet(title, ["larger aperture", "smaller aperture"], shown))
     return sheets
 
 

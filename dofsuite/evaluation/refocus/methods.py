@@ -19,8 +19,9 @@ from torch.nn.functional import interpolate
 
 from dofsuite.data.decode import IMAGE_EXTENSIONS
 from dofsuite.errors import UserError
-from dofsuite.evaluation.job import device_here, seed_of
-from dofsuite.evaluation.refocus.perturbation import TITLES, Perturbation
+from dofsuite.evaluation.job import default_device, seed_of
+from dofsuite.evaluation.refocus.config import Perturbation
+from dofsuite.evaluation.refocus.perturbation import TITLES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample, read_picture
 from dofsuite.refocus.export import SETTINGS, read_settings
 from dofsuite.refocus.rendering import photograph
@@ -100,7 +101,7 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
     def pipeline() -> Any:
         from dofsuite.refocus.pipeline import RefocusPipeline
 
-        return RefocusPipeline.from_export(folder).to(device_here())
+        return RefocusPipeline.from_export(folder).to(default_device())
 
     def answer(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
         pipe = pipeline()

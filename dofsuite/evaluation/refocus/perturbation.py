@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dofsuite.diffusion import sample_generator
+from dofsuite.evaluation.refocus.config import Perturbation
 
-Perturbation = Literal["given", "zero", "mask", "crop", "noise"]
-"""`given` is the depth as it is; the others are the rows of Table 6."""
-
-PERTURBATIONS: tuple[Perturbation, ...] = get_args(Perturbation)
 TITLES = {
     "given": "",
     "zero": "zero depth",

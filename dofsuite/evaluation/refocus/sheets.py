@@ -9,16 +9,18 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.evaluation.refocus.tables import MethodResults
+from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
-from dofsuite.evaluation.refocus_benchmark.sources import SOURCES
-from dofsuite.evaluation.report import Picture
+from dofsuite.evaluation.report import ImageSheet
 from dofsuite.refocus.probe import marked
 
 SHOWN_PX = 192
 """Larger pictures are reduced to this, so that the report stays a file that one can send."""
 
 
-def sheets(benchmark: Benchmark, answered: Sequence[MethodResults], scenes: int) -> list[Picture]:
+def sheets(
+    benchmark: Benchmark, answered: Sequence[MethodResults], scenes: int
+) -> list[ImageSheet]:
     """Return a sheet for each of some scenes: a column a sample; the focus point is marked on the picture given.
 
     Args:
@@ -40,7 +42,7 @@ def scenes_in_turn(benchmark: Benchmark) -> list[str]:
     return [group[number] for number in range(longest) for group in groups if number < len(group)]
 
 
-def sheet(benchmark: Benchmark, answered: Sequence[MethodResults], scene: str) -> Picture:
+def sheet(benchmark: Benchmark, answered: Sequence[MethodResults], scene: str) -> ImageSheet:
     """Return a scene's sheet; where a method has no answer its picture is grey."""
     samples = [sample for sample in benchmark.samples if sample.scene == scene]
     titles = [
@@ -59,7 +61,7 @@ def sheet(benchmark: Benchmark, answered: Sequence[MethodResults], scene: str) -
         (one.method.name, [answer_of(benchmark, one, sample) for sample in samples])
         for one in answered
     ]
-    return Picture(
+    return ImageSheet(
         scene,
         titles,
         [(name, [reduced(picture) for picture in pictures]) for name, pictures in rows],

@@ -14,8 +14,8 @@ from torch import Tensor
 from dofsuite.evaluation.refocus import paper_tables
 from dofsuite.evaluation.refocus.methods import Method
 from dofsuite.evaluation.refocus.perturbation import TITLES
+from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample, in_8_bit, read_picture
-from dofsuite.evaluation.refocus_benchmark.sources import SOURCES
 from dofsuite.evaluation.report import Number, OfRun, Table
 from dofsuite.metrics import BlurGain, LVCorr
 

@@ -6,13 +6,9 @@ import torch
 from torch import Tensor
 
 from dofsuite.errors import UserError
-from dofsuite.evaluation.job import device_here
+from dofsuite.evaluation.job import default_device
+from dofsuite.evaluation.refocus_benchmark.config import METRIC_DEPTH, RELATIVE_DEPTH
 from dofsuite.evaluation.refocus_benchmark.sources import DepthOf
-
-RELATIVE = "RelativeDepth"
-"""What `--depth-model` alone stands for: it answers with disparity."""
-METRIC = ("DepthAnything", "Metric3D", "SmallDepth")
-"""These answer with depth, larger is farther."""
 
 
 def depth_model(text: str) -> DepthOf:
@@ -28,17 +24,17 @@ def depth_model(text: str) -> DepthOf:
     from dofsuite import backbones
 
     name, _, path = text.partition("=")
-    if name not in (RELATIVE, *METRIC):
-        offered = ", ".join((RELATIVE, *METRIC))
+    if name not in (RELATIVE_DEPTH, *METRIC_DEPTH):
+        offered = ", ".join((RELATIVE_DEPTH, *METRIC_DEPTH))
         raise UserError(
-            f"--depth-model: {name!r} is none of {offered}; choose one, as in {RELATIVE}=PATH."
+            f"--depth-model: {name!r} is none of {offered}; choose one, as in {RELATIVE_DEPTH}=PATH."
         )
-    device = device_here()
+    device = default_device()
     network = getattr(backbones, name)(*([path] if path else [])).load().to(device)
 
     @torch.no_grad()
     def disparity(picture: Tensor) -> Tensor:
         answer = network(picture.to(device)).float().cpu()
-        return answer if name == RELATIVE else 1 / answer
+        return answer if name == RELATIVE_DEPTH else 1 / answer
 
     return disparity

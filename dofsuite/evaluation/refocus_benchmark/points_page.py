@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from dofsuite.evaluation.refocus_benchmark.points import COLUMNS
-from dofsuite.evaluation.report import picture_uri
+from dofsuite.evaluation.report import image_uri
 
 SHOWN_PX = 512
 """Pictures are shown no larger."""
 
 
-class PagePicture(NamedTuple):
+class PageScene(NamedTuple):
     """A scene's picture [1, 3, h, w] and disparity [1, 1, h, w], both in [0, 1]."""
 
     scene: str
@@ -123,7 +123,7 @@ document.getElementById("save").addEventListener("click", () => {
 """
 
 
-def points_page(pictures: Sequence[PagePicture], plane_gap: float) -> str:
+def points_page(pictures: Sequence[PageScene], plane_gap: float) -> str:
     """Return the page.
 
     Args:
@@ -142,15 +142,15 @@ def points_page(pictures: Sequence[PagePicture], plane_gap: float) -> str:
     return page
 
 
-def scene_data(picture: PagePicture) -> dict[str, object]:
+def scene_data(picture: PageScene) -> dict[str, object]:
     """Return what the page's script knows of a scene."""
     image = shown(picture.image[0].permute(1, 2, 0).numpy(), "RGB")
     depth = shown(picture.disparity[0, 0].numpy(), "L")
     small = np.asarray(depth.resize((128, 128), Image.Resampling.NEAREST))
     return {
         "scene": picture.scene,
-        "image": picture_uri(image, "JPEG"),
-        "depth": picture_uri(depth, "PNG"),
+        "image": image_uri(image, "JPEG"),
+        "depth": image_uri(depth, "PNG"),
         "depth_side": 128,
         "depth_bytes": base64.b64encode(small.tobytes()).decode(),
     }

@@ -1,44 +1,28 @@
-"""A benchmark's scene: its cameras, the pictures that they take, and the ten samples made of them."""
+"""A benchmark's scene: its cameras, the images rendered with them, and its ten samples."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dofsuite.data.manifest import sha256_of
-from dofsuite.evaluation.refocus_benchmark.format import Sample, disparity_bytes, picture_bytes
+from dofsuite.evaluation.refocus_benchmark.format import (
+    Sample,
+    Task,
+    disparity_bytes,
+    picture_bytes,
+)
 from dofsuite.evaluation.refocus_benchmark.points import Point, Points, disparity_at
+from dofsuite.evaluation.refocus_benchmark.sources import Original
 from dofsuite.files import write_bytes
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.rendering import Rendering, photograph
 
-CENTRE: Point = (0.5, 0.5)
-"""Where deblurring focuses (*stated*); at level 0 nothing depends on it but a model's camera token."""
-
-
-class Recipe(NamedTuple):
-    """What every scene is made with."""
-
-    size_px: int
-    bokeh_levels: tuple[float, ...]
-    refocus_levels: tuple[float, float]
-    rendering: Rendering
-    seed: int
-    plane_gap: float
-
-    def settings(self) -> dict[str, Any]:
-        """Return the recipe as plain data for the manifest."""
-        return {
-            "size_px": self.size_px,
-            "bokeh_levels": list(self.bokeh_levels),
-            "refocus_levels": list(self.refocus_levels),
-            "rendering": vars(self.rendering),
-            "seed": self.seed,
-            "plane_gap": self.plane_gap,
-        }
+CENTER: Point = (0.5, 0.5)
+"""Where deblurring focuses (*stated*); at level 0 it changes nothing but a model's camera token."""
 
 
 def write_scene(
@@ -47,69 +31,76 @@ def write_scene(
     image: Tensor,
     disparity: Tensor,
     points: Points,
-    recipe: Recipe,
+    settings: dict[str, Any],
 ) -> dict[str, Any]:
-    """Render and write a scene, and return its part of the manifest as plain data."""
+    """Render and write a scene, and return its part of the manifest as plain data.
+
+    Args:
+        folder: Of the benchmark.
+        original: Whose scene it is.
+        image: [1, 3, s, s] in [0, 1], all in focus.
+        disparity: [1, 1, s, s] in [0, 1].
+        points: Where the cameras focus.
+        settings: As in the manifest (`BenchmarkConfig.settings`).
+    """
+    # Render with every camera; the layers' spectra are shared
     scene = original.scene
+    cameras = cameras_of(disparity, points, settings)
+    width_px = torch.tensor([float(settings["size_px"])])
+    rendering = Rendering(**settings["rendering"])
+    rendered = photograph(image, disparity, width_px, list(cameras.values()), rendering)
+
+    # Write image, disparity and rendered images
     names = {"image": f"images/{scene}.png", "disparity": f"disparity/{scene}.png"}
-    asked = cameras_of(disparity, points, recipe)
-    width_px = torch.tensor([float(recipe.size_px)])
-    pictures = photograph(image, disparity, width_px, list(asked.values()), recipe.rendering)
     contents = {
         names["image"]: picture_bytes(image),
         names["disparity"]: disparity_bytes(disparity),
     }
-    for name, picture in zip(asked, pictures, strict=True):
-        contents[f"rendered/{scene}/{name}.png"] = picture_bytes(picture)
+    for name, photo in zip(cameras, rendered, strict=True):
+        contents[f"rendered/{scene}/{name}.png"] = picture_bytes(photo)
     for name, data in contents.items():
         write_bytes(folder / name, data)
+
+    # Its part of the manifest
+    samples = samples_of(scene, names["image"], disparity, cameras)
     return {
         "scene": scene,
         "source": original.source,
         **names,
         "points": [list(point) for point in points],
-        "samples": [
-            sample._asdict() for sample in samples_of(scene, names["image"], disparity, asked)
-        ],
+        "samples": [sample._asdict() for sample in samples],
         "files": {name: entry_of(data) for name, data in contents.items()},
     }
 
 
-def cameras_of(disparity: Tensor, points: Points, recipe: Recipe) -> dict[str, Cameras]:
-    """Return the camera of every rendered picture by the picture's name."""
-    pair = zip((points.first, points.second), recipe.refocus_levels, strict=True)
-    asked = {
+def cameras_of(disparity: Tensor, points: Points, settings: dict[str, Any]) -> dict[str, Cameras]:
+    """Return the camera of every rendered image by the image's name."""
+    pair = zip((points.first, points.second), settings["refocus_levels"], strict=True)
+    cameras = {
         f"refocus_{number}": camera(disparity, point, level)
         for number, (point, level) in enumerate(pair, 1)
     }
-    return asked | {
-        f"bokeh_{level:g}": camera(disparity, points.bokeh, level) for level in recipe.bokeh_levels
-    }
+    for level in settings["bokeh_levels"]:
+        cameras[f"bokeh_{level:g}"] = camera(disparity, points.bokeh, level)
+    return cameras
 
 
 def camera(disparity: Tensor, point: Point, level: float) -> Cameras:
     """Return the camera that focuses on a point, as a batch of one."""
-    return Cameras(
-        torch.tensor([point]), torch.tensor([disparity_at(disparity, point)]), torch.tensor([level])
-    )
+    plane = torch.tensor([disparity_at(disparity, point)])
+    return Cameras(torch.tensor([point]), plane, torch.tensor([level]))
 
 
 def samples_of(
-    scene: str, image: str, disparity: Tensor, asked: dict[str, Cameras]
+    scene: str, image: str, disparity: Tensor, cameras: dict[str, Cameras]
 ) -> list[Sample]:
-    """Return a scene's samples: each refocus picture from the other, bokeh from the image, the image from bokeh."""
-    first, second, *bokeh = (f"rendered/{scene}/{name}.png" for name in asked)
-    sharp = camera(disparity, CENTRE, 0.0)
-    asked = asked | {
-        f"deblur_{name.removeprefix('bokeh_')}": sharp
-        for name in asked
-        if name.startswith("bokeh_")
-    }
-    tasks = ["refocus"] * 2 + ["bokeh"] * len(bokeh) + ["deblur"] * len(bokeh)
-    references = [second, first, *[image] * len(bokeh), *bokeh]
-    targets = [first, second, *bokeh, *[image] * len(bokeh)]
-    return [
-        Sample(
+    """Return a scene's samples.
+
+    Each refocus image from the other, bokeh from the all-in-focus image, and that from each bokeh.
+    """
+
+    def sample(task: Task, name: str, reference: str, target: str, taken: Cameras) -> Sample:
+        return Sample(
             key=f"{scene}/{name}",
             scene=scene,
             task=task,
@@ -119,10 +110,22 @@ def samples_of(
             focus_disparity=float(taken.focus_disparity),
             bokeh_level=float(taken.bokeh_level),
         )
-        for (name, taken), task, reference, target in zip(
-            asked.items(), tasks, references, targets, strict=True
-        )
+
+    # The two refocus images, then the bokeh sweep
+    files = {name: f"rendered/{scene}/{name}.png" for name in cameras}
+    pair, sweep = list(files)[:2], list(files)[2:]
+    sharp = camera(disparity, CENTER, 0.0)
+
+    # 2 refocus, n bokeh, n deblur samples
+    samples = [
+        sample("refocus", name, files[other], files[name], cameras[name])
+        for name, other in zip(pair, reversed(pair), strict=True)
     ]
+    samples += [sample("bokeh", name, image, files[name], cameras[name]) for name in sweep]
+    for name in sweep:
+        key = name.replace("bokeh_", "deblur_")
+        samples.append(sample("deblur", key, files[name], image, sharp))
+    return samples
 
 
 def entry_of(data: bytes) -> dict[str, Any]:

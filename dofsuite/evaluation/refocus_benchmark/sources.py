@@ -16,10 +16,8 @@ from torch import Tensor
 from dofsuite.data.batch import resize_and_crop
 from dofsuite.data.decode import DECODERS, IMAGE_EXTENSIONS, decode_image, disparity_from_depth_map
 from dofsuite.errors import UserError
+from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import bytes_of, in_8_bit
-
-SOURCES = ("camera", "phone", "ai")
-"""The paper's: 60 photographs by cameras, 30 by phones, 60 AI-generated images."""
 
 DEPTH_ENDINGS = tuple(extension for extension in DECODERS if extension.startswith("depth."))
 DepthOf = Callable[[Tensor], Tensor]

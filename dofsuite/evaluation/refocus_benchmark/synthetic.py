@@ -7,19 +7,20 @@ from pathlib import Path
 from dofsuite.data import ShardReader
 from dofsuite.data.synthetic.sets import PREFIX, prepare
 from dofsuite.errors import UserError
-from dofsuite.evaluation.refocus_benchmark.sources import SOURCES, Original, find_originals
+from dofsuite.evaluation.refocus_benchmark.config import SOURCES
+from dofsuite.evaluation.refocus_benchmark.sources import Original, find_originals
 from dofsuite.files import write_bytes
 
 ORIGINALS = "originals"
 """Folder of a benchmark in which the scenes are written."""
 
 
-def is_embedded(folder: Path) -> bool:
+def is_synthetic(folder: Path) -> bool:
     """Whether it is an embedded set's name, `embedded:val`, and no folder."""
     return str(folder).startswith(PREFIX)
 
 
-def embedded_originals(
+def synthetic_originals(
     name: str, count: int | None, tag: str | None, benchmark: Path
 ) -> list[Original]:
     """Write the first scenes of an embedded set with their disparity where they are not there yet.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.data import ShardReader
-from dofsuite.evaluation.report import Picture, Table, write_report
+from dofsuite.evaluation.report import ImageSheet, Table, write_report
 from dofsuite.evaluation.text2image.features import ReferenceFeatures
 from dofsuite.evaluation.text2image.images import pictures_of, read_picture
 from dofsuite.evaluation.text2image.methods import Method
@@ -104,7 +104,7 @@ def seen_photographs(
     )
 
 
-def sheet(arguments: argparse.Namespace, prompt: Prompt, made: MethodResults) -> Picture:
+def sheet(arguments: argparse.Namespace, prompt: Prompt, made: MethodResults) -> ImageSheet:
     """Return one prompt's pictures, a method a row, an aperture a column."""
     lines = []
     for row, _ in made:
@@ -115,7 +115,7 @@ def sheet(arguments: argparse.Namespace, prompt: Prompt, made: MethodResults) ->
                 [smaller(read_picture(folder, number)) for number in arguments.f_numbers],
             )
         )
-    return Picture(prompt.text, [f"f/{number:g}" for number in arguments.f_numbers], lines)
+    return ImageSheet(prompt.text, [f"f/{number:g}" for number in arguments.f_numbers], lines)
 
 
 def smaller(picture: Tensor) -> Tensor:

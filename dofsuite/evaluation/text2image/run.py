@@ -20,7 +20,13 @@ from typing import Any
 from dofsuite.cli import Parser
 from dofsuite.diffusion import draw_integer
 from dofsuite.errors import UserError
-from dofsuite.evaluation.job import check_settings, config_hash, device_here, pending, rows
+from dofsuite.evaluation.job import (
+    check_settings,
+    compute_rows,
+    config_hash,
+    default_device,
+    pending,
+)
 from dofsuite.evaluation.text2image.features import NETWORKS, chosen
 from dofsuite.evaluation.text2image.generators import SampleRequest
 from dofsuite.evaluation.text2image.images import (
@@ -205,7 +211,7 @@ def make_rows(
     load_scorer: Callable[[], Scorer],
 ) -> list[dict[str, Any]] | None:
     """Make this process's share of a method's rows; networks are loaded with the first, and let go with the last."""
-    device, by_row = device_here(), {prompt.row: prompt for prompt in prompts}
+    device, by_row = default_device(), {prompt.row: prompt for prompt in prompts}
     photographer = cache(lambda: row.method.load(device))
 
     def kept(key: str) -> Path:
@@ -231,4 +237,4 @@ def make_rows(
         write_pictures(kept(key), arguments.f_numbers, sweep)
         return load_scorer().row(sweep)
 
-    return rows(folder, list(by_row), make, settings)
+    return compute_rows(folder, list(by_row), make, settings)

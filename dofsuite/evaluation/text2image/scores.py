@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dofsuite.backbones import ClipImages, SemanticSegmenter
-from dofsuite.evaluation.job import device_here
+from dofsuite.evaluation.job import default_device
 from dofsuite.evaluation.text2image.features import (
     FeatureExtractor,
     ReferenceFeatures,
@@ -107,7 +107,7 @@ def scorer_of(arguments: argparse.Namespace) -> Scorer:
     Raises:
         UserError: One of them cannot be loaded.
     """
-    device = device_here()
+    device = default_device()
     segmenter = embedder = None
     if arguments.segmenter == COLOURS:
         segmenter = ColourSegmenter(arguments.top_k)

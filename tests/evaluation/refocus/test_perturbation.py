@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dofsuite.evaluation.refocus.perturbation import PERTURBATIONS, perturbed
+from dofsuite.evaluation.refocus.perturbation import perturbed
 
 DISPARITY = torch.rand(1, 1, 200, 300, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
 
@@ -43,7 +43,7 @@ def test_noise_of_deviation_one_is_added_and_clamped():
     assert inside.mean() == pytest.approx(0.1974, abs=0.01)  # P(|n| < 0.25)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PERTURBATIONS if kind not in ("given", "zero")])
+@pytest.mark.parametrize("kind", ["mask", "crop", "noise"])
 def test_it_is_a_function_of_its_seed(kind):
     assert torch.equal(perturbed(DISPARITY, kind, 5), perturbed(DISPARITY, kind, 5))
     assert not torch.equal(perturbed(DISPARITY, kind, 5), perturbed(DISPARITY, kind, 6))

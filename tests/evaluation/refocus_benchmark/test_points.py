@@ -14,7 +14,7 @@ from dofsuite.evaluation.refocus_benchmark.points import (
     read_points,
     seeded_points,
 )
-from dofsuite.evaluation.refocus_benchmark.points_page import PagePicture, points_page
+from dofsuite.evaluation.refocus_benchmark.points_page import PageScene, points_page
 from tests.evaluation.browser import CHROMIUM, NO_BROWSER, Page
 
 
@@ -90,7 +90,7 @@ def test_a_wrong_csv_is_one_sentence(tmp_path, text, said):
 def test_points_clicked_in_the_page_are_the_points_read(tmp_path):
     disparity = staircase(64, 64, 4)
     pictures = [
-        PagePicture(name, torch.rand(1, 3, 64, 64), disparity)
+        PageScene(name, torch.rand(1, 3, 64, 64), disparity)
         for name in ("camera_a", "ai_</script>")
     ]
     (tmp_path / "points.html").write_text(points_page(pictures, 0.3))

@@ -14,10 +14,9 @@ from diffusers import DDIMScheduler
 
 from dofsuite.backbones import SmallSaliency, SmallSdxl
 from dofsuite.baselines.ddim import ddim, trailing_times
-from dofsuite.cli import Parser
 from dofsuite.diffusion import add_noise, draw_noise, scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
-from dofsuite.evaluate import subcommand
+from dofsuite.evaluate import parser_of
 from dofsuite.evaluation.text2image.generators import SampledSdxl, SampleRequest
 from dofsuite.evaluation.text2image.methods import Method, PostHocLens, read_method
 from dofsuite.evaluation.text2image.prompts import read_prompts
@@ -64,9 +63,7 @@ def test_a_small_row_names_a_run_that_its_own_words_train(file):
         for verb in ("fit", "evaluate")
     )
     assert read_experiment(read_command(train)).folder == Path(method.generator.model)
-    module, parser = subcommand(evaluate[0]), Parser("evaluate", "")
-    module.configure(parser)
-    assert parser.parse_args(evaluate[1:]).prompts == "embedded:prompts"
+    assert parser_of(evaluate[0]).parse_args(evaluate[1:]).prompts == "embedded:prompts"
 
 
 def test_the_rows_are_the_supplement_s():
