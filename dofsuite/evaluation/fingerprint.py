@@ -1,50 +1,96 @@
-"""What tells one training's weights from another's: their content, so that a copy is the same and a retraining is not.
+"""Hashes by which cached results know what they were computed from.
 
-Of a large file the header and blocks all over it are read, because a full size SDXL is 5 GB and a
-training moves all of
-what it trains: 2 MiB take milliseconds.
+Weights are known by their content, so that a copy is the same and a retraining is not. Of a large
+file only the header and blocks spread over it are read: a full-size SDXL has 5 GB, training changes
+all of its weights, and 2 MiB take milliseconds.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-WHOLE_BYTES = 2**22
-"""Files up to this size are read as a whole."""
+from dofsuite.diffusion import draw_integer
+from dofsuite.errors import UserError
+
+FULL_BYTES = 2**22
+"""Weight files up to this size are read completely."""
 BLOCKS, BLOCK_BYTES = 32, 2**16
 """Of a larger one, spread evenly from its first bytes to its last."""
-LARGEST_HEADER_BYTES = 2**24
+MAX_HEADER_BYTES = 2**24
 """Of safetensors (names, types and shapes); a longer one is no header."""
 
 
-def weights_in(folder: Path) -> list[str]:
-    """Name the weight files below a folder with their sizes and digests: another training gives other ones."""
+def config_hash(settings: dict[str, Any]) -> str:
+    """Return eight digits that tell one plain dictionary from another."""
+    return f"{draw_integer(0, 0, json.dumps(settings, sort_keys=True)):016x}"[:8]
+
+
+def hash_file(file: Path) -> str:
+    """Return the sha256 of a file.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{file}: it cannot be read ({error.strerror}); check the path.") from error
+
+
+def hash_named_files(files: Iterable[tuple[str, Path]]) -> str:
+    """Return a sha256 over names and the contents of files, in their order."""
+    digest = hashlib.sha256()
+    for name, file in files:
+        digest.update(name.encode() + bytes.fromhex(hash_file(file)))
+    return digest.hexdigest()
+
+
+def hash_files(folder: Path, files: Iterable[Path]) -> str:
+    """Return a sha256 over files and their paths in a folder."""
+    return hash_named_files((str(file.relative_to(folder)), file) for file in sorted(files))
+
+
+def hash_file_stats(folder: Path, files: Iterable[Path]) -> str:
+    """Return a hash over the names, sizes and times of files, without reading them."""
+    stats = {file.relative_to(folder).as_posix(): file.stat() for file in files}
+    return config_hash({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
+
+
+def weight_hashes(folder: Path) -> list[str]:
+    """Return name, size and hash of the weight files below a folder."""
     files = sorted(folder.rglob("*.safetensors"))
     return [
-        f"{file.relative_to(folder).as_posix()}:{file.stat().st_size}:{digest_of(file)[:16]}"
+        f"{file.relative_to(folder).as_posix()}:{file.stat().st_size}:{hash_weights(file)[:16]}"
         for file in files
     ]
 
 
-def digest_of(file: Path) -> str:
-    """Return a digest of a weight file, read once in a process unless it changes."""
-    found = file.stat()
-    return _digest(file.resolve(), found.st_size, found.st_mtime_ns)
+def hash_weights(file: Path) -> str:
+    """Return a hash of a weight file, computed once in a process unless the file changes."""
+    stat = file.stat()
+    return _hash_weights(file.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _digest(file: Path, size: int, changed_ns: int) -> str:
+def _hash_weights(file: Path, size: int, changed_ns: int) -> str:
     digest = hashlib.sha256(str(size).encode())
     with open(file, "rb") as opened:
-        if size <= WHOLE_BYTES:
+        # Small files completely
+        if size <= FULL_BYTES:
             digest.update(opened.read())
             return digest.hexdigest()
+
+        # Large ones: the safetensors header, then evenly spread blocks
         header_bytes = 8 + int.from_bytes(opened.read(8), "little")
         opened.seek(0)
-        digest.update(opened.read(min(header_bytes, LARGEST_HEADER_BYTES)))
-        for number in range(BLOCKS):
-            opened.seek((size - BLOCK_BYTES) * number // (BLOCKS - 1))
+        digest.update(opened.read(min(header_bytes, MAX_HEADER_BYTES)))
+        for block in range(BLOCKS):
+            opened.seek((size - BLOCK_BYTES) * block // (BLOCKS - 1))
             digest.update(opened.read(BLOCK_BYTES))
     return digest.hexdigest()

@@ -1,14 +1,12 @@
-"""Work in pieces that survive a kill and are shared by processes: one file a piece, read back in order.
+"""A resumable job of rows, shared by processes: one JSON file a row, read back in order.
 
-No number is added up across processes: every process makes its own share of the rows, and whoever
-finds them all there reads them in the order of the keys. So one process and three give the same
-table to the last digit (with as many
-threads each: sums in another order round another way), and what a killed evaluation had finished is
-    not made again.
+Rows are computed by any process, cached as one file each, and aggregated in key order by whichever
+process finds them complete. So results do not depend on the number of processes (to the last digit
+with as many threads each: sums in another order round differently), and a killed job resumes.
 
-The tasks of a SLURM array share too. Each makes its own share first and then what is still missing:
-tasks begin at other times, and an array may as well have a command for each task (a run each),
-which no other will help with.
+The tasks of a SLURM array share a job too. Each computes its own share first and then what is still
+missing: tasks start at different times, and an array may also run a command of its own in each task,
+with which no other task helps.
 """
 
 from __future__ import annotations
@@ -31,139 +29,127 @@ from dofsuite.files import make_folder, write_json
 
 SETTINGS = "settings.json"
 LOG_EVERY_S = 10.0
-"""A log gets a plain line this often; a terminal has a bar."""
-SHOWN_LETTERS = 80
-"""Of a setting, in a sentence."""
+"""Seconds between progress lines in a log; a terminal has a bar."""
+MAX_CHARACTERS = 80
+"""Of a setting in an error message."""
 ABSENT = object()
 """Stands for a setting that is not there."""
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return this process's number and how many there are: (RANK, WORLD_SIZE), or SLURM's, or (0, 1).
+    """Return this process's rank and the world size: RANK and WORLD_SIZE, or SLURM's, or (0, 1).
 
-    The processes of all tasks of a SLURM array count as one another's.
+    The processes of all tasks of a SLURM array form one world.
 
     Raises:
-        UserError: The two contradict each other, or the array has gaps.
+        UserError: The two variables contradict each other, or the array has gaps.
     """
-    if told := env_rank("RANK", "WORLD_SIZE"):
-        return told
-    rank, processes = env_rank("SLURM_PROCID", "SLURM_NTASKS") or (0, 1)
+    if given := env_rank("RANK", "WORLD_SIZE"):
+        return given
+    rank, world_size = env_rank("SLURM_PROCID", "SLURM_NTASKS") or (0, 1)
     task, tasks = array_index_and_size()
-    return task * processes + rank, tasks * processes
+    return task * world_size + rank, tasks * world_size
 
 
 def env_rank(rank_name: str, size_name: str) -> tuple[int, int] | None:
     """Return the two variables as numbers; None where one of them is not set."""
     if rank_name not in os.environ or size_name not in os.environ:
         return None
-    rank, processes = os.environ[rank_name], os.environ[size_name]
-    if not (rank.isdigit() and processes.isdigit() and int(rank) < int(processes)):
+    rank, size = os.environ[rank_name], os.environ[size_name]
+    if not (rank.isdigit() and size.isdigit() and int(rank) < int(size)):
         raise UserError(
-            f"{rank_name}: {rank!r} is no process of {processes!r} ({size_name}); set both or none."
+            f"{rank_name}: {rank!r} is no process of {size!r} ({size_name}); set both or none."
         )
-    return int(rank), int(processes)
+    return int(rank), int(size)
 
 
 def array_index_and_size() -> tuple[int, int]:
-    """Return this SLURM array task's place among the array's and how many there are; (0, 1) without an array.
-
-    Raises:
-        UserError: The array's numbers are not evenly spaced, so that a task cannot tell how many
-            come before it.
-    """
-    names = (
-        "SLURM_ARRAY_TASK_ID",
-        "SLURM_ARRAY_TASK_MIN",
-        "SLURM_ARRAY_TASK_MAX",
-        "SLURM_ARRAY_TASK_COUNT",
-    )
-    values = [os.environ.get(name, "") for name in names]
-    if not all(value.isdigit() for value in values) or values[3] in ("0", "1"):
+    """Return the index of this SLURM array task and the array's size; (0, 1) without an array."""
+    names = ("ID", "MIN", "MAX", "COUNT")
+    task = {name: os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in names}
+    if not all(text.isdigit() for text in task.values()) or int(task["COUNT"]) < 2:
         return 0, 1
-    number, first, last, count = map(int, values)
-    step = max(1, (last - first) // (count - 1))
-    if first + step * (count - 1) != last or (number - first) % step:
+
+    # Array numbers may start anywhere and have a stride, but no gaps
+    first, last = int(task["MIN"]), int(task["MAX"])
+    offset, count = int(task["ID"]) - first, int(task["COUNT"])
+    stride = max(1, (last - first) // (count - 1))
+    if first + stride * (count - 1) != last or offset % stride:
         raise UserError(
-            f"SLURM_ARRAY_TASK_ID: {number} is of {count} numbers from {first} to {last} with gaps, which cannot share "
-            "work; submit an array without gaps, or set RANK and WORLD_SIZE (0 and 1: this task does all)."
+            f"SLURM_ARRAY_TASK_ID: {task['ID']} is of {count} numbers from {first} to {last} with "
+            "gaps, which cannot share work; submit an array without gaps, or set RANK and "
+            "WORLD_SIZE (0 and 1: this task does all)."
         )
-    return (number - first) // step, count
+    return offset // stride, count
 
 
 def default_device() -> torch.device:
     """Return this process's GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    local = (
-        os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or rank_and_world_size()[0]
-    )
-    return torch.device("cuda", int(local) % torch.cuda.device_count())
+    local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID")
+    index = int(local) if local else rank_and_world_size()[0]
+    return torch.device("cuda", index % torch.cuda.device_count())
 
 
 def seed_of(key: str, seed: int = 0) -> int:
-    """Return a seed in [0, 2^63) that is a function of (seed, key) alone: not of process, order or history."""
+    """Return a seed in [0, 2^63) that depends on (seed, key) alone: not on rank or order."""
     return draw_integer(seed, 0, key)
 
 
 def compute_rows(
     folder: Path,
     keys: Sequence[str],
-    make: Callable[[str], dict[str, Any]],
+    compute: Callable[[str], dict[str, Any]],
     settings: dict[str, Any],
 ) -> list[dict[str, Any]] | None:
-    """Make the rows that this process owes (`pending`), and read them all.
+    """Compute this process's share of the rows that are missing, and read all rows.
 
     Args:
-        folder: Where the rows lie, one JSON file a key, and `settings.json`; nothing else belongs
-            there.
-        keys: The rows' names, each once, in the order of the answer.
-        make: Makes a row of plain data (JSON) from its key, with no randomness but that of
+        folder: Holds one JSON file a key, and `settings.json`; nothing else belongs there.
+        keys: The rows' unique names, in the order of the result.
+        compute: Computes a row of plain data (JSON) from its key, with no randomness but that of
             `seed_of`.
-        settings: What the rows depend on, plain data; rows made with other settings are not mixed
-            with these.
+        settings: What the rows depend on, plain data; rows of other settings are not mixed with
+            these.
 
     Returns:
-        All rows in the order of `keys`, as read from their files; None where other processes still
-        owe theirs.
+        All rows in the order of `keys`, as read from their files; None while other processes have
+        not finished theirs.
 
     Raises:
-        UserError: The folder holds rows made with other settings, or cannot be written.
+        UserError: The folder holds rows of other settings, or cannot be written.
     """
     if len(set(keys)) < len(keys):
         raise ValueError("keys: each row needs a name of its own")
-    rank, processes = rank_and_world_size()
+    rank, world_size = rank_and_world_size()
     make_folder(folder)
     check_settings(folder, settings)
-    title = f"{folder.name} [{rank + 1}/{processes}]" if processes > 1 else folder.name
+
+    # Compute; another task of the array may have written a row in the meantime
+    title = f"{folder.name} [{rank + 1}/{world_size}]" if world_size > 1 else folder.name
     for key in progress(pending(folder, keys), title):
-        if not row_file(
-            folder, key
-        ).is_file():  # another task of the array may have made it meanwhile
-            write_json(row_file(folder, key), make(key))
+        if not row_file(folder, key).is_file():
+            write_json(row_file(folder, key), compute(key))
+
+    # Aggregate in key order, once all rows are there
     if not all(row_file(folder, key).is_file() for key in keys):
         return None
     return [json.loads(row_file(folder, key).read_text()) for key in keys]
 
 
 def pending(folder: Path, keys: Sequence[str]) -> list[str]:
-    """Return the keys of the rows that are missing and this process's to make, in that order.
+    """Return the keys of the missing rows that this process computes, in that order.
 
-    They are its share, keys[rank::processes]; in an array then all others, the last first, because
-    whoever owes those began at the other end.
+    They are its share, keys[rank::world_size]; in an array then all others, the last first, because
+    the processes to which those belong start from the other end.
     """
-    rank, processes = rank_and_world_size()
-    mine = list(keys[rank::processes])
+    rank, world_size = rank_and_world_size()
+    own = list(keys[rank::world_size])
     if env_rank("RANK", "WORLD_SIZE") is None and array_index_and_size()[1] > 1:
-        mine += [
-            key for number, key in reversed(list(enumerate(keys))) if number % processes != rank
-        ]
-    return [key for key in mine if not row_file(folder, key).is_file()]
-
-
-def config_hash(settings: dict[str, Any]) -> str:
-    """Return eight digits that tell one plain dictionary from another."""
-    return f"{draw_integer(0, 0, json.dumps(settings, sort_keys=True)):016x}"[:8]
+        others = [key for index, key in enumerate(keys) if index % world_size != rank]
+        own += reversed(others)
+    return [key for key in own if not row_file(folder, key).is_file()]
 
 
 def row_file(folder: Path, key: str) -> Path:
@@ -171,45 +157,42 @@ def row_file(folder: Path, key: str) -> Path:
     return folder / f"row-{quote(key, safe=' ')}.json"
 
 
-def check_settings(folder: Path, settings: dict[str, Any], begin: bool = True) -> None:
-    """Write the settings at first use (unless it is not to `begin`); later they must be the same.
+def check_settings(folder: Path, settings: dict[str, Any], write: bool = True) -> None:
+    """Check that a folder's settings are these; where it has none yet, write them if told to.
 
     Raises:
-        UserError: The folder was begun with other settings; the first that differs is named.
+        UserError: The folder has other settings; the first that differs is named.
     """
-    file, wanted = folder / SETTINGS, json.loads(json.dumps(settings))
+    file, expected = folder / SETTINGS, json.loads(json.dumps(settings))
     if not file.is_file():
-        if begin:
-            write_json(file, wanted)
+        if write:
+            write_json(file, expected)
         return
-    if (there := json.loads(file.read_text())) != wanted:
-        name, old, new = first_difference(there, wanted)
+    if (stored := json.loads(file.read_text())) != expected:
+        name, old, new = first_difference(stored, expected)
         raise UserError(
-            f"{file}: {name}: these rows were made with {in_short(old)}, not {in_short(new)}; "
+            f"{file}: {name}: these rows were computed with {shorten(old)}, not {shorten(new)}; "
             "name another folder, or delete this one to start anew."
         )
 
 
-def first_difference(there: Any, wanted: Any, name: str = "") -> tuple[str, Any, Any]:
-    """Return the key of the first value in which two plain values differ, `a.b.0` for one inside others, and both."""
-    if isinstance(there, list) and isinstance(wanted, list):
-        there, wanted = (dict(enumerate(values)) for values in (there, wanted))
-    if not (isinstance(there, dict) and isinstance(wanted, dict)):
-        return name, there, wanted
-    key = next(
-        key
-        for key in sorted({*there, *wanted})
-        if there.get(key, ABSENT) != wanted.get(key, ABSENT)
-    )
-    return first_difference(
-        there.get(key, ABSENT), wanted.get(key, ABSENT), f"{name}.{key}".lstrip(".")
-    )
+def first_difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any]:
+    """Return the path (`a.b.0`) of the first value in which plain data differ, and both values."""
+    if isinstance(old, list) and isinstance(new, list):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return name, old, new
+    for key in sorted({*old, *new}):
+        values = old.get(key, ABSENT), new.get(key, ABSENT)
+        if values[0] != values[1]:
+            return first_difference(*values, f"{name}.{key}".lstrip("."))
+    return name, old, new
 
 
-def in_short(value: Any) -> str:
-    """Return a setting for a sentence."""
+def shorten(value: Any) -> str:
+    """Return a setting for an error message."""
     text = "nothing" if value is ABSENT else repr(value)
-    return text if len(text) <= SHOWN_LETTERS else f"{text[: SHOWN_LETTERS - 4]} ..."
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 4]} ..."
 
 
 def progress(keys: Sequence[str], title: str) -> Iterator[str]:

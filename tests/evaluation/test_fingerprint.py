@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dofsuite.evaluation.fingerprint import digest_of, weights_in
+from dofsuite.evaluation.fingerprint import hash_weights, weight_hashes
 
 
 def weights(seed: int = 0, count: int = 1 << 16, **more: int) -> dict[str, torch.Tensor]:
@@ -29,7 +29,7 @@ def test_a_copy_is_the_same_and_another_training_is_not(tmp_path, count):
     save_file(weights(count=count), tmp_path / "again" / "unet" / "model.safetensors")
     os.utime(tmp_path / "again" / "unet" / "model.safetensors", (0, 0))
     save_file(weights(1, count), tmp_path / "other" / "unet" / "model.safetensors")
-    named = {name: weights_in(tmp_path / name) for name in ("run", "copy", "again", "other")}
+    named = {name: weight_hashes(tmp_path / name) for name in ("run", "copy", "again", "other")}
     assert named["run"] == named["copy"] == named["again"] != named["other"]
     assert named["run"][0].startswith("unet/model.safetensors:")
 
@@ -41,7 +41,7 @@ def test_a_byte_changed_at_either_end_or_in_the_middle_is_seen_at_once(tmp_path,
     file = tmp_path / "model.safetensors"
     save_file(weights(count=1 << 21), file)
     data = bytearray(file.read_bytes())
-    before, middle = digest_of(file), (len(data) - (1 << 16)) * 16 // 31
+    before, middle = hash_weights(file), (len(data) - (1 << 16)) * 16 // 31
     data[middle if place == 1 << 23 else place] ^= 1
     file.write_bytes(data)
-    assert digest_of(file) != before
+    assert hash_weights(file) != before

@@ -184,12 +184,13 @@ def test_of_long_settings_the_value_that_differs_is_said_in_short(tmp_path):
         check_settings(tmp_path, {"sources": {"prompts": other}})
     text = str(error.value).removeprefix(str(tmp_path))
     assert text.startswith(
-        "/settings.json: sources.prompts.20.1: these rows were made with 'a very long prompt "
+        "/settings.json: sources.prompts.20.1: these rows were computed with 'a very long prompt "
     )
     assert "not 'a doga dog" in text
     assert len(text) < 320
     with pytest.raises(
-        UserError, match=r"sources.prompts.29: these rows were made with \['0029', .* not nothing;"
+        UserError,
+        match=r"sources.prompts.29: these rows were computed with \['0029', .* not nothing;",
     ):
         check_settings(tmp_path, {"sources": {"prompts": prompts[:-1]}})
 

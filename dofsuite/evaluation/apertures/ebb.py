@@ -24,7 +24,8 @@ from dofsuite.evaluation.apertures.ebb_captions import captions_csv, captions_of
 from dofsuite.evaluation.apertures.pairs import identity_of, measured_scene
 from dofsuite.evaluation.apertures.pairs_table import COLUMNS, TITLE, measured, row_of, steps_of
 from dofsuite.evaluation.apertures.scenes import ApertureScene, find_scenes
-from dofsuite.evaluation.job import compute_rows, config_hash, default_device, seed_of
+from dofsuite.evaluation.fingerprint import config_hash
+from dofsuite.evaluation.job import compute_rows, default_device, seed_of
 from dofsuite.evaluation.refocus_benchmark.format import read_picture
 from dofsuite.evaluation.report import ImageSheet, Table, write_report
 from dofsuite.evaluation.text2image.generators import Sampler, SampleRequest

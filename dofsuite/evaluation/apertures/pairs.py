@@ -27,7 +27,8 @@ from dofsuite.evaluation.apertures.pairs_table import (
     table_of,
 )
 from dofsuite.evaluation.apertures.scenes import ApertureScene, Found, find_scenes
-from dofsuite.evaluation.job import compute_rows, config_hash
+from dofsuite.evaluation.fingerprint import config_hash, hash_file_stats
+from dofsuite.evaluation.job import compute_rows
 from dofsuite.evaluation.refocus_benchmark.format import read_picture
 from dofsuite.evaluation.report import ImageSheet, write_report
 from dofsuite.metrics.monotonicity import TIE
@@ -91,13 +92,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def identity_of(scenes: Sequence[ApertureScene], folder: Path) -> str:
-    """Return digits that tell these files from others, by names, sizes and times, without reading them all."""
-    stats = {path: path.stat() for scene in scenes for path in scene.files.values()}
-    listed = {
-        path.relative_to(folder).as_posix(): [stat.st_size, stat.st_mtime_ns]
-        for path, stat in stats.items()
-    }
-    return config_hash(listed)
+    """Return a hash of the scenes' files, by names, sizes and times."""
+    return hash_file_stats(folder, [path for scene in scenes for path in scene.files.values()])
 
 
 def measured_scene(scene: ApertureScene) -> dict[str, Any]:

@@ -7,7 +7,6 @@ time, with noise from that sample's seed, so that no answer depends on its neigh
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from dofsuite.data.decode import IMAGE_EXTENSIONS
 from dofsuite.errors import UserError
+from dofsuite.evaluation.fingerprint import hash_files
 from dofsuite.evaluation.job import default_device, seed_of
 from dofsuite.evaluation.refocus.config import Perturbation
 from dofsuite.evaluation.refocus.perturbation import TITLES
@@ -95,7 +95,7 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
     files = frozenset(
         [export / SETTINGS, *export.glob("*.safetensors"), *export.glob("camera_embedder/*")]
     )
-    identity = {"kind": "run", "export": checksum(export, files), "seed": seed, "steps": steps}
+    identity = {"kind": "run", "export": hash_files(export, files), "seed": seed, "steps": steps}
 
     @cache
     def pipeline() -> Any:
@@ -155,7 +155,7 @@ def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
             )
         return fitted(picture, reference)
 
-    identity = {"kind": "folder", "pictures": checksum(path, frozenset(found.values()))}
+    identity = {"kind": "folder", "pictures": hash_files(path, found.values())}
     return Method(name, answer, identity, covered=frozenset(found), is_ours=False)
 
 
@@ -163,16 +163,3 @@ def picture_file(path: Path, key: str) -> Path | None:
     """Return a sample's picture in a folder."""
     files = (path / f"{key}.{extension}" for extension in IMAGE_EXTENSIONS)
     return next((file for file in files if file.is_file()), None)
-
-
-def checksum(path: Path, only: frozenset[Path] | None = None) -> str:
-    """Return a sha256 over a folder's files (or one file, or some of them) and their names."""
-    files = sorted(
-        only or ([path] if path.is_file() else (file for file in path.rglob("*") if file.is_file()))
-    )
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(str(file.relative_to(path)).encode())
-        with open(file, "rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()

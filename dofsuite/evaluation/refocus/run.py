@@ -14,7 +14,8 @@ import torchmetrics
 from dofsuite.baselines.deconvolution import Deconvolution
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
-from dofsuite.evaluation.job import check_settings, compute_rows, config_hash, seed_of
+from dofsuite.evaluation.fingerprint import config_hash
+from dofsuite.evaluation.job import check_settings, compute_rows, seed_of
 from dofsuite.evaluation.refocus.config import RefocusConfig
 from dofsuite.evaluation.refocus.methods import Method, copy, folder, model, oracle
 from dofsuite.evaluation.refocus.perturbation import perturbed

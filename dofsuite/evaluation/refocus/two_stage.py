@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dofsuite.baselines.deconvolution import Deconvolution
 from dofsuite.errors import UserError
-from dofsuite.evaluation.refocus.methods import Method, checksum, fitted, folder, model, render
+from dofsuite.evaluation.fingerprint import hash_named_files
+from dofsuite.evaluation.refocus.methods import Method, fitted, folder, model, render
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.refocus.export import SETTINGS
 
@@ -51,7 +52,7 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         deblur = Method(
             name,
             lambda sample, reference, disparity: network(reference),
-            {"network": checksum_of(source)},
+            {"network": hash_named_files([(".", source)])},
         )
     elif any((place / SETTINGS).is_file() for place in (source, source / "export")):
         refocus = model(benchmark, source, name, seed, steps)
@@ -118,12 +119,3 @@ def exported_network(path: Path) -> Callable[[Tensor], Tensor]:
         return answer
 
     return network
-
-
-def checksum_of(path: Path) -> str:
-    """Return the sha256 of a file, or say which is missing."""
-    if not path.is_file():
-        raise UserError(
-            f"{path}: --two-stage: there is no such file; save the network with torch.export.save."
-        )
-    return checksum(path)

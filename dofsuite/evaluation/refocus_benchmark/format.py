@@ -13,7 +13,6 @@ value.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,6 +26,7 @@ from dofsuite.data.decode import decode_depth_image, decode_image
 from dofsuite.data.manifest import sha256_of
 from dofsuite.data.synthetic.captioned_sets import png_bytes
 from dofsuite.errors import UserError
+from dofsuite.evaluation.fingerprint import hash_file
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.rendering import Rendering
 
@@ -173,13 +173,10 @@ def check_file(path: Path, entry: dict[str, Any], verify: Literal["full", "size"
         raise UserError(
             f"{path}: the file is missing or has another size than {MANIFEST} says; copy it again."
         )
-    if verify == "full":
-        with open(path, "rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != entry["sha256"]:
-            raise UserError(
-                f"{path}: the file is not the one that {MANIFEST} lists; copy the benchmark again."
-            )
+    if verify == "full" and hash_file(path) != entry["sha256"]:
+        raise UserError(
+            f"{path}: the file is not the one that {MANIFEST} lists; copy the benchmark again."
+        )
 
 
 def read_picture(path: Path) -> Float[Tensor, "1 3 h w"]:

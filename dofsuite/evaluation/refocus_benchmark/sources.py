@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -16,6 +15,7 @@ from torch import Tensor
 from dofsuite.data.batch import resize_and_crop
 from dofsuite.data.decode import DECODERS, IMAGE_EXTENSIONS, decode_image, disparity_from_depth_map
 from dofsuite.errors import UserError
+from dofsuite.evaluation.fingerprint import hash_named_files
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import bytes_of, in_8_bit
 
@@ -169,10 +169,9 @@ def checksum_of_originals(
     originals: Sequence[Original], depth_folder: Path | None, has_model: bool
 ) -> str:
     """Return a sha256 over all pictures, their tags and their depth maps: what a benchmark is made of."""
-    digest = hashlib.sha256()
+    files = []
     for original in originals:
-        maps = [] if has_model else [find_depth(original, depth_folder)[0]]
-        digest.update(original.scene.encode())
-        for path in (original.path, *maps):
-            digest.update(hashlib.sha256(bytes_of(path)).digest())
-    return digest.hexdigest()
+        files.append((original.scene, original.path))
+        if not has_model:
+            files.append(("", find_depth(original, depth_folder)[0]))
+    return hash_named_files(files)

@@ -23,7 +23,7 @@ from torch import Tensor
 from dofsuite.backbones import Depth, Saliency
 from dofsuite.backbones.hub import exported_part
 from dofsuite.errors import UserError
-from dofsuite.evaluation.fingerprint import weights_in
+from dofsuite.evaluation.fingerprint import weight_hashes
 from dofsuite.evaluation.text2image.generators import Generator, SampleRequest
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.camera.focus_predictor import FocusPredictor, focus_target
@@ -154,7 +154,7 @@ class Method:
         """
         sources = self.generator.sources()
         if self.lens is not None and self.lens.focus_from is not None:
-            sources["focus"] = weights_in(
+            sources["focus"] = weight_hashes(
                 read_settings(Path(self.lens.focus_from))["folder"] / "focus_predictor"
             )
         return sources

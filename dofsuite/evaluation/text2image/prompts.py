@@ -14,7 +14,7 @@ from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
 from dofsuite.data.sample_record import read_record
 from dofsuite.data.synthetic.sets import PREFIX, prepare
 from dofsuite.errors import UserError
-from dofsuite.evaluation.job import config_hash
+from dofsuite.evaluation.fingerprint import config_hash
 
 FOCAL_LENGTH_MM = 50.0
 """For prompts without EXIF (*ours*)."""

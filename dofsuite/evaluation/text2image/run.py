@@ -20,10 +20,10 @@ from typing import Any
 from dofsuite.cli import Parser
 from dofsuite.diffusion import draw_integer
 from dofsuite.errors import UserError
+from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import (
     check_settings,
     compute_rows,
-    config_hash,
     default_device,
     pending,
 )
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_counts(len(prompts) * len(arguments.compared), len(real))
     table = [table_row(file, arguments) for file in arguments.methods]
     for row in table:  # before any network is loaded
-        check_settings(pictures_of(arguments.output, row.stem), row.cache_key, begin=False)
+        check_settings(pictures_of(arguments.output, row.stem), row.cache_key, write=False)
     load_scorer = cache(lambda: scorer_of(arguments))
     made = [make_rows(row, prompts, arguments, load_scorer) for row in table]
     if None in made:  # others may have finished meanwhile; nothing is made by this

@@ -14,7 +14,7 @@ from dofsuite.baselines.camera_tokens.export import read_settings as read_tokens
 from dofsuite.baselines.camera_tokens.module import nearness
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
-from dofsuite.evaluation.fingerprint import weights_in
+from dofsuite.evaluation.fingerprint import weight_hashes
 from dofsuite.evaluation.text2image.generators import (
     Generator,
     Sampler,
@@ -58,7 +58,7 @@ class ExportedGenerator(Generator):
     def sources(self) -> dict[str, Any]:
         """Return the export's settings and weights."""
         settings = read_settings(Path(self.model))
-        return {"weights": weights_in(settings.pop("folder")), "export": settings}
+        return {"weights": weight_hashes(settings.pop("folder")), "export": settings}
 
     def _sample(self, pipe: Text2ImagePipeline, asked: SampleRequest) -> Tensor:
         cameras, count = asked.cameras, len(asked.cameras.f_number)
@@ -122,7 +122,7 @@ class CameraTokensGenerator(Generator):
     def sources(self) -> dict[str, Any]:
         """Return the export's settings and weights."""
         settings = read_tokens(Path(self.model))
-        return {"weights": weights_in(settings.pop("folder")), "export": settings}
+        return {"weights": weight_hashes(settings.pop("folder")), "export": settings}
 
     @torch.no_grad()
     def _seen_depth(

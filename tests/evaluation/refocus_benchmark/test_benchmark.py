@@ -371,7 +371,7 @@ def test_a_mistake_is_one_sentence_and_leaves_no_benchmark(scenes, tmp_path, cap
 
 def test_other_settings_or_pictures_in_a_begun_folder_are_refused(scenes, folder, tmp_path, capsys):
     assert main(["build-benchmark", str(scenes), "-o", str(folder), *SMALL, "--seed", "1"]) == 2
-    assert "seed: these rows were made with 0, not 1" in capsys.readouterr().err
+    assert "seed: these rows were computed with 0, not 1" in capsys.readouterr().err
     changed = tmp_path / "changed"
     shutil.copytree(scenes, changed)
     picture = next((changed / "ai").glob("val??????.png"))

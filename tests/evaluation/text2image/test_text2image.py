@@ -214,7 +214,7 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
     capsys.readouterr()
     assert main([*command, "--seed", "1"]) == 2
     assert (
-        "pictures/ours/settings.json: seed: these rows were made with 0, not 1"
+        "pictures/ours/settings.json: seed: these rows were computed with 0, not 1"
         in capsys.readouterr().err
     )
 
