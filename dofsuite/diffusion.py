@@ -2,10 +2,9 @@
 
 Convention: in rectified flow `t` is a float in [0, 1], 0 is the clean latent and 1 is noise; in
 SDXL's diffusion `t` is an integer in [0, 999], 0 is nearly clean and 999 nearly noise, and the
-schedule is given as `alphas_cumprod`. Latents are [b, c, h, w]; every draw is a function of (seed,
-global sample index, purpose) and of nothing else, so it does not depend on ranks, workers, the
-batch it falls into, or where a run was interrupted. Draws are made on the CPU: they are the same on
-every device.
+noise schedule is given as `alphas_cumprod`. Latents are [b, c, h, w]. Every draw is a function of
+(seed, global sample index, purpose) alone, so it does not depend on ranks, workers, the batch, or
+where a run was interrupted. Draws are made on the CPU: they are the same on every device.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def draw_noise(
 
 @dataclass(frozen=True)
 class TimestepSampling:
-    """How flow times are drawn in training. The DiffCamera paper does not say (facts/refocus.md D.3)."""
+    """Sampling of flow timesteps in training. The DiffCamera paper does not state it."""
 
     kind: Literal["logit_normal", "uniform"] = "logit_normal"
     """Distribution before the shift; *inferred*: logit-normal, as FLUX-family trainers draw it."""
@@ -60,7 +59,7 @@ class TimestepSampling:
     std: float = 1.0
     """Standard deviation of the logit, for logit_normal."""
     shift: float = 1.0
-    """Resolution shift t -> s t / (1 + (s - 1) t); 1 leaves t as it is; above 1 draws noisier times (*ours*)."""
+    """Resolution shift t -> s t / (1 + (s - 1) t); 1 leaves t as it is; above 1, times are noisier (*ours*)."""
 
     def __post_init__(self) -> None:
         if self.shift <= 0:
@@ -70,7 +69,7 @@ class TimestepSampling:
 
 
 def shift_time(t: Float[Tensor, "..."], shift: float) -> Float[Tensor, "..."]:
-    """Move flow times towards noise: s t / (1 + (s - 1) t), 0 and 1 stay (SD3, arXiv 2403.03206, eq. 23)."""
+    """Shift flow times towards noise: s t / (1 + (s - 1) t), 0 and 1 stay (SD3, arXiv 2403.03206, eq. 23)."""
     return shift * t / (1 + (shift - 1) * t)
 
 
@@ -79,14 +78,13 @@ def draw_times(sampling: TimestepSampling, seed: int, indices: Sequence[int]) ->
     if sampling.kind == "uniform":
         t = draw_uniform(seed, indices, "time", 1)[:, 0]
     else:
-        t = torch.sigmoid(
-            sampling.mean + sampling.std * draw_noise((1,), seed, indices, "time")[:, 0]
-        )
+        logit = sampling.mean + sampling.std * draw_noise((1,), seed, indices, "time")[:, 0]
+        t = torch.sigmoid(logit)
     return shift_time(t, sampling.shift)
 
 
 def per_sample(t: Float[Tensor, "b"], like: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-    """Give `t` the trailing axes of `like`."""
+    """Reshape `t` to broadcast over the samples of `like`."""
     return t.reshape(-1, *[1] * (like.ndim - 1))
 
 
@@ -110,7 +108,7 @@ def euler_times(num_steps: int, shift: float = 1.0) -> Float[Tensor, "steps"]:
     return shift_time(torch.linspace(1, 0, num_steps + 1), shift)
 
 
-# --- SDXL's diffusion: x_t = sqrt(a_t) x + sqrt(1 - a_t) eps, the network predicts eps (or v) ------------------------
+# --- SDXL's diffusion: x_t = sqrt(a_t) x + sqrt(1 - a_t) eps, the network predicts eps (or v) ----
 
 
 def scaled_linear_alphas_cumprod(
@@ -122,14 +120,14 @@ def scaled_linear_alphas_cumprod(
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Return `x` in float32, or in float64 where it comes in it."""
+    """Return `x` in float32; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def signal_and_noise_scale(
     t: Int[Tensor, "b"], alphas_cumprod: Float[Tensor, "steps"], like: Float[Tensor, "b ..."]
 ) -> tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]]:
-    """Return sqrt(a_t) and sqrt(1 - a_t), taken in the schedule's own precision, then in the dtype of `like`."""
+    """Return sqrt(a_t) and sqrt(1 - a_t), computed in the schedule's precision, in the dtype of `like`."""
     a = per_sample(alphas_cumprod.to(t.device)[t], like)
     return a.sqrt().to(like), (1 - a).sqrt().to(like)
 
@@ -142,9 +140,8 @@ def add_noise(
 ) -> Float[Tensor, "b ..."]:
     """Noise a clean latent: x_t = sqrt(a_t) x + sqrt(1 - a_t) eps (DDPM, arXiv 2006.11239, eq. 4).
 
-    This and its inverses compute and return float32, whatever comes in; float64 stays. DMD2
-    converts in float64: the error of float32 grows by 1 / sqrt(a_999) = 15 at most, far below that
-        of a network's bfloat16.
+    This and its inverses compute and return float32 (float64 stays). DMD2 converts in float64: the
+    error of float32 grows by 1 / sqrt(a_999) = 15 at most, far below that of a network's bfloat16.
     """
     x = at_least_float32(x)
     signal, sigma = signal_and_noise_scale(t, alphas_cumprod, x)
@@ -157,7 +154,7 @@ def x_from_noise(
     t: Int[Tensor, "b"],
     alphas_cumprod: Float[Tensor, "steps"],
 ) -> Float[Tensor, "b ..."]:
-    """Return the clean latent that a noise prediction stands for: x = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t)."""
+    """Convert a noise prediction to a clean latent: x = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t)."""
     noisy = at_least_float32(noisy)
     signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)
     return (noisy - sigma * predicted_noise) / signal
@@ -169,10 +166,10 @@ def noise_from_v(
     t: Int[Tensor, "b"],
     alphas_cumprod: Float[Tensor, "steps"],
 ) -> Float[Tensor, "b ..."]:
-    """Return the noise that a prediction of v = sqrt(a_t) eps - sqrt(1 - a_t) x stands for (arXiv 2202.00512, app. D).
+    """Convert a prediction of v = sqrt(a_t) eps - sqrt(1 - a_t) x to noise (arXiv 2202.00512, app. D).
 
-    eps = sqrt(1 - a_t) x_t + sqrt(a_t) v. So an error of v is an error of eps sqrt(a_t) times as
-    large.
+    eps = sqrt(1 - a_t) x_t + sqrt(a_t) v, so an error of v is sqrt(a_t) times as large an error of
+    eps.
     """
     noisy = at_least_float32(noisy)
     signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)

@@ -1,4 +1,4 @@
-"""Loading from the hub or a folder, with one sentence when it cannot be done, and a small cache for constants."""
+"""Loading from the hub or a folder, with a one-sentence error when it fails, and a small disk cache for constants."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dofsuite.errors import UserError
+from dofsuite.files import write_bytes
 
 
 def from_pretrained(
@@ -23,15 +24,23 @@ def from_pretrained(
     subfolder: str,
     revision: str | None,
     dtype: torch.dtype | None,
-    **more: Any,
+    **options: Any,
 ) -> Any:
-    """Load one part of a diffusers folder (or, with subfolder "", a model's own), hub or disk, safetensors only.
+    """Load one part of a model in diffusers layout (or, with subfolder "", a whole model), safetensors only.
+
+    Args:
+        network: A class of diffusers or transformers.
+        path: Hub id or folder.
+        subfolder: The part.
+        revision: Hub revision.
+        dtype: Of the weights; None for a part without weights.
+        options: Further arguments of `network.from_pretrained`.
 
     Raises:
         UserError: Why it could not be loaded, and what to do.
     """
-    options: dict[str, Any] = {"subfolder": subfolder, "revision": revision, **more}
-    if not Path(path).exists() and not _reachable(path, revision):
+    options |= {"subfolder": subfolder, "revision": revision}
+    if not Path(path).exists() and not _is_hub_reachable(path, revision):
         options["local_files_only"] = True
     if dtype is not None:
         options |= {"torch_dtype": dtype, "use_safetensors": True}
@@ -51,50 +60,92 @@ def exported_part(network: type[Any], folder: Path, name: str) -> Any:
     return from_pretrained(network, str(folder), name, None, torch.float32, low_cpu_mem_usage=False)
 
 
+def load_complete(
+    network: type[Any], path: str, revision: str | None, dtype: torch.dtype, **options: Any
+) -> Any:
+    """Load a network of transformers all of whose weights are there; transformers would only warn, and invent the rest.
+
+    Raises:
+        UserError: It cannot be loaded, or weights are missing or of another shape.
+    """
+    from transformers.utils import logging
+
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    # Silence transformers' table of unused weights; missing ones are reported below.
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        loaded, info = from_pretrained(network, path, "", revision, dtype, **options)
+    finally:
+        logging.set_verbosity(before)
+    absent = sorted(info["missing_keys"]) or sorted(str(key) for key in info["mismatched_keys"])
+    if absent:
+        raise UserError(
+            f"{path}: {len(absent)} weights of {network.__name__} are missing or do not fit, such "
+            f"as {absent[0]}; name a complete model of that type."
+        )
+    return loaded
+
+
+def name_of_weights(path: str, revision: str | None) -> str:
+    """Return the name of weights in reports: the hub id or a local folder's name, and the revision."""
+    name = Path(path).resolve().name if Path(path).exists() else path
+    return name if revision is None else f"{name}@{revision}"
+
+
 def pretrained_tokenizer(
     network: type[Any], path: str, subfolder: str, revision: str | None
 ) -> Any:
-    """Load a tokeniser, and make sure that it has words: without its files transformers 5 makes an empty one.
+    """Load a tokenizer and check that it has a vocabulary: without its files transformers 5 makes an empty one.
 
     Raises:
         UserError: It could not be loaded, or its vocabulary is missing.
     """
     tokenizer = from_pretrained(network, path, subfolder, revision, None)
     if tokenizer.vocab_size <= len(tokenizer.all_special_tokens) + 1:
-        reason = "its vocabulary is missing; check the network, or give the path of a complete copy in diffusers layout"
-        raise UserError(f"{path}: {subfolder}: {reason}.")
+        raise UserError(
+            f"{path}: {subfolder}: its vocabulary is missing; check the network, or give the path "
+            "of a complete copy in diffusers layout."
+        )
     return tokenizer
 
 
-def _reachable(path: str, revision: str | None) -> bool:
-    """Whether the hub answers at all; without it the libraries would retry every file of a part for minutes."""
+def _is_hub_reachable(path: str, revision: str | None) -> bool:
+    """Whether the hub responds; otherwise the libraries would retry every file of a part for minutes."""
     try:
         HfApi().model_info(path, revision=revision, timeout=10)
     except Exception as error:
-        names = {cls.__name__ for exc in _chain(error) for cls in type(exc).__mro__}
-        return not names & {"ConnectionError", "TransportError", "Timeout"}
+        return not _class_names(error) & {"ConnectionError", "TransportError", "Timeout"}
     return True
 
 
 def reason_of(path: str, error: Exception) -> str:
-    """Say what went wrong and the mend, from whatever the hub client raised."""
+    """Return the cause and the fix as a sentence, from whatever the hub client raised."""
     if packages := _missing_packages(error):
         return f"its code needs packages that are not installed; pip install {packages}."
-    names = {cls.__name__ for exc in _chain(error) for cls in type(exc).__mro__}
-    if names & {"GatedRepoError"}:
-        return f"its licence has not been accepted; accept it on the model's page, then run `hf auth login` ({path})."
+    # The hub refuses it.
+    names = _class_names(error)
+    if "GatedRepoError" in names:
+        return (
+            "its license has not been accepted; accept it on the model's page, then run "
+            f"`hf auth login` ({path})."
+        )
     if names & {"RepositoryNotFoundError", "RevisionNotFoundError"}:
         return "the hub has no such model or revision, or it needs `hf auth login`; check the id."
+    # A broken local copy, or no connection.
     if Path(path).exists():
         first = (str(error).splitlines() or ["no reason given"])[0]
         return (
             f"the folder lacks this part or it cannot be read ({first[:160]}); download it again."
         )
-    return "it could not be downloaded; check the network, or give the path of a local copy in diffusers layout."
+    return (
+        "it could not be downloaded; check the network, or give the path of a local copy in "
+        "diffusers layout."
+    )
 
 
 def _missing_packages(error: BaseException) -> str:
-    """Name the packages whose absence stopped a model's own code; "" where it was something else."""
+    """Return the packages whose absence stopped a model's own code; "" for any other error."""
     for exc in _chain(error):
         if isinstance(exc, ModuleNotFoundError) and exc.name:
             return exc.name.split(".")[0]
@@ -105,29 +156,29 @@ def _missing_packages(error: BaseException) -> str:
     return ""
 
 
+def _class_names(error: BaseException) -> set[str]:
+    """Return the names of the classes and base classes of an exception and its causes."""
+    return {cls.__name__ for exc in _chain(error) for cls in type(exc).__mro__}
+
+
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return an exception and those it came from."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
+    """Return an exception and its causes."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
         error = error.__cause__ or error.__context__
-    return seen
+    return chain
 
 
 def cache_folder() -> Path:
-    """Return the folder for what dofsuite keeps between runs."""
+    """Return the folder of dofsuite's disk caches."""
     return Path(os.environ.get("DOFSUITE_CACHE") or Path.home() / ".cache" / "dofsuite")
 
 
 def cached_tensor(name: str, compute: Callable[[], Tensor]) -> Tensor:
-    """Return a constant tensor from the cache folder, computing and keeping it at first use."""
-    root = cache_folder()
-    file = root / f"constant-{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"
-    if file.is_file():
-        return load_file(file)["value"]
-    value = compute().detach().float().cpu().contiguous()
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".tmp-{os.getpid()}")
-    save_file({"value": value}, temporary)
-    temporary.replace(file)
-    return value
+    """Return a constant tensor from the disk cache; it is computed at first use."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    file = cache_folder() / f"constant-{digest}.safetensors"
+    if not file.is_file():
+        write_bytes(file, save({"value": compute().detach().float().cpu().contiguous()}))
+    return load_file(file)["value"]

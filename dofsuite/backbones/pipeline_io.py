@@ -1,4 +1,4 @@
-"""What a call of either pipeline takes and gives: one generator or one for each picture, and kinds of pictures."""
+"""Arguments and results that both pipelines share: random generators, latent noise and output types."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ OutputType = Literal["pil", "pt", "np"]
 OutputImages = list[Image.Image] | list[list[Image.Image]] | Tensor | np.ndarray
 
 Generators = torch.Generator | list[torch.Generator] | None
-"""One for all pictures, one for each, or torch's global one."""
+"""One for all images, one for each, or torch's global one."""
 
 
 def check_output_arguments(output_type: str, generator: Generators = None, count: int = 1) -> None:
-    """Refuse a kind of pictures that is none of `OutputType`, and generators that are not one for each of `count`.
+    """Check the arguments that both pipelines share.
 
     Raises:
-        ValueError: On either.
+        ValueError: `output_type` is none of `OutputType`, or a list of generators is not one for
+            each of `count` images.
     """
     if output_type not in get_args(OutputType):
         raise ValueError(
@@ -32,17 +33,12 @@ def check_output_arguments(output_type: str, generator: Generators = None, count
         )
     if isinstance(generator, list) and len(generator) != count:
         raise ValueError(
-            f"generator: {len(generator)} for {count} pictures; give one for all or one for each"
+            f"generator: {len(generator)} for {count} images; give one for all or one for each"
         )
 
 
 def to_output_type(images: Tensor, output_type: OutputType) -> OutputImages:
-    """Turn display values [b, 3, h, w] or [b, n, 3, h, w] in [0, 1] into what was asked for: b, or b lists of n.
-
-    Raises:
-        ValueError: It is none of `OutputType`.
-    """
-    check_output_arguments(output_type)
+    """Convert display values [b, 3, h, w] or [b, n, 3, h, w] in [0, 1]; PIL images come as b, or b lists of n."""
     if output_type == "pt":
         return images
     if output_type == "np":
@@ -53,19 +49,18 @@ def to_output_type(images: Tensor, output_type: OutputType) -> OutputImages:
     return [Image.fromarray(array) for array in arrays]
 
 
-def noise(shape: Sequence[int], generator: Generators, device: torch.device) -> Tensor:
+def latent_noise(shape: Sequence[int], generator: Generators, device: torch.device) -> Tensor:
     """Draw standard normal noise [b, c, h, w] as stock diffusers does: on the generators' device, then moved.
 
-    Without a generator it is drawn on the CPU, and is the same on every device.
+    Without a generator it is drawn on the CPU, so that it does not depend on the device.
     """
     first = generator[0] if isinstance(generator, list) else generator
-    return randn_tensor(
-        tuple(shape), generator, first.device if first is not None else torch.device("cpu")
-    ).to(device)
+    drawn_on = torch.device("cpu") if first is None else first.device
+    return randn_tensor(tuple(shape), generator, drawn_on).to(device)
 
 
-def draws(
+def step_noise(
     generator: Generators, shape: Sequence[int], device: torch.device
 ) -> Callable[[int], Tensor]:
-    """Return each step's noise, drawn in the order in which sampling asks for it."""
-    return lambda step: noise(shape, generator, device)
+    """Return a function that draws the noise of each sampling step, in the order of its calls."""
+    return lambda step: latent_noise(shape, generator, device)

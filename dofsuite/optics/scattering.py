@@ -78,5 +78,8 @@ def with_weight(image: Tensor) -> Tensor:
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Within it, no operation is cast down, whatever the caller's precision. The meta device has no autocast at all."""
-    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
+    """Context without autocast on the device of `like`, whatever the caller's precision; the meta device has none."""
+    device_type = like.device.type
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)

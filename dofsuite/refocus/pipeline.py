@@ -27,7 +27,7 @@ from dofsuite.backbones.pipeline_io import (
     OutputImages,
     OutputType,
     check_output_arguments,
-    noise,
+    latent_noise,
     to_output_type,
 )
 from dofsuite.data.decode import values_of_upright
@@ -179,7 +179,10 @@ class RefocusPipeline(DiffusionPipeline):
             else partial(self._after_step, callback_on_step_end)
         )
         latent = euler(
-            velocity, noise(reference.shape, generator, pixels.device), self.scheduler.sigmas, after
+            velocity,
+            latent_noise(reference.shape, generator, pixels.device),
+            self.scheduler.sigmas,
+            after,
         )
         images = to_output_type(
             ((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1), output_type

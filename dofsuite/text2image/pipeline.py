@@ -25,7 +25,7 @@ from dofsuite.backbones.pipeline_io import (
     OutputImages,
     OutputType,
     check_output_arguments,
-    draws,
+    step_noise,
     to_output_type,
 )
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
@@ -186,7 +186,7 @@ class Text2ImagePipeline(DiffusionPipeline):
             numbers = [i % num_images_per_prompt for i in range(len(prompts))]
             draw = fresh_noise(shape, seed, numbers, "pipeline", device)
         else:
-            draw = draws(generator, (len(prompts), *shape), device)
+            draw = step_noise(generator, (len(prompts), *shape), device)
         embeds = self.prompt_encoder.encode(prompts).to(device)
         alphas, cameras = (
             scaled_linear_alphas_cumprod(),

@@ -1,4 +1,4 @@
-"""The low-rank adapter: which linears of FLUX it sits on, how it is made, saved and read."""
+"""LoRA on FLUX's transformer: target layers, attaching, saving and loading."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from diffusers import FluxTransformer2DModel
 from diffusers.loaders import FluxLoraLoaderMixin
-from diffusers.training_utils import _collate_lora_metadata
+from diffusers.training_utils import _collate_lora_metadata, cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
 
 ATTENTION_AND_MLP = re.compile(
@@ -26,9 +26,9 @@ class Lora:
     """Low-rank adaptation of the transformer (arXiv 2106.09685)."""
 
     rank: int = 64
-    """Rank, and alpha: a scale of one, so that no tool can lose it (*stated* rank; alpha *ours*)."""
+    """Rank, and alpha: a scale of one, which no tool can drop (*stated* rank; alpha *ours*)."""
     targets: Literal["attention_and_mlp", "all_linear"] = "attention_and_mlp"
-    """Which linears: the 418 of the blocks (*inferred*), or every linear of the transformer, as PEFT's all-linear."""
+    """Which linears: the 418 of the blocks (*inferred*), or every one of the transformer, as PEFT's all-linear."""
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -36,23 +36,19 @@ class Lora:
 
     def target_names(self, transformer: FluxTransformer2DModel) -> list[str]:
         """Return the full names of the linears that get an adapter."""
-        linears = [
-            name
-            for name, module in transformer.named_modules()
-            if isinstance(module, torch.nn.Linear)
-        ]
-        if self.targets == "all_linear":
-            return linears
-        return [name for name in linears if ATTENTION_AND_MLP.fullmatch(name)]
+        names = []
+        for name, module in transformer.named_modules():
+            wanted = self.targets == "all_linear" or ATTENTION_AND_MLP.fullmatch(name)
+            if isinstance(module, torch.nn.Linear) and wanted:
+                names.append(name)
+        return names
 
     def attach(self, transformer: FluxTransformer2DModel) -> None:
-        """Freeze `transformer` and add a new adapter in float32, B zero: the output stays as it was."""
+        """Freeze `transformer` and add a new adapter in float32 with B zero, which leaves the output unchanged."""
         transformer.requires_grad_(False)
         names = self.target_names(transformer)
         transformer.add_adapter(LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=names))
-        for parameter in transformer.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+        cast_training_params(transformer)
 
 
 def save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
@@ -60,12 +56,9 @@ def save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
 
     The header's sets are sorted, so that the same weights are the same bytes.
     """
-    metadata = {
-        part: {
-            key: sorted(value) if isinstance(value, set) else value for key, value in config.items()
-        }
-        for part, config in _collate_lora_metadata({"transformer": transformer}).items()
-    }
+    metadata = _collate_lora_metadata({"transformer": transformer})
+    for config in metadata.values():
+        config |= {key: sorted(value) for key, value in config.items() if isinstance(value, set)}
     FluxLoraLoaderMixin.save_lora_weights(
         folder, transformer_lora_layers=get_peft_model_state_dict(transformer), **metadata
     )

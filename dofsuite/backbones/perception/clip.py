@@ -8,37 +8,32 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, CLIPVisionModelWithProjection
 
-from dofsuite.backbones.hub import from_pretrained
+from dofsuite.backbones.hub import from_pretrained, load_complete, name_of_weights
 from dofsuite.backbones.perception.frozen import Frozen
-from dofsuite.backbones.perception.image_processor import (
-    Preparation,
-    load_preparation,
-    name_of_weights,
-    whole,
-)
+from dofsuite.backbones.perception.image_processor import ImageProcessor, load_image_processor
 from dofsuite.errors import UserError
 
-KINDS = ("clip", "clip_vision_model")
-"""Kinds of model folders that hold a CLIP image encoder."""
+MODEL_TYPES = ("clip", "clip_vision_model")
+"""Types of transformers' configurations that hold a CLIP image encoder."""
 
 
 class ClipEmbedder(Frozen):
-    """A frozen CLIP image encoder with its preparation: `dofsuite.metrics.ImageEmbedder`."""
+    """A frozen CLIP image encoder with its preprocessing: a `dofsuite.metrics.ImageEmbedder`."""
 
-    def __init__(self, network: nn.Module, preparation: Preparation, name: str) -> None:
-        """Freeze a `CLIPVisionModelWithProjection`; `name` is what reports call it."""
+    def __init__(self, network: nn.Module, process: ImageProcessor, name: str) -> None:
+        """Freeze a `CLIPVisionModelWithProjection`; `name` is its name in reports."""
         super().__init__(network)
-        self.preparation, self.name = preparation, name
+        self.process, self.name = process, name
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Embed display values [n, 3, h, w] in [0, 1] of any size; float32 [n, d], not normalised.
+        """Embed display values [n, 3, h, w] in [0, 1] of any size; float32 [n, d], not normalized.
 
-        As stock CLIP sees a picture: 8 bit, its shorter side resized (openai: to 224), the middle
-            square of it.
+        Preprocessing is stock CLIP's: 8 bit, the shorter side resized (openai: to 224), the center
+        square cut out.
         """
-        seen = self.preparation(images).to(self.dtype)
-        return self.network(pixel_values=seen).image_embeds.float()
+        pixels = self.process(images).to(self.dtype)
+        return self.network(pixel_values=pixels).image_embeds.float()
 
 
 class ClipImages:
@@ -61,31 +56,35 @@ class ClipImages:
             revision: Hub revision; null is the newest.
             dtype: Of the frozen weights.
         """
-        self.path, self.revision, self.dtype = path, revision, dtype
+        self.path, self.revision = path, revision
+        self.dtype = dtype
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         return name_of_weights(self.path, self.revision)
 
     def load(self) -> ClipEmbedder:
         """Load the image encoder on the CPU; the text encoder is left out.
 
         Raises:
-            UserError: It cannot be downloaded, is no CLIP, or not whole.
+            UserError: It cannot be downloaded, is no CLIP, or lacks weights.
         """
         config = from_pretrained(AutoConfig, self.path, "", self.revision, None)
-        if config.model_type not in KINDS:
+        if config.model_type not in MODEL_TYPES:
             raise UserError(
-                f"{self.path}: a model of the kind {config.model_type!r}, which is no CLIP; name a CLIP."
+                f"{self.path}: a model of the type {config.model_type!r}, which is no CLIP; name a "
+                "CLIP."
             )
-        if (
-            config.model_type == "clip"
-        ):  # the size of the embedding is told for both encoders together
+        # The embedding's size stands in the configuration of both encoders.
+        if config.model_type == "clip":
             config.vision_config.projection_dim = config.projection_dim
             config = config.vision_config
-        dtype = getattr(torch, self.dtype)
-        network = whole(
-            CLIPVisionModelWithProjection, self.path, self.revision, dtype, config=config
+        network = load_complete(
+            CLIPVisionModelWithProjection,
+            self.path,
+            self.revision,
+            getattr(torch, self.dtype),
+            config=config,
         )
-        return ClipEmbedder(network, load_preparation(self.path, self.revision), self.name)
+        return ClipEmbedder(network, load_image_processor(self.path, self.revision), self.name)

@@ -15,13 +15,13 @@ from dofsuite.errors import UserError
 
 REPOSITORY = "yvanyin/metric3d"
 INPUT_PX = (616, 1064)
-"""Height and width that the ViT models were trained at; pictures are fitted into it and padded (*stated* there)."""
+"""Input height and width of the ViT models; images are fitted into it and padded (*stated* there)."""
 CANONICAL_FOCAL_PX = 1000.0
-"""Focal length of the canonical camera in which the network answers (*stated* there)."""
+"""Focal length of the canonical camera, in which the network predicts (*stated* there)."""
 
 
 class Metric3DDepth(Frozen):
-    """The network between fitting a picture into its canonical camera and coming back from it."""
+    """The network between fitting an image into its input and transforming its depth back."""
 
     def __init__(
         self, network: nn.Module, focal_length_mm: float | None, sensor_width_mm: float
@@ -31,32 +31,31 @@ class Metric3DDepth(Frozen):
         self.focal_length_mm, self.sensor_width_mm = focal_length_mm, sensor_width_mm
 
     def forward(self, image: Tensor) -> Tensor:
-        """Answer for display values [b, 3, h, w] with float32 depth [b, 1, h, w]."""
+        """Predict float32 depth [b, 1, h, w] for display values [b, 3, h, w]."""
+        # Fit into the input and pad around it with zeros, the mean color, as the project does.
         height, width = image.shape[-2:]
         scale = min(INPUT_PX[0] / height, INPUT_PX[1] / width)
         size = (int(height * scale), int(width * scale))
-        seen = normalize(interpolate(image, size, mode="bilinear", antialias=scale < 1))
+        pixels = normalize(interpolate(image, size, mode="bilinear", antialias=scale < 1))
         top, left = (INPUT_PX[0] - size[0]) // 2, (INPUT_PX[1] - size[1]) // 2
-        # Zeros are the mean colour here, with which the project pads.
-        seen = pad(seen, (left, INPUT_PX[1] - size[1] - left, top, INPUT_PX[0] - size[0] - top))
-        self._give_anchors(len(image), image.device)
-        # Its own `inference` is this call without gradients.
-        canonical = self.network({"input": seen.to(self.dtype)})[0].float()
-        depth = interpolate(
-            canonical[..., top : top + size[0], left : left + size[1]],
-            (height, width),
-            mode="bilinear",
-        )
-        return (depth * self.canonical_to_metres(size[1])).clamp(min=NEAREST_M)
+        right, bottom = INPUT_PX[1] - size[1] - left, INPUT_PX[0] - size[0] - top
+        pixels = pad(pixels, (left, right, top, bottom))
+        # Predict; the network's own `inference` is this call without gradients.
+        self._set_depth_anchors(len(image), image.device)
+        canonical = self.network({"input": pixels.to(self.dtype)})[0].float()
+        # Remove the padding, and transform from the canonical camera.
+        canonical = canonical[..., top : top + size[0], left : left + size[1]]
+        depth = interpolate(canonical, (height, width), mode="bilinear")
+        return (depth * self.canonical_to_meters(size[1])).clamp(min=NEAREST_M)
 
-    def canonical_to_metres(self, width_px: int) -> float:
-        """Return the real focal length, in px of a picture `width_px` wide, over the canonical camera's."""
+    def canonical_to_meters(self, width_px: int) -> float:
+        """Return the real focal length, in px of an image `width_px` wide, over the canonical camera's."""
         if self.focal_length_mm is None:
             return 1.0
         return self.focal_length_mm / self.sensor_width_mm * width_px / CANONICAL_FOCAL_PX
 
-    def _give_anchors(self, batch: int, device: torch.device) -> None:
-        """Lay down the decoder's depth anchors, which it would make on "cuda" alone and for its first batch's size."""
+    def _set_depth_anchors(self, batch: int, device: torch.device) -> None:
+        """Set the decoder's depth anchors, which it would create on "cuda" alone and for its first batch's size."""
         for part in self.network.modules():
             if not hasattr(part, "register_depth_expectation_anchor"):
                 continue
@@ -76,9 +75,9 @@ class Metric3DDepth(Frozen):
 class Metric3D(Depth):
     """Metric3Dv2 with a ViT encoder (BSD-2-Clause); the paper's frozen depth model (*stated*; which size is not).
 
-    Its code and weights are fetched by torch.hub, and it needs mmengine, timm and torchvision. What
-    it answers is the depth of a camera with a focal length of 1000 px; a real camera's is that
-    times its own focal length in px over 1000 (canonical camera transformation, sec. 3.1 there).
+    Its code and weights are fetched by torch.hub, and it needs mmengine, timm and torchvision. It
+    predicts depth for a camera with a focal length of 1000 px; a real camera's depth is that times
+    its own focal length in px over 1000 (canonical camera transformation, sec. 3.1 there).
     """
 
     def __init__(
@@ -93,14 +92,15 @@ class Metric3D(Depth):
 
         Args:
             encoder: Size of the encoder (*ours*: large).
-            focal_length_mm: Of the camera, for depth in metres; null leaves the canonical camera's
-                depth, whose scale the focus predictor then learns (*inferred*: a generated picture
+            focal_length_mm: Of the camera, for depth in meters; null leaves the canonical camera's
+                depth, whose scale the focus predictor then learns (*inferred*: a generated image
                 has no camera).
             sensor_width_mm: Of that camera.
             revision: Branch, tag or commit of the repository, whose code is run here.
             dtype: Of the frozen weights.
         """
-        self.encoder, self.revision, self.dtype = encoder, revision, dtype
+        self.encoder, self.revision = encoder, revision
+        self.dtype = dtype
         self.focal_length_mm, self.sensor_width_mm = focal_length_mm, sensor_width_mm
 
     def load(self) -> Metric3DDepth:

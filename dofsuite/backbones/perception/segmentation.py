@@ -1,7 +1,7 @@
-"""What every pixel shows: semantic segmentation by transformers, with all class scores kept before the argmax.
+"""Semantic segmentation by transformers, with the `top_k` classes of every pixel.
 
 For `dofsuite.metrics.ContentConsistency`. Paper: the three class proposals of Semantic Segment
-Anything (its engine: a mask generator, two segmenters, a captioner and CLIP; 33 s a picture). Here:
+Anything (its engine: a mask generator, two segmenters, a captioner and CLIP; 33 s an image). Here:
 the `top_k` classes of one segmenter for every pixel, because that is deterministic and some hundred
 times cheaper; so every pixel has classes.
 """
@@ -21,31 +21,31 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 
-from dofsuite.backbones.hub import from_pretrained, pretrained_tokenizer
-from dofsuite.backbones.perception.frozen import Frozen
-from dofsuite.backbones.perception.image_processor import (
-    Preparation,
-    load_preparation,
+from dofsuite.backbones.hub import (
+    from_pretrained,
+    load_complete,
     name_of_weights,
-    whole,
+    pretrained_tokenizer,
 )
+from dofsuite.backbones.perception.frozen import Frozen
+from dofsuite.backbones.perception.image_processor import ImageProcessor, load_image_processor
 from dofsuite.errors import UserError
 
 MASKS_FIRST_PX = {"mask2former": (384, 384)}
-"""Kinds whose own post-processing resizes the masks, before the classes are summed."""
-MASK_KINDS = ("mask2former", "maskformer", "oneformer")
-"""Kinds that answer with masks and a class for each."""
+"""Model types whose own post-processing resizes the masks before the classes are summed."""
+MASK_MODELS = ("mask2former", "maskformer", "oneformer")
+"""Model types whose output is masks and a class for each."""
 TASK = "the task is semantic"
-"""What OneFormer is told."""
+"""OneFormer's task input."""
 
 
 class Segmentation(Frozen):
-    """A frozen segmenter with its preparation: `dofsuite.metrics.Segmenter`."""
+    """A frozen segmenter with its preprocessing: a `dofsuite.metrics.Segmenter`."""
 
     def __init__(
         self,
         network: nn.Module,
-        preparation: Preparation,
+        process: ImageProcessor,
         name: str,
         top_k: int = 3,
         task_tokens: Tensor | None = None,
@@ -53,51 +53,50 @@ class Segmentation(Frozen):
         """Freeze a network of transformers.
 
         Args:
-            network: It answers with `logits` [n, classes, h', w'], or with `class_queries_logits`
-                and `masks_queries_logits`.
-            preparation: What it wants to see.
-            name: What reports call it.
-            top_k: How many classes of a pixel are given.
-            task_tokens: [1, n], what OneFormer is told; None for others.
+            network: Its output has `logits` [n, classes, h', w'], or `class_queries_logits` and
+                `masks_queries_logits`.
+            process: Its preprocessing.
+            name: Name in reports.
+            top_k: Number of classes returned for each pixel.
+            task_tokens: [1, n], OneFormer's task input; None for others.
         """
         super().__init__(network)
-        self.preparation, self.name, self.top_k = preparation, name, top_k
-        self.num_classes: int = network.config.num_labels
+        self.process, self.name = process, name
+        self.top_k, self.num_classes = top_k, int(network.config.num_labels)
         self.register_buffer("task_tokens", task_tokens, persistent=False)
         if not 1 <= top_k <= self.num_classes:
             raise UserError(
-                f"{name}: top_k: {top_k} of its {self.num_classes} classes; choose at least 1, at most all."
+                f"{name}: top_k: {top_k} of its {self.num_classes} classes; choose at least 1, at "
+                "most all."
             )
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Segment display values [n, 3, h, w] in [0, 1]: ids [n, k, h, w] of the likeliest classes, likeliest first.
 
-        Picture by picture: the scores of 150 classes at 1024 px are 0.6 GB, and a picture's classes
-        do not depend on its company.
+        One image at a time: the scores of 150 classes at 1024 px are 0.6 GB, and an image's classes
+        do not depend on the batch.
         """
         return torch.cat(
             [self.scores(image[None]).topk(self.top_k, dim=1).indices for image in images]
         )
 
     def scores(self, image: Tensor) -> Tensor:
-        """Return every class's score [n, classes, h, w] at the pictures' own size; float32.
+        """Return every class's score [n, classes, h, w] at the images' own size; float32.
 
-        The larger, the likelier; at each pixel the largest is what transformers'
-        `post_process_semantic_segmentation` answers.
+        Larger is likelier; the argmax is transformers' `post_process_semantic_segmentation`.
         """
-        told = (
-            {}
-            if self.task_tokens is None
-            else {"task_inputs": self.task_tokens.expand(len(image), -1)}
-        )
-        answer = self.network(pixel_values=self.preparation(image).to(self.dtype), **told)
-        if "logits" in answer:
-            scores = answer.logits.float()
+        inputs = {"pixel_values": self.process(image).to(self.dtype)}
+        if self.task_tokens is not None:
+            inputs["task_inputs"] = self.task_tokens.expand(len(image), -1)
+        output = self.network(**inputs)
+        # Per-pixel logits, or MaskFormer's masks and their classes.
+        if "logits" in output:
+            scores = output.logits.float()
         else:
             size = MASKS_FIRST_PX.get(self.network.config.model_type)
             scores = summed_over_masks(
-                answer.class_queries_logits, answer.masks_queries_logits, size
+                output.class_queries_logits, output.masks_queries_logits, size
             )
         return interpolate(scores, image.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -144,44 +143,46 @@ class SemanticSegmenter:
         Args:
             path: Hub id, or a folder that transformers loads.
             revision: Hub revision; null is the newest.
-            top_k: How many classes of a pixel are given (*stated*: 3).
+            top_k: Number of classes returned for each pixel (*stated*: 3).
             dtype: Of the frozen weights; scores are float32 in any case.
         """
-        self.path, self.revision, self.top_k, self.dtype = path, revision, top_k, dtype
+        self.path, self.revision = path, revision
+        self.top_k, self.dtype = top_k, dtype
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         return name_of_weights(self.path, self.revision)
 
     def load(self) -> Segmentation:
         """Load the network on the CPU.
 
         Raises:
-            UserError: It cannot be downloaded, is no semantic segmenter, or not whole.
+            UserError: It cannot be downloaded, is no semantic segmenter, or lacks weights.
         """
-        kind = from_pretrained(AutoConfig, self.path, "", self.revision, None).model_type
-        network = whole(self._class_of(kind), self.path, self.revision, getattr(torch, self.dtype))
-        told, more = (
-            (self._task_tokens(network), {"class_info_file": None})
-            if kind == "oneformer"
-            else (None, {})
+        model_type = from_pretrained(AutoConfig, self.path, "", self.revision, None).model_type
+        network = load_complete(
+            self._auto_class(model_type), self.path, self.revision, getattr(torch, self.dtype)
         )
-        preparation = load_preparation(self.path, self.revision, **more)
-        return Segmentation(network, preparation, self.name, self.top_k, told)
+        # OneFormer alone takes its task as tokens; its class file is for training.
+        task_tokens, options = None, {}
+        if model_type == "oneformer":
+            task_tokens, options = self._task_tokens(network), {"class_info_file": None}
+        process = load_image_processor(self.path, self.revision, **options)
+        return Segmentation(network, process, self.name, self.top_k, task_tokens)
 
-    def _class_of(self, kind: str) -> type[Any]:
-        if kind in MASK_KINDS:
+    def _auto_class(self, model_type: str) -> type[Any]:
+        if model_type in MASK_MODELS:
             return AutoModelForUniversalSegmentation
-        if kind in MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES:
+        if model_type in MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES:
             return AutoModelForSemanticSegmentation
-        known = "Mask2Former, OneFormer, MaskFormer or SegFormer"
         raise UserError(
-            f"{self.path}: a model of the kind {kind!r}, which is no semantic segmenter; name a {known}."
+            f"{self.path}: a model of the type {model_type!r}, which is no semantic segmenter; "
+            "name a Mask2Former, OneFormer, MaskFormer or SegFormer."
         )
 
-    def _task_tokens(self, network: nn.Module) -> Tensor:
-        """Return OneFormer's task as its own processor writes it: token ids [1, n], 0 where there are none."""
+    def _task_tokens(self, network: Any) -> Tensor:
+        """Return OneFormer's task as its own processor encodes it: token ids [1, n], 0 for padding."""
         tokenizer = pretrained_tokenizer(AutoTokenizer, self.path, "", self.revision)
         length = network.config.task_seq_len
         tokens = tokenizer(

@@ -1,4 +1,4 @@
-"""What is added to a frozen SDXL UNet: low-rank adapters on its attention, and a ControlNet that sees a picture."""
+"""Adapters of a frozen SDXL UNet: LoRA on its attention, and a depth ControlNet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-from diffusers.training_utils import _collate_lora_metadata
+from diffusers.training_utils import _collate_lora_metadata, cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 """The linears of an attention layer, self and cross."""
 
 CONDITION_CHANNELS = (16, 32, 96, 256)
-"""Widths in which a ControlNet brings a picture to the size of the latents (arXiv 2302.05543; diffusers)."""
+"""Widths of the layers that downscale a ControlNet's image to the latents' size (arXiv 2302.05543; diffusers)."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,18 @@ class UnetLora:
     """Low-rank adaptation (arXiv 2106.09685) of every attention layer of a UNet."""
 
     rank: int = 64
-    """Rank, and alpha: a scale of one, so that no tool can lose it (*ours*)."""
+    """Rank, and alpha: a scale of one, which no tool can drop (*ours*)."""
 
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"rank: must be at least 1, got {self.rank}")
 
     def attach(self, unet: UNet2DConditionModel) -> None:
-        """Freeze `unet` and add a new adapter in float32, B zero: the output stays as it was."""
+        """Freeze `unet` and add a new adapter in float32 with B zero, which leaves the output unchanged."""
         unet.requires_grad_(False)
-        unet.add_adapter(
-            LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=list(ATTENTION))
-        )
-        for parameter in unet.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+        config = LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=list(ATTENTION))
+        unet.add_adapter(config)
+        cast_training_params(unet)
 
 
 def save_unet_lora(unet: UNet2DConditionModel, folder: Path) -> None:
@@ -64,51 +61,51 @@ def load_unet_lora(unet: UNet2DConditionModel, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class DepthControl:
-    """A ControlNet that sees nearness, 0 far to 1 near, as a grey picture (arXiv 2302.05543)."""
+    """A ControlNet on inverse depth, 0 far to 1 near, as a gray image (arXiv 2302.05543)."""
 
     weights: str | None = None
-    """Hub id or folder of a depth ControlNet for SDXL; null is a new one, a copy of the UNet's encoder whose output
-    is zero at first (*stated* by the ControlNet paper)."""
+    """Hub id or folder of a depth ControlNet for SDXL; null is a new one, a copy of the UNet's encoder whose
+    output is zero at first (*stated* by the ControlNet paper)."""
     revision: str | None = None
     """Hub revision of `weights`; null is the newest."""
 
     def load(self, unet: UNet2DConditionModel, downscale: int) -> ControlNetModel:
-        """Build it in float32 for a UNet whose latents are pictures `downscale` times smaller (a power of 2).
+        """Build it in float32 for a UNet whose latents are `downscale` (a power of 2) times smaller than images.
 
         Raises:
             UserError: `weights` cannot be loaded.
         """
         if self.weights is not None:
             return from_pretrained(ControlNetModel, self.weights, "", self.revision, torch.float32)
-        levels = round(math.log2(downscale))
-        widths = (
-            *CONDITION_CHANNELS[: levels + 1],
-            *[CONDITION_CHANNELS[-1]] * (levels + 1 - len(CONDITION_CHANNELS)),
-        )
+        # One width per halving and one more; the last repeats.
+        num_widths = round(math.log2(downscale)) + 1
+        repeated = [CONDITION_CHANNELS[-1]] * (num_widths - len(CONDITION_CHANNELS))
+        widths = (*CONDITION_CHANNELS[:num_widths], *repeated)
         control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths)
         return control.float()
 
 
 class ControlledUnet(nn.Module):
-    """A UNet with a ControlNet beside it and the picture that it sees filled in: called as the UNet alone is."""
+    """A UNet with a ControlNet whose image is bound to it; it is called like the UNet alone."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, control: ControlNetModel, picture: Tensor, scale: float
+        self, unet: UNet2DConditionModel, control: ControlNetModel, image: Tensor, scale: float
     ) -> None:
-        """Fill in.
+        """Bind an image.
 
         Args:
             unet: The network.
-            control: Made for it.
-            picture: [b, 3, h, w] in [0, 1]; a batch of n b noisy latents sees it n times.
-            scale: Factor of what the ControlNet adds; 0 is the UNet alone.
+            control: A ControlNet for it.
+            image: [b, 3, h, w] in [0, 1]; for n b noisy latents it is repeated n times.
+            scale: Factor of the ControlNet's residuals; 0 is the UNet alone.
         """
         super().__init__()
-        self.unet, self.control, self.picture, self.scale = unet, control, picture, scale
+        self.unet, self.control = unet, control
+        self.image, self.scale = image, scale
 
     @property
     def conv_in(self) -> nn.Module:
-        """The UNet's first layer, whose weights tell its dtype."""
+        """The UNet's first layer, from which callers read its dtype."""
         return self.unet.conv_in
 
     def forward(
@@ -117,25 +114,26 @@ class ControlledUnet(nn.Module):
         timestep: Tensor,
         encoder_hidden_states: Tensor,
         added_cond_kwargs: dict[str, Tensor],
-        **more: Any,
+        **options: Any,
     ) -> Any:
         """Add the ControlNet's residuals to the UNet's."""
+        # The ControlNet in its own dtype, which may differ from the UNet's.
         dtype = self.control.conv_in.weight.dtype
-        own = {
+        added = {
             name: value.to(dtype) if value.is_floating_point() else value
             for name, value in added_cond_kwargs.items()
         }
+        image = self.image.to(dtype).repeat(len(sample) // len(self.image), 1, 1, 1)
         down, middle = self.control(
             sample.to(dtype),
             timestep,
             encoder_hidden_states.to(dtype),
-            controlnet_cond=self.picture.to(dtype).repeat(
-                len(sample) // len(self.picture), 1, 1, 1
-            ),
+            controlnet_cond=image,
             conditioning_scale=self.scale,
-            added_cond_kwargs=own,
+            added_cond_kwargs=added,
             return_dict=False,
         )
+        # The UNet with its residuals.
         return self.unet(
             sample,
             timestep,
@@ -143,5 +141,5 @@ class ControlledUnet(nn.Module):
             added_cond_kwargs=added_cond_kwargs,
             down_block_additional_residuals=[residual.to(sample.dtype) for residual in down],
             mid_block_additional_residual=middle.to(sample.dtype),
-            **more,
+            **options,
         )

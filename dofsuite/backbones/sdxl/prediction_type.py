@@ -1,4 +1,4 @@
-"""What an SDXL network predicts, as diffusers keeps it: in the `scheduler/` beside its `unet/`."""
+"""Prediction type of an SDXL network, which diffusers stores in `scheduler/scheduler_config.json`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SDXL_SCHEDULE = {
     "beta_end": 0.012,
     "rescale_betas_zero_snr": False,
 }
-"""The one schedule that the works know: `dofsuite.diffusion.scaled_linear_alphas_cumprod`."""
+"""The only schedule supported: `dofsuite.diffusion.scaled_linear_alphas_cumprod`."""
 
 
 def save_scheduler(prediction: Prediction, folder: Path) -> None:
-    """Write `scheduler/`, for the few-step generator beside it."""
+    """Write the `scheduler/` of a few-step generator."""
     LCMScheduler(**SDXL_SCHEDULE, prediction_type=prediction).save_pretrained(folder / "scheduler")
 
 
@@ -32,17 +32,18 @@ def read_prediction(path: str, revision: str | None = None) -> Prediction:
     """Return what the UNet of a diffusers folder predicts.
 
     Args:
-        path: Hub id or folder that holds `scheduler/`, of whatever diffusers scheduler.
-        revision: Of the hub.
+        path: Hub id or folder that holds `scheduler/`, of any diffusers scheduler.
+        revision: Hub revision.
 
     Raises:
-        UserError: There is no scheduler, or it noises in another way than SDXL's.
+        UserError: There is no scheduler, or its noise schedule is not SDXL's.
     """
     config = from_pretrained(LCMScheduler, path, "scheduler", revision, None).config
     for key, wanted in SDXL_SCHEDULE.items():
         if config[key] != wanted:
             raise UserError(
-                f"{path}: scheduler: {key} is {config[key]}, and SDXL's is {wanted}; take another SDXL."
+                f"{path}: scheduler: {key} is {config[key]}, and SDXL's is {wanted}; take another "
+                "SDXL."
             )
     if config["prediction_type"] not in get_args(Prediction):
         raise UserError(

@@ -18,10 +18,10 @@ from transformers import (
 )
 
 from dofsuite.backbones import ClipImages
+from dofsuite.backbones.hub import name_of_weights
 from dofsuite.backbones.perception.image_processor import (
     FILTERS,
-    load_preparation,
-    name_of_weights,
+    load_image_processor,
     resized_levels,
 )
 from dofsuite.data.synthetic.photographs import photograph
@@ -104,7 +104,7 @@ def test_the_preparation_is_the_stock_processor_s(tmp_path, height, width):
     expected = processor(
         levels.numpy(), input_data_format="channels_first", return_tensors="pt"
     ).pixel_values
-    ours = load_preparation(str(tmp_path), None)(levels[None] / 255)
+    ours = load_image_processor(str(tmp_path), None)(levels[None] / 255)
     assert torch.allclose(ours, expected, rtol=0, atol=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_openai_s_old_file_is_read_as_transformers_reads_it(tmp_path):
     }
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    read = load_preparation(str(tmp_path), None)
+    read = load_image_processor(str(tmp_path), None)
     assert (read.size, read.crop_px, read.filter) == (
         {"shortest_edge": 224},
         (224, 224),
@@ -143,7 +143,7 @@ def test_a_crop_larger_than_the_picture_is_black_around_it(tmp_path):
         levels.numpy(), input_data_format="channels_first", return_tensors="pt"
     ).pixel_values
     assert torch.allclose(
-        load_preparation(str(tmp_path), None)(levels[None] / 255), expected, rtol=0, atol=1e-6
+        load_image_processor(str(tmp_path), None)(levels[None] / 255), expected, rtol=0, atol=1e-6
     )
 
 

@@ -161,7 +161,7 @@ def test_scores_and_the_likeliest_class_are_transformers_own(saved, kind, height
     for image, likeliest in zip(images, ids[:, 0], strict=True):
         inputs = stock_inputs(kind, processor, image)
         assert torch.allclose(
-            segmenter.preparation(image[None]), inputs["pixel_values"], rtol=0, atol=1e-6
+            segmenter.process(image[None]), inputs["pixel_values"], rtol=0, atol=1e-6
         )
         told = {"task_inputs": inputs["task_inputs"]} if kind == "oneformer" else {}
         with torch.no_grad():
