@@ -85,6 +85,6 @@ def test_a_browser_without_a_network_shows_every_picture(written, tmp_path):
             "[...document.images].map(i => [i.complete, i.naturalWidth, i.naturalHeight])"
         )
         assert sizes == [[True, 4, 3]] * 2
-        assert page.addresses == []
-        assert page.mistakes == []
+        assert page.requests == []
+        assert page.errors == []
         assert page.evaluate("document.querySelectorAll('td').length") == 6 + 3 + 4

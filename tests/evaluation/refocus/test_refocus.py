@@ -371,5 +371,5 @@ def test_a_browser_without_a_network_shows_the_whole_report(report, tmp_path):
             "[...document.images].filter(i => i.complete && i.naturalWidth === 32).length"
         )
         assert shown == page.evaluate("document.images.length") == 10 * 6
-        assert page.addresses == []
-        assert page.mistakes == []
+        assert page.requests == []
+        assert page.errors == []

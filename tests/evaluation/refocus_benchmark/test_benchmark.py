@@ -265,7 +265,7 @@ def test_a_relative_model_s_answer_is_the_disparity_itself(scenes, tmp_path, cap
         assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.99
     save_depth_anything(tmp_path / "metric", "metric")
     for name, kind, said in (
-        ("RelativeDepth", "metric", "metres"),
+        ("RelativeDepth", "metric", "meters"),
         ("DepthAnything", "relative", "no metric depth"),
     ):
         words = ["--depth-model", f"{name}={tmp_path / kind}"]

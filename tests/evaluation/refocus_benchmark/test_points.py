@@ -96,7 +96,7 @@ def test_points_clicked_in_the_page_are_the_points_read(tmp_path):
     (tmp_path / "points.html").write_text(points_page(pictures, 0.3))
     clicks = {0: [(0.1, 0.2), (0.9, 0.7), (0.4, 0.4)], 1: [(0.3, 0.3), (0.35, 0.6)]}
     with Page(tmp_path / "points.html", tmp_path / "profile") as page:
-        page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth === 64)")
         for scene, points in clicks.items():
             view = (
@@ -111,14 +111,14 @@ def test_points_clicked_in_the_page_are_the_points_read(tmp_path):
         notes = page.evaluate("[...document.querySelectorAll('small')].map(s => s.textContent)")
         assert notes == ["planes 1.00 apart", "planes 0.00 apart: rather close"]
         assert (
-            page.evaluate("document.getElementById('count').textContent") == "2 of 2 pictures done"
+            page.evaluate("document.getElementById('count').textContent") == "2 of 2 images done"
         )
         page.evaluate("document.getElementById('save').click()")
         end = time.monotonic() + 10
         while not (tmp_path / "points.csv").is_file() and time.monotonic() < end:
             time.sleep(0.05)
-        assert page.addresses == []
-        assert page.mistakes == []
+        assert page.requests == []
+        assert page.errors == []
     found = read_points(tmp_path / "points.csv", ["camera_a", "ai_</script>"])
     np.testing.assert_allclose(np.array(found["camera_a"]), clicks[0], atol=0.005)
     np.testing.assert_allclose(
