@@ -53,6 +53,19 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def read_bytes(path: Path, key: str = "") -> bytes:
+    """Read a file; `key` names the option that gave the path.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        where = f"{path}: {key}: " if key else f"{path}: "
+        raise UserError(f"{where}it cannot be read ({error.strerror}); check the path.") from error
+
+
 def temp_sibling(path: Path, word: str) -> Path:
     """Return a hidden name in the same folder that no one else has: two containers may have processes of one number."""
     return path.with_name(f".{path.name}.{word}-{os.getpid()}-{secrets.token_hex(4)}")

@@ -11,6 +11,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
+from dofsuite.images import to_pil
+
 OutputType = Literal["pil", "pt", "np"]
 """PIL images, a tensor [b, 3, h, w], or as diffusers has it an array [b, h, w, 3]; both in [0, 1]."""
 
@@ -45,8 +47,7 @@ def to_output_type(images: Tensor, output_type: OutputType) -> OutputImages:
         return images.movedim(-3, -1).float().cpu().numpy()
     if images.ndim == 5:
         return [to_output_type(row, "pil") for row in images]
-    arrays = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(array) for array in arrays]
+    return [to_pil(image) for image in images]
 
 
 def latent_noise(shape: Sequence[int], generator: Generators, device: torch.device) -> Tensor:

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from dofsuite.data.decode import DECODERS, IMAGE_EXTENSIONS, disparity_from_depth_map
+from dofsuite.data.decode import DECODERS, disparity_from_depth_map
 from dofsuite.data.sample_record import mirrored, read_record
 from dofsuite.data.shards import Sample
 from dofsuite.errors import UserError
+from dofsuite.images import IMAGE_EXTENSIONS, center_crop, resize
 
 
 class Batch(NamedTuple):
@@ -102,12 +102,9 @@ def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]
         return {**item, "width_px": float(max(height, width))}
     scale = size_px / min(height, width)
     new = (max(size_px, round(height * scale)), max(size_px, round(width * scale)))
-    top, left = (new[0] - size_px) // 2, (new[1] - size_px) // 2
 
     def fit(values: Tensor, mode: str) -> Tensor:
-        if new != (height, width):
-            values = interpolate(values[None], new, mode=mode, antialias=True)[0].clamp(0, 1)
-        return values[:, top : top + size_px, left : left + size_px]
+        return center_crop(resize(values, *new, mode), size_px, size_px)
 
     return {
         **item,

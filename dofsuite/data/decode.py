@@ -1,52 +1,16 @@
-"""Bytes to arrays, by a fixed table of extensions: images, depth maps, masks, JSON and text; never a pickle.
-
-Images become float32 `[h, w, 3]` display values in [0, 1], upright (EXIF orientation applied).
-Transparency is composited over white, CMYK is converted by Pillow's plain formula, grey gets three
-equal channels, 16-bit grey keeps its 16 bits (*ours*; Pillow's own conversion of 16-bit grey clips
-it to white). Only JPEG, PNG and WebP are tried; pictures of more pixels than Pillow's safe limit,
-and truncated ones, are refused. Colour profiles are not applied: values are taken as sRGB (*ours*,
-as image models' own training data were read).
-"""
+"""Bytes to arrays, by a fixed table of extensions: images, depth maps, masks, JSON and text; never a pickle."""
 
 from __future__ import annotations
 
 import io
 import json
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from dofsuite.errors import UserError
-
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-MIN_SIDE_PX = 8
-
-
-def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Return an image file's display values, float32 `[h, w, 3]` in [0, 1].
-
-    Raises:
-        UserError: The file is no JPEG, PNG or WebP, is truncated, too large, or smaller than 8 px
-            on a side.
-    """
-    image = _upright(data, name)
-    if min(image.size) < MIN_SIDE_PX:
-        found = f"{image.width}x{image.height} px"
-        raise UserError(f"{name}: {found} are too few: a picture needs {MIN_SIDE_PX} px a side.")
-    return values_of_upright(image)
-
-
-def values_of_upright(image: Image.Image) -> np.ndarray:
-    """Return an upright PIL image's display values, float32 `[h, w, 3]` in [0, 1]; see the head of this file."""
-    if image.mode.startswith("I"):
-        return np.repeat(_grey16(image)[:, :, None] / np.float32(65535), 3, axis=2)
-    if "A" in image.mode or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
+from dofsuite.images import IMAGE_EXTENSIONS, decode_image, load_upright, one_line
 
 
 def decode_depth_image(data: bytes, name: str) -> np.ndarray:
@@ -55,9 +19,9 @@ def decode_depth_image(data: bytes, name: str) -> np.ndarray:
     Raises:
         UserError: As for `decode_image`, or the map is coloured.
     """
-    image = _upright(data, name)
-    if image.mode.startswith("I"):
-        return _grey16(image)
+    image = load_upright(data, name)
+    if image.mode.startswith("I"):  # 16 bits: `I;16`, in older versions of Pillow `I`
+        return np.asarray(image).astype(np.float32)
     if image.mode not in ("L", "1", "LA", "RGB", "RGBA"):
         raise UserError(
             f"{name}: a depth map of mode {image.mode}: store it as a grey PNG (8 or 16 bit) or .npy."
@@ -80,7 +44,7 @@ def decode_npy(data: bytes, name: str) -> np.ndarray:
     try:
         values = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # of damaged files NumPy raises nearly anything
-        raise UserError(f"{name}: it is not a plain array file: {_one_line(error)}.") from error
+        raise UserError(f"{name}: it is not a plain array file: {one_line(error)}.") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise UserError(f"{name}: a depth map must be one array of real numbers.")
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
@@ -95,7 +59,7 @@ def decode_json(data: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except ValueError as error:
-        raise UserError(f"{name}: it is not JSON: {_one_line(error)}.") from error
+        raise UserError(f"{name}: it is not JSON: {one_line(error)}.") from error
     if not isinstance(value, dict):
         raise UserError(f"{name}: an object is expected.")
     return value
@@ -106,7 +70,7 @@ def decode_text(data: bytes, name: str) -> str:
     try:
         return " ".join(data.decode("utf-8-sig").split())
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: it is not UTF-8 text: {_one_line(error)}.") from error
+        raise UserError(f"{name}: it is not UTF-8 text: {one_line(error)}.") from error
 
 
 DECODERS: dict[str, Callable[[bytes, str], Any]] = {
@@ -155,29 +119,3 @@ def disparity_from_depth_map(
     low, high = float(depth_map.min()), float(depth_map.max())
     scale = 1.0 / (high - low) if high > low else 0.0
     return ((depth_map.astype(np.float64) - low) * scale).astype(np.float32)
-
-
-def _upright(data: bytes, name: str) -> Image.Image:
-    """Load a picture wholly and turn it upright; whatever Pillow says against it becomes one sentence."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # remarks about damaged EXIF tags
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
-                image.load()
-                return ImageOps.exif_transpose(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{name}: the picture has too many pixels: {_one_line(error)}.") from error
-    except Image.UnidentifiedImageError as error:
-        raise UserError(f"{name}: it is not a JPEG, PNG or WebP picture.") from error
-    except Exception as error:  # of damaged files Pillow raises nearly anything
-        raise UserError(f"{name}: the picture is damaged: {_one_line(error)}.") from error
-
-
-def _grey16(image: Image.Image) -> np.ndarray:
-    """Return the values of Pillow's 16-bit grey modes (`I;16`, in older versions `I`), float32 `[h, w]`."""
-    return np.asarray(image).astype(np.float32)
-
-
-def _one_line(error: BaseException | Warning) -> str:
-    return " ".join(str(error).split()).rstrip(".")

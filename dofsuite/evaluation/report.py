@@ -13,11 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from dofsuite.files import write_json, write_text
+from dofsuite.images import encode_png, to_pil
 
 DECIMALS = 3
 NOTHING = "-"
@@ -219,24 +218,12 @@ def sheet(picture: ImageSheet) -> str:
     return "\n".join([*parts, "</table></div>"])
 
 
-def data_uri(image: Tensor) -> str:
-    """Return a picture [3, h, w] in [0, 1] as a PNG in an address."""
-    values = (
-        image.detach()
-        .float()
-        .cpu()
-        .clamp(0, 1)
-        .mul(255)
-        .round()
-        .permute(1, 2, 0)
-        .numpy()
-        .astype(np.uint8)
-    )
-    return image_uri(Image.fromarray(values), "PNG")
-
-
-def image_uri(picture: Image.Image, kind: str) -> str:
-    """Return a picture as an address that holds it, `kind` PNG or JPEG."""
-    file = io.BytesIO()
-    picture.save(file, format=kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
-    return f"data:image/{kind.lower()};base64," + base64.b64encode(file.getvalue()).decode()
+def data_uri(image: Tensor, kind: str = "PNG") -> str:
+    """Return an image [c, h, w] in [0, 1] as a URI that holds it, `kind` PNG or JPEG."""
+    if kind == "PNG":
+        data = encode_png(image, optimize=True)
+    else:
+        file = io.BytesIO()
+        to_pil(image).save(file, format=kind, quality=88)
+        data = file.getvalue()
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(data).decode()

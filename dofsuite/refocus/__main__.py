@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dofsuite.cli import Parser, answer
 from dofsuite.errors import UserError
+from dofsuite.files import read_bytes
 
 OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -62,14 +63,6 @@ def parser() -> Parser:
     return parser
 
 
-def read(path: Path, key: str) -> bytes:
-    """Read a file, or say which is missing."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {key}: it cannot be read ({error.strerror}).") from error
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Load, refocus, write."""
     point = focus_point(arguments.focus)
@@ -81,12 +74,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--seed: {arguments.seed} is no seed; it must be from 0 to 2**64 - 1.")
     if arguments.output.suffix.lower() not in OUTPUTS:
         raise UserError(f"{arguments.output}: --output: end the name in {', '.join(OUTPUTS)}.")
-    photo = read(arguments.photo, "PHOTO")
-    depth_bytes = read(arguments.depth, "--depth") if arguments.depth else None
+    photo = read_bytes(arguments.photo, "PHOTO")
+    depth_bytes = read_bytes(arguments.depth, "--depth") if arguments.depth else None
     import torch
 
-    from dofsuite.data.decode import DECODERS, decode_image, disparity_from_depth_map
+    from dofsuite.data.decode import DECODERS, disparity_from_depth_map
     from dofsuite.files import write_atomic
+    from dofsuite.images import decode_image
     from dofsuite.refocus.export import read_settings
     from dofsuite.refocus.pipeline import RefocusPipeline
 

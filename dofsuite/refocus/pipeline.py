@@ -17,7 +17,7 @@ from diffusers import (
     FluxTransformer2DModel,
 )
 from diffusers.utils import BaseOutput
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -30,16 +30,11 @@ from dofsuite.backbones.pipeline_io import (
     latent_noise,
     to_output_type,
 )
-from dofsuite.data.decode import values_of_upright
+from dofsuite.images import image_values, resize
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.export import backbone_of, read_adapter, read_camera, read_settings
 from dofsuite.refocus.flux_tokens import PositionIds, predict_velocity
 from dofsuite.refocus.sampling import euler
-
-
-def display_values(image: Image.Image) -> np.ndarray:
-    """Return a PIL image's display values [h, w, 3] in [0, 1], float32, upright, as `decode_image` reads its file."""
-    return values_of_upright(ImageOps.exif_transpose(image))
 
 
 class RefocusPipelineOutput(BaseOutput):
@@ -212,7 +207,7 @@ class RefocusPipeline(DiffusionPipeline):
             return self.fit(checked_values("image", image, 3))
         pictures = image if isinstance(image, list) else [image]
         values = [
-            torch.from_numpy(display_values(picture)).permute(2, 0, 1)[None] for picture in pictures
+            torch.from_numpy(image_values(picture)).permute(2, 0, 1)[None] for picture in pictures
         ]
         fitted = [self.fit(value) for value in values]
         if len({picture.shape for picture in fitted}) != 1:
@@ -225,10 +220,7 @@ class RefocusPipeline(DiffusionPipeline):
     def fit(self, image: Tensor) -> Tensor:
         """Bring pixels [b, 3, h, w] to about the trained number, sides whole tokens, where the networks work."""
         image = image.to(self._execution_device, torch.float32)
-        size = self.working_size(*image.shape[-2:])
-        if size != tuple(image.shape[-2:]):
-            image = interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
-        return image
+        return resize(image, *self.working_size(*image.shape[-2:]))
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """Return (height, width) of about size_px ** 2 pixels and the same shape, in whole tokens.

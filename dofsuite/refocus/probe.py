@@ -23,6 +23,7 @@ from torchmetrics import MeanMetric, SumMetric
 from dofsuite import diffusion
 from dofsuite.data import Batch
 from dofsuite.files import write_json
+from dofsuite.images import draw_marker
 from dofsuite.metrics import BlurGain, FocusHitRate, LVCorr
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
 from dofsuite.refocus.cameras import Cameras, choose, point_of
@@ -232,27 +233,13 @@ class ProbeRun:
         )
 
 
-def marked(image: Tensor, point: Tensor) -> Tensor:
-    """Return an image [3, h, w] with a small cross at a focus point."""
-    image = image.clone()
-    height, width = image.shape[-2:]
-    x, y = (
-        int(fraction * side) for fraction, side in zip(point.tolist(), (width, height), strict=True)
-    )
-    arm = max(2, width // 24)
-    color = torch.tensor([1.0, 0.2, 0.1], device=image.device)[:, None, None]
-    image[:, y : y + 1, max(0, x - arm) : x + arm + 1] = color
-    image[:, max(0, y - arm) : y + arm + 1, x : x + 1] = color
-    return image
-
-
 def sheet_rows(
     batch: Batch, tasks: list[Task], preds: list[Tensor], near: Tensor
 ) -> list[tuple[str, list[Tensor]]]:
     """Return two rows a scene, the model's and the true pictures, the focus point marked on the all-in-focus one."""
     rows = []
     for i in range(len(batch.key)):
-        given = [marked(batch.image_srgb[i], near[i]), batch.disparity[i].expand(3, -1, -1)]
+        given = [draw_marker(batch.image_srgb[i], near[i]), batch.disparity[i].expand(3, -1, -1)]
         for title, pictures in (("model", preds), ("truth", [task.target for task in tasks])):
             *free, near_again, far_again = [picture[i] for picture in pictures]
             references = [task.reference[i] for task in tasks[-2:]]

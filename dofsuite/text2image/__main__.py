@@ -125,29 +125,26 @@ def photographs(
 
 def write_depth(path: Path, depth: Tensor) -> None:
     """Write a depth [1, h, w] as a grey 16-bit PNG, larger is farther; its text `depth_at_65535` is the scale."""
-    from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    from dofsuite.files import write_atomic
+    from dofsuite.files import write_bytes
+    from dofsuite.images import encode_png
 
     farthest = depth.max().item()
     levels = (depth[0] / farthest * 65535).round().cpu().numpy().astype("uint16")
     text = PngInfo()
     text.add_text("depth_at_65535", f"{farthest:.9g}")
-    write_atomic(path, lambda file: Image.fromarray(levels).save(file, format="PNG", pnginfo=text))
+    write_bytes(path, encode_png(levels, pnginfo=text))
 
 
 def write(folder: Path, scene: Scene | None, pictures: dict[str, Tensor]) -> list[Path]:
     """Write pictures [3, h, w] by name, the scene's depth, and all of them on a sheet; return the files."""
-    from dofsuite.backbones.pipeline_io import to_output_type
-    from dofsuite.files import write_atomic
+    from dofsuite.files import write_bytes
+    from dofsuite.images import encode_png
     from dofsuite.training import write_sheet
 
     for name, picture in pictures.items():
-        image = to_output_type(picture[None], "pil")[0]
-        write_atomic(
-            folder / f"{name}.png", lambda file, image=image: image.save(file, format="PNG")
-        )
+        write_bytes(folder / f"{name}.png", encode_png(picture))
     columns = {f"f/{name[1:]}": picture for name, picture in pictures.items() if name != "scene"}
     names = [*pictures, "sheet"]
     if scene is not None:

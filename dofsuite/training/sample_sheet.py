@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from dofsuite.files import write_atomic
+from dofsuite.images import to_pil
 
 GAP_PX = 4
 TEXT_PX = 12
@@ -68,7 +68,7 @@ def write_sheet(
                 font,
             )
         for column, image in enumerate(images):
-            picture = _to_picture(image).resize((cell_width, cell_height), Image.Resampling.NEAREST)
+            picture = to_pil(image).resize((cell_width, cell_height), Image.Resampling.NEAREST)
             sheet.paste(picture, (left + column * (cell_width + GAP_PX), y))
     write_atomic(Path(path), lambda file: sheet.save(file, format="PNG"))
 
@@ -117,17 +117,3 @@ def _wrapped(title: str, font: Font, width_px: int) -> list[str]:
         else:
             lines[-1] = longer
     return lines
-
-
-def _to_picture(image: Tensor) -> Image.Image:
-    """An 8-bit picture from an image `[3, h, w]` or `[1, h, w]` in [0, 1]."""
-    values = (
-        image.detach()
-        .to("cpu", torch.float32)
-        .nan_to_num(0.0)
-        .clamp(0, 1)
-        .mul(255)
-        .round()
-        .to(torch.uint8)
-    )
-    return Image.fromarray(values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())

@@ -13,12 +13,12 @@ from PIL import Image
 
 from dofsuite.data.decode import (
     decode_depth_image,
-    decode_image,
     decode_json,
     decode_npy,
     disparity_from_depth_map,
 )
 from dofsuite.errors import UserError
+from dofsuite.images import decode_image
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -144,7 +144,7 @@ def test_truncated_picture_is_refused(picture: np.ndarray, kind: str, share: flo
     noisy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = saved(Image.fromarray(noisy), kind)
     with pytest.raises(
-        UserError, match=r"^x: (the picture is damaged|it is not a JPEG, PNG or WebP)"
+        UserError, match=r"^x: (the image is damaged|it is not a JPEG, PNG or WebP)"
     ):
         decode_image(data[: int(len(data) * share)], "x")
 
@@ -156,7 +156,7 @@ def test_other_formats_are_refused(picture: np.ndarray, kind: str) -> None:
 
 
 def test_decompression_bomb_is_refused_before_it_is_decoded() -> None:
-    with pytest.raises(UserError, match=r"^x: the picture has too many pixels"):
+    with pytest.raises(UserError, match=r"^x: the image has too many pixels"):
         decode_image(saved(Image.new("1", (12000, 9000)), "PNG"), "x")
 
 

@@ -128,4 +128,6 @@ class Page:
             for event in self.events
             if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
         ]
-        return [entry for entry in entries if entry.get("entry", {}).get("level", "error") == "error"]
+        return [
+            entry for entry in entries if entry.get("entry", {}).get("level", "error") == "error"
+        ]

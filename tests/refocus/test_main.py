@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dofsuite.data.decode import decode_image
+from dofsuite.images import decode_image, image_values
 from dofsuite.refocus import RefocusPipeline
 from dofsuite.refocus.__main__ import main
-from dofsuite.refocus.pipeline import display_values
 from tests.refocus.tiny import tiny_module
 
 
@@ -206,7 +205,7 @@ def test_a_pil_image_is_what_its_file_is_read_as(picture, suffix, tmp_path):
     path = tmp_path / f"photo{suffix}"
     picture.save(path, **{name: value for name, value in picture.info.items() if name == "exif"})
     with Image.open(path) as opened:
-        assert np.array_equal(display_values(opened), decode_image(path.read_bytes(), path.name))
+        assert np.array_equal(image_values(opened), decode_image(path.read_bytes(), path.name))
 
 
 def test_a_rotated_photograph_has_one_shape_from_python_and_from_the_command_line(

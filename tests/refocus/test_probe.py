@@ -9,7 +9,8 @@ import torch
 
 from dofsuite.data import Batch, ShardData
 from dofsuite.errors import UserError
-from dofsuite.refocus.probe import Probe, ProbeRun, marked, two_planes
+from dofsuite.images import draw_marker
+from dofsuite.refocus.probe import Probe, ProbeRun, two_planes
 from dofsuite.refocus.rendering import Rendering
 
 
@@ -110,7 +111,7 @@ def test_the_two_points_lie_on_the_nearest_and_the_farthest_tenth(scenes):
 
 def test_a_mark_stays_inside_the_picture():
     image = torch.zeros(3, 16, 16)
-    assert marked(image, torch.tensor([0.99, 0.01]))[0].sum() > 0
+    assert draw_marker(image, torch.tensor([0.99, 0.01]))[0].sum() > 0
     assert image.sum() == 0
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from dofsuite.backbones.hub import from_pretrained, load_complete, name_of_weights
 from dofsuite.backbones.perception.frozen import Frozen
 from dofsuite.errors import UserError
+from dofsuite.images import to_uint8
 
 DEFAULT_INSTRUCTION = "Describe this photograph in one sentence."
 """Instruction of a chat model (*ours*; the paper does not state its words)."""
@@ -45,7 +46,7 @@ class CaptionWriter(Frozen):
 
     def caption(self, image: Tensor) -> str:
         """Write the caption of [3, h, w]."""
-        levels = image.detach().float().clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+        levels = to_uint8(image).cpu()
         inputs = self.processor(images=[levels.numpy()], return_tensors="pt", **self.text_inputs())
         inputs = inputs.to(next(self.network.parameters()).device, self.dtype)
         tokens = self.network.generate(

@@ -24,6 +24,7 @@ from transformers.image_transforms import get_size_with_aspect_ratio
 
 from dofsuite.backbones.hub import from_pretrained
 from dofsuite.errors import UserError
+from dofsuite.images import center_crop, levels_8bit
 
 FRACTION_BITS = 22
 """Of Pillow's weights for 8-bit images."""
@@ -67,7 +68,7 @@ class ImageProcessor(NamedTuple):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Process display values [n, 3, h, w] (clamped to [0, 1]) of one size; float32."""
-        levels = images.float().clamp(0, 1).mul(255).round()
+        levels = levels_8bit(images)
         size = self.size_of(images.shape[-2], images.shape[-1])
         levels = resized_levels(levels, size, self.filter)
         if self.crop_px is not None:
@@ -159,5 +160,4 @@ def center_crop_or_pad(levels: Tensor, height: int, width: int) -> Tensor:
     """Cut out the center; an image that is too small is padded with black."""
     lack_y, lack_x = max(0, height - levels.shape[-2]), max(0, width - levels.shape[-1])
     levels = pad(levels, (-(-lack_x // 2), lack_x // 2, -(-lack_y // 2), lack_y // 2))
-    top, left = (levels.shape[-2] - height) // 2, (levels.shape[-1] - width) // 2
-    return levels[..., top : top + height, left : left + width]
+    return center_crop(levels, height, width)

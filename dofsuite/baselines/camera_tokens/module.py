@@ -24,6 +24,7 @@ from dofsuite.backbones.sdxl.adapters import ControlledUnet, DepthControl, UnetL
 from dofsuite.data import Batch
 from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, scaled_linear_alphas_cumprod
 from dofsuite.files import write_json
+from dofsuite.images import minmax_normalize
 from dofsuite.text2image.camera.exif import F_NUMBERS, FOCAL_LENGTHS_MM, Exif
 from dofsuite.text2image.camera.focus_predictor import finite_depth
 from dofsuite.text2image.dmd2.checks import check_precision
@@ -93,9 +94,7 @@ def nearness(depth: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 3 h w"]:
 
     Depth ControlNets are trained on relative inverse depth. A scene of one depth is 0 everywhere.
     """
-    inverse = 1 / finite_depth(depth).clamp(min=1e-6)
-    far, near = inverse.amin((1, 2, 3), keepdim=True), inverse.amax((1, 2, 3), keepdim=True)
-    return ((inverse - far) / (near - far).clamp(min=1e-12)).expand(-1, 3, -1, -1)
+    return minmax_normalize(1 / finite_depth(depth).clamp(min=1e-6)).expand(-1, 3, -1, -1)
 
 
 class CameraSettings(pl.LightningModule):

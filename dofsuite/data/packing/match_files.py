@@ -7,8 +7,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
-from dofsuite.data.decode import IMAGE_EXTENSIONS
 from dofsuite.errors import UserError
+from dofsuite.images import IMAGE_EXTENSIONS
 
 DEPTH_EXTENSIONS = ("png", "npy", "jpg", "jpeg", "webp")
 CAPTION_EXTENSION = "txt"

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from dofsuite.data.decode import (
     decode_depth_image,
-    decode_image,
     decode_npy,
     decode_text,
     disparity_from_depth_map,
@@ -25,6 +24,7 @@ from dofsuite.data.packing.match_files import CAPTION_EXTENSION, Listing, Pair, 
 from dofsuite.data.packing.photo_exif import exif_of_photograph
 from dofsuite.data.shards import ShardWriter, new_folder
 from dofsuite.errors import UserError
+from dofsuite.images import decode_image
 
 DEPTH_UNITS = {"disparity": ("relative", "1/m", "px"), "depth": ("relative", "m", "mm")}
 NAMED_FAULTS = 5

@@ -11,14 +11,12 @@ the same in all sets: a generator is compared with a set of its own distribution
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from PIL import Image
 
 from dofsuite.data.sample_record import mirrored
 from dofsuite.data.synthetic.defocus import (
@@ -32,6 +30,7 @@ from dofsuite.data.synthetic.defocus import (
     photographed,
 )
 from dofsuite.data.synthetic.layered_scenes import StagedScene, StageRecipe, staged_scenes
+from dofsuite.images import encode_png
 
 
 @dataclass(frozen=True)
@@ -96,12 +95,5 @@ def captioned_samples(name: str, licence: str) -> Iterator[tuple[str, dict[str, 
         if described.shallow:
             record["lens"] = {"method": METHOD, "gamma": GAMMA, "sensor_width_mm": SENSOR_WIDTH_MM}
         disparity = np.rint(scene.disparity * 65535).astype(np.uint16)
-        members = {"png": png_bytes(scene.image_srgb), "depth.png": png_bytes(disparity)}
+        members = {"png": encode_png(scene.image_srgb), "depth.png": encode_png(disparity)}
         yield f"{name}{number:06d}", {**members, "json": json.dumps(record).encode()}
-
-
-def png_bytes(values: np.ndarray) -> bytes:
-    """Return an array of uint8 `[h, w(, 3)]` or uint16 `[h, w]` as the bytes of a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(values).save(file, "PNG", compress_level=4)
-    return file.getvalue()

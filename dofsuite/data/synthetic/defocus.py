@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from dofsuite.data.synthetic.layered_scenes import STAGE_SIZE_PX, StagedScene, depth_m_of
+from dofsuite.images import to_uint8
 from dofsuite.optics import (
     ThinLens,
     coc_radius_px,
@@ -116,4 +117,4 @@ def photograph(exposed: list[tuple[StagedScene, Exposure]]) -> np.ndarray:
             display_to_linear(image_srgb, GAMMA), radius_px, METHOD, LAYERS, fft_dtype=torch.float32
         )
     shown = linear_to_display(light, GAMMA).clamp(0, 1)
-    return (shown * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return to_uint8(shown).permute(0, 2, 3, 1).numpy()

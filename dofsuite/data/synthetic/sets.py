@@ -24,12 +24,12 @@ from dofsuite.data.synthetic.captioned_sets import (
     CAPTIONED_SETS,
     CAPTIONED_VERSION,
     captioned_samples,
-    png_bytes,
 )
 from dofsuite.data.synthetic.motorcycle import motorcycle
 from dofsuite.data.synthetic.photo_scenes import Scene, SceneRecipe, scenes
 from dofsuite.data.synthetic.photographs import photograph
 from dofsuite.errors import UserError
+from dofsuite.images import encode_png
 
 PREFIX = "embedded:"
 CONTENT_VERSION = "embedded-1"
@@ -140,8 +140,8 @@ def _scene_samples(name: str, recipe: SceneRecipe) -> Iterator[tuple[str, dict[s
         yield (
             f"{name}{number:06d}",
             {
-                "png": png_bytes(scene.image_srgb),
-                "depth.png": png_bytes(_as_uint16(scene)),
+                "png": encode_png(scene.image_srgb),
+                "depth.png": encode_png(_as_uint16(scene)),
                 "json": json.dumps(record).encode(),
             },
         )
@@ -161,9 +161,9 @@ def _motorcycle_sample() -> tuple[str, dict[str, bytes]]:
         },
     }
     return "motorcycle", {
-        "png": png_bytes(image),
+        "png": encode_png(image),
         "depth.npy": depth_file.getvalue(),
-        "valid.png": png_bytes(valid.astype(np.uint8) * 255),
+        "valid.png": encode_png(valid.astype(np.uint8) * 255),
         "json": json.dumps(record).encode(),
     }
 

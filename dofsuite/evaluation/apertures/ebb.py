@@ -16,7 +16,6 @@ from textwrap import shorten
 from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from dofsuite.cli import Parser
 from dofsuite.errors import UserError
@@ -26,13 +25,13 @@ from dofsuite.evaluation.apertures.pairs_table import COLUMNS, TITLE, measured, 
 from dofsuite.evaluation.apertures.scenes import ApertureScene, find_scenes
 from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import compute_rows, default_device, seed_of
-from dofsuite.evaluation.refocus_benchmark.format import read_picture
 from dofsuite.evaluation.report import ImageSheet, Table, write_report
 from dofsuite.evaluation.text2image.generators import Sampler, SampleRequest
-from dofsuite.evaluation.text2image.images import as_written, pictures_of, write_pictures
+from dofsuite.evaluation.text2image.images import pictures_of, write_pictures
 from dofsuite.evaluation.text2image.images import read_picture as read_ours
 from dofsuite.evaluation.text2image.trained import ExportedGenerator
 from dofsuite.files import write_text
+from dofsuite.images import center_crop, quantize_8bit, read_image, resize
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.training import write_sheet
 
@@ -121,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
         caption = captions.of(scenes[key])
         ours = photographed(paint(), caption, scenes[key], arguments)
         write_pictures(pictures_of(output, version, key), ends_of(scenes[key]), ours)
-        of_ours = measured(key, zip(ends_of(scenes[key]), as_written(ours), strict=True))
+        of_ours = measured(key, zip(ends_of(scenes[key]), quantize_8bit(ours), strict=True))
         return {
             "key": key,
             "caption": caption,
@@ -186,19 +185,17 @@ def pictures_beside(output: Path, version: str, scene: ApertureScene) -> list[Te
     for number in ends_of(scene):
         ours = read_ours(pictures_of(output, version, scene.key), number)
         pictures += [
-            middle(read_picture(scene.files[number]), ours.shape[-2], ours.shape[-1])[0],
+            center_resized(read_image(scene.files[number]), *ours.shape[-2:]),
             ours,
         ]
     return pictures
 
 
-def middle(picture: Tensor, height: int, width: int) -> Tensor:
-    """Return the middle of [1, 3, h, w] in other proportions, resized."""
-    scale = min(picture.shape[-2] / height, picture.shape[-1] / width)
-    size = [max(1, round(side * scale)) for side in (height, width)]
-    top, left = ((have - want) // 2 for have, want in zip(picture.shape[-2:], size, strict=True))
-    part = picture[..., top : top + size[0], left : left + size[1]]
-    return interpolate(part, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+def center_resized(image: Tensor, height: int, width: int) -> Tensor:
+    """Return the center of [3, h, w] in the aspect ratio of height and width, resized to them."""
+    scale = min(image.shape[-2] / height, image.shape[-1] / width)
+    part = center_crop(image, max(1, round(height * scale)), max(1, round(width * scale)))
+    return resize(part, height, width)
 
 
 def table_of(made: Sequence[dict[str, Any]]) -> Table:

@@ -13,7 +13,8 @@ from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
 from dofsuite.evaluation.apertures.scenes import ApertureScene
 from dofsuite.evaluation.job import default_device
-from dofsuite.evaluation.refocus_benchmark.format import bytes_of, read_picture
+from dofsuite.files import read_bytes
+from dofsuite.images import read_image
 
 HEADER = ("name", "caption")
 
@@ -51,7 +52,7 @@ def captions_of(
         return Captions(
             chosen,
             lambda scene: told[scene.key],
-            {"file": file.name, "sha256": sha256_of(bytes_of(file))},
+            {"file": file.name, "sha256": sha256_of(read_bytes(file))},
         )
     from dofsuite.backbones import Captioner
 
@@ -63,7 +64,7 @@ def captions_of(
         "longest_tokens": description.longest_tokens,
     }
     return Captions(
-        spread(scenes, count), lambda scene: writer()(read_picture(sharpest(scene)))[0], source
+        spread(scenes, count), lambda scene: writer()(read_image(sharpest(scene))[None])[0], source
     )
 
 
@@ -88,7 +89,7 @@ def read_captions(file: Path, scenes: Sequence[ApertureScene]) -> dict[str, str]
         UserError: The file is no such CSV, or a name fits no scene or several.
     """
     try:
-        table = list(csv.DictReader(io.StringIO(bytes_of(file).decode("utf-8-sig")), strict=True))
+        table = list(csv.DictReader(io.StringIO(read_bytes(file).decode("utf-8-sig")), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file}: --captions: it is no CSV in UTF-8 ({error}).") from error
     if not table or not set(HEADER) <= set(table[0]):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from dofsuite.cli import Parser
 from dofsuite.errors import UserError
@@ -29,8 +28,8 @@ from dofsuite.evaluation.apertures.pairs_table import (
 from dofsuite.evaluation.apertures.scenes import ApertureScene, Found, find_scenes
 from dofsuite.evaluation.fingerprint import config_hash, hash_file_stats
 from dofsuite.evaluation.job import compute_rows
-from dofsuite.evaluation.refocus_benchmark.format import read_picture
 from dofsuite.evaluation.report import ImageSheet, write_report
+from dofsuite.images import read_image, thumbnail
 from dofsuite.metrics.monotonicity import TIE
 
 DESCRIPTION = (
@@ -98,9 +97,7 @@ def identity_of(scenes: Sequence[ApertureScene], folder: Path) -> str:
 
 def measured_scene(scene: ApertureScene) -> dict[str, Any]:
     """Return what `measured` says of a scene's photographs, of which one at a time is in memory."""
-    return measured(
-        scene.key, ((number, read_picture(path)[0]) for number, path in scene.files.items())
-    )
+    return measured(scene.key, ((number, read_image(path)) for number, path in scene.files.items()))
 
 
 def notes_on(found: Found, scenes: Sequence[dict[str, Any]]) -> list[str]:
@@ -137,14 +134,6 @@ def failure(scene: ApertureScene, step: AperturePair, name: str) -> tuple[str, l
     """Return a pair's row on the sheet: what it is, with its energies, and its two pictures."""
     before, after = step.energies[name]
     title = f"{step.key}, f/{step.wide:g} to f/{step.narrow:g}: {before:.4g} to {after:.4g}"
-    return title, [shown_picture(scene.files[number]) for number in (step.wide, step.narrow)]
-
-
-def shown_picture(path: Path) -> Tensor:
-    """Read a photograph, reduced to `SHOWN_PX` on its longer side."""
-    image = read_picture(path)
-    scale = SHOWN_PX / max(image.shape[-2:])
-    if scale >= 1:
-        return image[0]
-    height, width = (max(1, round(side * scale)) for side in image.shape[-2:])
-    return interpolate(image, (height, width), mode="bicubic", antialias=True)[0].clamp(0, 1)
+    return title, [
+        thumbnail(read_image(scene.files[number]), SHOWN_PX) for number in (step.wide, step.narrow)
+    ]

@@ -17,8 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from dofsuite.data.decode import IMAGE_EXTENSIONS
 from dofsuite.errors import UserError
+from dofsuite.images import IMAGE_EXTENSIONS
 
 EBB_FOLDERS = {"bokeh": 1.8, "original": 16.0}
 """Of EBB! (*stated*), by its folders' names."""

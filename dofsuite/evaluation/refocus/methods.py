@@ -14,15 +14,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from dofsuite.data.decode import IMAGE_EXTENSIONS
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import hash_files
 from dofsuite.evaluation.job import default_device, seed_of
 from dofsuite.evaluation.refocus.config import Perturbation
 from dofsuite.evaluation.refocus.perturbation import TITLES
-from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample, read_picture
+from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
+from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
 from dofsuite.refocus.export import SETTINGS, read_settings
 from dofsuite.refocus.rendering import photograph
 
@@ -111,7 +110,7 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
         pictures = pipe(
             reference, sample.focus_point, level, disparity, steps, generator, output_type="pt"
         ).images
-        return fitted(pictures.cpu(), reference)
+        return resize(pictures.cpu(), *reference.shape[-2:])
 
     return Method(
         name, answer, identity, remark=size_remark(name, settings["size_px"], benchmark.size_px)
@@ -123,13 +122,6 @@ def size_remark(name: str, trained_px: int | None, asked_px: int) -> str:
     if trained_px in (None, asked_px):
         return ""
     return f"{name}: works at {trained_px} px; the benchmark's pictures of {asked_px} px are resized for it and back"
-
-
-def fitted(picture: Tensor, like: Tensor) -> Tensor:
-    """Bring a picture to the size of another."""
-    if picture.shape == like.shape:
-        return picture
-    return interpolate(picture, like.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
@@ -148,12 +140,12 @@ def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
         )
 
     def answer(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
-        picture = read_picture(found[sample.key])
+        picture = read_image(found[sample.key])[None]
         if picture.shape[-1] != picture.shape[-2]:
             raise UserError(
                 f"{found[sample.key]}: the benchmark's pictures are square, this one is not; crop it."
             )
-        return fitted(picture, reference)
+        return resize(picture, *reference.shape[-2:])
 
     identity = {"kind": "folder", "pictures": hash_files(path, found.values())}
     return Method(name, answer, identity, covered=frozenset(found), is_ours=False)

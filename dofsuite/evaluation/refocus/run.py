@@ -26,13 +26,11 @@ from dofsuite.evaluation.refocus.two_stage import deconvolution, two_stage
 from dofsuite.evaluation.refocus_benchmark.format import (
     Benchmark,
     Sample,
-    in_8_bit,
-    picture_bytes,
     read_benchmark,
-    read_picture,
 )
 from dofsuite.evaluation.report import write_report
 from dofsuite.files import write_bytes
+from dofsuite.images import encode_png, quantize_8bit, read_image
 
 
 def run(config: RefocusConfig) -> None:
@@ -141,9 +139,9 @@ def measure(
 
     def make(key: str) -> dict[str, Any]:
         sample = samples[key]
-        preds = in_8_bit(answer(benchmark, method, sample, seed))
+        preds = quantize_8bit(answer(benchmark, method, sample, seed))
         if place is not None:
-            write_bytes(place / f"{key}.png", picture_bytes(preds))
+            write_bytes(place / f"{key}.png", encode_png(preds[0]))
         return {
             "key": key,
             **scores.of(
@@ -157,7 +155,7 @@ def measure(
             return make(key)
         sample = samples[key]
         pictures = (
-            read_picture(kept),
+            read_image(kept)[None],
             benchmark.picture(sample.reference),
             benchmark.picture(sample.target),
         )

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from dofsuite.evaluation.refocus.tables import MethodResults
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.evaluation.report import ImageSheet
-from dofsuite.refocus.probe import marked
+from dofsuite.images import draw_marker, thumbnail
 
 SHOWN_PX = 192
 """Larger pictures are reduced to this, so that the report stays a file that one can send."""
@@ -50,7 +49,7 @@ def sheet(benchmark: Benchmark, answered: Sequence[MethodResults], scene: str) -
         for sample in samples
     ]
     given = [
-        marked(benchmark.picture(sample.reference)[0], torch.tensor(sample.focus_point))
+        draw_marker(benchmark.picture(sample.reference)[0], torch.tensor(sample.focus_point))
         for sample in samples
     ]
     rows = [
@@ -64,7 +63,7 @@ def sheet(benchmark: Benchmark, answered: Sequence[MethodResults], scene: str) -
     return ImageSheet(
         scene,
         titles,
-        [(name, [reduced(picture) for picture in pictures]) for name, pictures in rows],
+        [(name, [thumbnail(picture, SHOWN_PX) for picture in pictures]) for name, pictures in rows],
     )
 
 
@@ -73,12 +72,3 @@ def answer_of(benchmark: Benchmark, one: MethodResults, sample: Sample) -> Tenso
     if sample.key not in one.rows:
         return torch.full((3, benchmark.size_px, benchmark.size_px), 0.75)
     return one.picture(benchmark, sample)[0]
-
-
-def reduced(picture: Tensor) -> Tensor:
-    """Return a picture [3, h, w] of at most `SHOWN_PX`."""
-    if picture.shape[-1] <= SHOWN_PX:
-        return picture
-    return interpolate(picture[None], (SHOWN_PX, SHOWN_PX), mode="bicubic", antialias=True)[
-        0
-    ].clamp(0, 1)

@@ -15,8 +15,9 @@ from dofsuite.evaluation.refocus import paper_tables
 from dofsuite.evaluation.refocus.methods import Method
 from dofsuite.evaluation.refocus.perturbation import TITLES
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
-from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample, in_8_bit, read_picture
+from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.evaluation.report import Number, OfRun, Table
+from dofsuite.images import quantize_8bit, read_image
 from dofsuite.metrics import BlurGain, LVCorr
 
 SAMPLES = "samples"
@@ -48,8 +49,8 @@ class MethodResults(NamedTuple):
     def picture(self, benchmark: Benchmark, sample: Sample) -> Tensor:
         """Return the answer to a sample, 8-bit display values [1, 3, h, w]."""
         if self.pictures is not None:
-            return read_picture(self.pictures / f"{sample.key}.png")
-        return in_8_bit(
+            return read_image(self.pictures / f"{sample.key}.png")[None]
+        return quantize_8bit(
             self.method.answer(sample, benchmark.picture(sample.reference), torch.empty(0))
         )
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from dofsuite.baselines.deconvolution import Deconvolution
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import hash_named_files
-from dofsuite.evaluation.refocus.methods import Method, fitted, folder, model, render
+from dofsuite.evaluation.refocus.methods import Method, folder, model, render
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
+from dofsuite.images import resize
 from dofsuite.refocus.export import SETTINGS
 
 EXPORTED_PROGRAM = ".pt2"
@@ -76,7 +77,9 @@ def in_two_stages(benchmark: Benchmark, deblur: Method) -> Method:
 
     def answer(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
         sharp = deblur.answer(sample, reference, disparity)
-        return render(benchmark, fitted(sharp.clamp(0, 1), reference), disparity, sample)
+        return render(
+            benchmark, resize(sharp.clamp(0, 1), *reference.shape[-2:]), disparity, sample
+        )
 
     return deblur._replace(
         answer=answer, identity={"kind": "two_stage", "deblur": deblur.identity}, is_ours=True

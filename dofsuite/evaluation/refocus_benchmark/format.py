@@ -22,11 +22,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dofsuite.data.decode import decode_depth_image, decode_image
+from dofsuite.data.decode import decode_depth_image
 from dofsuite.data.manifest import sha256_of
-from dofsuite.data.synthetic.captioned_sets import png_bytes
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import hash_file
+from dofsuite.files import read_bytes
+from dofsuite.images import encode_png, read_image
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.rendering import Rendering
 
@@ -101,7 +102,7 @@ class Benchmark(NamedTuple):
 
     def picture(self, path: str) -> Float[Tensor, "1 3 h w"]:
         """Read a picture of the benchmark, display values in [0, 1]."""
-        return read_picture(self.folder / path)
+        return read_image(self.folder / path)[None]
 
     def disparity(self, scene: str) -> Float[Tensor, "1 1 h w"]:
         """Read a scene's disparity, 0 far and 1 near."""
@@ -179,46 +180,14 @@ def check_file(path: Path, entry: dict[str, Any], verify: Literal["full", "size"
         )
 
 
-def read_picture(path: Path) -> Float[Tensor, "1 3 h w"]:
-    """Read a PNG, JPEG or WebP as display values in [0, 1].
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    return (
-        torch.from_numpy(decode_image(bytes_of(path), str(path)))
-        .permute(2, 0, 1)[None]
-        .contiguous()
-    )
-
-
 def read_disparity(path: Path) -> Float[Tensor, "1 1 h w"]:
     """Read a 16-bit disparity of ours, in [0, 1]."""
-    values = decode_depth_image(bytes_of(path), str(path))
+    values = decode_depth_image(read_bytes(path), str(path))
     return torch.from_numpy(values)[None, None] / 65535
-
-
-def bytes_of(path: Path) -> bytes:
-    """Read a file, or say which cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: it cannot be read ({error.strerror}); check the path.") from error
-
-
-def in_8_bit(picture: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*batch 3 h w"]:
-    """Round display values to 8 bit: what a saved picture keeps, and what is scored."""
-    return picture.detach().float().cpu().clamp(0, 1).mul(255).round() / 255
-
-
-def picture_bytes(picture: Float[Tensor, "1 3 h w"]) -> bytes:
-    """Return display values [1, 3, h, w] in [0, 1] as an 8-bit PNG."""
-    values = in_8_bit(picture)[0].mul(255).round().to(torch.uint8).permute(1, 2, 0)
-    return png_bytes(np.ascontiguousarray(values.numpy()))
 
 
 def disparity_bytes(disparity: Float[Tensor, "1 1 h w"]) -> bytes:
     """Return a disparity [1, 1, h, w] in [0, 1] as a 16-bit PNG."""
-    return png_bytes(
+    return encode_png(
         (disparity[0, 0].double().clamp(0, 1) * 65535).round().numpy().astype(np.uint16)
     )

@@ -20,7 +20,7 @@ from torch.nn.functional import max_pool2d
 
 from dofsuite.diffusion import draw_uniform
 from dofsuite.errors import UserError
-from dofsuite.evaluation.refocus_benchmark.format import bytes_of
+from dofsuite.files import read_bytes
 from dofsuite.refocus.cameras import choose, point_of, prefer
 
 Point = tuple[float, float]
@@ -110,7 +110,7 @@ def read_points(path: Path, scenes: Sequence[str]) -> dict[str, Points]:
         UserError: The file cannot be read, a column or a scene is missing, or a point is none; the
             line is named.
     """
-    text = bytes_of(path).decode("utf-8-sig", errors="replace")
+    text = read_bytes(path).decode("utf-8-sig", errors="replace")
     reader = csv.DictReader(io.StringIO(text))
     wanted = ("scene", *COLUMNS[:4])
     if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from dofsuite.evaluation.refocus_benchmark.points import COLUMNS
-from dofsuite.evaluation.report import image_uri
+from dofsuite.evaluation.report import data_uri
+from dofsuite.images import thumbnail, to_pil
 
 MAX_PX = 512
 """Images are shown no larger."""
@@ -42,26 +42,20 @@ def points_page(scenes: Sequence[PageScene], plane_gap: float) -> str:
     """
     data = json.dumps([scene_data(scene) for scene in scenes]).replace("<", "\\u003c")
     page = files(__package__).joinpath("focus_points.html").read_text(encoding="utf-8")
-    page = page.replace("__GAP__", json.dumps(plane_gap)).replace("__COLUMNS__", json.dumps(COLUMNS))
+    page = page.replace("__GAP__", json.dumps(plane_gap)).replace(
+        "__COLUMNS__", json.dumps(COLUMNS)
+    )
     return page.replace("__SCENES__", data)
 
 
 def scene_data(scene: PageScene) -> dict[str, object]:
     """Return what the page's script knows of a scene."""
-    image = to_shown(scene.image[0].permute(1, 2, 0).numpy(), "RGB")
-    depth = to_shown(scene.disparity[0, 0].numpy(), "L")
-    small = np.asarray(depth.resize((DEPTH_PX, DEPTH_PX), Image.Resampling.NEAREST))
+    depth = thumbnail(scene.disparity[0], MAX_PX)
+    small = to_pil(depth).resize((DEPTH_PX, DEPTH_PX), Image.Resampling.NEAREST)
     return {
         "scene": scene.scene,
-        "image": image_uri(image, "JPEG"),
-        "depth": image_uri(depth, "PNG"),
+        "image": data_uri(thumbnail(scene.image[0], MAX_PX), "JPEG"),
+        "depth": data_uri(depth),
         "depth_side": DEPTH_PX,
         "depth_bytes": base64.b64encode(small.tobytes()).decode(),
     }
-
-
-def to_shown(values: np.ndarray, mode: str) -> Image.Image:
-    """Return an array in [0, 1] as an image of at most `MAX_PX`."""
-    image = Image.fromarray((values * 255).round().astype(np.uint8), mode)
-    image.thumbnail((MAX_PX, MAX_PX), Image.Resampling.LANCZOS)
-    return image

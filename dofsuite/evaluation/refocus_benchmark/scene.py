@@ -13,11 +13,11 @@ from dofsuite.evaluation.refocus_benchmark.format import (
     Sample,
     Task,
     disparity_bytes,
-    picture_bytes,
 )
 from dofsuite.evaluation.refocus_benchmark.points import Point, Points, disparity_at
 from dofsuite.evaluation.refocus_benchmark.sources import Original
 from dofsuite.files import write_bytes
+from dofsuite.images import encode_png
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.rendering import Rendering, photograph
 
@@ -53,11 +53,11 @@ def write_scene(
     # Write image, disparity and rendered images
     names = {"image": f"images/{scene}.png", "disparity": f"disparity/{scene}.png"}
     contents = {
-        names["image"]: picture_bytes(image),
+        names["image"]: encode_png(image[0]),
         names["disparity"]: disparity_bytes(disparity),
     }
     for name, photo in zip(cameras, rendered, strict=True):
-        contents[f"rendered/{scene}/{name}.png"] = picture_bytes(photo)
+        contents[f"rendered/{scene}/{name}.png"] = encode_png(photo[0])
     for name, data in contents.items():
         write_bytes(folder / name, data)
 

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dofsuite.data.batch import resize_and_crop
-from dofsuite.data.decode import DECODERS, IMAGE_EXTENSIONS, decode_image, disparity_from_depth_map
+from dofsuite.data.decode import DECODERS, disparity_from_depth_map
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import hash_named_files
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
-from dofsuite.evaluation.refocus_benchmark.format import bytes_of, in_8_bit
+from dofsuite.files import read_bytes
+from dofsuite.images import IMAGE_EXTENSIONS, minmax_normalize, quantize_8bit, read_image
 
 DEPTH_ENDINGS = tuple(extension for extension in DECODERS if extension.startswith("depth."))
 DepthOf = Callable[[Tensor], Tensor]
@@ -113,9 +114,7 @@ def read_original(
         UserError: A file is missing or damaged, the picture is too small, or its disparity is the
             same everywhere.
     """
-    image = torch.from_numpy(decode_image(bytes_of(original.path), str(original.path))).permute(
-        2, 0, 1
-    )
+    image = read_image(original.path)
     if min(image.shape[1:]) < size_px:
         found = f"{image.shape[2]}x{image.shape[1]} px"
         raise UserError(
@@ -125,24 +124,23 @@ def read_original(
     disparity = torch.zeros(1, *size)
     if model is None:
         path, decode = find_depth(original, depth_folder)
-        values = decode(bytes_of(path), str(path))
+        values = decode(read_bytes(path), str(path))
         disparity = torch.from_numpy(disparity_from_depth_map(values, depth_kind, size, str(path)))[
             None
         ]
     valid = torch.ones(1, *size, dtype=torch.bool)
     item = resize_and_crop({"image": image, "disparity": disparity, "valid": valid}, size_px)
-    square = in_8_bit(item["image"][None])
+    square = quantize_8bit(item["image"][None])
     return square, stretched(model(square) if model else item["disparity"][None], original.path)
 
 
 def stretched(disparity: Float[Tensor, "1 1 s s"], path: Path) -> Float[Tensor, "1 1 s s"]:
     """Bring a disparity's least and largest value to 0 and 1, in 16 bit."""
-    low, high = disparity.double().min(), disparity.double().max()
-    if not bool(high > low):
+    if not bool(disparity.max() > disparity.min()):
         raise UserError(
             f"{path}: its depth is the same everywhere, so no focal plane can be told; leave it out."
         )
-    return ((disparity.double() - low) / (high - low) * 65535).round().float() / 65535
+    return (minmax_normalize(disparity.double()) * 65535).round().float() / 65535
 
 
 def find_depth(

@@ -15,6 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from dofsuite.errors import UserError
+from dofsuite.images import to_uint8
 from dofsuite.text2image.comparison import DIRECTIONS, Features, main_directions
 
 FeatureExtractor = Callable[[Tensor], Tensor]
@@ -47,7 +48,7 @@ class Inception:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Look at 8-bit pictures."""
-        return self.network((images * 255).round().to(torch.uint8)).double()
+        return self.network(to_uint8(images)).double()
 
 
 def chosen(network: str) -> str:

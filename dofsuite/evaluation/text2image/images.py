@@ -7,16 +7,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
-from dofsuite.backbones.pipeline_io import to_output_type
-from dofsuite.files import write_atomic
-
-
-def as_written(sweep: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Round display values to the 8 bits of a PNG, on the CPU."""
-    return sweep.detach().float().cpu().clamp(0, 1).mul(255).round() / 255
+from dofsuite.files import write_bytes
+from dofsuite.images import encode_png, read_image
 
 
 def pictures_of(output: Path, stem: str, key: str = "") -> Path:
@@ -26,10 +20,8 @@ def pictures_of(output: Path, stem: str, key: str = "") -> Path:
 
 def write_pictures(folder: Path, f_numbers: Sequence[float], sweep: Tensor) -> None:
     """Write a sweep [n, 3, h, w] as PNG files."""
-    for number, image in zip(f_numbers, to_output_type(sweep, "pil"), strict=True):
-        write_atomic(
-            folder / f"f{number:g}.png", lambda file, image=image: image.save(file, format="PNG")
-        )
+    for number, image in zip(f_numbers, sweep, strict=True):
+        write_bytes(folder / f"f{number:g}.png", encode_png(image))
 
 
 def has_pictures(folder: Path, f_numbers: Sequence[float]) -> bool:
@@ -44,6 +36,4 @@ def read_pictures(folder: Path, f_numbers: Sequence[float]) -> Float[Tensor, "n 
 
 def read_picture(folder: Path, f_number: float) -> Tensor:
     """Read a picture [3, h, w] in [0, 1] of a sweep."""
-    with Image.open(folder / f"f{f_number:g}.png") as image:
-        values = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        return values.reshape(image.height, image.width, 3).permute(2, 0, 1) / 255
+    return read_image(folder / f"f{f_number:g}.png")

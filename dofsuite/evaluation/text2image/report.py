@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torchmetrics
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from dofsuite.data import ShardReader
 from dofsuite.evaluation.report import ImageSheet, Table, write_report
@@ -19,6 +17,7 @@ from dofsuite.evaluation.text2image.images import pictures_of, read_picture
 from dofsuite.evaluation.text2image.methods import Method
 from dofsuite.evaluation.text2image.prompts import Prompt, photographs
 from dofsuite.evaluation.text2image.scores import COLUMNS, Scorer, relative_energy, scores_of
+from dofsuite.images import thumbnail
 from dofsuite.metrics.consistency import chance_consistency
 
 SHEET_PX = 192
@@ -112,21 +111,13 @@ def sheet(arguments: argparse.Namespace, prompt: Prompt, made: MethodResults) ->
         lines.append(
             (
                 row.method.name,
-                [smaller(read_picture(folder, number)) for number in arguments.f_numbers],
+                [
+                    thumbnail(read_picture(folder, number), SHEET_PX)
+                    for number in arguments.f_numbers
+                ],
             )
         )
     return ImageSheet(prompt.text, [f"f/{number:g}" for number in arguments.f_numbers], lines)
-
-
-def smaller(picture: Tensor) -> Tensor:
-    """Return a picture [3, h, w] no wider than `SHEET_PX`."""
-    width = picture.shape[-1]
-    if width <= SHEET_PX:
-        return picture
-    height = round(picture.shape[-2] * SHEET_PX / width)
-    return interpolate(picture[None], (height, SHEET_PX), mode="bicubic", antialias=True)[0].clamp(
-        0, 1
-    )
 
 
 def facts(

@@ -30,7 +30,6 @@ from dofsuite.evaluation.job import (
 from dofsuite.evaluation.text2image.features import NETWORKS, chosen
 from dofsuite.evaluation.text2image.generators import SampleRequest
 from dofsuite.evaluation.text2image.images import (
-    as_written,
     has_pictures,
     pictures_of,
     read_pictures,
@@ -40,6 +39,7 @@ from dofsuite.evaluation.text2image.methods import read_method
 from dofsuite.evaluation.text2image.prompts import Prompt, open_photographs, read_prompts
 from dofsuite.evaluation.text2image.report import Row, write
 from dofsuite.evaluation.text2image.scores import COLOURS, Scorer, scorer_of
+from dofsuite.images import quantize_8bit
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.probe import F_NUMBERS, ColourSegmenter
 
@@ -233,7 +233,7 @@ def make_rows(
             draw_integer(arguments.seed, list(by_row).index(key), "text2image evaluation"),
         )
         cameras = Exif.checked(arguments.f_numbers, prompt.focal_length_mm)
-        sweep = as_written(photographer()(SampleRequest(prompt.text, cameras, seed)))
+        sweep = quantize_8bit(photographer()(SampleRequest(prompt.text, cameras, seed)))
         write_pictures(kept(key), arguments.f_numbers, sweep)
         return load_scorer().row(sweep)
 

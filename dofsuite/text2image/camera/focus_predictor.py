@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dofsuite.errors import UserError
+from dofsuite.images import minmax_normalize
 from dofsuite.text2image.camera.focus_decoder import Decoded, SaliencyDecoder
 from dofsuite.text2image.camera.focus_encoder import CrossModalEncoder
 
@@ -114,8 +115,7 @@ class FocusPredictor(ModelMixin, ConfigMixin):
         # finite.
         nearest = (1e-4 * depth.detach().amax((1, 2, 3), keepdim=True)).clamp(min=1e-12)
         log_depth = self._resized(depth.clamp(min=nearest).log())
-        near, far = log_depth.amin((1, 2, 3), keepdim=True), log_depth.amax((1, 2, 3), keepdim=True)
-        place = (log_depth - near) / (far - near).clamp(min=1e-4)
+        place = minmax_normalize(log_depth, min_range=1e-4)
         centred = log_depth - log_depth.mean((1, 2, 3), keepdim=True)
         decoded = self._decode(
             self._resized(image.float()) * 2 - 1, torch.cat([2 * place - 1, centred], dim=1)

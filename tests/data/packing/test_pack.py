@@ -143,7 +143,7 @@ def write_bad(folder: Path, fault: str) -> str:
         return f"{folder / 'one.png'}: 1x1 px are too few"
     if fault == "truncated":
         image.write_bytes(image.read_bytes()[:500])
-        return f"{image}: the picture is damaged"
+        return f"{image}: the image is damaged"
     if fault == "nan":
         np.save(depth, np.where(RAMP == 3, np.nan, RAMP))
         return f"{depth}: 20 values are not finite"

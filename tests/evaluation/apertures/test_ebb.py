@@ -20,7 +20,7 @@ from transformers import (
 from dofsuite.backbones import Captioner
 from dofsuite.data.synthetic.photographs import photograph
 from dofsuite.evaluate import main
-from dofsuite.evaluation.apertures.ebb import middle
+from dofsuite.evaluation.apertures.ebb import center_resized
 from dofsuite.evaluation.apertures.ebb_captions import captions_csv, read_captions, spread
 from dofsuite.evaluation.apertures.scenes import find_scenes
 from dofsuite.evaluation.job import seed_of
@@ -197,8 +197,8 @@ def test_a_csv_may_name_a_photograph_in_three_ways(ebb, tmp_path):
 
 def test_the_middle_of_a_photograph_is_shown():
     x = torch.linspace(0, 1, 90).expand(1, 3, 60, 90)
-    shown = middle(x, SIZE_PX, SIZE_PX)
-    assert shown.shape == (1, 3, SIZE_PX, SIZE_PX)
+    shown = center_resized(x[0], SIZE_PX, SIZE_PX)
+    assert shown.shape == (3, SIZE_PX, SIZE_PX)
     assert shown.mean().item() == pytest.approx(0.5, abs=1e-3)
     assert shown[..., -1].mean().item() == pytest.approx((75 - 0.5 - 60 / 64) / 89, abs=0.01)
 

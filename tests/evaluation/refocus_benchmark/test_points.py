@@ -110,9 +110,7 @@ def test_points_clicked_in_the_page_are_the_points_read(tmp_path):
                 page.click(left + x * width, top + y * height)
         notes = page.evaluate("[...document.querySelectorAll('small')].map(s => s.textContent)")
         assert notes == ["planes 1.00 apart", "planes 0.00 apart: rather close"]
-        assert (
-            page.evaluate("document.getElementById('count').textContent") == "2 of 2 images done"
-        )
+        assert page.evaluate("document.getElementById('count').textContent") == "2 of 2 images done"
         page.evaluate("document.getElementById('save').click()")
         end = time.monotonic() + 10
         while not (tmp_path / "points.csv").is_file() and time.monotonic() < end:

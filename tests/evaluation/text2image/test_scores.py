@@ -15,8 +15,9 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 from dofsuite.evaluate import main
 from dofsuite.evaluation.text2image.features import ReferenceFeatures, chosen, load_extractor
-from dofsuite.evaluation.text2image.images import as_written, read_picture, write_pictures
+from dofsuite.evaluation.text2image.images import read_picture, write_pictures
 from dofsuite.evaluation.text2image.scores import COLUMNS, Scorer, relative_energy, scores_of
+from dofsuite.images import quantize_8bit
 from dofsuite.metrics.consistency import Agreement
 from tests.backbones.perception.test_segmentation import save_segformer
 from tests.evaluation.text2image.tiny_text2image import BASELINES, make_runs, tiny_method
@@ -26,7 +27,7 @@ CPU = torch.device("cpu")
 
 def sweep(*contrasts: float, seed: int = 0) -> torch.Tensor:
     noise = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(seed)) - 0.5
-    return as_written(torch.stack([0.5 + contrast * noise for contrast in contrasts]))
+    return quantize_8bit(torch.stack([0.5 + contrast * noise for contrast in contrasts]))
 
 
 def mean_colour(images: torch.Tensor) -> torch.Tensor:
@@ -155,7 +156,7 @@ def test_the_stand_in_s_directions_are_whitened():
 
 def test_what_is_written_is_what_is_scored(tmp_path):
     made = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
-    rounded = as_written(made)
+    rounded = quantize_8bit(made)
     write_pictures(tmp_path, [1.8, 22.0], rounded)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["f1.8.png", "f22.png"]
     assert torch.equal(read_picture(tmp_path, 1.8), rounded[0])
