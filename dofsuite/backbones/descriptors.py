@@ -33,7 +33,7 @@ def rebuild(described: dict[str, Any]) -> Any:
         UserError: Its class is none of `dofsuite.backbones`.
     """
     name = described["class"]
-    if name not in backbones.__all__:
+    if name not in dir(backbones):
         raise UserError(
             f"{name}: class: no network of dofsuite.backbones; pass the descriptor to from_export "
             "instead."

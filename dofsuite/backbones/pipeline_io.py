@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def to_output_type(images: Tensor, output_type: OutputType) -> OutputImages:
     if output_type == "np":
         return images.movedim(-3, -1).float().cpu().numpy()
     if images.ndim == 5:
-        return [to_output_type(row, "pil") for row in images]
+        return [cast(list[Image.Image], to_output_type(row, "pil")) for row in images]
     return [to_pil(image) for image in images]
 
 

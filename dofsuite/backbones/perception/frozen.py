@@ -6,6 +6,8 @@ Convention: images are [b, 3, h, w] display values in [0, 1]. Preprocessing is d
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -16,6 +18,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 class Frozen(nn.Module):
     """A network in evaluation mode without weight gradients, whatever mode the surrounding module is in."""
+
+    network: Any
+    """An `nn.Module` of diffusers, transformers or a repository, whose attributes are its own."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

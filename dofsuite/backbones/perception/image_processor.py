@@ -104,7 +104,12 @@ def load_image_processor(path: str, revision: str | None, **options: Any) -> Ima
     # How it resizes.
     filter_number = int(stock.resample)
     size = {name: int(px) for name, px in dict(stock.size).items() if px} if stock.do_resize else {}
-    known = ({"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"}, set())
+    known: tuple[set[str], ...] = (
+        {"height", "width"},
+        {"shortest_edge"},
+        {"shortest_edge", "longest_edge"},
+        set(),
+    )
     if filter_number not in FILTERS or set(size) not in known:
         raise UserError(
             f"{path}: its image processor resizes in a way not known here ({stock.size}); name "

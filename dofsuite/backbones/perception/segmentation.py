@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import (
     AutoConfig,
@@ -42,9 +42,11 @@ TASK = "the task is semantic"
 class Segmentation(Frozen):
     """A frozen segmenter with its preprocessing: a `dofsuite.metrics.Segmenter`."""
 
+    task_tokens: Tensor | None
+
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         process: ImageProcessor,
         name: str,
         top_k: int = 3,

@@ -73,7 +73,7 @@ def encode_with(parts: TextParts, prompts: list[str]) -> PromptEmbeds:
     Tokens are both encoders' penultimate hidden states concatenated by channel, [b, 77, 768 + 1280];
     the pooled vector is the second encoder's.
     """
-    hidden, pooled = [], None
+    hidden = []
     for tokenizer, encoder in zip(parts.tokenizers, parts.encoders, strict=True):
         ids = tokenizer(
             prompts,
@@ -84,8 +84,7 @@ def encode_with(parts: TextParts, prompts: list[str]) -> PromptEmbeds:
         ).input_ids
         output = encoder(ids.to(next(encoder.parameters()).device), output_hidden_states=True)
         hidden.append(output.hidden_states[-2])
-        pooled = output[0]
-    return PromptEmbeds(torch.cat(hidden, dim=-1).float().cpu(), pooled.float().cpu())
+    return PromptEmbeds(torch.cat(hidden, dim=-1).float().cpu(), output[0].float().cpu())
 
 
 def load_parts(path: str, revision: str | None, device: torch.device | str) -> TextParts:
@@ -144,7 +143,8 @@ class SdxlPromptEncoder:
             cache: Keep every prompt on disk; not for millions of captions (315 GB for one million).
             keep: Leave the encoders in memory once they are loaded.
         """
-        self.path, self.revision, self.cache, self.keep = path, revision, cache, keep
+        self.path, self.revision = path, revision
+        self.cache, self.keep = cache, keep
         self._parts: TextParts | None = None
         self._latest: dict[str, tuple[Tensor, Tensor]] = {}
         source = hashlib.sha256(fingerprint(path, revision).encode()).hexdigest()[:16]

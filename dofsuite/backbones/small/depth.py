@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import nn
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from dofsuite.backbones.perception.depth import NEAREST_M, Depth
@@ -54,18 +54,18 @@ class SmallDepth(Depth):
 
 def small_config(patch_px: int, width: int, layers: int, largest: int) -> DepthAnythingConfig:
     """Return a Depth Anything for images of 64 px whose output lies between 0 and `largest`."""
-    encoder = Dinov2Config(
-        image_size=64,
-        patch_size=patch_px,
-        hidden_size=width,
-        num_attention_heads=width // 32,
-        num_hidden_layers=layers,
-        mlp_ratio=2,
-        out_indices=[round(layers * quarter / 4) for quarter in (1, 2, 3, 4)],
-        reshape_hidden_states=False,
-    )
+    encoder: dict[str, Any] = {
+        "image_size": 64,
+        "patch_size": patch_px,
+        "hidden_size": width,
+        "num_attention_heads": width // 32,
+        "num_hidden_layers": layers,
+        "mlp_ratio": 2,
+        "out_indices": [round(layers * quarter / 4) for quarter in (1, 2, 3, 4)],
+        "reshape_hidden_states": False,
+    }
     return DepthAnythingConfig(
-        backbone_config=encoder,
+        backbone_config=Dinov2Config(**encoder),
         patch_size=patch_px,
         reassemble_hidden_size=width,
         # Twice as coarse as Depth Anything's own factors: a fifth of the time.
@@ -92,7 +92,7 @@ def small_network(
     return network
 
 
-def save_small(network: nn.Module, folder: Path) -> None:
+def save_small(network: Any, folder: Path) -> None:
     """Write a small network in float16, which transformers' from_pretrained can read too."""
     network.config.architectures = [type(network).__name__]
     network.config.save_pretrained(folder)

@@ -21,9 +21,9 @@ What is initialized, all of it trainable:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
 OWN_POSITION = 3.0
@@ -35,11 +35,11 @@ SECOND = 2
 
 
 @torch.no_grad()
-def start_near_identity(transformer: FluxTransformer2DModel, grid: int = 8) -> None:
+def start_near_identity(transformer: Any, grid: int = 8) -> None:
     """Overwrite a randomly initialised transformer's weights in place; draws from torch's global generator.
 
     Args:
-        transformer: Random weights, at least one double block.
+        transformer: A `FluxTransformer2DModel` with at least one double block.
         grid: Tokens along a side of the images; only the point look-up depends on it.
     """
     _pass_tokens_through(transformer)
@@ -57,7 +57,7 @@ def start_near_identity(transformer: FluxTransformer2DModel, grid: int = 8) -> N
     _attend_to_point(transformer.transformer_blocks[0], transformer, grid)
 
 
-def _pass_tokens_through(transformer: FluxTransformer2DModel) -> None:
+def _pass_tokens_through(transformer: Any) -> None:
     """Make the input projection an isometry plus a constant, and the output projection its transpose minus it.
 
     Every block normalizes its tokens. Without the constant a uniform patch, as most of a depth map
@@ -103,7 +103,7 @@ def _open_gates(modulation: nn.Linear, width: int) -> None:
     rows[2::3] = 0.5
 
 
-def _attend_locally(norm: nn.Module, axes_dims: tuple[int, int, int]) -> None:
+def _attend_locally(norm: Any, axes_dims: tuple[int, int, int]) -> None:
     """Scale the fastest rotary frequencies up, so that attention falls off within a token or two."""
     stream, rows, _ = axes_dims
     weight = torch.ones_like(norm.weight)
@@ -120,7 +120,7 @@ def _rotated(angle: float | Tensor) -> Tensor:
     return torch.stack([angle.cos() - angle.sin(), angle.sin() + angle.cos()], dim=-1)
 
 
-def _attend_to_streams(attention: nn.Module, heads: int) -> None:
+def _attend_to_streams(attention: Any, heads: int) -> None:
     """Give half of the heads a common query and key, so that position decides; head h attends to stream h mod 3.
 
     Streams are the values of the first position axis: 0 noise, 1 reference, 2 depth. A query
@@ -133,7 +133,7 @@ def _attend_to_streams(attention: nn.Module, heads: int) -> None:
     attention.to_q.bias.view(heads, -1)[:own, :2] = _rotated((torch.arange(own) % 3).float())
 
 
-def _attend_to_prompt(attention: nn.Module, transformer: FluxTransformer2DModel) -> None:
+def _attend_to_prompt(attention: Any, transformer: Any) -> None:
     """Let the last head attend to the token with the prompt's signature at any position (slow frequencies only)."""
     heads, width = transformer.config.num_attention_heads, transformer.inner_dim
     # Each axis's slowest frequency, and pairs that the query leaves at 0.
@@ -154,7 +154,7 @@ def _attend_to_prompt(attention: nn.Module, transformer: FluxTransformer2DModel)
     key.bias.view(heads, -1)[-1, idle] = 4.0
 
 
-def _attend_to_point(block: nn.Module, transformer: FluxTransformer2DModel, grid: int) -> None:
+def _attend_to_point(block: Any, transformer: Any, grid: int) -> None:
     """Let two heads of the prompt token attend to the depth token at (x, y).
 
     A rotary angle is linear in the position. The query pair (1, 1) + u (-1, 1) is (1, 1) rotated by

@@ -93,10 +93,10 @@ class SmallSdxl(Sdxl):
         return SdxlModules(unet.eval().requires_grad_(False), codec, prompts, prediction)
 
     def _random(self) -> tuple[UNet2DConditionModel, SpaceToDepthCodec]:
-        # SDXL's block types for any number of levels: no attention at full resolution.
         codec = SpaceToDepthCodec(self.downscale, self.whitening)
         num_attention_levels = len(self.channels) - 1
         added_dim = self.pooled_dim + NUM_TIME_IDS * self.time_id_dim
+        # SDXL's block types for any number of levels: no attention at full resolution.
         with seeded(self.seed):
             unet = UNet2DConditionModel(
                 in_channels=codec.latent_channels,
