@@ -55,7 +55,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     if min(image.size) < MIN_SIDE_PX:
         found = f"{image.width}x{image.height} px"
         raise UserError(f"{name}: {found} are too few: an image needs {MIN_SIDE_PX} px a side.")
-    return image_values(image)
+    return _values_of_upright(image)
 
 
 def load_upright(data: bytes, name: str) -> Image.Image:
@@ -81,7 +81,10 @@ def load_upright(data: bytes, name: str) -> Image.Image:
 
 def image_values(image: Image.Image) -> np.ndarray:
     """Return a PIL image's display values, float32 `[h, w, 3]`, upright, as `decode_image` does."""
-    image = ImageOps.exif_transpose(image)
+    return _values_of_upright(ImageOps.exif_transpose(image))
+
+
+def _values_of_upright(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):  # 16-bit gray: `I;16`, in older versions of Pillow `I`
         values = np.asarray(image).astype(np.float32) / np.float32(65535)
         return np.repeat(values[:, :, None], 3, axis=2)

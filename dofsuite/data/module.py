@@ -14,7 +14,8 @@ from dofsuite.data.manifest import Verify
 from dofsuite.data.sampler import CycleSchedule, PositionBatches, SourceSchedule
 from dofsuite.data.samples_seen import SamplesSeen
 from dofsuite.data.shards import ShardReader
-from dofsuite.data.synthetic import sets as embedded
+from dofsuite.data.synthetic.names import is_synthetic
+from dofsuite.data.synthetic.sets import prepare, resolve
 from dofsuite.errors import UserError
 
 PAPER_SCHEDULE = SourceSchedule()
@@ -62,9 +63,9 @@ class ShardData(LightningDataModule):
         """Describe the data; nothing is read yet.
 
         Args:
-            train: Tag -> folder of shards, one or two; `embedded:photo` and `embedded:texture` are
+            train: Tag -> folder of shards, one or two; `synthetic:photo` and `synthetic:texture` are
                 always there.
-            val: Folder of held-out shards, for example `embedded:val`.
+            val: Folder of held-out shards, for example `synthetic:val`.
             batch_size: Samples of a rank's micro-batch.
             val_batch_size: The same in validation.
             num_workers: Reading and decoding processes of a rank.
@@ -93,6 +94,8 @@ class ShardData(LightningDataModule):
             if value is not None and value < least:
                 raise UserError(f"data.{key}: it must be at least {least}, not {value}.")
         self.train, self.val = dict(train), val
+        for folder in self._folders().values():
+            is_synthetic(folder)  # an old name ends the run here, before networks are loaded
         self.batch_size, self.val_batch_size, self.num_workers = (
             batch_size,
             val_batch_size,
@@ -125,10 +128,10 @@ class ShardData(LightningDataModule):
         return folders | ({"data.val": self.val} if self.val else {})
 
     def prepare_data(self) -> None:
-        """Write embedded sets that are not there yet, and check every shard (on one process of a machine)."""
+        """Write synthetic sets that are not there yet, and check every shard (on one process of a machine)."""
         try:
             for folder in self._folders().values():
-                embedded.prepare(folder, self.verify)
+                prepare(folder, self.verify)
         except UserError as error:
             if self.world[1] == 1:
                 raise
@@ -142,7 +145,7 @@ class ShardData(LightningDataModule):
             self.prepare_data()
         self._raise_fault_of_any_rank()
         self._readers = {
-            key: ShardReader(embedded.resolve(folder)) for key, folder in self._folders().items()
+            key: ShardReader(resolve(folder)) for key, folder in self._folders().items()
         }
         for key, reader in self._readers.items():
             self._check(key, reader)

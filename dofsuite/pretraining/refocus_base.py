@@ -1,7 +1,7 @@
 """Training of a small base: a network that follows a prompt about a place in depth, before it is taught a camera.
 
 A pretrained FLUX knows photographs and follows prompts. The small base that dofsuite carries has to
-learn both from the embedded photographs. It learns photographs with depth of field without being
+learn both from the synthetic photographs. It learns photographs with depth of field without being
 told their camera, and, as its prompt, to draw mist that is clear around one depth. It is never
 shown how a camera's numbers change a photograph's focus or blur: that is what the quickstart's
 adapter and camera token learn on it.

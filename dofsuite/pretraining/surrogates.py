@@ -1,7 +1,7 @@
 """What trains the small depth and saliency models that dofsuite carries; they stand in for the large ones at 64 px.
 
 Both learn from scenes whose disparity is known (0 far, 1 near, as in `Batch`). Their targets are
-*ours*: a depth in metres by the rule of the embedded scenes, and the nearest thing that stands
+*ours*: a depth in metres by the rule of the synthetic scenes, and the nearest thing that stands
     upright.
 """
 
@@ -23,14 +23,14 @@ from dofsuite.backbones.small.depth import save_small
 from dofsuite.data import Batch
 
 NEAR_M, FAR_M = 1.0, 10.0
-"""Depth of disparity 1 and of disparity 0 in the embedded scenes."""
+"""Depth of disparity 1 and of disparity 0 in the synthetic scenes."""
 
 UPRIGHT = 0.004
 """Change of disparity to the next row below which a surface stands upright; a floor in 64 rows changes by .03."""
 BEHIND = 0.05
 """Disparity up to which a surface is background, whatever its slope."""
 SAME_THING = 0.06
-"""Difference of disparity within which upright surfaces are one thing; the embedded scenes keep twice that."""
+"""Difference of disparity within which upright surfaces are one thing; the synthetic scenes keep twice that."""
 
 
 def depth_target_m(disparity: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -137,7 +137,7 @@ def known(batch: Batch) -> Float[Tensor, "b 1 h w"]:
 
 
 class DepthSurrogate(StandIn):
-    """Trains `SmallDepth` on the depth of embedded scenes, in metres."""
+    """Trains `SmallDepth` on the depth of synthetic scenes, in metres."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class DepthSurrogate(StandIn):
 
 
 class SaliencySurrogate(StandIn):
-    """Trains `SmallSaliency` on the nearest upright thing of embedded scenes."""
+    """Trains `SmallSaliency` on the nearest upright thing of synthetic scenes."""
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ class Features:
     """Pictures [b, 3, h, w] in [0, 1] -> [b, n]: mean and deviation over places of the saliency stand-in's last tokens.
 
     FID's own network needs torchvision and was made for pictures of 299 px; the stand-in knows the
-    embedded scenes.
+    synthetic scenes.
     """
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ def parser() -> Parser:
         "second", type=Path, help="another one; its focus predictor and lens serve both"
     )
     parser.add_argument(
-        "--set", default="embedded:shallow_val", help="shards of photographs; default %(default)s"
+        "--set", default="synthetic:shallow_val", help="shards of photographs; default %(default)s"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the noise")
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file")

@@ -38,13 +38,13 @@ FOCUS_SHARES = (0.02, 0.25, 0.5, 0.75, 0.98)
 
 WALL_COLOURS = {wall: colour for wall, (_, _, colour) in WALL_MATERIALS.items() if wall != "gravel"}
 NAMED_COLOURS = THING_COLOURS | WALL_COLOURS
-"""What the embedded captions can name, by colour; gravel is as grey as white."""
+"""What the synthetic captions can name, by colour; gravel is as grey as white."""
 COLOURS = "colours"
 """The choice of segmenter that stands for `ColourSegmenter`."""
 
 
 class ColourSegmenter:
-    """Names every pixel of an embedded scene by its hue and saturation; a stand-in for a segmentation network.
+    """Names every pixel of a synthetic scene by its hue and saturation; a stand-in for a segmentation network.
 
     [n, 3, h, w] in [0, 1] -> ids [n, k, h, w] of the likeliest names, by the angle between colours,
     so that light and shade do not count.

@@ -1,4 +1,4 @@
-"""Small shards whose pictures carry their own number, and a cache for the embedded data of this
+"""Small shards whose pictures carry their own number, and a cache for the synthetic data of this
 test run.
 """
 
@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from dofsuite.data.shards import write_shards
-from dofsuite.data.synthetic.sets import PREFIX, prepare
+from dofsuite.data.synthetic.names import PREFIX
+from dofsuite.data.synthetic.sets import prepare
 
 
 def encoded(values: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -73,8 +74,8 @@ def two_sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def embedded_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that holds `embedded:val` and `embedded:motorcycle`, written for this test run."""
+def synthetic_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that holds `synthetic:val` and `synthetic:motorcycle`, written for this test run."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOFSUITE_CACHE", str(cache))

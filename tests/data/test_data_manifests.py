@@ -49,9 +49,9 @@ def test_installed_photograph_is_the_one_stated(name: str) -> None:
         assert list(Image.open(io.BytesIO(data)).size) == stated["size_px"]
 
 
-def test_embedded_sets_are_the_recipes() -> None:
-    manifest = yaml.safe_load((MANIFESTS[0].parent / "embedded_photographs.yaml").read_text())
-    stated = manifest["embedded_sets"]
+def test_synthetic_sets_are_the_recipes() -> None:
+    manifest = yaml.safe_load((MANIFESTS[0].parent / "synthetic_photographs.yaml").read_text())
+    stated = manifest["synthetic_sets"]
     assert {n: (s["scenes"], set(s["from"])) for n, s in stated.items()} == {
         n: (r.scenes, {*r.photographs, *r.textures}) for n, r in RECIPES.items()
     }

@@ -151,7 +151,7 @@ def test_truncated_picture_is_refused(picture: np.ndarray, kind: str, share: flo
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
 def test_other_formats_are_refused(picture: np.ndarray, kind: str) -> None:
-    with pytest.raises(UserError, match=r"^x: it is not a JPEG, PNG or WebP picture"):
+    with pytest.raises(UserError, match=r"^x: it is not a JPEG, PNG or WebP image"):
         decode_image(saved(Image.fromarray(picture), kind), "x")
 
 

@@ -267,14 +267,14 @@ def test_damage_found_while_training_arrives_as_one_sentence(shards: Path, worke
     assert "shard-000000.tar: n000002.png: it is truncated or altered" in str(caught.value)
 
 
-def test_damaged_embedded_set_says_how_to_get_it_again(
-    embedded_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_damaged_synthetic_set_says_how_to_get_it_again(
+    synthetic_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(embedded_cache, tmp_path / "cache")
+    shutil.copytree(synthetic_cache, tmp_path / "cache")
     monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path / "cache"))
-    folder = prepare("embedded:val")
+    folder = prepare("synthetic:val")
     os.truncate(folder / "shard-000000.tar", 5000)
     with pytest.raises(UserError, match=r"truncated .* delete .*val, and it is written again\.$"):
-        prepare("embedded:val")
+        prepare("synthetic:val")
     shutil.rmtree(folder)
-    assert prepare("embedded:val") == folder
+    assert prepare("synthetic:val") == folder

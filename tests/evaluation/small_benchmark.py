@@ -1,4 +1,4 @@
-"""A benchmark of the embedded validation scenes as PNGs with depth, and a CLIP as small as it can
+"""A benchmark of the synthetic validation scenes as PNGs with depth, and a CLIP as small as it can
 be.
 """
 
@@ -24,7 +24,7 @@ SMALL = ("--size", "32", "--gamma", "2.2", "--layers", "21", "--reference-width"
 
 def write_scenes(folder: Path, count: int = 3) -> Path:
     """Pictures of 128 px with 16-bit disparities beside them, by source in turn."""
-    reader = ShardReader(prepare("embedded:val"))
+    reader = ShardReader(prepare("synthetic:val"))
     for number in range(count):
         sample, place = reader.read(number), folder / SOURCES[number % 3]
         place.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from dofsuite.refocus.rendering import Rendering
 @pytest.fixture(scope="module")
 def scenes() -> Batch:
     data = ShardData(
-        train={"photo": "embedded:photo"}, val="embedded:val", val_batch_size=8, size_px=64
+        train={"photo": "synthetic:photo"}, val="synthetic:val", val_batch_size=8, size_px=64
     )
     data.setup("fit")
     return next(iter(data.val_dataloader()))

@@ -15,7 +15,7 @@ from tests.refocus.tiny import tiny_module
 
 @pytest.fixture(scope="module")
 def scenes():
-    data = ShardData(train={"photo": "embedded:photo"}, batch_size=4, size_px=64)
+    data = ShardData(train={"photo": "synthetic:photo"}, batch_size=4, size_px=64)
     data.setup("fit")
     return next(iter(data.train_dataloader()))
 

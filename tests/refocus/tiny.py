@@ -1,4 +1,4 @@
-"""The refocus module as small as it can be, on the embedded photographs: real classes, another
+"""The refocus module as small as it can be, on the synthetic photographs: real classes, another
 size.
 """
 
@@ -28,8 +28,8 @@ EXPERIMENT = {
     "data": {
         "class_path": "dofsuite.data.ShardData",
         "init_args": {
-            "train": {"photo": "embedded:photo"},
-            "val": "embedded:val",
+            "train": {"photo": "synthetic:photo"},
+            "val": "synthetic:val",
             "batch_size": 2,
             "val_batch_size": 3,
             "size_px": 32,
@@ -54,7 +54,7 @@ def tiny_module(**options) -> Refocus:
 
 
 def tiny_batches(count: int, batch_size: int = 2) -> list[Batch]:
-    data = ShardData(train={"photo": "embedded:photo"}, batch_size=batch_size, size_px=32)
+    data = ShardData(train={"photo": "synthetic:photo"}, batch_size=batch_size, size_px=32)
     data.setup("fit")
     batches = iter(data.train_dataloader())
     return [next(batches) for _ in range(count)]

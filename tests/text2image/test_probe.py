@@ -29,7 +29,7 @@ from tests.text2image.tiny import tiny_module
 
 @pytest.fixture(scope="module")
 def prompts():
-    data = ShardData({"deep": "embedded:deep"}, "embedded:prompts", val_batch_size=3, size_px=32)
+    data = ShardData({"deep": "synthetic:deep"}, "synthetic:prompts", val_batch_size=3, size_px=32)
     data.setup("validate")
     return next(iter(data.val_dataloader()))
 

@@ -1,4 +1,4 @@
-"""The embedded text-to-image run in full, and its baseline: apertures change the blur, and with a
+"""The synthetic text-to-image run in full, and its baseline: apertures change the blur, and with a
 lens nothing else.
 """
 

@@ -1,4 +1,4 @@
-"""The text-to-image module as small as it can be, on the embedded scenes at 32 px: real classes,
+"""The text-to-image module as small as it can be, on the synthetic scenes at 32 px: real classes,
 other sizes.
 """
 
@@ -93,7 +93,7 @@ def tiny_module(optimizer=adam, **options: Any) -> Text2Image:
 
 def tiny_data(stages: Stages = STAGES, batch_size: int = BATCH, ranks: int = 1) -> ShardData:
     schedule = CycleSchedule(batch_size * ranks, stages.steps_per_cycle, stages.full_from or 0)
-    sources = {"deep": "embedded:deep", "shallow": "embedded:shallow"}
+    sources = {"deep": "synthetic:deep", "shallow": "synthetic:shallow"}
     return ShardData(train=sources, batch_size=batch_size, size_px=SIZE_PX, schedule=schedule)
 
 

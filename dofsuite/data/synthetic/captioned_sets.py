@@ -1,4 +1,4 @@
-"""The embedded sets with captions: staged scenes as they are (Deep) and other scenes photographed (Shallow).
+"""The synthetic sets with captions: staged scenes as they are (Deep) and other scenes photographed (Shallow).
 
     deep          training; all in focus, EXIF of f/11 to f/22 as a label
     shallow       training; other scenes, photographed with f/1.8 to f/5.6
@@ -30,12 +30,13 @@ from dofsuite.data.synthetic.defocus import (
     photographed,
 )
 from dofsuite.data.synthetic.layered_scenes import StagedScene, StageRecipe, staged_scenes
+from dofsuite.data.synthetic.names import OLD_PREFIX
 from dofsuite.images import encode_png
 
 
 @dataclass(frozen=True)
 class CaptionedSet:
-    """What an embedded set with captions is made of."""
+    """What a synthetic set with captions is made of."""
 
     recipe: StageRecipe
     split: str
@@ -44,6 +45,7 @@ class CaptionedSet:
 
 
 CAPTIONED_VERSION = "embedded-captioned-2"
+"""Folder of the cache; not renamed with the sets, so that what was written before stays valid."""
 CAPTIONED_SETS = {
     "deep": CaptionedSet(StageRecipe(scenes=4096, seed=11), "train", shallow=False),
     "shallow": CaptionedSet(StageRecipe(scenes=2048, seed=12), "train", shallow=True),
@@ -55,7 +57,7 @@ CAPTIONED_SETS = {
 
 @cache
 def held_out_captions() -> frozenset[str]:
-    """Return the captions of `embedded:prompts`, and those mirrored: training mirrors its pictures."""
+    """Return the captions of `synthetic:prompts`, and those mirrored: training mirrors its pictures."""
     captions = [scene.caption for scene in staged_scenes(CAPTIONED_SETS["prompts"].recipe)]
     return frozenset(captions + [mirrored(caption) for caption in captions])
 
@@ -80,7 +82,7 @@ def captioned_samples(name: str, licence: str) -> Iterator[tuple[str, dict[str, 
     exposed = photographed(exposed_scenes(name)) if described.shallow else exposed_scenes(name)
     for number, (scene, exposure) in enumerate(exposed):
         record = {
-            "source": f"embedded:{name}",
+            "source": f"{OLD_PREFIX}{name}",
             "licence": licence,
             "caption": scene.caption,
             "exif": exposure.exif(),

@@ -1,4 +1,4 @@
-"""Embedded scenes: two to six layers cut from crops of real photographs and textures, at known depths.
+"""Synthetic scenes: two to six layers cut from crops of real photographs and textures, at known depths.
 
 A scene is all in focus, 128 px square, in display values. Its disparity is exact for every pixel:
 each layer lies in one plane, `disparity(x, y) = at_origin + per_px_right * x + per_px_down * y` (x,

@@ -1,7 +1,7 @@
 """The photographs that the scikit-image package carries: read from the installed package, without a download.
 
 scikit-image itself is not imported (only found), so reading a picture costs Pillow and a checksum.
-Names and licences are those of `skimage.data`; `data_manifests/embedded_photographs.yaml` states
+Names and licences are those of `skimage.data`; `data_manifests/synthetic_photographs.yaml` states
 them for people.
 """
 
@@ -51,7 +51,7 @@ def package_bytes(name: str) -> bytes:
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise UserError(
-            "embedded data: its photographs come with the scikit-image package, which is not installed: "
+            "synthetic data: its photographs come with the scikit-image package, which is not installed: "
             "pip install 'dofsuite[demo]'."
         )
     file, sha256 = PHOTOGRAPHS[name]

@@ -1,10 +1,10 @@
-"""The embedded data sets: written as shards on first use, from the photographs of the scikit-image package.
+"""The synthetic data sets: written as shards on first use, from the photographs of the scikit-image package.
 
-`embedded:photo` and `embedded:texture` are for training, `embedded:val` for validation (one
-photograph, coffee, which none of them contains), `embedded:motorcycle` for evaluation only.
+`synthetic:photo` and `synthetic:texture` are for training, `synthetic:val` for validation (one
+photograph, coffee, which none of them contains), `synthetic:motorcycle` for evaluation only.
 `captioned_sets.py` has those with captions
-and EXIF: `embedded:deep` and `embedded:shallow` for training, `embedded:prompts` and
-`embedded:shallow_val` held out. They lie in `$DOFSUITE_CACHE`, or else in `~/.cache/dofsuite`, in a
+and EXIF: `synthetic:deep` and `synthetic:shallow` for training, `synthetic:prompts` and
+`synthetic:shallow_val` held out. They lie in `$DOFSUITE_CACHE`, or else in `~/.cache/dofsuite`, in a
 folder named for the version of their content.
 """
 
@@ -26,13 +26,14 @@ from dofsuite.data.synthetic.captioned_sets import (
     captioned_samples,
 )
 from dofsuite.data.synthetic.motorcycle import motorcycle
+from dofsuite.data.synthetic.names import OLD_PREFIX, PREFIX, is_synthetic
 from dofsuite.data.synthetic.photo_scenes import Scene, SceneRecipe, scenes
 from dofsuite.data.synthetic.photographs import photograph
 from dofsuite.errors import UserError
 from dofsuite.images import encode_png
 
-PREFIX = "embedded:"
 CONTENT_VERSION = "embedded-1"
+"""Folder of the cache; not renamed with the sets, so that what was written before stays valid."""
 LICENCE = "public domain and CC0, as stated by scikit-image for each photograph"
 
 RECIPES = {
@@ -55,31 +56,30 @@ def cache_folder() -> Path:
 
 
 def resolve(folder: str | os.PathLike[str]) -> Path:
-    """Return where a folder of shards lies; `embedded:NAME` is one of the embedded sets.
+    """Return where a folder of shards lies; `synthetic:NAME` is one of the synthetic sets.
 
     Raises:
-        UserError: There is no embedded set of that name.
+        UserError: There is no synthetic set of that name.
     """
-    text = os.fspath(folder)
-    if not text.startswith(PREFIX):
-        return Path(text)
-    name = text.removeprefix(PREFIX)
+    if not is_synthetic(folder):
+        return Path(folder)
+    name = os.fspath(folder).removeprefix(PREFIX)
     if name in CAPTIONED_SETS:
         return cache_folder() / CAPTIONED_VERSION / name
     if name not in (*RECIPES, "motorcycle"):
         there = ", ".join(f"{PREFIX}{known}" for known in (*RECIPES, "motorcycle", *CAPTIONED_SETS))
-        raise UserError(f"{text}: there is no such embedded set: choose one of {there}.")
+        raise UserError(f"{folder}: there is no such synthetic set: choose one of {there}.")
     return cache_folder() / CONTENT_VERSION / name
 
 
 def prepare(folder: str | os.PathLike[str], verify: Verify = "full") -> Path:
-    """Write an embedded set unless it is there, check a folder of shards, and return where it lies.
+    """Write a synthetic set unless it is there, check a folder of shards, and return where it lies.
 
     Raises:
         UserError: The shards are not whole (see `verify_shards`), or cannot be written.
     """
-    path, is_embedded = resolve(folder), os.fspath(folder).startswith(PREFIX)
-    if is_embedded and not path.exists():
+    path = resolve(folder)
+    if is_synthetic(folder) and not path.exists():
         photograph("coffee")  # a missing package is told before anything is written
         print(
             f"dofsuite: writing {folder} to {path} (once; from scikit-image's photographs)",
@@ -89,9 +89,9 @@ def prepare(folder: str | os.PathLike[str], verify: Verify = "full") -> Path:
     try:
         verify_shards(path, read_manifest(path), verify)
     except UserError as error:
-        if is_embedded:
+        if is_synthetic(folder):
             raise UserError(
-                f"{error} It is embedded data: delete {path}, and it is written again."
+                f"{error} It is a synthetic set: delete {path}, and it is written again."
             ) from error
         raise
     return path
@@ -128,7 +128,7 @@ def _write(name: str, path: Path) -> None:
 def _scene_samples(name: str, recipe: SceneRecipe) -> Iterator[tuple[str, dict[str, bytes]]]:
     for number, scene in enumerate(scenes(recipe)):
         record = {
-            "source": f"{PREFIX}{name}",
+            "source": f"{OLD_PREFIX}{name}",
             "licence": LICENCE,
             "depth": {
                 "kind": "disparity",
@@ -152,7 +152,7 @@ def _motorcycle_sample() -> tuple[str, dict[str, bytes]]:
     depth_file = io.BytesIO()
     np.save(depth_file, depth_m)
     record = {
-        "source": f"{PREFIX}motorcycle",
+        "source": f"{OLD_PREFIX}motorcycle",
         "licence": "Middlebury Stereo 2014",
         "depth": {
             "kind": "depth",

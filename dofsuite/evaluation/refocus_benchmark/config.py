@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dofsuite.cli import option
+from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.errors import UserError
 
 SOURCES = ("camera", "phone", "ai")
@@ -17,8 +18,6 @@ RELATIVE_DEPTH = "RelativeDepth"
 """Model that `--depth-model` alone stands for; its output is disparity."""
 METRIC_DEPTH = ("DepthAnything", "Metric3D", "SmallDepth")
 """Models whose output is depth (larger is farther)."""
-SYNTHETIC = "embedded:"
-"""Prefix of a synthetic set in place of a folder."""
 
 
 def levels(text: str) -> tuple[float, ...]:
@@ -38,7 +37,7 @@ class BenchmarkConfig:
     folder: Path = option(
         type=Path,
         metavar="FOLDER",
-        help="images, in camera/, phone/ and ai/ or with --source; or embedded:val, whose "
+        help="images, in camera/, phone/ and ai/ or with --source; or synthetic:val, whose "
         "disparity is exact",
     )
     output: Path = option("-o", "--output", type=Path, metavar="DIR", help="the benchmark")
@@ -164,7 +163,7 @@ class BenchmarkConfig:
     @property
     def is_synthetic(self) -> bool:
         """Whether `folder` names a synthetic set."""
-        return str(self.folder).startswith(SYNTHETIC)
+        return is_synthetic(self.folder)
 
     def settings(self) -> dict[str, Any]:
         """Return what every scene is rendered with, as the manifest holds it."""

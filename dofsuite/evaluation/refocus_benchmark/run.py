@@ -1,7 +1,7 @@
 """`build-benchmark`: DiffCamera's refocus benchmark of any all-in-focus images (section 4.1).
 
     python -m dofsuite.evaluate build-benchmark photos -o benchmarks/refocus --depth-model
-    python -m dofsuite.evaluate build-benchmark embedded:val --count 6 -o benchmarks/val --size 64
+    python -m dofsuite.evaluate build-benchmark synthetic:val --count 6 -o benchmarks/val --size 64
 
 Each image gives ten samples: 2 refocus (one pair of points with two levels, in both directions), 4
 add-bokeh (one point, four levels) and 4 deblur (the add-bokeh samples reversed: level 0, focus at
@@ -42,7 +42,7 @@ from dofsuite.evaluation.refocus_benchmark.sources import (
     find_originals,
     read_original,
 )
-from dofsuite.evaluation.refocus_benchmark.synthetic import is_synthetic, synthetic_originals
+from dofsuite.evaluation.refocus_benchmark.synthetic import synthetic_originals
 from dofsuite.files import write_json, write_text
 
 Reader = Callable[[Original], tuple[Tensor, Tensor]]
@@ -78,7 +78,7 @@ def run(config: BenchmarkConfig) -> None:
 
 def originals_of(config: BenchmarkConfig) -> list[Original]:
     """Find the images of a folder, or write those of a synthetic set."""
-    if not is_synthetic(config.folder):
+    if not config.is_synthetic:
         return find_originals(config.folder, config.source)[: config.count]
     if config.depth_maps or config.depth_kind != "disparity":
         raise UserError(

@@ -1,11 +1,11 @@
-"""The embedded scenes as a benchmark's originals: all in focus, with a disparity that is true, and nothing to fetch."""
+"""The synthetic scenes as a benchmark's originals: all in focus, with a disparity that is true, and nothing to fetch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from dofsuite.data import ShardReader
-from dofsuite.data.synthetic.sets import PREFIX, prepare
+from dofsuite.data.synthetic.sets import prepare
 from dofsuite.errors import UserError
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.sources import Original, find_originals
@@ -15,18 +15,13 @@ ORIGINALS = "originals"
 """Folder of a benchmark in which the scenes are written."""
 
 
-def is_synthetic(folder: Path) -> bool:
-    """Whether it is an embedded set's name, `embedded:val`, and no folder."""
-    return str(folder).startswith(PREFIX)
-
-
 def synthetic_originals(
     name: str, count: int | None, tag: str | None, benchmark: Path
 ) -> list[Original]:
-    """Write the first scenes of an embedded set with their disparity where they are not there yet.
+    """Write the first scenes of a synthetic set with their disparity where they are not there yet.
 
     Args:
-        name: `embedded:val` for what no model of ours was trained on.
+        name: `synthetic:val` for what no model of ours was trained on.
         count: How many; None for all.
         tag: Source tag; None gives the three in turn, which mean nothing here but fill the table by
             source.
@@ -37,7 +32,7 @@ def synthetic_originals(
     """
     reader = ShardReader(prepare(name))
     if reader.manifest.depth_kind != "disparity":
-        raise UserError(f"{name}: FOLDER: this set has no disparity; take embedded:val.")
+        raise UserError(f"{name}: FOLDER: this set has no disparity; take synthetic:val.")
     written = set()
     for number in range(len(reader))[:count]:
         sample, folder = (

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from dofsuite.data import ShardReader
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
 from dofsuite.data.sample_record import read_record
-from dofsuite.data.synthetic.sets import PREFIX, prepare
+from dofsuite.data.synthetic.names import is_synthetic
+from dofsuite.data.synthetic.sets import prepare
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import config_hash
 
@@ -43,7 +44,7 @@ def read_prompts(
 
     Args:
         source: A text file, one prompt a line (empty lines and those that begin with # are left
-            out); or a folder of shards or `embedded:NAME`, whose captions are the prompts.
+            out); or a folder of shards or `synthetic:NAME`, whose captions are the prompts.
         count: How many; None for all.
         focal_length_mm: On 36 mm of sensor, for all; None for each sample's EXIF, and 50 where
             there is none.
@@ -51,7 +52,7 @@ def read_prompts(
     Raises:
         UserError: There is nothing of that name, or no prompt in it.
     """
-    is_file = not source.startswith(PREFIX) and Path(source).is_file()
+    is_file = not is_synthetic(source) and Path(source).is_file()
     found = list(_of_file(Path(source)) if is_file else _of_set(source))
     if not found:
         raise UserError(f"{source}: --prompts: there is no prompt in it; name another file or set.")
@@ -79,7 +80,7 @@ def _of_file(file: Path) -> Iterator[tuple[str, str, float]]:
 
 
 def _of_set(source: str) -> Iterator[tuple[str, str, float]]:
-    if not source.startswith(PREFIX) and not Path(source).is_dir():
+    if not is_synthetic(source) and not Path(source).is_dir():
         raise UserError(
             f"{source}: --prompts: no such file or set; name a text file, or a folder of shards."
         )
@@ -97,7 +98,7 @@ def open_photographs(source: str) -> ShardReader:
     Raises:
         UserError: The set cannot be used.
     """
-    if not source.startswith(PREFIX) and not Path(source).is_dir():
+    if not is_synthetic(source) and not Path(source).is_dir():
         raise UserError(f"{source}: --photographs: no such set; name a folder of shards.")
     return ShardReader(prepare(source))
 

@@ -55,7 +55,7 @@ def configure(parser: Parser) -> None:
         "--prompts",
         required=True,
         metavar="FILE_OR_SET",
-        help="text file, folder of shards, embedded:",
+        help="text file, folder of shards, synthetic:",
     )
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="DIR", help="folder of the table"
@@ -75,7 +75,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument(
         "--segmenter", default="facebook/mask2former-swin-large-ade-semantic", metavar="PATH_OR_ID",
-        help="for content consistency: of transformers, colours (embedded scenes) or none; %(default)s",
+        help="for content consistency: of transformers, colours (synthetic scenes) or none; %(default)s",
     )  # fmt: skip
     parser.add_argument(
         "--top-k", type=int, help="classes of a pixel that count; by default 3, with colours 1"

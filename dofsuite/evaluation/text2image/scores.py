@@ -47,7 +47,7 @@ PUBLISHED = "blur_monotonicity"
 
 
 COLOURS = "colours"
-"""The choice of segmenter that stands for `ColourSegmenter`, of the embedded scenes."""
+"""The choice of segmenter that stands for `ColourSegmenter`, of the synthetic scenes."""
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def test_several_bad_files_are_named_together(
     for number in range(7):
         (folder / f"bad{number}.png").write_bytes(b"nothing")
     error = refused(folder, capsys, "--depth-kind", "disparity")
-    assert error.count("it is not a JPEG, PNG or WebP picture") == 5
+    assert error.count("it is not a JPEG, PNG or WebP image") == 5
     assert "and 2 more" in error
 
 

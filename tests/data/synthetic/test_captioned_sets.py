@@ -211,7 +211,7 @@ def test_sets_are_other_scenes_and_a_scene_depends_on_seed_and_number_alone() ->
 
 
 def test_surfaces_are_of_training_photographs_and_the_sets_are_the_ones_stated() -> None:
-    path = Path(__file__).parents[3] / "data_manifests" / "embedded_photographs.yaml"
+    path = Path(__file__).parents[3] / "data_manifests" / "synthetic_photographs.yaml"
     manifest = yaml.safe_load(path.read_text())
     used = {name for name, *_ in WALL_MATERIALS.values()} | set(THING_PHOTOGRAPHS)
     stated = manifest["captioned_sets"]
@@ -226,12 +226,12 @@ def test_prompts_are_written_and_read_as_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path))
-    prepare("embedded:prompts")
-    assert resolve("embedded:prompts").parent != resolve("embedded:val").parent
-    assert resolve("embedded:prompts").is_relative_to(cache_folder())
-    data = ShardData({"x": "embedded:prompts"}, "embedded:prompts", val_batch_size=25, size_px=64)
+    prepare("synthetic:prompts")
+    assert resolve("synthetic:prompts").parent != resolve("synthetic:val").parent
+    assert resolve("synthetic:prompts").is_relative_to(cache_folder())
+    data = ShardData({"x": "synthetic:prompts"}, "synthetic:prompts", val_batch_size=25, size_px=64)
     with pytest.raises(
-        UserError, match=r"embedded:prompts is a val set and must not be trained on"
+        UserError, match=r"synthetic:prompts is a val set and must not be trained on"
     ):
         data.setup()
     monkeypatch.setattr(data, "train", {})

@@ -36,10 +36,10 @@ def test_unmeasured_pixels_take_the_farther_neighbour_in_their_row() -> None:
 
 
 def test_batch_carries_disparity_and_mask(
-    embedded_cache: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DOFSUITE_CACHE", str(embedded_cache))
-    data = ShardData({"x": "embedded:val"}, "embedded:motorcycle", val_batch_size=1, size_px=None)
+    monkeypatch.setenv("DOFSUITE_CACHE", str(synthetic_cache))
+    data = ShardData({"x": "synthetic:val"}, "synthetic:motorcycle", val_batch_size=1, size_px=None)
     monkeypatch.setattr(data, "train", {})
     batch = next(iter(data.val_dataloader()))
     _, depth_m, valid = motorcycle()
@@ -51,9 +51,9 @@ def test_batch_carries_disparity_and_mask(
     np.testing.assert_allclose(batch.disparity[0, 0].numpy(), expected, atol=1e-6)
 
 
-def test_shard_says_kind_and_unit(embedded_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOFSUITE_CACHE", str(embedded_cache))
-    reader = ShardReader(resolve("embedded:motorcycle"))
+def test_shard_says_kind_and_unit(synthetic_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOFSUITE_CACHE", str(synthetic_cache))
+    reader = ShardReader(resolve("synthetic:motorcycle"))
     assert (reader.manifest.depth_kind, reader.manifest.depth_unit, reader.manifest.split) == (
         "depth",
         "m",

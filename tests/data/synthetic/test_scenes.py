@@ -1,4 +1,4 @@
-"""Embedded scenes: exact disparity, layers one can see, and no photograph in both training and
+"""Synthetic scenes: exact disparity, layers one can see, and no photograph in both training and
 validation.
 """
 
@@ -85,19 +85,19 @@ def test_no_validation_photograph_is_in_training() -> None:
 
 
 def test_training_on_held_out_sets_is_refused(
-    embedded_cache: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DOFSUITE_CACHE", str(embedded_cache))
+    monkeypatch.setenv("DOFSUITE_CACHE", str(synthetic_cache))
     for name, split in (("val", "val"), ("motorcycle", "test")):
-        with pytest.raises(UserError, match=rf"^data\.train\.x: embedded:{name} is a {split} set"):
-            ShardData({"x": f"embedded:{name}"}).setup()
+        with pytest.raises(UserError, match=rf"^data\.train\.x: synthetic:{name} is a {split} set"):
+            ShardData({"x": f"synthetic:{name}"}).setup()
 
 
 def test_shards_hold_the_scenes_and_their_records(
-    embedded_cache: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DOFSUITE_CACHE", str(embedded_cache))
-    reader = ShardReader(resolve("embedded:val"))
+    monkeypatch.setenv("DOFSUITE_CACHE", str(synthetic_cache))
+    reader = ShardReader(resolve("synthetic:val"))
     assert len(reader) == 64
     assert (reader.manifest.depth_kind, reader.manifest.depth_unit) == ("disparity", "relative")
     for number, scene in enumerate(some("val", 5)):
@@ -114,10 +114,10 @@ def test_shards_hold_the_scenes_and_their_records(
 
 
 def test_batches_of_scenes_carry_their_disparity(
-    embedded_cache: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DOFSUITE_CACHE", str(embedded_cache))
-    data = ShardData({"x": "embedded:val"}, "embedded:val", val_batch_size=3, size_px=128)
+    monkeypatch.setenv("DOFSUITE_CACHE", str(synthetic_cache))
+    data = ShardData({"x": "synthetic:val"}, "synthetic:val", val_batch_size=3, size_px=128)
     monkeypatch.setattr(data, "train", {})
     batch = next(iter(data.val_dataloader()))
     for number, scene in enumerate(some("val", 3)):
@@ -148,12 +148,20 @@ def test_scenes_are_sharp() -> None:
         assert detail(blurred) < 0.5 * detail(grey)
 
 
-def test_unknown_embedded_set_is_named() -> None:
+def test_the_old_prefix_is_refused_with_the_new_name() -> None:
+    sentence = (
+        r"^embedded:photo: the embedded sets are called synthetic now: write synthetic:photo\."
+    )
+    with pytest.raises(UserError, match=sentence):
+        ShardData({"x": "embedded:photo"})
+
+
+def test_unknown_synthetic_set_is_named() -> None:
     with pytest.raises(
         UserError,
-        match=r"^embedded:phot: there is no such embedded set: choose one of embedded:photo",
+        match=r"^synthetic:phot: there is no such synthetic set: choose one of synthetic:photo",
     ):
-        prepare("embedded:phot")
+        prepare("synthetic:phot")
 
 
 def test_missing_scikit_image_says_its_install_line(
@@ -163,7 +171,7 @@ def test_missing_scikit_image_says_its_install_line(
     monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path))
     photograph.cache_clear()
     with pytest.raises(UserError, match=r"pip install 'dofsuite\[demo\]'"):
-        prepare("embedded:val")
+        prepare("synthetic:val")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,11 +187,11 @@ def test_two_processes_that_start_together_write_one_set(
 ) -> None:
     monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path))
     context = multiprocessing.get_context("fork")
-    both = [context.Process(target=prepare, args=("embedded:val",)) for _ in range(2)]
+    both = [context.Process(target=prepare, args=("synthetic:val",)) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    assert [path.name for path in resolve("embedded:val").parent.iterdir()] == ["val"]
-    assert read_manifest(resolve("embedded:val")).samples == 64
+    assert [path.name for path in resolve("synthetic:val").parent.iterdir()] == ["val"]
+    assert read_manifest(resolve("synthetic:val")).samples == 64

@@ -294,17 +294,17 @@ def test_a_depth_model_runs_on_the_process_s_gpu(scenes, tmp_path, monkeypatch):
     assert seen == [torch.device("cuda", 3)]
 
 
-def test_embedded_scenes_are_a_benchmark_with_true_disparity(
+def test_synthetic_scenes_are_a_benchmark_with_true_disparity(
     scenes, folder, tmp_path, monkeypatch, capsys
 ):
     """The same as from a folder into which the same scenes were copied by hand."""
-    made = build("embedded:val", tmp_path / "made", "--count", "3")
+    made = build("synthetic:val", tmp_path / "made", "--count", "3")
     for one in read_benchmark(folder).scenes:
         for name in (one.image, one.disparity, f"rendered/{one.scene}/bokeh_10.png"):
             assert (made / name).read_bytes() == (folder / name).read_bytes()
     assert read_benchmark(made).samples == read_benchmark(folder).samples
     tagged = read_benchmark(
-        build("embedded:val", tmp_path / "tagged", "--count", "1", "--source", "camera")
+        build("synthetic:val", tmp_path / "tagged", "--count", "1", "--source", "camera")
     )
     assert [scene.source for scene in tagged.scenes] == ["camera"]
     members = {"png": b"", "depth.npy": b"", "json": b"{}"}
@@ -318,10 +318,10 @@ def test_embedded_scenes_are_a_benchmark_with_true_disparity(
     write_shards(tmp_path / "embedded-1" / "motorcycle", [("motorcycle", members)], **kind)
     monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path))
     for words, said in (
-        (["embedded:motorcycle"], "this set has no disparity"),
-        (["embedded:nothing"], "there is no such embedded set"),
-        (["embedded:val", "--depth-maps", "."], "it brings its disparity"),
-        (["embedded:val", "--depth-kind", "depth"], "it brings its disparity"),
+        (["synthetic:motorcycle"], "this set has no disparity"),
+        (["synthetic:nothing"], "there is no such synthetic set"),
+        (["synthetic:val", "--depth-maps", "."], "it brings its disparity"),
+        (["synthetic:val", "--depth-kind", "depth"], "it brings its disparity"),
     ):
         assert main(["build-benchmark", *words, "-o", str(tmp_path / "no"), *SMALL]) == 2
         assert said in capsys.readouterr().err

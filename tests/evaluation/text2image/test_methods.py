@@ -63,7 +63,7 @@ def test_a_small_row_names_a_run_that_its_own_words_train(file):
         for verb in ("fit", "evaluate")
     )
     assert read_experiment(read_command(train)).folder == Path(method.generator.model)
-    assert parser_of(evaluate[0]).parse_args(evaluate[1:]).prompts == "embedded:prompts"
+    assert parser_of(evaluate[0]).parse_args(evaluate[1:]).prompts == "synthetic:prompts"
 
 
 def test_the_rows_are_the_supplement_s():
@@ -154,7 +154,7 @@ def test_prompts_of_a_file_and_of_a_set(tmp_path):
         ("0001", "a dog", 50.0),
     ]
     assert read_prompts(str(tmp_path / "p.txt"), 1, 85.0)[0].focal_length_mm == 85
-    of_set = read_prompts("embedded:prompts")
+    of_set = read_prompts("synthetic:prompts")
     assert len(of_set) == 25
     assert of_set[3].key == "0003-prompts000003"
     assert all(

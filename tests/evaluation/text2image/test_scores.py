@@ -191,10 +191,10 @@ def test_a_table_with_photographs_a_segmenter_and_a_clip(tmp_path):
     )
     CLIPVisionModelWithProjection(clip).save_pretrained(tmp_path / "clip")
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path / "clip")
-    words = ["text2image", *map(str, methods), "--prompts", "embedded:prompts", "--count", "3"]
+    words = ["text2image", *map(str, methods), "--prompts", "synthetic:prompts", "--count", "3"]
     words += [
         "--photographs",
-        "embedded:prompts",
+        "synthetic:prompts",
         "--compared",
         "1.8",
         "2.8",
@@ -218,7 +218,7 @@ def test_a_table_with_photographs_a_segmenter_and_a_clip(tmp_path):
         assert -1 <= row["values"]["CLIP-I"] <= 1
     facts = report["facts"]
     assert facts["KID"]["subset_size"] == 6  # three prompts at two apertures
-    assert facts["photographs"] == "25 of embedded:prompts"
+    assert facts["photographs"] == "25 of synthetic:prompts"
     assert facts["features"].startswith("stand-in, 1 numbers")
     assert facts["CLIP-I"] == str(tmp_path / "clip")
     assert facts["content consistency"].startswith(f"{tmp_path / 'segformer'}, top 1 of ")

@@ -239,7 +239,7 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
                 "--compared",
                 "1.8",
                 "--photographs",
-                "embedded:shallow_val",
+                "synthetic:shallow_val",
                 "--features",
                 "stand-in",
             ],

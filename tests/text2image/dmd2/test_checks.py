@@ -20,7 +20,7 @@ from tests.text2image.tiny import SIZE_PX, STAGES, tiny_data, tiny_module, train
 
 SHORT = Stages(deep=2, critic_steps=1)
 """Deep turns 0 to 3 (two of the full stage's), then Shallow ones, in cycles of two."""
-SOURCES = {"deep": "embedded:deep", "shallow": "embedded:shallow"}
+SOURCES = {"deep": "synthetic:deep", "shallow": "synthetic:shallow"}
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Found .* eval mode",
@@ -103,7 +103,7 @@ def data_of(sources=SOURCES, batch_size=2, **schedule) -> ShardData:
         (4, data_of(samples_per_step=2, turns=2, start_step=2), "turn 4 .*start_step: 4"),
         (2, data_of(samples_per_step=2, turns=2, start_step=4), "turn 4 .*start_step: 2"),
         (2, data_of(samples_per_step=2, turns=4, start_step=2), "turn 4 .*turns: 2"),
-        (2, data_of({"deep": "embedded:deep"}, samples_per_step=2), "turn 4 .*Shallow"),
+        (2, data_of({"deep": "synthetic:deep"}, samples_per_step=2), "turn 4 .*Shallow"),
     ],
     ids=["batch", "deep", "start", "turns", "one set"],
 )

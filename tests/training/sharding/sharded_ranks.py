@@ -40,7 +40,7 @@ HALF |= {"training": Training(gradient_clip=0.6)}
 def data_of_both(stages: Stages, rank_batch: int, ranks: int) -> ShardData:
     """The same pictures for one rank as for two, and prompts to validate with."""
     data = tiny_data(stages, rank_batch, ranks)
-    data.val, data.val_batch_size = "embedded:prompts", 2
+    data.val, data.val_batch_size = "synthetic:prompts", 2
     return data
 
 

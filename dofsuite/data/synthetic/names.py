@@ -1,0 +1,24 @@
+"""`synthetic:NAME`, which names a synthetic set wherever a folder of shards is expected."""
+
+from __future__ import annotations
+
+import os
+
+from dofsuite.errors import UserError
+
+PREFIX = "synthetic:"
+OLD_PREFIX = "embedded:"
+"""What the prefix was; it stays in the records of the samples, whose checksums are those of before."""
+
+
+def is_synthetic(folder: str | os.PathLike[str]) -> bool:
+    """Whether this names a synthetic set rather than a folder.
+
+    Raises:
+        UserError: It has the prefix of older versions.
+    """
+    text = os.fspath(folder)
+    if text.startswith(OLD_PREFIX):
+        new = PREFIX + text.removeprefix(OLD_PREFIX)
+        raise UserError(f"{text}: the embedded sets are called synthetic now: write {new}.")
+    return text.startswith(PREFIX)
