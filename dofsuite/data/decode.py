@@ -14,22 +14,22 @@ from dofsuite.images import IMAGE_EXTENSIONS, decode_image, load_upright, one_li
 
 
 def decode_depth_image(data: bytes, name: str) -> np.ndarray:
-    """Return a depth or disparity map's stored values, float32 `[h, w]`, of a grey 8- or 16-bit image.
+    """Return a depth or disparity map's stored values, float32 `[h, w]`, of a gray 8- or 16-bit image.
 
     Raises:
-        UserError: As for `decode_image`, or the map is coloured.
+        UserError: As for `decode_image`, or the map is colored.
     """
     image = load_upright(data, name)
     if image.mode.startswith("I"):  # 16 bits: `I;16`, in older versions of Pillow `I`
         return np.asarray(image).astype(np.float32)
     if image.mode not in ("L", "1", "LA", "RGB", "RGBA"):
         raise UserError(
-            f"{name}: a depth map of mode {image.mode}: store it as a grey PNG (8 or 16 bit) or .npy."
+            f"{name}: a depth map of mode {image.mode}: store it as a gray PNG (8 or 16 bit) or .npy."
         )
     values = np.asarray(image.convert("RGB"))
     if (values[..., :1] != values).any():
         raise UserError(
-            f"{name}: the depth map is coloured: store its values as a grey PNG or .npy."
+            f"{name}: the depth map is colored: store its values as a gray PNG or .npy."
         )
     return values[..., 0].astype(np.float32)
 

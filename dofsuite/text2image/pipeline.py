@@ -232,7 +232,7 @@ class Text2ImagePipeline(DiffusionPipeline):
 
         Returns:
             b pictures or [b, 3, h, w] in [0, 1]; for a sweep, b lists of n pictures or [b, n, 3, h,
-            w]; of `np`, the colours are last.
+            w]; of `np`, the colors are last.
 
         Raises:
             UserError: A camera, a focus or a frame that the scene cannot have, or a generator

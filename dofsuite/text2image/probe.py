@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from dofsuite.data import Batch
-from dofsuite.data.synthetic.textures import THING_COLOURS, WALL_MATERIALS
+from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
 from dofsuite.files import write_json
 from dofsuite.metrics import BlurMonotonicity, ContentConsistency
 from dofsuite.text2image.dmd2.denoiser import no_gradient
@@ -36,37 +36,6 @@ F_NUMBERS = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
 FOCUS_SHARES = (0.02, 0.25, 0.5, 0.75, 0.98)
 """Quantiles of a scene's depths on which the focus sweep focuses."""
 
-WALL_COLOURS = {wall: colour for wall, (_, _, colour) in WALL_MATERIALS.items() if wall != "gravel"}
-NAMED_COLOURS = THING_COLOURS | WALL_COLOURS
-"""What the synthetic captions can name, by colour; gravel is as grey as white."""
-COLOURS = "colours"
-"""The choice of segmenter that stands for `ColourSegmenter`."""
-
-
-class ColourSegmenter:
-    """Names every pixel of a synthetic scene by its hue and saturation; a stand-in for a segmentation network.
-
-    [n, 3, h, w] in [0, 1] -> ids [n, k, h, w] of the likeliest names, by the angle between colours,
-    so that light and shade do not count.
-    """
-
-    name = "named colours"
-    num_classes = len(NAMED_COLOURS)
-
-    def __init__(self, top_k: int = 1) -> None:
-        """Give the `top_k` likeliest names."""
-        self.top_k = top_k
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Segment pictures."""
-        named = torch.nn.functional.normalize(
-            images.new_tensor(list(NAMED_COLOURS.values())), dim=1
-        )
-        likeness = torch.einsum(
-            "nchw,kc->nkhw", torch.nn.functional.normalize(images, dim=1), named
-        )
-        return likeness.topk(self.top_k, dim=1).indices
-
 
 @dataclass(frozen=True)
 class Probe:
@@ -77,8 +46,8 @@ class Probe:
         scenes: Prompts (*stated*: 25).
         sheet_scenes: Prompts on the sheets; 0 writes none.
         sheet_scale: Magnification of the sheets' pictures.
-        segmenter: What tells contents apart for Content Consistency: `colours` for the embedded
-            scenes, whose things have named colours; a hub id or folder of a semantic segmenter (see
+        segmenter: What tells contents apart for Content Consistency: `colors` for the embedded
+            scenes, whose things have named colors; a hub id or folder of a semantic segmenter (see
             `SemanticSegmenter`) for photographs; null leaves the number out.
 
     Raises:
@@ -95,6 +64,7 @@ class Probe:
         """Refuse it in the words of the experiment file."""
         if self.scenes < 1:
             raise ValueError(f"scenes: at least one is needed, not {self.scenes}")
+        is_color_segmenter(self.segmenter)
 
 
 class Scene(NamedTuple):
@@ -110,14 +80,14 @@ class Scene(NamedTuple):
     """[b]."""
 
 
-def load_segmenter(choice: str | None) -> ColourSegmenter | Segmentation | None:
+def load_segmenter(choice: str | None) -> ColorSegmenter | Segmentation | None:
     """Load what `Probe.segmenter` names, on the CPU.
 
     Raises:
         UserError: It cannot be downloaded, or is no semantic segmenter.
     """
-    if choice is None or choice == COLOURS:
-        return ColourSegmenter() if choice else None
+    if choice is None or is_color_segmenter(choice):
+        return ColorSegmenter() if choice else None
     from dofsuite.backbones import SemanticSegmenter  # which loads transformers
 
     return SemanticSegmenter(choice).load()
@@ -130,7 +100,7 @@ class ProbeRun:
         self,
         probe: Probe,
         module: Text2Image,
-        segmenter: ColourSegmenter | Segmentation | None = None,
+        segmenter: ColorSegmenter | Segmentation | None = None,
         ranks: int = 1,
         rank: int = 0,
     ) -> None:

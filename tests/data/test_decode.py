@@ -35,7 +35,7 @@ def npy(values: np.ndarray, **options: bool) -> bytes:
 
 @pytest.fixture
 def picture() -> np.ndarray:
-    """A smooth colour picture, 24 rows by 40 columns, another in every corner."""
+    """A smooth color picture, 24 rows by 40 columns, another in every corner."""
     rows, columns = np.mgrid[0:24, 0:40]
     return np.stack([rows * 10, columns * 6, 240 - rows * 5], axis=-1).astype(np.uint8)
 
@@ -78,7 +78,7 @@ def test_transparency_is_laid_over_white(picture: np.ndarray) -> None:
     assert np.abs(decoded - (picture / 255.0 * share + 1 - share)).max() <= 1 / 255
 
 
-def test_palette_with_a_transparent_colour_is_laid_over_white() -> None:
+def test_palette_with_a_transparent_color_is_laid_over_white() -> None:
     image = Image.new("P", (12, 10), 1)
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putpixel((3, 2), 0)
@@ -87,14 +87,14 @@ def test_palette_with_a_transparent_colour_is_laid_over_white() -> None:
     assert decoded[0, 0].tolist() == [0, 0, 1]
 
 
-def test_cmyk_jpeg_becomes_its_colours() -> None:
-    for ink, colour in (
+def test_cmyk_jpeg_becomes_its_colors() -> None:
+    for ink, color in (
         ((255, 0, 0, 0), (0, 1, 1)),
         ((0, 0, 255, 0), (1, 1, 0)),
         ((0, 0, 0, 255), (0, 0, 0)),
     ):
         decoded = decode_image(saved(Image.new("CMYK", (16, 16), ink), "JPEG", quality=95), "a")
-        assert np.abs(decoded - np.array(colour)).max() < 0.03
+        assert np.abs(decoded - np.array(color)).max() < 0.03
 
 
 def test_grey_picture_gets_three_equal_channels(picture: np.ndarray) -> None:
@@ -127,8 +127,8 @@ def test_eight_bit_depth_is_exact_in_every_grey_layout(mode: str) -> None:
     np.testing.assert_array_equal(decoded, values)
 
 
-def test_coloured_depth_is_refused(picture: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"^x\.png: the depth map is coloured"):
+def test_colored_depth_is_refused(picture: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"^x\.png: the depth map is colored"):
         decode_depth_image(saved(Image.fromarray(picture), "PNG"), "x.png")
 
 

@@ -13,13 +13,12 @@ from transformers import (
 )
 
 from dofsuite.data import ShardData
+from dofsuite.data.synthetic.color_segmenter import ColorSegmenter
 from dofsuite.errors import UserError
 from dofsuite.text2image import Stages, Training
 from dofsuite.text2image.export import generator_of
 from dofsuite.text2image.probe import (
     FOCUS_SHARES,
-    NAMED_COLOURS,
-    ColourSegmenter,
     Probe,
     ProbeRun,
     load_segmenter,
@@ -39,19 +38,6 @@ def module():
     module = tiny_module()
     module.configure_model()
     return module.eval()
-
-
-def test_every_named_colour_is_recognised_in_light_and_in_shade():
-    colours = torch.tensor(list(NAMED_COLOURS.values()))
-    for light in (1.0, 0.5):
-        picture = (light * colours).T[None, :, :, None]
-        assert ColourSegmenter()(picture)[0, 0, :, 0].tolist() == list(range(len(NAMED_COLOURS)))
-
-
-def test_the_likeliest_names_come_first():
-    ids = ColourSegmenter(top_k=3)(torch.tensor([0.95, 0.14, 0.10])[None, :, None, None])
-    assert ids.shape == (1, 3, 1, 1)
-    assert ids[0, 0].item() == list(NAMED_COLOURS).index("red")
 
 
 def test_a_scene_is_generated_once_for_all_apertures_and_a_wider_one_is_never_sharper(
@@ -91,7 +77,7 @@ def test_the_focus_sweep_focuses_at_shares_of_the_depths(module, prompts):
 
 @pytest.mark.filterwarnings("ignore:BlurMonotonicity", "ignore:ContentConsistency")
 def test_numbers_and_sheets_are_written_for_no_more_scenes_than_asked(module, prompts, tmp_path):
-    run = ProbeRun(Probe(scenes=2, sheet_scenes=1), module, ColourSegmenter())
+    run = ProbeRun(Probe(scenes=2, sheet_scenes=1), module, ColorSegmenter())
     run.update(prompts)
     run.update(prompts)
     assert run.scenes_left == 0
@@ -138,7 +124,11 @@ def test_a_probe_of_no_scenes_is_refused():
 )
 def test_contents_are_told_apart_by_what_is_named_and_by_nothing_else(module, prompts, tmp_path):
     assert load_segmenter(None) is None
-    assert isinstance(load_segmenter("colours"), ColourSegmenter)
+    assert isinstance(load_segmenter("colors"), ColorSegmenter)
+    with pytest.raises(
+        UserError, match=r"^segmenter: colours is called colors now: write colors\.$"
+    ):
+        Probe(segmenter="colours")
     unmeasured = ProbeRun(Probe(scenes=1), module)
     unmeasured.update(prompts)
     assert "content_consistency" not in unmeasured.values()
@@ -177,7 +167,7 @@ def test_a_segmenter_that_cannot_be_had_is_refused_before_training(tmp_path):
 
 
 def test_the_segmenter_is_no_part_of_the_module(prompts):
-    module = tiny_module(probe=Probe(segmenter="colours"))
+    module = tiny_module(probe=Probe(segmenter="colors"))
     assert "content_consistency" in ProbeRun(module.probe, module, *module._segmenter).metrics
     assert not any("segmenter" in name for name, _ in module.named_modules())
 
@@ -189,7 +179,7 @@ def test_without_a_camera_a_prompt_is_one_picture_of_which_nothing_is_measured(p
     module = tiny_module(lens=None, stages=Stages(deep=0))
     calls = []
     module.networks.generator.register_forward_hook(lambda *_: calls.append("generator"))
-    run = ProbeRun(Probe(scenes=3), module, ColourSegmenter())
+    run = ProbeRun(Probe(scenes=3), module, ColorSegmenter())
     run.update(prompts)
     assert len(calls) == 4  # one generation
     assert run.values() == {}

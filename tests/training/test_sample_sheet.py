@@ -12,27 +12,27 @@ from PIL import Image
 
 from dofsuite.training import write_sheet
 
-COLOURS = [[(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)], [(0.0, 0.0, 1.0), (1.0, 1.0, 0.0)]]
+COLORS = [[(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)], [(0.0, 0.0, 1.0), (1.0, 1.0, 0.0)]]
 
 
-def flat(colour: tuple[float, float, float], size: int = 16) -> torch.Tensor:
-    return torch.tensor(colour)[:, None, None].expand(3, size, size)
+def flat(color: tuple[float, float, float], size: int = 16) -> torch.Tensor:
+    return torch.tensor(color)[:, None, None].expand(3, size, size)
 
 
 def test_every_image_stands_in_its_row_and_column(tmp_path: Path) -> None:
     path = tmp_path / "sheets" / "sheet.png"
     write_sheet(
         path,
-        [[flat(c) for c in row] for row in COLOURS],
+        [[flat(c) for c in row] for row in COLORS],
         ["left", "right"],
         ["top", "bottom"],
         scale=3,
     )
     pixels = np.asarray(Image.open(path).convert("RGB"))
     centres = {}
-    for row, colours in enumerate(COLOURS):
-        for column, colour in enumerate(colours):
-            found = np.argwhere((pixels == np.array(colour) * 255).all(-1))
+    for row, colors in enumerate(COLORS):
+        for column, color in enumerate(colors):
+            found = np.argwhere((pixels == np.array(color) * 255).all(-1))
             assert len(found) == (16 * 3) ** 2
             centres[row, column] = found.mean(0)
     assert centres[0, 0][0] == centres[0, 1][0] < centres[1, 0][0] == centres[1, 1][0]

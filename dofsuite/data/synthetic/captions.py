@@ -7,7 +7,7 @@
 
 For example: "a red disc on the left in front of grass, a blue box in the middle behind". The first
 thing is the nearest of the scene, the others follow from near to far. No two things of a caption
-share a colour or a side.
+share a color or a side.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
+COLORS = ("red", "yellow", "green", "blue", "purple", "white")
 SHAPES = ("disc", "box", "triangle")
 SIDES = ("on the left", "in the middle", "on the right")
 WALLS = ("bricks", "grass", "gravel", "sand")
 
 WORDS = tuple(
-    sorted(
-        {"a", "in", "front", "of", "behind", *COLOURS, *SHAPES, *WALLS, *" ".join(SIDES).split()}
-    )
+    sorted({"a", "in", "front", "of", "behind", *COLORS, *SHAPES, *WALLS, *" ".join(SIDES).split()})
 )
 """Every word that a caption can have, in alphabetical order."""
 
-_THING = rf"a ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}) ({'|'.join(SIDES)})"
+_THING = rf"a ({'|'.join(COLORS)}) ({'|'.join(SHAPES)}) ({'|'.join(SIDES)})"
 _FIRST = re.compile(rf"{_THING} in front of ({'|'.join(WALLS)})")
 _FURTHER = re.compile(rf"{_THING} behind")
 
@@ -35,7 +33,7 @@ _FURTHER = re.compile(rf"{_THING} behind")
 class Named(NamedTuple):
     """A thing as a caption names it."""
 
-    colour: str
+    color: str
     shape: str
     side: str
 

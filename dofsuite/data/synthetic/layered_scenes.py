@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dofsuite.data.synthetic.captions import COLOURS, SHAPES, SIDES, WALLS, Named, caption_of
+from dofsuite.data.synthetic.captions import COLORS, SHAPES, SIDES, WALLS, Named, caption_of
 from dofsuite.data.synthetic.textures import thing_surface, wall_surface
 
 STAGE_SIZE_PX = 64
@@ -52,7 +52,7 @@ class StageRecipe:
 class Thing:
     """A thing's record: its name, its plane's disparity, and its centre and half width as shares of the frame."""
 
-    colour: str
+    color: str
     shape: str
     side: str
     disparity: float
@@ -69,8 +69,9 @@ class StagedScene(NamedTuple):
     things: list[Thing]
 
     def record(self) -> list[dict[str, object]]:
-        """Return the things as plain data for the sample's JSON."""
-        return [asdict(thing) for thing in self.things]
+        """Return the things as plain data for the sample's JSON, spelled as the checksums know it."""
+        things = [asdict(thing) for thing in self.things]
+        return [{"colour": thing.pop("color"), **thing} for thing in things]
 
 
 def depth_m_of(disparity: np.ndarray | float) -> np.ndarray | float:
@@ -99,10 +100,10 @@ def draw_staged_scene(rng: np.random.Generator) -> StagedScene:
     for number, thing in enumerate(things, start=1):
         rows, columns = np.nonzero(owner == number)
         top, left = rows.min(), columns.min()
-        surface = thing_surface(rng, thing.colour, int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
+        surface = thing_surface(rng, thing.color, int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
         image[rows, columns] = surface[rows - top, columns - left]
         disparity[rows, columns] = thing.disparity
-    named = [Named(thing.colour, thing.shape, thing.side) for thing in things]
+    named = [Named(thing.color, thing.shape, thing.side) for thing in things]
     return StagedScene(
         np.rint(image * 255).astype(np.uint8), disparity, caption_of(named, wall), things
     )
@@ -128,14 +129,14 @@ def _draw_arrangement(rng: np.random.Generator, horizon_px: int) -> tuple[list[T
 
 
 def _draw_things(rng: np.random.Generator) -> list[Thing]:
-    """Return one to three things from near to far, of different colours and sides."""
+    """Return one to three things from near to far, of different colors and sides."""
     count = 1 + int(rng.choice(len(THING_COUNTS), p=THING_COUNTS))
     disparities = [rng.uniform(*NEAREST_DISPARITY)]
     behind = np.sort(rng.uniform(FARTHEST_DISPARITY, 1.0, count - 1))[::-1]
     for place, share in enumerate(behind):  # each keeps its distance from the one before it
         least = FARTHEST_DISPARITY + DISPARITY_GAP * (count - 2 - place)
         disparities.append(least + share * (disparities[-1] - DISPARITY_GAP - least))
-    colours, sides = rng.permutation(len(COLOURS)), rng.permutation(len(SIDES))
+    colors, sides = rng.permutation(len(COLORS)), rng.permutation(len(SIDES))
     things = []
     for number, disparity in enumerate(disparities):
         side = SIDES[sides[number]]
@@ -143,7 +144,7 @@ def _draw_things(rng: np.random.Generator) -> list[Thing]:
         shape, center = SHAPES[rng.integers(len(SHAPES))], rng.uniform(*CENTERS[side])
         things.append(
             Thing(
-                COLOURS[colours[number]],
+                COLORS[colors[number]],
                 shape,
                 side,
                 float(disparity),

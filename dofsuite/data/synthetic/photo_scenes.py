@@ -35,9 +35,9 @@ class SceneRecipe:
     """What a set of scenes is drawn from."""
 
     photographs: tuple[str, ...]
-    """Names of colour photographs (see `photographs.PHOTOGRAPHS`)."""
+    """Names of color photographs (see `photographs.PHOTOGRAPHS`)."""
     textures: tuple[str, ...]
-    """Names of grey textures, tinted when drawn."""
+    """Names of gray textures, tinted when drawn."""
     texture_share: float
     """Probability that a layer is cut from a texture."""
     scenes: int
@@ -147,7 +147,7 @@ def _paint(
         rows, columns = np.nonzero(owner == number)
         top, left = rows.min(), columns.min()
         crop = _crop(rng, name, int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
-        image[rows, columns] = _recolour(rng, crop, is_texture)[rows - top, columns - left]
+        image[rows, columns] = _recolor(rng, crop, is_texture)[rows - top, columns - left]
         names.append(name)
     return names, image
 
@@ -175,13 +175,13 @@ def _detail(name: str, place: np.ndarray, wide: float, high: float) -> float:
 
 @cache
 def _detail_table(name: str) -> np.ndarray:
-    """Return the summed-area table `[h + 1, w + 1]` of the absolute gradient of a photograph's grey values."""
-    grey = np.asarray(photograph(name).convert("L"), dtype=np.float64)
-    gradient = np.abs(np.gradient(grey, axis=0)) + np.abs(np.gradient(grey, axis=1))
+    """Return the summed-area table `[h + 1, w + 1]` of the absolute gradient of a photograph's gray values."""
+    gray = np.asarray(photograph(name).convert("L"), dtype=np.float64)
+    gradient = np.abs(np.gradient(gray, axis=0)) + np.abs(np.gradient(gray, axis=1))
     return np.pad(gradient.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
 
 
-def _recolour(rng: np.random.Generator, crop: Image.Image, tint: bool) -> np.ndarray:
+def _recolor(rng: np.random.Generator, crop: Image.Image, tint: bool) -> np.ndarray:
     """Return the crop `[h, w, 3]` uint8 under another light: a gamma, and a gain per channel (strong for a tint)."""
     spread = 0.45 if tint else 0.15
     gain = 1 - spread * rng.random(3) if tint else 1 + rng.uniform(-spread, spread, 3)

@@ -68,7 +68,7 @@ def package_bytes(name: str) -> bytes:
 
 @cache
 def photograph(name: str) -> Image.Image:
-    """Return one photograph as an RGB image (display values, 8 bit); grey ones get three equal channels."""
+    """Return one photograph as an RGB image (display values, 8 bit); gray ones get three equal channels."""
     with Image.open(io.BytesIO(package_bytes(name)), formats=["PNG", "JPEG"]) as image:
         return image.convert("RGB")
 

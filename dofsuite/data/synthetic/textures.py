@@ -1,11 +1,13 @@
-"""The surfaces of the staged scenes: crops of real photographs and textures, reduced to grey and coloured again.
+"""The surfaces of the staged scenes: crops of real photographs and textures, reduced to gray and colored again.
 
-A crop's grey values are spread to the same mean and contrast wherever they were cut from (*ours*:
-smooth parts of the photographs would show neither blur nor focus), then multiplied by a colour
+A crop's gray values are spread to the same mean and contrast wherever they were cut from (*ours*:
+smooth parts of the photographs would show neither blur nor focus), then multiplied by a color
 under a light drawn for the surface. Values are display values in [0, 1].
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,14 +15,24 @@ from PIL import Image
 from dofsuite.data.synthetic.photographs import photograph
 
 REDUCTIONS = (1.5, 3.0)
-WALL_MATERIALS: dict[str, tuple[str, tuple[float, float], tuple[float, float, float]]] = {
-    "bricks": ("brick", REDUCTIONS, (0.72, 0.47, 0.38)),
-    "grass": ("grass", REDUCTIONS, (0.47, 0.62, 0.30)),
-    "gravel": ("gravel", REDUCTIONS, (0.62, 0.60, 0.57)),
-    "sand": ("gravel", (5.5, 7.5), (0.84, 0.72, 0.50)),
+
+
+class WallMaterial(NamedTuple):
+    """The photograph a wall is cut from, the range of its reduction, and the wall's color."""
+
+    photograph: str
+    reductions: tuple[float, float]
+    color: tuple[float, float, float]
+
+
+WALL_MATERIALS = {
+    "bricks": WallMaterial("brick", REDUCTIONS, (0.72, 0.47, 0.38)),
+    "grass": WallMaterial("grass", REDUCTIONS, (0.47, 0.62, 0.30)),
+    "gravel": WallMaterial("gravel", REDUCTIONS, (0.62, 0.60, 0.57)),
+    "sand": WallMaterial("gravel", (5.5, 7.5), (0.84, 0.72, 0.50)),
 }
-"""Name of a wall -> (photograph, by how much it is reduced, colour); sand is gravel from farther away."""
-THING_COLOURS: dict[str, tuple[float, float, float]] = {
+"""By the captions' names; sand is gravel from farther away."""
+THING_COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.95, 0.12, 0.10),
     "yellow": (1.00, 0.88, 0.10),
     "green": (0.05, 0.75, 0.25),
@@ -37,21 +49,23 @@ DRAWS = 4
 
 def wall_surface(rng: np.random.Generator, wall: str, size_px: int, horizon_px: int) -> np.ndarray:
     """Return the empty stage `[size, size, 3]` float64: the wall above the horizon, its darker floor below."""
-    name, reductions, colour = WALL_MATERIALS[wall]
+    material = WALL_MATERIALS[wall]
     light = np.full((size_px, 1, 1), rng.uniform(0.85, 1.1))
     light[horizon_px:] *= FLOOR_LIGHT
-    crops = [_crop(rng, name, size_px, size_px, reductions) for _ in range(DRAWS)]
-    grey = _spread(max(crops, key=lambda crop: float(np.abs(np.diff(crop, axis=0)).sum())))
-    return np.clip(grey[..., None] * np.array(colour) * light * 1.25, 0, 1)
+    crops = [
+        _crop(rng, material.photograph, size_px, size_px, material.reductions) for _ in range(DRAWS)
+    ]
+    gray = _spread(max(crops, key=lambda crop: float(np.abs(np.diff(crop, axis=0)).sum())))
+    return np.clip(gray[..., None] * np.array(material.color) * light * 1.25, 0, 1)
 
 
 def thing_surface(
-    rng: np.random.Generator, colour: str, width_px: int, height_px: int
+    rng: np.random.Generator, color: str, width_px: int, height_px: int
 ) -> np.ndarray:
     """Return a thing's bounding box `[height, width, 3]` float64, filled."""
     name = THING_PHOTOGRAPHS[rng.integers(len(THING_PHOTOGRAPHS))]
-    grey = _spread(_crop(rng, name, width_px, height_px, REDUCTIONS)) * rng.uniform(1.0, 1.25)
-    return np.clip(grey[..., None] * np.array(THING_COLOURS[colour]), 0, 1)
+    gray = _spread(_crop(rng, name, width_px, height_px, REDUCTIONS)) * rng.uniform(1.0, 1.25)
+    return np.clip(gray[..., None] * np.array(THING_COLORS[color]), 0, 1)
 
 
 def _crop(
@@ -61,7 +75,7 @@ def _crop(
     height_px: int,
     reductions: tuple[float, float],
 ) -> np.ndarray:
-    """Return a crop's grey values `[height, width]` in [0, 255], reduced with antialiasing, flipped or not."""
+    """Return a crop's gray values `[height, width]` in [0, 255], reduced with antialiasing, flipped or not."""
     source = photograph(name)
     reduction = min(rng.uniform(*reductions), source.width / width_px, source.height / height_px)
     wide, high = width_px * reduction, height_px * reduction
@@ -73,6 +87,6 @@ def _crop(
     return np.asarray(crop.convert("L"), dtype=np.float64)
 
 
-def _spread(grey: np.ndarray) -> np.ndarray:
-    """Return grey values with the mean and contrast of all surfaces, in [0.2, 1]."""
-    return np.clip(MEAN + CONTRAST * (grey - grey.mean()) / (grey.std() + 4.0), 0.2, 1.0)
+def _spread(gray: np.ndarray) -> np.ndarray:
+    """Return gray values with the mean and contrast of all surfaces, in [0.2, 1]."""
+    return np.clip(MEAN + CONTRAST * (gray - gray.mean()) / (gray.std() + 4.0), 0.2, 1.0)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dofsuite.cli import Parser
+from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
 from dofsuite.diffusion import draw_integer
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import config_hash
@@ -38,10 +39,10 @@ from dofsuite.evaluation.text2image.images import (
 from dofsuite.evaluation.text2image.methods import read_method
 from dofsuite.evaluation.text2image.prompts import Prompt, open_photographs, read_prompts
 from dofsuite.evaluation.text2image.report import Row, write
-from dofsuite.evaluation.text2image.scores import COLOURS, Scorer, scorer_of
+from dofsuite.evaluation.text2image.scores import Scorer, scorer_of
 from dofsuite.images import quantize_8bit
 from dofsuite.text2image.camera.exif import Exif
-from dofsuite.text2image.probe import F_NUMBERS, ColourSegmenter
+from dofsuite.text2image.probe import F_NUMBERS
 
 DESCRIPTION = "Every prompt at every aperture by every method: blur monotonicity, content consistency, KID and FID."
 
@@ -75,10 +76,10 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument(
         "--segmenter", default="facebook/mask2former-swin-large-ade-semantic", metavar="PATH_OR_ID",
-        help="for content consistency: of transformers, colours (synthetic scenes) or none; %(default)s",
+        help="for content consistency: of transformers, colors (synthetic scenes) or none; %(default)s",
     )  # fmt: skip
     parser.add_argument(
-        "--top-k", type=int, help="classes of a pixel that count; by default 3, with colours 1"
+        "--top-k", type=int, help="classes of a pixel that count; by default 3, with colors 1"
     )
     parser.add_argument(
         "--clip",
@@ -159,10 +160,10 @@ def check(arguments: argparse.Namespace) -> None:
     arguments.compared = arguments.compared or arguments.f_numbers
     if not set(arguments.compared) <= set(arguments.f_numbers):
         raise UserError("--compared: an f-number that is none of --f-numbers; choose among them.")
-    arguments.top_k = arguments.top_k or (1 if arguments.segmenter == COLOURS else 3)
-    if arguments.segmenter == COLOURS and arguments.top_k > ColourSegmenter.num_classes:
+    arguments.top_k = arguments.top_k or (1 if is_color_segmenter(arguments.segmenter) else 3)
+    if is_color_segmenter(arguments.segmenter) and arguments.top_k > ColorSegmenter.num_classes:
         raise UserError(
-            f"--top-k: the segmenter colours has {ColourSegmenter.num_classes} classes; choose fewer."
+            f"--top-k: the segmenter colors has {ColorSegmenter.num_classes} classes; choose fewer."
         )
     arguments.features = "none" if arguments.photographs is None else chosen(arguments.features)
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dofsuite.backbones import ClipImages, SemanticSegmenter
+from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
 from dofsuite.evaluation.job import default_device
 from dofsuite.evaluation.text2image.features import (
     FeatureExtractor,
@@ -27,7 +28,6 @@ from dofsuite.evaluation.text2image.features import (
 from dofsuite.metrics import ImageEmbedder, Segmenter, blur_energy, clip_image_similarity
 from dofsuite.metrics.consistency import Agreement, agreeing_pixels
 from dofsuite.metrics.monotonicity import energy_steps
-from dofsuite.text2image.probe import ColourSegmenter
 
 MODES = ("ac", "paper")
 """Energies of Blur Monotonicity that the table has."""
@@ -44,10 +44,6 @@ COLUMNS = (
 )
 PUBLISHED = "blur_monotonicity"
 """Key of a method file's `published`: Blur Monotonicity over 100."""
-
-
-COLOURS = "colours"
-"""The choice of segmenter that stands for `ColourSegmenter`, of the synthetic scenes."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +105,8 @@ def scorer_of(arguments: argparse.Namespace) -> Scorer:
     """
     device = default_device()
     segmenter = embedder = None
-    if arguments.segmenter == COLOURS:
-        segmenter = ColourSegmenter(arguments.top_k)
+    if is_color_segmenter(arguments.segmenter):
+        segmenter = ColorSegmenter(arguments.top_k)
     elif arguments.segmenter != "none":
         segmenter = SemanticSegmenter(arguments.segmenter, top_k=arguments.top_k).load().to(device)
     if arguments.clip != "none":

@@ -156,16 +156,16 @@ def write_bad(folder: Path, fault: str) -> str:
     if fault == "second map":
         np.save(folder / "b.npy", RAMP)
         return ": a second depth map of the stem b"
-    if fault == "coloured":
+    if fault == "colored":
         Image.new("RGB", (30, 20), "red").save(folder / "a.png")
-        return f"{folder / 'a.png'}: the depth map is coloured"
+        return f"{folder / 'a.png'}: the depth map is colored"
     Image.new("RGB", (30, 20)).save(folder / "a.webp")
     return f"{folder / 'a.webp'}: a second picture of the stem a"
 
 
 @pytest.mark.parametrize(
     "fault",
-    ["1x1", "truncated", "nan", "size", "orphan", "second map", "coloured", "second picture"],
+    ["1x1", "truncated", "nan", "size", "orphan", "second map", "colored", "second picture"],
 )
 def test_bad_file_is_named_and_nothing_is_written(
     folder: Path, capsys: pytest.CaptureFixture[str], fault: str

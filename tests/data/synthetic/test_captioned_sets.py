@@ -20,11 +20,11 @@ from dofsuite.data.module import ShardData
 from dofsuite.data.synthetic import captioned_sets
 from dofsuite.data.synthetic import defocus as photographed
 from dofsuite.data.synthetic.captioned_sets import CAPTIONED_SETS, captioned_samples, exposed_scenes
-from dofsuite.data.synthetic.captions import COLOURS, SHAPES, SIDES, WALLS, WORDS, parse_caption
+from dofsuite.data.synthetic.captions import COLORS, SHAPES, SIDES, WALLS, WORDS, parse_caption
 from dofsuite.data.synthetic.defocus import DEEP_F_NUMBERS, SHALLOW_F_NUMBERS, Exposure, photograph
 from dofsuite.data.synthetic.layered_scenes import StagedScene, StageRecipe, staged_scenes
 from dofsuite.data.synthetic.sets import cache_folder, prepare, resolve
-from dofsuite.data.synthetic.textures import THING_COLOURS, THING_PHOTOGRAPHS, WALL_MATERIALS
+from dofsuite.data.synthetic.textures import THING_COLORS, THING_PHOTOGRAPHS, WALL_MATERIALS
 from dofsuite.errors import UserError
 
 NAMES = tuple(CAPTIONED_SETS)
@@ -50,16 +50,15 @@ def test_caption_names_what_the_picture_shows(name: str) -> None:
         things, wall = parse_caption(scene.caption)
         assert wall in WALLS
         assert [tuple(thing) for thing in things] == [
-            (t.colour, t.shape, t.side) for t in scene.things
+            (t.color, t.shape, t.side) for t in scene.things
         ]
         assert set(scene.caption.replace(",", "").split()) <= set(WORDS)
         for thing in scene.things:
             seen = scene.image_srgb[scene.disparity == thing.disparity].astype(float).mean(0)
             distance = {
-                colour: np.abs(seen / seen.max() - THING_COLOURS[colour]).sum()
-                for colour in COLOURS
+                color: np.abs(seen / seen.max() - THING_COLORS[color]).sum() for color in COLORS
             }
-            assert min(distance, key=distance.get) == thing.colour
+            assert min(distance, key=distance.get) == thing.color
             columns = np.nonzero((scene.disparity == thing.disparity).any(0))[0] / 64
             left, middle, right = (abs(columns.mean() - place) for place in (0.2, 0.5, 0.8))
             assert SIDES[int(np.argmin([left, middle, right]))] == thing.side
@@ -74,7 +73,7 @@ def test_every_word_is_used_and_things_differ() -> None:
     assert {thing.shape for scene in scenes for thing in scene.things} == set(SHAPES)
     for scene in scenes:
         assert (
-            len({thing.colour for thing in scene.things})
+            len({thing.color for thing in scene.things})
             == len({t.side for t in scene.things})
             == len(scene.things)
         )

@@ -30,7 +30,7 @@ def sweep(*contrasts: float, seed: int = 0) -> torch.Tensor:
     return quantize_8bit(torch.stack([0.5 + contrast * noise for contrast in contrasts]))
 
 
-def mean_colour(images: torch.Tensor) -> torch.Tensor:
+def mean_color(images: torch.Tensor) -> torch.Tensor:
     return images.mean(dim=(-2, -1))
 
 
@@ -48,8 +48,8 @@ def scorer(**changes) -> Scorer:
     options = {
         "segmenter": ByBrightness(),
         "agreement": Agreement(3),
-        "embedder": mean_colour,
-        "look": lambda images: mean_colour(images).double(),
+        "embedder": mean_color,
+        "look": lambda images: mean_color(images).double(),
         "compared": (0, 2),
         "device": CPU,
     }
@@ -75,9 +75,9 @@ def test_a_method_s_scores_are_means_over_all_its_pairs_and_pixels():
             meeting.append(
                 np.abs(classes[i] - classes[j]) <= 2
             )  # sets of three neighbours meet within two
-        colours = each.mean(axis=(-2, -1))
+        colors = each.mean(axis=(-2, -1))
         cosines += [
-            c @ colours[-1] / np.linalg.norm(c) / np.linalg.norm(colours[-1]) for c in colours[:-1]
+            c @ colors[-1] / np.linalg.norm(c) / np.linalg.norm(colors[-1]) for c in colors[:-1]
         ]
     assert values["CC"] == pytest.approx(
         np.mean(meeting), abs=0.005

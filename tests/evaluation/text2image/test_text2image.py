@@ -231,7 +231,7 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
         (["--clip", "nowhere"], "nowhere"),
         (["--photographs", "nowhere"], "nowhere: --photographs: no such set"),
         (["--features", "magic"], "argument --features: invalid choice"),
-        (["--top-k", "10"], "--top-k: the segmenter colours has 9 classes; choose fewer"),
+        (["--top-k", "10"], "--top-k: the segmenter colors has 9 classes; choose fewer"),
         (
             [
                 "--count",

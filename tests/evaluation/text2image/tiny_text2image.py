@@ -117,7 +117,7 @@ def command(methods: list[Path], prompts: Path, output: Path) -> list[str]:
             "--focal-length",
             "200",
         ],
-        *["--segmenter", "colours", "--clip", "none"],
+        *["--segmenter", "colors", "--clip", "none"],
     ]
 
 
