@@ -1,4 +1,4 @@
-"""Measuring runs: the refocus benchmark, the text-to-image tables, the EBB! checks and the ablation tables."""
+"""Measuring runs: refocus benchmark, text-to-image tables, EBB! checks, ablation tables."""
 
 from dofsuite._lazy import lazy_exports
 

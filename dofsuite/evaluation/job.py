@@ -5,8 +5,8 @@ process finds them complete. So results do not depend on the number of processes
 with as many threads each: sums in another order round differently), and a killed job resumes.
 
 The tasks of a SLURM array share a job too. Each computes its own share first and then what is still
-missing: tasks start at different times, and an array may also run a command of its own in each task,
-with which no other task helps.
+missing: tasks start at different times, and an array may also run a command of its own in each
+task, which no other task shares.
 """
 
 from __future__ import annotations

@@ -92,7 +92,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """
     for place in (folder, folder / "export"):
         if (place / SETTINGS).is_file():
-            return {"sees_depth": True} | _settings_in(place / SETTINGS) | {"folder": place}
+            settings = _settings_in(place / SETTINGS)
+            uses_depth = settings.pop("sees_depth", True)
+            return settings | {"uses_depth": uses_depth, "folder": place}
     raise UserError(
         f"{folder}: --model: holds no refocus adapter ({SETTINGS} is missing); train one: make quickstart."
     )

@@ -46,7 +46,7 @@ class RefocusPipelineOutput(BaseOutput):
 StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
 """(pipeline, number of the step, timestep, latents by name) -> latents by name: diffusers' `callback_on_step_end`."""
 
-SETTINGS_OF_A_CALL = ("guidance", "position_ids", "num_inference_steps", "size_px", "sees_depth")
+SETTINGS_OF_A_CALL = ("guidance", "position_ids", "num_inference_steps", "size_px", "uses_depth")
 """What of an export's settings is the pipeline's own."""
 
 

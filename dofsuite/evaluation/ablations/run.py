@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from dofsuite.cli import Parser
 from dofsuite.errors import UserError
 from dofsuite.evaluation.ablations.sweep_runs import Group, Run, grouped, read_runs
-from dofsuite.evaluation.report import Table, shown, write_report
+from dofsuite.evaluation.report import Table, format_number, write_report
 
 DESCRIPTION = "Collect an ablation's runs into one table, with mean and spread over seeds."
 
@@ -251,7 +251,10 @@ def seeded(run: Run) -> str:
 
 def as_text(table: Table) -> str:
     """Return a table for a terminal."""
-    lines = [["", *table.columns], *([name, *map(shown, values)] for name, values in table.rows)]
+    lines = [
+        ["", *table.columns],
+        *([name, *map(format_number, values)] for name, values in table.rows),
+    ]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(

@@ -1,8 +1,8 @@
-"""What is measured on a refocus benchmark: models, the renderer, the reference unchanged, pictures made elsewhere.
+"""What is compared on a refocus benchmark: models, the renderer, the unchanged reference, images.
 
-A method answers a sample: the picture given and a disparity in, a picture out. `oracle` and `copy`
-are always there: the best and the laziest answer. Every model of ours is asked one sample at a
-time, with noise from that sample's seed, so that no answer depends on its neighbours.
+A method predicts a sample: the reference image and a disparity in, an image out. `oracle` and
+`copy` are always there: the best and the laziest prediction. A trained model predicts one sample at
+a time, with noise from that sample's seed, so that no prediction depends on its neighbors.
 """
 
 from __future__ import annotations
@@ -25,133 +25,125 @@ from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
 from dofsuite.refocus.export import SETTINGS, read_settings
 from dofsuite.refocus.rendering import photograph
 
-Answer = Callable[[Sample, Tensor, Tensor], Tensor]
-"""A sample, the picture given [1, 3, h, w] and a disparity [1, 1, h, w] -> a picture [1, 3, h, w] in [0, 1]."""
+Predict = Callable[[Sample, Tensor, Tensor], Tensor]
+"""Sample, reference [1, 3, h, w] and disparity [1, 1, h, w] -> image [1, 3, h, w] in [0, 1]."""
 
 
 class Method(NamedTuple):
     """A row of the tables."""
 
     name: str
-    answer: Answer
+    predict: Predict
     identity: dict[str, Any]
-    """Plain data on which its pictures depend: those of another identity are not taken for its own."""
+    """Plain data on which its images depend: stored images of another identity are not used."""
     perturbation: Perturbation = "given"
-    """What is done to the disparity before it is asked."""
+    """What is done to the disparity that it gets."""
     covered: frozenset[str] | None = None
-    """Keys of the samples that it answers; None is all."""
-    is_ours: bool = True
-    """Whether its pictures are kept; those of `copy` and `folder` lie elsewhere already."""
+    """Keys of the samples that it predicts; None is all."""
+    stores_images: bool = True
+    """Whether the report's folder keeps its images; those of `copy` and `folder` exist already."""
     remark: str = ""
-    """What a reader of the tables should know of it."""
+    """A note under the tables."""
     run: Path | None = None
-    """The run of ours whose numbers these are: `evaluate table` finds them by it, however its path was spelt."""
+    """The trained run, resolved: `evaluate table` finds its rows by it."""
 
     def with_depth(self, perturbation: Perturbation) -> Method:
-        """Return the same method with another disparity."""
+        """Return the same method with a perturbed disparity."""
         title = TITLES[perturbation]
-        return self._replace(
-            name=f"{self.name}, {title}" if title else self.name, perturbation=perturbation
-        )
+        name = f"{self.name}, {title}" if title else self.name
+        return self._replace(name=name, perturbation=perturbation)
 
 
 def oracle(benchmark: Benchmark) -> Method:
-    """Return the renderer that made the ground truth, given the all-in-focus picture."""
+    """Return the renderer of the ground truth, given the all-in-focus image."""
 
-    def answer(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
-        return render(
-            benchmark, benchmark.image(sample.scene), benchmark.disparity(sample.scene), sample
-        )
+    def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
+        image, exact = benchmark.all_in_focus(sample.scene), benchmark.disparity(sample.scene)
+        return render(benchmark, image, exact, sample)
 
-    return Method("oracle", answer, {"kind": "oracle"})
+    return Method("oracle", predict, {"kind": "oracle"})
 
 
 def copy(benchmark: Benchmark) -> Method:
-    """Return the picture given, unchanged."""
-    return Method(
-        "copy", lambda sample, reference, disparity: reference, {"kind": "copy"}, is_ours=False
-    )
+    """Return the unchanged reference."""
+    identity = {"kind": "copy"}
+    return Method("copy", lambda sample, reference, _: reference, identity, stores_images=False)
 
 
 def render(benchmark: Benchmark, image: Tensor, disparity: Tensor, sample: Sample) -> Tensor:
-    """Photograph a picture with the benchmark's renderer and a sample's camera; level 0 gives the picture itself."""
+    """Photograph an image with the benchmark's renderer and a sample's camera."""
     width_px = torch.tensor([float(benchmark.size_px)])
     return photograph(image, disparity, width_px, [sample.camera], benchmark.rendering)[0]
 
 
 def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int | None) -> Method:
-    """Return a run or an export of ours.
+    """Return a trained run or an export.
 
-    A level counts in pixels at a reference width; where the model was trained with another one than
-    the benchmark's, the level is converted, so that the blur looks the same. A model of another
-    size gets the picture at its own size (*ours*: bicubic), and its answer is brought back.
+    A bokeh level counts in pixels at a reference width; where the model was trained with another
+    one than the benchmark's, the level is converted, so that the blur looks the same. A model of
+    another size gets the image at its own size (*ours*: bicubic), and its output is resized back.
 
     Raises:
         UserError: The folder holds no adapter.
     """
+    # Identity: the files of the export
     settings = read_settings(folder)
     export = settings["folder"]
-    files = frozenset(
-        [export / SETTINGS, *export.glob("*.safetensors"), *export.glob("camera_embedder/*")]
-    )
-    identity = {"kind": "run", "export": hash_files(export, files), "seed": seed, "steps": steps}
+    weights = [*export.glob("*.safetensors"), *export.glob("camera_embedder/*")]
+    export_hash = hash_files(export, {export / SETTINGS, *weights})
+    identity = {"kind": "run", "export": export_hash, "seed": seed, "steps": steps}
 
     @cache
-    def pipeline() -> Any:
+    def load_pipeline() -> Any:
         from dofsuite.refocus.pipeline import RefocusPipeline
 
         return RefocusPipeline.from_export(folder).to(default_device())
 
-    def answer(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
-        pipe = pipeline()
+    def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
+        pipe = load_pipeline()
         width_ratio = pipe.camera.config.reference_width_px / benchmark.rendering.reference_width_px
-        generator = torch.Generator().manual_seed(seed_of(sample.key, seed))
         level = sample.bokeh_level * width_ratio
-        pictures = pipe(
+        generator = torch.Generator().manual_seed(seed_of(sample.key, seed))
+        images = pipe(
             reference, sample.focus_point, level, disparity, steps, generator, output_type="pt"
         ).images
-        return resize(pictures.cpu(), *reference.shape[-2:])
+        return resize(images.cpu(), *reference.shape[-2:])
 
-    return Method(
-        name, answer, identity, remark=size_remark(name, settings["size_px"], benchmark.size_px)
-    )
-
-
-def size_remark(name: str, trained_px: int | None, asked_px: int) -> str:
-    """Say where a model works at another size than the benchmark's."""
-    if trained_px in (None, asked_px):
-        return ""
-    return f"{name}: works at {trained_px} px; the benchmark's pictures of {asked_px} px are resized for it and back"
+    # A model trained at another size
+    remark, size_px = "", settings["size_px"]
+    if size_px not in (None, benchmark.size_px):
+        remark = (
+            f"{name}: works at {size_px} px; the benchmark's images of {benchmark.size_px} px are "
+            "resized for it and back"
+        )
+    return Method(name, predict, identity, remark=remark)
 
 
 def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
-    """Return pictures made elsewhere: PATH/SCENE/SAMPLE.png (or .jpg, .webp), named like the samples' keys.
+    """Return images generated elsewhere: PATH/SCENE/SAMPLE.png (or .jpg, .webp), by sample key.
 
     Raises:
         UserError: There is none, or one is not square.
     """
-    found = {
-        sample.key: file for sample in benchmark.samples if (file := picture_file(path, sample.key))
-    }
-    if not found:
+    files = {}
+    for sample in benchmark.samples:
+        candidates = (path / f"{sample.key}.{extension}" for extension in IMAGE_EXTENSIONS)
+        if file := next((file for file in candidates if file.is_file()), None):
+            files[sample.key] = file
+    if not files:
         example = benchmark.samples[0].key
         raise UserError(
-            f"{path}: --folder: holds no picture of the benchmark, such as {example}.png; check the names."
+            f"{path}: --folder: holds no image of the benchmark, such as {example}.png; check the "
+            "names."
         )
 
-    def answer(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
-        picture = read_image(found[sample.key])[None]
-        if picture.shape[-1] != picture.shape[-2]:
+    def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
+        image = read_image(files[sample.key])[None]
+        if image.shape[-1] != image.shape[-2]:
             raise UserError(
-                f"{found[sample.key]}: the benchmark's pictures are square, this one is not; crop it."
+                f"{files[sample.key]}: the benchmark's images are square, this one is not; crop it."
             )
-        return resize(picture, *reference.shape[-2:])
+        return resize(image, *reference.shape[-2:])
 
-    identity = {"kind": "folder", "pictures": hash_files(path, found.values())}
-    return Method(name, answer, identity, covered=frozenset(found), is_ours=False)
-
-
-def picture_file(path: Path, key: str) -> Path | None:
-    """Return a sample's picture in a folder."""
-    files = (path / f"{key}.{extension}" for extension in IMAGE_EXTENSIONS)
-    return next((file for file in files if file.is_file()), None)
+    identity = {"kind": "folder", "pictures": hash_files(path, files.values())}
+    return Method(name, predict, identity, covered=frozenset(files), stores_images=False)

@@ -75,9 +75,3 @@ ABLATIONS: list[Row] = [
     (name, dict(zip(ABLATION_COLUMNS, values, strict=True))) for name, values in _ABLATIONS
 ]
 """Tables 3 to 6."""
-
-
-def row_of(row: Row, columns: tuple[str, ...]) -> tuple[str, list[float | None]]:
-    """Return a row's numbers in the order of a table's columns, None where the paper has none."""
-    name, values = row
-    return name, [values.get(column) for column in columns]

@@ -1,4 +1,4 @@
-"""`run`: DiffCamera's tables on a refocus benchmark, for our runs and what they are compared with."""
+"""`run`: DiffCamera's tables on a refocus benchmark, for trained runs and their competitors."""
 
 from __future__ import annotations
 
@@ -18,191 +18,175 @@ from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import check_settings, compute_rows, seed_of
 from dofsuite.evaluation.refocus.config import RefocusConfig
 from dofsuite.evaluation.refocus.methods import Method, copy, folder, model, oracle
-from dofsuite.evaluation.refocus.perturbation import perturbed
+from dofsuite.evaluation.refocus.perturbation import perturb
 from dofsuite.evaluation.refocus.scores import Scores, load_scores
 from dofsuite.evaluation.refocus.sheets import sheets
 from dofsuite.evaluation.refocus.tables import MethodResults, tables
 from dofsuite.evaluation.refocus.two_stage import deconvolution, two_stage
-from dofsuite.evaluation.refocus_benchmark.format import (
-    Benchmark,
-    Sample,
-    read_benchmark,
-)
+from dofsuite.evaluation.refocus_benchmark.config import SOURCES
+from dofsuite.evaluation.refocus_benchmark.format import Benchmark, read_benchmark
 from dofsuite.evaluation.report import write_report
 from dofsuite.files import write_bytes
 from dofsuite.images import encode_png, quantize_8bit, read_image
 
 
 def run(config: RefocusConfig) -> None:
-    """Answer every sample with every method, score the answers, and write the report."""
+    """Predict every sample with every method, score the predictions, and write the report."""
+    # Methods and scores
     benchmark = read_benchmark(config.benchmark)
     methods = methods_of(config, benchmark)
     scores = load_scores(config.clip, config.lpips, config.clip_iqa)
-    output = config.output or run_of(config.runs[0]) / "benchmark" / config.benchmark.resolve().name
-    for method in methods:
-        measure(output, benchmark, method, scores, config.seed)
-    # every process now looks what the others have made since: the last one finds all of it
-    found = [
-        (method, measure(output, benchmark, method, scores, config.seed)) for method in methods
+    name = config.benchmark.resolve().name
+    output = config.output or run_folder(config.runs[0]) / "benchmark" / name
+
+    # This process's samples; a second pass only reads rows that other processes finished
+    for _ in range(2):
+        rows = [measure(output, benchmark, each, scores, config.seed) for each in methods]
+    results = [
+        MethodResults(method, own, image_folder(output, method))
+        for method, own in zip(methods, rows, strict=True)
+        if own is not None
     ]
-    answered = [
-        MethodResults(method, made, place_of(output, method))
-        for method, made in found
-        if made is not None
-    ]
-    if len(answered) < len(methods):
+    if len(results) < len(methods):
         print(f"{output}: this process's samples are done; the last process writes the report.")
         return
-    title = f"Refocus benchmark {config.benchmark.resolve().name}"
-    made = tables(benchmark, answered, scores.notes)
-    pictures = sheets(benchmark, answered, config.sheet_scenes)
-    for file in write_report(output, title, made, pictures, facts_of(config, benchmark, scores)):
-        print(file)
+
+    # Report
+    files = write_report(
+        output,
+        f"Refocus benchmark {name}",
+        tables(benchmark, results, scores.notes),
+        sheets(benchmark, results, config.sheet_scenes),
+        facts_of(config, benchmark, scores),
+    )
+    print(*files, sep="\n")
 
 
 def methods_of(config: RefocusConfig, benchmark: Benchmark) -> list[Method]:
-    """Return the methods asked for, each with every depth, after the two that are always there.
+    """Return oracle, copy and the configured methods, those that use depth with each perturbation.
 
     Raises:
-        UserError: One of them cannot be had, or two have one name.
+        UserError: A method is not there, or two have one name.
     """
+    # Trained runs and baselines, which use the depth
     seed, steps = config.seed, config.steps
-    asked = [
-        model(benchmark, path, name, seed, steps)._replace(run=whole_run(path))
+    using_depth = [
+        model(benchmark, path, name, seed, steps)._replace(run=resolved_run(path))
         for path, name in named_runs(config.runs)
     ]
-    asked += [two_stage(benchmark, path, seed, steps) for path in config.two_stage]
-    asked += [deconvolution(benchmark, Deconvolution())] * config.deconvolution
-    methods = [
-        oracle(benchmark),
-        copy(benchmark),
-        *(folder_of(benchmark, text) for text in config.folders),
-    ]
-    methods += [
-        method.with_depth(depth) for method in asked for depth in dict.fromkeys(config.depth)
-    ]
+    using_depth += [two_stage(benchmark, path, seed, steps) for path in config.two_stage]
+    if config.deconvolution:
+        using_depth.append(deconvolution(benchmark, Deconvolution()))
+
+    # All methods, in the order of the tables' rows
+    methods = [oracle(benchmark), copy(benchmark)]
+    for text in config.folders:
+        name, _, path = text.partition("=")
+        methods.append(folder(benchmark, Path(path), name))
+    for method in using_depth:
+        methods += [method.with_depth(depth) for depth in dict.fromkeys(config.depth)]
+
     names = [method.name for method in methods]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if repeated := [name for name in names if names.count(name) > 1]:
         raise UserError(
-            f"{twice}: two methods have this name; leave one out, or rename its folder."
+            f"{repeated[0]}: two methods have this name; leave one out, or rename its folder."
         )
     return methods
 
 
-def run_of(path: Path) -> Path:
+def run_folder(path: Path) -> Path:
     """Return the run that an export lies in, or the folder itself."""
     return path.parent if path.name == "export" else path
 
 
-def whole_run(path: Path) -> Path:
-    """Return where a run lies, however its path or its export's is spelt."""
-    return run_of(Path(os.path.abspath(path))).resolve()
+def resolved_run(path: Path) -> Path:
+    """Return the resolved folder of a run, given as a path to it or to its export."""
+    return run_folder(Path(os.path.abspath(path))).resolve()
 
 
 def named_runs(runs: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Return each run with its folder's name, and as many folders above it as tell it from the others."""
-    wholes = [whole_run(path).parts for path in runs]
+    """Return each run with a name: its folder's, with as many parents as make it unique."""
+    parts = [resolved_run(path).parts for path in runs]
     named = []
-    for path, own in zip(runs, wholes, strict=True):
-        counts = (
-            count
-            for count in range(1, len(own))
-            if sum(one[-count:] == own[-count:] for one in wholes) == 1
-        )
-        named.append((path, "/".join(own[-next(counts, 1) :])))
+    for path, own in zip(runs, parts, strict=True):
+        count = 1
+        while sum(each[-count:] == own[-count:] for each in parts) > 1 and count < len(own):
+            count += 1
+        named.append((path, "/".join(own[-count:])))
     return named
-
-
-def folder_of(benchmark: Benchmark, text: str) -> Method:
-    """Read `NAME=DIR`."""
-    name, _, path = text.partition("=")
-    return folder(benchmark, Path(path), name)
 
 
 def measure(
     output: Path, benchmark: Benchmark, method: Method, scores: Scores, seed: int
 ) -> dict[str, dict[str, Any]] | None:
-    """Answer and score this process's share of the samples that is not there yet; return all scores by key."""
+    """Compute this process's share of a method's missing scores; return all by sample key.
+
+    Images that are there are scored again without the method. None while other processes have not
+    finished.
+    """
+    # What the images depend on
     samples = {
         sample.key: sample
         for sample in benchmark.samples
         if method.covered is None or sample.key in method.covered
     }
-    depth = {
+    depth_seed = None if method.perturbation == "given" else seed
+    cache_key = {
+        "benchmark": benchmark.checksum,
+        "method": method.identity,
         "depth": method.perturbation,
-        "depth_seed": None if method.perturbation == "given" else seed,
+        "depth_seed": depth_seed,
     }
-    cache_key = {"benchmark": benchmark.checksum, "method": method.identity, **depth}
-    place = place_of(output, method)
-    if place is not None:
-        check_settings(place, cache_key)
+    images = image_folder(output, method)
+    if images is not None:
+        check_settings(images, cache_key)
 
-    def make(key: str) -> dict[str, Any]:
+    def compute(key: str) -> dict[str, Any]:
         sample = samples[key]
-        preds = quantize_8bit(answer(benchmark, method, sample, seed))
-        if place is not None:
-            write_bytes(place / f"{key}.png", encode_png(preds[0]))
-        return {
-            "key": key,
-            **scores.of(
-                preds, benchmark.picture(sample.reference), benchmark.picture(sample.target)
-            ),
-        }
+        reference, target = benchmark.image(sample.reference), benchmark.image(sample.target)
+        file = None if images is None else images / f"{key}.png"
+        if file is not None and file.is_file():
+            preds = read_image(file)[None]
+        else:
+            disparity = benchmark.disparity(sample.scene)
+            disparity = perturb(disparity, method.perturbation, seed_of(key, seed))
+            preds = quantize_8bit(method.predict(sample, reference, disparity))
+            if file is not None:
+                write_bytes(file, encode_png(preds[0]))
+        return {"key": key, **scores.of(preds, reference, target)}
 
-    def make_or_score(key: str) -> dict[str, Any]:
-        kept = place / f"{key}.png" if place is not None else None
-        if kept is None or not kept.is_file():
-            return make(key)
-        sample = samples[key]
-        pictures = (
-            read_image(kept)[None],
-            benchmark.picture(sample.reference),
-            benchmark.picture(sample.target),
-        )
-        return {"key": key, **scores.of(*pictures)}
-
+    # The scores depend on their networks too
     settings = cache_key | {"scores": dict(scores.facts)}
-    made = compute_rows(
-        output / "rows" / f"{slug(method.name)}-{config_hash(settings)}",
-        list(samples),
-        make_or_score,
-        settings,
-    )
-    return None if made is None else {row["key"]: row for row in made}
+    folder_name = f"{file_name(method.name)}-{config_hash(settings)}"
+    rows = compute_rows(output / "rows" / folder_name, list(samples), compute, settings)
+    return None if rows is None else {row["key"]: row for row in rows}
 
 
-def answer(benchmark: Benchmark, method: Method, sample: Sample, seed: int) -> torch.Tensor:
-    """Ask a method for one sample."""
-    disparity = perturbed(
-        benchmark.disparity(sample.scene), method.perturbation, seed_of(sample.key, seed)
-    )
-    return method.answer(sample, benchmark.picture(sample.reference), disparity)
+def image_folder(output: Path, method: Method) -> Path | None:
+    """Return where a method's images are kept; None where they lie elsewhere already."""
+    return output / "pictures" / file_name(method.name) if method.stores_images else None
 
 
-def place_of(output: Path, method: Method) -> Path | None:
-    """Return where a method's pictures are kept; None where they lie elsewhere already."""
-    return output / "pictures" / slug(method.name) if method.is_ours else None
-
-
-def slug(name: str) -> str:
-    """Return a name as a folder's name."""
+def file_name(name: str) -> str:
+    """Return a method's name in characters that every file system takes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.") or sha256_of(name.encode())[:8]
 
 
 def facts_of(config: RefocusConfig, benchmark: Benchmark, scores: Scores) -> dict[str, Any]:
-    """Return what the numbers depend on."""
-    counts = {
-        source: sum(scene.source == source for scene in benchmark.scenes)
-        for source in ("camera", "phone", "ai")
-    }
+    """Return what the numbers depend on, for the report."""
+    sources = [scene.source for scene in benchmark.scenes]
+    levels = benchmark.bokeh_levels
     return {
+        # Benchmark
         "benchmark": f"{config.benchmark.resolve().name}, sha256 {benchmark.checksum}",
-        "scenes by source": counts,
+        "scenes by source": {source: sources.count(source) for source in SOURCES},
         "samples": len(benchmark.samples),
         **{f"benchmark's {name}": value for name, value in benchmark.settings.items()},
+        # Scores
         **dict(scores.facts),
-        "LVCorr": f"level_mean, and per scene level_per_scene; levels {benchmark.bokeh_levels}, positive is good",
+        "LVCorr": f"level_mean, and per scene level_per_scene; levels {levels}, positive is good",
         "all": "mean over the ten samples of a scene, not over tasks",
+        # Methods
         "depth": "mask 30 %, crop one random rectangle, noise sigma 1 clamped to [0, 1]",
         "seed": config.seed,
         "steps": config.steps or "each export's own",

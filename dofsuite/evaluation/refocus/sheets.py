@@ -1,4 +1,4 @@
-"""The pictures of the report: what was given, what is true, and what every method made of it."""
+"""The image sheets of the report: reference, target, and the prediction of every method."""
 
 from __future__ import annotations
 
@@ -13,62 +13,50 @@ from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.evaluation.report import ImageSheet
 from dofsuite.images import draw_marker, thumbnail
 
-SHOWN_PX = 192
-"""Larger pictures are reduced to this, so that the report stays a file that one can send."""
+MAX_PX = 192
+"""Larger images are reduced to this, so that the report stays a file that one can send."""
 
 
 def sheets(
-    benchmark: Benchmark, answered: Sequence[MethodResults], scenes: int
+    benchmark: Benchmark, results: Sequence[MethodResults], num_scenes: int
 ) -> list[ImageSheet]:
-    """Return a sheet for each of some scenes: a column a sample; the focus point is marked on the picture given.
-
-    Args:
-        benchmark: What was asked.
-        answered: All methods.
-        scenes: How many, taken from the sources in turn.
-    """
-    return [
-        sheet(benchmark, answered, scene) for scene in scenes_in_turn(benchmark)[: max(0, scenes)]
-    ]
+    """Return a sheet for each of some scenes, taken from the sources in turn."""
+    scenes = interleave_sources(benchmark)[: max(0, num_scenes)]
+    return [sheet(benchmark, results, scene) for scene in scenes]
 
 
-def scenes_in_turn(benchmark: Benchmark) -> list[str]:
+def interleave_sources(benchmark: Benchmark) -> list[str]:
     """Return the scenes, the first of every source first."""
-    groups = [
-        [scene.scene for scene in benchmark.scenes if scene.source == source] for source in SOURCES
-    ]
-    longest = max(map(len, groups), default=0)
-    return [group[number] for number in range(longest) for group in groups if number < len(group)]
+    ranks: list[tuple[int, int, str]] = []
+    for order, source in enumerate(SOURCES):
+        scenes = [scene.scene for scene in benchmark.scenes if scene.source == source]
+        ranks += [(index, order, scene) for index, scene in enumerate(scenes)]
+    return [scene for _, _, scene in sorted(ranks)]
 
 
-def sheet(benchmark: Benchmark, answered: Sequence[MethodResults], scene: str) -> ImageSheet:
-    """Return a scene's sheet; where a method has no answer its picture is grey."""
+def sheet(benchmark: Benchmark, results: Sequence[MethodResults], scene: str) -> ImageSheet:
+    """Return a scene's sheet: a column a sample; the focus point is marked on the reference."""
     samples = [sample for sample in benchmark.samples if sample.scene == scene]
     titles = [
         f"{sample.key.split('/')[1].replace('_', ' ')}: b = {sample.bokeh_level:g}"
         for sample in samples
     ]
-    given = [
-        draw_marker(benchmark.picture(sample.reference)[0], torch.tensor(sample.focus_point))
+
+    # References and targets, then the predictions
+    references = [
+        draw_marker(benchmark.image(sample.reference)[0], torch.tensor(sample.focus_point))
         for sample in samples
     ]
-    rows = [
-        ("given", given),
-        ("truth", [benchmark.picture(sample.target)[0] for sample in samples]),
-    ]
-    rows += [
-        (one.method.name, [answer_of(benchmark, one, sample) for sample in samples])
-        for one in answered
-    ]
-    return ImageSheet(
-        scene,
-        titles,
-        [(name, [thumbnail(picture, SHOWN_PX) for picture in pictures]) for name, pictures in rows],
-    )
+    targets = [benchmark.image(sample.target)[0] for sample in samples]
+    rows = [("given", references), ("truth", targets)]
+    for each in results:
+        rows.append((each.method.name, [shown(benchmark, each, sample) for sample in samples]))
+    reduced = [(name, [thumbnail(image, MAX_PX) for image in images]) for name, images in rows]
+    return ImageSheet(scene, titles, reduced)
 
 
-def answer_of(benchmark: Benchmark, one: MethodResults, sample: Sample) -> Tensor:
-    """Return an answer, or grey."""
-    if sample.key not in one.rows:
+def shown(benchmark: Benchmark, results: MethodResults, sample: Sample) -> Tensor:
+    """Return a prediction [3, h, w]; gray where the method has none."""
+    if sample.key not in results.rows:
         return torch.full((3, benchmark.size_px, benchmark.size_px), 0.75)
-    return one.picture(benchmark, sample)[0]
+    return results.prediction(benchmark, sample)[0]

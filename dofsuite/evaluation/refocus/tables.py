@@ -1,10 +1,10 @@
-"""From scores of single samples to the tables of DiffCamera's paper, its own rows beside ours."""
+"""From the scores of single samples to the tables of DiffCamera's paper, beside its own rows."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from dofsuite.evaluation.refocus.methods import Method
 from dofsuite.evaluation.refocus.perturbation import TITLES
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
-from dofsuite.evaluation.report import Number, OfRun, Table
+from dofsuite.evaluation.report import Number, RunVariant, Table
 from dofsuite.images import quantize_8bit, read_image
 from dofsuite.metrics import BlurGain, LVCorr
 
@@ -28,221 +28,196 @@ SCORES = {
     "LPIPS": "lpips",
     "CLIP-IQA": "clip_iqa",
 }
-"""Column title -> name in a row."""
-LV_CORR, TRUTHS_LV_CORR, BLUR_GAIN = "LVCorr", "truth's LVCorr", "blur gain"
+"""Column -> key in a row."""
 VARIANTS = {"level_mean": "", "level_per_scene": " per scene"}
-"""Of LVCorr, with what the column's title says more. How the paper pools scenes is not stated: its number stands beside
-the first."""
-LV_CORRS = tuple(
-    f"{title}{more}" for more in VARIANTS.values() for title in (LV_CORR, TRUTHS_LV_CORR)
+"""Variants of LVCorr with the suffixes of their columns.
+
+How the paper pools scenes is not stated: its number stands beside the first.
+"""
+SWEEP_COLUMNS = (
+    "LVCorr",
+    "truth's LVCorr",
+    "LVCorr per scene",
+    "truth's LVCorr per scene",
+    "blur gain",
 )
-"""Columns of the sweeps, in this order."""
+SOURCE_COLUMNS = tuple(f"{source} {name}" for name in ("MAE", "CLIP-I") for source in SOURCES)
+TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
+    ("Table 1: refocus", ("CLIP-I", "MAE", "CLIP-IQA"), paper_tables.REFOCUS),
+    (
+        "Table 1: add bokeh",
+        ("CLIP-I", "MAE", *SWEEP_COLUMNS, "CLIP-IQA"),
+        paper_tables.BOKEH,
+    ),
+    (
+        "Table 2: deblur",
+        ("CLIP-I", "MAE", "LPIPS", "PSNR", "CLIP-IQA"),
+        paper_tables.DEBLUR,
+    ),
+    (
+        "Tables 3 to 6: all sub-tasks and two of them",
+        paper_tables.ABLATION_COLUMNS,
+        paper_tables.ABLATIONS,
+    ),
+    ("All sub-tasks by source", SOURCE_COLUMNS, []),
+]
+"""Title, columns after the number of samples, and the paper's rows; `cells_of` has this order."""
+
+Cells = dict[str, Number]
+"""Column -> number, of one method."""
 
 
 class MethodResults(NamedTuple):
-    """A method with the scores of every sample that it covers, and the folder of its pictures where they were kept."""
+    """A method with the scores of every sample that it covers, and where its images are kept."""
 
     method: Method
     rows: dict[str, dict[str, Any]]
-    pictures: Path | None
+    images: Path | None
 
-    def picture(self, benchmark: Benchmark, sample: Sample) -> Tensor:
-        """Return the answer to a sample, 8-bit display values [1, 3, h, w]."""
-        if self.pictures is not None:
-            return read_image(self.pictures / f"{sample.key}.png")[None]
-        return quantize_8bit(
-            self.method.answer(sample, benchmark.picture(sample.reference), torch.empty(0))
-        )
-
-
-Sweep = dict[str, Number]
-"""What is measured on the add-bokeh pictures of whole scenes: `LV_CORRS` and `BLUR_GAIN`; empty without such."""
+    def prediction(self, benchmark: Benchmark, sample: Sample) -> Tensor:
+        """Return the prediction of a sample, 8-bit display values [1, 3, h, w]."""
+        if self.images is not None:
+            return read_image(self.images / f"{sample.key}.png")[None]
+        reference = benchmark.image(sample.reference)
+        return quantize_8bit(self.method.predict(sample, reference, torch.empty(0)))
 
 
 def tables(
-    benchmark: Benchmark, answered: Sequence[MethodResults], notes: Sequence[str]
+    benchmark: Benchmark, results: Sequence[MethodResults], notes: Sequence[str]
 ) -> list[Table]:
     """Return Tables 1 and 2, the columns of Tables 3 to 6, and a table by source.
 
     Args:
-        benchmark: What was asked.
-        answered: All methods with all their scores.
+        benchmark: What was predicted.
+        results: All methods with all their scores.
         notes: Why columns are empty.
     """
-    sweeps = [sweep_of(benchmark, one) for one in answered]
-    coverage = [note for one in answered if (note := coverage_note(benchmark, one))]
-    remarks = list(dict.fromkeys(one.method.remark for one in answered if one.method.remark))
-    flags = [note for one in answered if (note := flag(benchmark, one, answered))]
+    # Numbers of all methods, and what a reader should know of them
+    cells = {each.method.name: cells_of(benchmark, each) for each in results}
+    remarks = [coverage_note(benchmark, each) for each in results]
+    remarks += dict.fromkeys(each.method.remark for each in results)
+    flags = [copy_flag(benchmark, each, results) for each in results]
     runs = {
-        one.method.name: OfRun(one.method.run, TITLES[one.method.perturbation])
-        for one in answered
-        if one.method.run
+        each.method.name: RunVariant(each.method.run, TITLES[each.method.perturbation])
+        for each in results
+        if each.method.run
     }
 
-    def table(
-        title: str,
-        columns: tuple[str, ...],
-        paper: list[paper_tables.Row],
-        of: Cells,
-        own: list[str],
-    ) -> Table:
-        theirs = [paper_tables.row_of(row, columns) for row in paper]
-        ours = [
-            (one.method.name, [of(one, sweep).get(name) for name in columns])
-            for one, sweep in zip(answered, sweeps, strict=True)
-        ]
-        concerned = [
-            note for note in notes if any(note.split(":")[0] in column for column in columns)
-        ]
-        return Table(
-            title, columns, theirs + ours, tuple([*own, *coverage, *remarks, *concerned]), runs
-        )
-
-    columns = (SAMPLES, "CLIP-I", "MAE", "CLIP-IQA")
-    sweep_columns = (SAMPLES, "CLIP-I", "MAE", *LV_CORRS, BLUR_GAIN, "CLIP-IQA")
-    deblur = (SAMPLES, "CLIP-I", "MAE", "LPIPS", "PSNR", "CLIP-IQA")
-    by_source = (SAMPLES, *(f"{source} {name}" for name in ("MAE", "CLIP-I") for source in SOURCES))
-    return [
-        table(
-            "Table 1: refocus",
-            columns,
-            paper_tables.REFOCUS,
-            task_cells(benchmark, "refocus"),
-            flags,
-        ),
-        table(
-            "Table 1: add bokeh",
-            sweep_columns,
-            paper_tables.BOKEH,
-            task_cells(benchmark, "bokeh"),
-            [],
-        ),
-        table("Table 2: deblur", deblur, paper_tables.DEBLUR, task_cells(benchmark, "deblur"), []),
-        table(
-            "Tables 3 to 6: all sub-tasks and two of them",
-            (SAMPLES, *paper_tables.ABLATION_COLUMNS),
-            paper_tables.ABLATIONS,
-            ablation_cells(benchmark),
-            [],
-        ),
-        table("All sub-tasks by source", by_source, [], source_cells(benchmark), []),
-    ]
+    # Each table: the paper's rows, then ours
+    found = []
+    for index, (title, names, paper) in enumerate(TABLES):
+        columns = (SAMPLES, *names)
+        rows = [(name, [values.get(column) for column in columns]) for name, values in paper]
+        for name, own in cells.items():
+            rows.append((name, [own[index].get(column) for column in columns]))
+        empty = [note for note in notes if any(note.split(":")[0] in name for name in names)]
+        all_notes = [*(flags if index == 0 else []), *remarks, *empty]
+        found.append(Table(title, columns, rows, tuple(filter(None, all_notes)), runs))
+    return found
 
 
-Cells = Callable[[MethodResults, Sweep], dict[str, Number]]
-"""Column title -> number, of one method."""
+def cells_of(benchmark: Benchmark, results: MethodResults) -> list[Cells]:
+    """Return the numbers of one method for every table."""
+    samples = benchmark.samples
+    every = scores_of(results, samples)
+    by_task = {
+        task: scores_of(results, [sample for sample in samples if sample.task == task])
+        for task in ("refocus", "bokeh", "deblur")
+    }
+    sweep = sweep_of(benchmark, results)
+
+    # Tables 3 to 6
+    ablations: Cells = {SAMPLES: every[SAMPLES], "bokeh LVCorr": sweep.get("LVCorr")}
+    ablations |= {f"all {name}": every[name] for name in ("CLIP-I", "MAE", "CLIP-IQA")}
+    ablations |= {f"deblur {name}": by_task["deblur"][name] for name in ("MAE", "LPIPS", "PSNR")}
+
+    # All sub-tasks of each source
+    by_source: Cells = {SAMPLES: every[SAMPLES]}
+    for source in SOURCES:
+        scenes = {scene.scene for scene in benchmark.scenes if scene.source == source}
+        scores = scores_of(results, [sample for sample in samples if sample.scene in scenes])
+        by_source |= {f"{source} {name}": scores[name] for name in ("MAE", "CLIP-I")}
+    bokeh = by_task["bokeh"] | sweep
+    return [by_task["refocus"], bokeh, by_task["deblur"], ablations, by_source]
 
 
-def task_cells(benchmark: Benchmark, task: str) -> Cells:
-    """Return the columns of one task."""
+def scores_of(results: MethodResults, samples: Sequence[Sample]) -> Cells:
+    """Return the number of samples covered and the mean of every score over them.
 
-    def cells(one: MethodResults, sweep: Sweep) -> dict[str, Number]:
-        scores = scores_of(one, [sample for sample in benchmark.samples if sample.task == task])
-        return scores | sweep
-
-    return cells
-
-
-def ablation_cells(benchmark: Benchmark) -> Cells:
-    """Return the columns of Tables 3 to 6."""
-
-    def cells(one: MethodResults, sweep: Sweep) -> dict[str, Number]:
-        every = scores_of(one, benchmark.samples)
-        deblur = scores_of(one, [sample for sample in benchmark.samples if sample.task == "deblur"])
-        return {
-            SAMPLES: every[SAMPLES],
-            **{f"all {name}": every[name] for name in ("CLIP-I", "MAE", "CLIP-IQA")},
-            "bokeh LVCorr": sweep.get(LV_CORR),
-            **{f"deblur {name}": deblur[name] for name in ("MAE", "LPIPS", "PSNR")},
-        }
-
-    return cells
-
-
-def source_cells(benchmark: Benchmark) -> Cells:
-    """Return MAE and CLIP-I of all sub-tasks for each source."""
-    source_of = {scene.scene: scene.source for scene in benchmark.scenes}
-
-    def cells(one: MethodResults, sweep: Sweep) -> dict[str, Number]:
-        found: dict[str, Number] = {SAMPLES: len(one.rows)}
-        for source in SOURCES:
-            scores = scores_of(
-                one, [sample for sample in benchmark.samples if source_of[sample.scene] == source]
-            )
-            found |= {f"{source} {name}": scores[name] for name in ("MAE", "CLIP-I")}
-        return found
-
-    return cells
-
-
-def scores_of(one: MethodResults, samples: Sequence[Sample]) -> dict[str, Number]:
-    """Return the number of samples covered and the mean of every score over them, None where there is none.
-
-    Every sample counts alike, so "all sub-tasks" is the mean over the ten samples of a scene: that
-    reproduces the paper's .966, .029 and .863 from its Tables 1 and 2, and a mean over the three
-    tasks does not.
+    Every sample has the same weight, so "all sub-tasks" is the mean over the ten samples of a
+    scene: that reproduces the paper's .966, .029 and .863 from its Tables 1 and 2, and a mean over
+    the three tasks does not.
     """
-    rows = [one.rows[sample.key] for sample in samples if sample.key in one.rows]
+    rows = [results.rows[sample.key] for sample in samples if sample.key in results.rows]
     means = {title: mean([row[name] for row in rows]) for title, name in SCORES.items()}
     return {SAMPLES: len(rows), **means}
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean, summed without rounding errors of its own; None where a value is missing or there is none."""
-    there = [value for value in values if value is not None]
-    return math.fsum(there) / len(there) if there and len(there) == len(values) else None
+    """Return the mean, exactly summed; None where a value is missing or there is none."""
+    numbers = [value for value in values if value is not None]
+    return math.fsum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
 
-def sweep_of(benchmark: Benchmark, one: MethodResults) -> Sweep:
-    """Return LVCorr and blur gain over the scenes of which a method covers every level, and the truth's own LVCorr."""
+def sweep_of(benchmark: Benchmark, results: MethodResults) -> Cells:
+    """Return LVCorr and blur gain over the scenes of which a method covers every bokeh level."""
+    # Scenes with all levels; samples are in the order of the levels
     levels = benchmark.bokeh_levels
-    pairs, gain = (
-        [(LVCorr(levels, variant), LVCorr(levels, variant)) for variant in VARIANTS],
-        BlurGain(levels),
-    )
     by_scene: dict[str, list[Sample]] = {}
     for sample in benchmark.samples:
-        if sample.task == "bokeh" and sample.key in one.rows:
+        if sample.task == "bokeh" and sample.key in results.rows:
             by_scene.setdefault(sample.scene, []).append(sample)
-    whole = [
-        sorted(group, key=lambda s: s.bokeh_level)
-        for group in by_scene.values()
-        if len(group) == len(levels)
-    ]
-    if not whole:
+    complete = [scene for scene in by_scene.values() if len(scene) == len(levels)]
+    if not complete:
         return {}
+
+    # LVCorr of predictions and of targets in both variants, and blur gain. LVCorr warns of a
+    # method that ignores the level, such as copy.
+    of_preds = {suffix: LVCorr(levels, variant) for variant, suffix in VARIANTS.items()}
+    of_target = {suffix: LVCorr(levels, variant) for variant, suffix in VARIANTS.items()}
+    gain = BlurGain(levels)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # of a method, such as copy, that does not change with the level
-        for group in whole:
-            preds = torch.stack([one.picture(benchmark, sample) for sample in group], dim=1)
-            truth = torch.stack([benchmark.picture(sample.target) for sample in group], dim=1)
-            for of_preds, of_truth in pairs:
-                of_preds.update(preds)
-                of_truth.update(truth)
-            gain.update(preds, truth)
-        values = [float(metric.compute()) for pair in pairs for metric in pair]
-        return {**dict(zip(LV_CORRS, values, strict=True)), BLUR_GAIN: float(gain.compute())}
+        warnings.simplefilter("ignore", UserWarning)
+        for scene in complete:
+            samples = sorted(scene, key=lambda sample: sample.bokeh_level)
+            # [1, levels, 3, h, w]
+            preds = torch.stack([results.prediction(benchmark, each) for each in samples], dim=1)
+            target = torch.stack([benchmark.image(each.target) for each in samples], dim=1)
+            gain.update(preds, target)
+            for suffix in VARIANTS.values():
+                of_preds[suffix].update(preds)
+                of_target[suffix].update(target)
+        sweep: Cells = {"blur gain": float(gain.compute())}
+        for suffix in VARIANTS.values():
+            sweep[f"LVCorr{suffix}"] = float(of_preds[suffix].compute())
+            sweep[f"truth's LVCorr{suffix}"] = float(of_target[suffix].compute())
+    return sweep
 
 
-def coverage_note(benchmark: Benchmark, one: MethodResults) -> str:
+def coverage_note(benchmark: Benchmark, results: MethodResults) -> str:
     """Say how much of the benchmark a method covers, where that is not all."""
-    covered, every = len(one.rows), len(benchmark.samples)
+    covered, every = len(results.rows), len(benchmark.samples)
     if covered == every:
         return ""
-    return f"{one.method.name}: covers {covered} of {every} samples ({100 * covered / every:.1f} %)"
+    share = 100 * covered / every
+    return f"{results.method.name}: covers {covered} of {every} samples ({share:.1f} %)"
 
 
-def flag(benchmark: Benchmark, one: MethodResults, answered: Sequence[MethodResults]) -> str:
-    """Say where a method is farther from the truth than the reference unchanged, on the refocus samples it covers."""
-    copy = next(other for other in answered if other.method.identity == {"kind": "copy"})
+def copy_flag(benchmark: Benchmark, results: MethodResults, others: Sequence[MethodResults]) -> str:
+    """Say where a method is farther from the target than the unchanged reference is.
+
+    On the refocus samples that the method covers.
+    """
+    copy = next(other for other in others if other.method.identity == {"kind": "copy"})
     samples = [
         sample
         for sample in benchmark.samples
-        if sample.task == "refocus" and sample.key in one.rows
+        if sample.task == "refocus" and sample.key in results.rows
     ]
-    mae, of_copy = (scores_of(other, samples)["MAE"] for other in (one, copy))
-    if mae is None or of_copy is None or mae <= of_copy:
+    mae, copy_mae = scores_of(results, samples)["MAE"], scores_of(copy, samples)["MAE"]
+    if mae is None or copy_mae is None or mae <= copy_mae:
         return ""
-    return f"FLAG: {one.method.name}: its refocus MAE {mae:.3f} is above copy's {of_copy:.3f}: refocusing did harm"
+    return (
+        f"FLAG: {results.method.name}: its refocus MAE {mae:.3f} is above copy's {copy_mae:.3f}: "
+        "refocusing did harm"
+    )

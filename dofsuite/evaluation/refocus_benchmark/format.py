@@ -1,14 +1,13 @@
-"""A refocus benchmark as files: a manifest with every sample's camera and every file's checksum, and how to read it.
+"""The files of a refocus benchmark: a manifest with every camera and checksum, and its reader.
 
     benchmark.json              settings, scenes, samples, files with sha256 and size; written last
     points.csv                  the points, as a person or the seeded rule chose them
     images/SCENE.png            all in focus, 8 bit
-    disparity/SCENE.png         16 bit, 0 far and 65535 near, min-max over the picture
-    rendered/SCENE/SAMPLE.png   true pictures and references, 8 bit
+    disparity/SCENE.png         16 bit, 0 far and 65535 near, min-max over the image
+    rendered/SCENE/SAMPLE.png   references and targets, 8 bit
 
-Everything is defined by these files: pictures are rendered from the 8-bit image and the 16-bit
-disparity that lie here, so that whoever renders them again with the manifest's settings gets every
-value.
+These files define everything: targets are rendered from the 8-bit image and the 16-bit disparity
+stored here, so that whoever renders them again with the manifest's settings gets every value.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ Task = Literal["refocus", "bokeh", "deblur"]
 
 
 class Sample(NamedTuple):
-    """One question and its answer. Paths are relative to the benchmark's folder."""
+    """One prediction to make, and its target. Paths are relative to the benchmark's folder."""
 
     key: str
-    """SCENE/SAMPLE, the name of a picture made elsewhere too."""
+    """SCENE/SAMPLE, also the name of an image generated elsewhere."""
     scene: str
     task: Task
     reference: str
-    """The picture given."""
+    """The image that a method gets."""
     target: str
-    """The true answer."""
+    """The image that it should predict."""
     focus_point: tuple[float, float]
     """(x, y) as fractions of width and height from the top left."""
     focus_disparity: float
@@ -58,7 +57,7 @@ class Sample(NamedTuple):
 
     @property
     def camera(self) -> Cameras:
-        """The camera asked for, as a batch of one."""
+        """The target's camera, as a batch of one."""
         return Cameras(
             torch.tensor([self.focus_point]),
             torch.tensor([self.focus_disparity]),
@@ -66,7 +65,7 @@ class Sample(NamedTuple):
         )
 
 
-class Scene(NamedTuple):
+class SceneFiles(NamedTuple):
     """A scene: its name, source tag, and files relative to the benchmark's folder."""
 
     scene: str
@@ -76,23 +75,23 @@ class Scene(NamedTuple):
 
 
 class Benchmark(NamedTuple):
-    """A benchmark that was read."""
+    """A benchmark as read from its folder."""
 
     folder: Path
     checksum: str
-    """Of the whole manifest, with the checksums of all files in it: two benchmarks with one checksum are one."""
+    """Of the whole manifest, which has the checksums of all files."""
     settings: dict[str, Any]
-    scenes: list[Scene]
+    scenes: list[SceneFiles]
     samples: list[Sample]
 
     @property
     def rendering(self) -> Rendering:
-        """The renderer of the true pictures."""
+        """The renderer of the targets."""
         return Rendering(**self.settings["rendering"])
 
     @property
     def size_px(self) -> int:
-        """Side of the pictures."""
+        """Side of the images."""
         return self.settings["size_px"]
 
     @property
@@ -100,22 +99,26 @@ class Benchmark(NamedTuple):
         """The add-bokeh levels, rising."""
         return self.settings["bokeh_levels"]
 
-    def picture(self, path: str) -> Float[Tensor, "1 3 h w"]:
-        """Read a picture of the benchmark, display values in [0, 1]."""
+    def image(self, path: str) -> Float[Tensor, "1 3 h w"]:
+        """Read an image of the benchmark, display values in [0, 1]."""
         return read_image(self.folder / path)[None]
+
+    def all_in_focus(self, scene: str) -> Float[Tensor, "1 3 h w"]:
+        """Read a scene's all-in-focus image."""
+        return self.image(self._files(scene).image)
 
     def disparity(self, scene: str) -> Float[Tensor, "1 1 h w"]:
         """Read a scene's disparity, 0 far and 1 near."""
-        path = next(known.disparity for known in self.scenes if known.scene == scene)
-        return read_disparity(self.folder / path)
+        path = self.folder / self._files(scene).disparity
+        values = decode_depth_image(read_bytes(path), str(path))
+        return torch.from_numpy(values)[None, None] / 65535  # [h, w] -> [1, 1, h, w]
 
-    def image(self, scene: str) -> Float[Tensor, "1 3 h w"]:
-        """Read a scene's all-in-focus picture."""
-        return self.picture(next(known.image for known in self.scenes if known.scene == scene))
+    def _files(self, scene: str) -> SceneFiles:
+        return next(files for files in self.scenes if files.scene == scene)
 
 
 def checksum_of(manifest: dict[str, Any]) -> str:
-    """Return the sha256 of a manifest's content, its own checksum left out."""
+    """Return the sha256 of a manifest's content, without its own checksum."""
     content = {name: value for name, value in manifest.items() if name != "checksum"}
     return sha256_of(json.dumps(content, sort_keys=True).encode())
 
@@ -134,36 +137,37 @@ def read_benchmark(folder: Path, verify: Literal["full", "size"] = "full") -> Be
     file = folder / MANIFEST
     if not file.is_file():
         raise UserError(
-            f"{folder}: --benchmark: holds no benchmark ({MANIFEST} is missing); make one: build-benchmark."
+            f"{folder}: --benchmark: holds no benchmark ({MANIFEST} is missing); make one: "
+            "build-benchmark."
         )
     try:
-        manifest = json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file}: it is not JSON; copy the benchmark again.") from error
-    if not isinstance(manifest, dict):
-        raise UserError(f"{file}: it is no benchmark's manifest; copy the benchmark again.")
-    if manifest.get("format") != FORMAT:
-        raise UserError(
-            f"{file}: format: {manifest.get('format')} was written by another dofsuite; build it again."
-        )
-    if manifest.get("checksum") != checksum_of(manifest):
-        raise UserError(
-            f"{file}: checksum: the manifest was changed after it was written; copy the benchmark again."
-        )
-    try:
+        # The manifest
+        manifest = json.loads(read_bytes(file))
+        if manifest.get("format") != FORMAT:
+            raise UserError(
+                f"{file}: format: {manifest.get('format')} was written by another dofsuite; build "
+                "it again."
+            )
+        if manifest.get("checksum") != checksum_of(manifest):
+            raise UserError(
+                f"{file}: checksum: the manifest was changed after it was written; copy the "
+                "benchmark again."
+            )
+
+        # Its content, and the files that it lists
         for name, entry in manifest["files"].items():
             check_file(folder / name, entry, verify)
-        scenes = [Scene(**scene) for scene in manifest["scenes"]]
+        scenes = [SceneFiles(**scene) for scene in manifest["scenes"]]
         samples = [
             Sample(**sample | {"focus_point": tuple(sample["focus_point"])})
             for sample in manifest["samples"]
         ]
         benchmark = Benchmark(folder, manifest["checksum"], manifest["settings"], scenes, samples)
-        for needed in ("rendering", "size_px", "bokeh_levels"):
-            getattr(benchmark, needed)
+        for setting in ("rendering", "size_px", "bokeh_levels"):
+            getattr(benchmark, setting)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
-            f"{file}: it lacks what a benchmark has ({error}); build it again."
+            f"{file}: it lacks what a benchmark has ({error}); copy it again, or build it again."
         ) from error
     return benchmark
 
@@ -180,14 +184,7 @@ def check_file(path: Path, entry: dict[str, Any], verify: Literal["full", "size"
         )
 
 
-def read_disparity(path: Path) -> Float[Tensor, "1 1 h w"]:
-    """Read a 16-bit disparity of ours, in [0, 1]."""
-    values = decode_depth_image(read_bytes(path), str(path))
-    return torch.from_numpy(values)[None, None] / 65535
-
-
-def disparity_bytes(disparity: Float[Tensor, "1 1 h w"]) -> bytes:
-    """Return a disparity [1, 1, h, w] in [0, 1] as a 16-bit PNG."""
-    return encode_png(
-        (disparity[0, 0].double().clamp(0, 1) * 65535).round().numpy().astype(np.uint16)
-    )
+def disparity_png(disparity: Float[Tensor, "1 1 h w"]) -> bytes:
+    """Return a disparity in [0, 1] as a 16-bit PNG."""
+    values = (disparity[0, 0].double().clamp(0, 1) * 65535).round().numpy()
+    return encode_png(values.astype(np.uint16))

@@ -1,8 +1,7 @@
-"""The points of a scene that a camera is asked to focus on: by a seeded rule, or from a CSV that a person made.
+"""The focus points of a benchmark's scenes: by a seeded rule, or from a CSV made by a person.
 
-A CSV has a line a scene: `scene,x1,y1,x2,y2` and, where another point is wanted for adding bokeh,
-`x3,y3`. Points are fractions of width and height of the benchmark's square picture, from the top
-left.
+A CSV has a line a scene: `scene,x1,y1,x2,y2` and, for another point for adding bokeh, `x3,y3`.
+Points are fractions of width and height of the benchmark's square image, from the top left.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Point = tuple[float, float]
 COLUMNS = ("x1", "y1", "x2", "y2", "x3", "y3")
 FLAT_WINDOW_PX = 5
 FLAT_WITHIN = 0.05
-"""The seeded rule keeps away from edges of depth: its points' surroundings span no more disparity (*ours*)."""
+"""The seeded rule avoids depth edges: around its points disparity varies no more (*ours*)."""
 
 
 class Points(NamedTuple):
@@ -41,52 +40,57 @@ class Points(NamedTuple):
 def seeded_points(
     disparity: Float[Tensor, "1 1 h w"], seed: int, plane_gap: float, name: str
 ) -> Points:
-    """Draw a scene's points: a pair on different planes, in either order; bokeh is added around its first.
+    """Draw a scene's points: a pair on different planes, in either order; bokeh uses the first.
 
     Paper: a person picks them. Here: the first is drawn among the pixels that have a partner at
-    least `plane_gap` away in disparity, the second among its partners, both away from edges of
-    depth where there are such pixels.
+    least `plane_gap` away in disparity, the second among its partners, both away from depth edges
+    where there are such pixels.
 
     Args:
         disparity: In [0, 1].
         seed: Of this scene; nothing else is random.
         plane_gap: Least distance of the two planes in disparity.
-        name: The picture's, for the sentence.
+        name: The image's, for the error.
 
     Raises:
         UserError: No two pixels are that far apart.
     """
     height, width = disparity.shape[-2:]
-    values = disparity.flatten(1)
+    values = disparity.flatten(1)  # [1, h * w]
     uniforms = draw_uniform(seed, [0], "points", 2)
+
+    # First point: a pixel with a partner on another plane
     flat = away_from_edges(disparity).flatten(1)
-    calm = torch.where(flat, values, values.new_tensor(float("nan")))
-    has_partner = partnered(values, calm, plane_gap)
+    has_partner = partnered(values, values[flat], plane_gap)
     if not bool(has_partner.any()):
         raise UserError(
-            f"{name}: no two of its planes are {plane_gap:g} apart: leave it out or lower --plane-gap."
+            f"{name}: no two of its planes are {plane_gap:g} apart: leave it out or lower "
+            "--plane-gap."
         )
     first = choose(prefer(has_partner, flat), uniforms[:, 0])
-    apart = (values - values.gather(1, first[:, None])).abs() >= plane_gap
-    second = choose(prefer(apart, flat), uniforms[:, 1])
+
+    # Second point: one of its partners
+    far = (values - values.gather(1, first[:, None])).abs() >= plane_gap
+    second = choose(prefer(far, flat), uniforms[:, 1])
     one, other = (tuple(point_of(pixel, height, width)[0].tolist()) for pixel in (first, second))
     return Points(one, other, one)
 
 
 def partnered(
-    values: Float[Tensor, "1 n"], calm: Float[Tensor, "1 n"], plane_gap: float
+    values: Float[Tensor, "1 n"], flat_values: Float[Tensor, "m"], plane_gap: float
 ) -> Bool[Tensor, "1 n"]:
-    """Return which pixels have another at least `plane_gap` away, a calm one where that leaves any pixel."""
-    for among in (calm[~calm.isnan()], values):
-        if among.numel():
-            found = (values >= among.min() + plane_gap) | (values <= among.max() - plane_gap)
+    """Return which pixels have another at least `plane_gap` away, preferably off depth edges."""
+    for partners in (flat_values, values):
+        if partners.numel():
+            nearer, farther = partners.max() - plane_gap, partners.min() + plane_gap
+            found = (values >= farther) | (values <= nearer)
             if bool(found.any()):
                 return found
     return torch.zeros_like(values, dtype=torch.bool)
 
 
 def away_from_edges(disparity: Float[Tensor, "1 1 h w"]) -> Bool[Tensor, "1 1 h w"]:
-    """Return where the surroundings of a pixel are of about one disparity."""
+    """Return where the neighborhood of a pixel is of about one disparity."""
     half = FLAT_WINDOW_PX // 2
     largest = max_pool2d(disparity, FLAT_WINDOW_PX, stride=1, padding=half)
     least = -max_pool2d(-disparity, FLAT_WINDOW_PX, stride=1, padding=half)
@@ -96,10 +100,8 @@ def away_from_edges(disparity: Float[Tensor, "1 1 h w"]) -> Bool[Tensor, "1 1 h 
 def disparity_at(disparity: Float[Tensor, "1 1 h w"], point: Point) -> float:
     """Return the disparity of the pixel under a point."""
     height, width = disparity.shape[-2:]
-    column, row = (
-        min(int(fraction * side), side - 1)
-        for fraction, side in zip(point, (width, height), strict=True)
-    )
+    column = min(int(point[0] * width), width - 1)
+    row = min(int(point[1] * height), height - 1)
     return float(disparity[0, 0, row, column])
 
 
@@ -112,37 +114,34 @@ def read_points(path: Path, scenes: Sequence[str]) -> dict[str, Points]:
     """
     text = read_bytes(path).decode("utf-8-sig", errors="replace")
     reader = csv.DictReader(io.StringIO(text))
-    wanted = ("scene", *COLUMNS[:4])
-    if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
+    required = ("scene", *COLUMNS[:4])
+    if missing := [name for name in required if name not in (reader.fieldnames or ())]:
         raise UserError(
-            f"{path}: column {missing[0]} is missing; a line is scene,x1,y1,x2,y2 and perhaps x3,y3."
+            f"{path}: column {missing[0]} is missing; a line is scene,x1,y1,x2,y2 and perhaps "
+            "x3,y3."
         )
     points = {line["scene"]: points_of(line, f"{path}: line {reader.line_num}") for line in reader}
+
+    # Every scene needs a line
     if without := [scene for scene in scenes if scene not in points]:
         raise UserError(
-            f"{path}: scene {without[0]} has no line ({len(without)} of {len(scenes)} have none); add it."
+            f"{path}: scene {without[0]} has no line ({len(without)} of {len(scenes)} have none); "
+            "add it."
         )
     return {scene: points[scene] for scene in scenes}
 
 
 def points_of(line: dict[str, str], where: str) -> Points:
     """Return the points of a line; without a third one, bokeh is added around the first."""
-    numbers = [number_of(line.get(name) or "", name, where) for name in COLUMNS[:4]]
-    third = [line.get(name) or "" for name in COLUMNS[4:]]
-    bokeh = (
-        [number_of(text, name, where) for text, name in zip(third, COLUMNS[4:], strict=True)]
-        if any(third)
-        else None
-    )
-    return Points((numbers[0], numbers[1]), (numbers[2], numbers[3]), tuple(bokeh or numbers[:2]))
+    has_third = any(line.get(name) for name in COLUMNS[4:])
+    names = COLUMNS if has_third else (*COLUMNS[:4], *COLUMNS[:2])
+    numbers = [fraction(line.get(name) or "", name, where) for name in names]
+    first, second, bokeh = zip(numbers[::2], numbers[1::2], strict=True)
+    return Points(first, second, bokeh)
 
 
-def number_of(text: str, name: str, where: str) -> float:
-    """Return a fraction.
-
-    Raises:
-        UserError: It is none.
-    """
+def fraction(text: str, name: str, where: str) -> float:
+    """Return a fraction between 0 and 1, or say what is wrong with it."""
     try:
         number = float(text)
     except ValueError:
@@ -151,7 +150,7 @@ def number_of(text: str, name: str, where: str) -> float:
         ) from None
     if not 0 <= number <= 1:
         raise UserError(
-            f"{where}: {name}: {text} lies outside the picture; give a fraction between 0 and 1."
+            f"{where}: {name}: {text} lies outside the image; give a fraction between 0 and 1."
         )
     return number
 
@@ -159,8 +158,7 @@ def number_of(text: str, name: str, where: str) -> float:
 def points_csv(points: dict[str, Points]) -> str:
     """Return the points of all scenes as a CSV."""
     lines = [",".join(("scene", *COLUMNS))]
-    lines += [
-        ",".join((scene, *(repr(value) for point in chosen for value in point)))
-        for scene, chosen in points.items()
-    ]
+    for scene, chosen in points.items():
+        numbers = [repr(value) for point in chosen for value in point]
+        lines.append(",".join((scene, *numbers)))
     return "\n".join(lines) + "\n"

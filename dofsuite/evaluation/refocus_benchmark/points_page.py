@@ -41,11 +41,9 @@ def points_page(scenes: Sequence[PageScene], plane_gap: float) -> str:
         plane_gap: Below this distance in disparity the page says that two points are rather close.
     """
     data = json.dumps([scene_data(scene) for scene in scenes]).replace("<", "\\u003c")
-    page = files(__package__).joinpath("focus_points.html").read_text(encoding="utf-8")
-    page = page.replace("__GAP__", json.dumps(plane_gap)).replace(
-        "__COLUMNS__", json.dumps(COLUMNS)
-    )
-    return page.replace("__SCENES__", data)
+    file = files("dofsuite.evaluation.refocus_benchmark") / "focus_points.html"
+    page = file.read_text(encoding="utf-8").replace("__GAP__", json.dumps(plane_gap))
+    return page.replace("__COLUMNS__", json.dumps(COLUMNS)).replace("__SCENES__", data)
 
 
 def scene_data(scene: PageScene) -> dict[str, object]:

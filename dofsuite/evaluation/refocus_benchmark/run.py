@@ -38,8 +38,8 @@ from dofsuite.evaluation.refocus_benchmark.points_page import PageScene, points_
 from dofsuite.evaluation.refocus_benchmark.scene import entry_of, write_scene
 from dofsuite.evaluation.refocus_benchmark.sources import (
     Original,
-    checksum_of_originals,
     find_originals,
+    hash_originals,
     read_original,
 )
 from dofsuite.evaluation.refocus_benchmark.synthetic import synthetic_originals
@@ -71,7 +71,7 @@ def run(config: BenchmarkConfig) -> None:
     settings = config.settings() | {
         "points": "by a person" if points else "seeded",
         "depth": config.depth_model or f"maps of {config.depth_kind}",
-        "originals_sha256": checksum_of_originals(originals, config.depth_maps, model is not None),
+        "originals_sha256": hash_originals(originals, config.depth_maps, model is not None),
     }
     build(config, originals, read, points, settings)
 
@@ -129,6 +129,7 @@ def write_manifest(folder: Path, settings: dict[str, Any], rows: list[dict[str, 
     text = points_csv(points)
     write_text(folder / "points.csv", text)
 
+    # Files with their checksums
     files = {"points.csv": entry_of(text.encode())}
     for row in rows:
         files |= row["files"]

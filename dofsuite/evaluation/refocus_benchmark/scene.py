@@ -12,7 +12,7 @@ from dofsuite.data.manifest import sha256_of
 from dofsuite.evaluation.refocus_benchmark.format import (
     Sample,
     Task,
-    disparity_bytes,
+    disparity_png,
 )
 from dofsuite.evaluation.refocus_benchmark.points import Point, Points, disparity_at
 from dofsuite.evaluation.refocus_benchmark.sources import Original
@@ -54,7 +54,7 @@ def write_scene(
     names = {"image": f"images/{scene}.png", "disparity": f"disparity/{scene}.png"}
     contents = {
         names["image"]: encode_png(image[0]),
-        names["disparity"]: disparity_bytes(disparity),
+        names["disparity"]: disparity_png(disparity),
     }
     for name, photo in zip(cameras, rendered, strict=True):
         contents[f"rendered/{scene}/{name}.png"] = encode_png(photo[0])

@@ -1,4 +1,4 @@
-"""What a benchmark is made of: all-in-focus pictures with a source tag, and the disparity of each."""
+"""What a benchmark is made of: all-in-focus images with a source tag, and the disparity of each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,12 +21,12 @@ from dofsuite.files import read_bytes
 from dofsuite.images import IMAGE_EXTENSIONS, minmax_normalize, quantize_8bit, read_image
 
 DEPTH_ENDINGS = tuple(extension for extension in DECODERS if extension.startswith("depth."))
-DepthOf = Callable[[Tensor], Tensor]
-"""Pictures [1, 3, h, w] in [0, 1] -> disparity [1, 1, h, w] up to scale and shift, larger is nearer."""
+DisparityModel = Callable[[Tensor], Tensor]
+"""Image [1, 3, h, w] in [0, 1] -> disparity [1, 1, h, w], larger is nearer, of any scale."""
 
 
 class Original(NamedTuple):
-    """A picture found: its scene's name, source tag and file."""
+    """An image found: its scene's name, source tag and file."""
 
     scene: str
     source: str
@@ -34,55 +34,51 @@ class Original(NamedTuple):
 
 
 def find_originals(folder: Path, tag: str | None) -> list[Original]:
-    """Find the pictures of a folder, in the order of their scenes' names.
+    """Find the images of a folder, in the order of their scenes' names.
 
-    A picture in a folder camera/, phone/ or ai/ has that tag; every other has `tag`. Depth maps are
+    An image in a folder camera/, phone/ or ai/ has that tag; every other has `tag`. Depth maps are
     left out.
 
     Raises:
-        UserError: There is no picture, two of one name, or one without a tag.
+        UserError: There is no image, two of one name, or one without a tag.
     """
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: FOLDER: there is no such folder; name one with all-in-focus pictures."
+            f"{folder}: FOLDER: there is no such folder; name one with all-in-focus images."
         )
-    paths = [path for path in sorted(folder.rglob("*")) if is_picture(path.name)]
-    originals = [Original("", source_of(path.relative_to(folder), tag), path) for path in paths]
-    for original in originals:
-        if not original.source:
+
+    # Images, with the tag of their folder; a scene is named by tag and stem
+    originals = []
+    for path in sorted(path for path in folder.rglob("*") if is_image(path.name)):
+        parents = path.relative_to(folder).parts[:-1]
+        source = next((part for part in parents if part in SOURCES), tag)
+        if not source:
             raise UserError(
-                f"{original.path}: it has no source tag; put it into camera/, phone/ or ai/, or give --source."
+                f"{path}: it has no source tag; put it into camera/, phone/ or ai/, or give "
+                "--source."
             )
-    named = sorted(original._replace(scene=scene_name(original)) for original in originals)
-    names = [original.scene for original in named]
-    if not names:
-        raise UserError(f"{folder}: FOLDER: holds no picture; put JPEG, PNG or WebP files there.")
-    twice = next((name for name, after in pairwise(names) if name == after), None)
-    if twice:
-        raise UserError(
-            f"{folder}: {twice}: two pictures would make one scene; give them different names."
-        )
-    return named
+        stem = re.sub(r"[^A-Za-z0-9-]+", "-", path.stem).strip("-")
+        originals.append(Original(f"{source}_{stem}", source, path))
+    originals.sort()
+
+    # Scenes need different names
+    if not originals:
+        raise UserError(f"{folder}: FOLDER: holds no image; put JPEG, PNG or WebP files there.")
+    for one, other in pairwise(originals):
+        if one.scene == other.scene:
+            raise UserError(
+                f"{folder}: {one.scene}: two images would make one scene; give them different "
+                "names."
+            )
+    return originals
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file is a picture and no depth map."""
-    ends = [f".{extension}" for extension in (*DEPTH_ENDINGS, "valid.png")]
-    return (
-        not name.startswith(".")
-        and Path(name).suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
-        and not any(name.lower().endswith(end) for end in ends)
-    )
-
-
-def source_of(path: Path, tag: str | None) -> str:
-    """Return the tag that a picture's folders give it, else `tag`, else ""."""
-    return next((part for part in path.parts[:-1] if part in SOURCES), tag or "")
-
-
-def scene_name(original: Original) -> str:
-    """Return a scene's name: its tag and its file's stem, in characters that every file system takes."""
-    return f"{original.source}_{re.sub(r'[^A-Za-z0-9-]+', '-', original.path.stem).strip('-')}"
+def is_image(name: str) -> bool:
+    """Whether a file is an image and no depth map or mask."""
+    name = name.lower()
+    ends = tuple(f".{extension}" for extension in (*DEPTH_ENDINGS, "valid.png"))
+    extension = Path(name).suffix.lstrip(".")
+    return extension in IMAGE_EXTENSIONS and not name.startswith(".") and not name.endswith(ends)
 
 
 def read_original(
@@ -90,71 +86,70 @@ def read_original(
     size_px: int,
     depth_folder: Path | None,
     depth_kind: str,
-    model: DepthOf | None,
+    model: DisparityModel | None,
 ) -> tuple[Float[Tensor, "1 3 s s"], Float[Tensor, "1 1 s s"]]:
-    """Read a picture and its disparity as the benchmark shows them.
+    """Read an image and its disparity as the benchmark shows them.
 
-    Paper: 512 px squares; how they were cut is not said. Here: the short side is brought to
-    `size_px`, the centre square is cut out, and from then on the square is the picture: its
-    disparity is min-max normalised over it, and a bokeh level is for its width.
+    Paper: 512 px squares; how they were cropped is not said. Here: the short side is resized to
+    `size_px`, and the center crop is the image from then on: its disparity is min-max normalized
+    over it, and a bokeh level is for its width.
 
     Args:
-        original: The picture.
+        original: The image.
         size_px: Side of the square.
-        depth_folder: Where its depth map lies, `STEM.png` or another ending; None: beside the
-            picture, as `STEM.depth.png`.
+        depth_folder: Where its depth map lies, `STEM.png` or another ending; None: next to the
+            image, as `STEM.depth.png`.
         depth_kind: What depth maps hold, `disparity` (larger is nearer) or `depth` (larger is
             farther).
-        model: Makes the disparity from the square; None: the depth map is read.
+        model: Predicts the disparity from the square; None: the depth map is read.
 
     Returns:
         Display values rounded to 8 bit, and disparity rounded to 16 bit, both in [0, 1].
 
     Raises:
-        UserError: A file is missing or damaged, the picture is too small, or its disparity is the
+        UserError: A file is missing or damaged, the image is too small, or its disparity is the
             same everywhere.
     """
     image = read_image(original.path)
-    if min(image.shape[1:]) < size_px:
-        found = f"{image.shape[2]}x{image.shape[1]} px"
+    height, width = image.shape[1:]
+    if min(height, width) < size_px:
         raise UserError(
-            f"{original.path}: {found} are fewer than --size {size_px}: leave it out or lower --size."
+            f"{original.path}: {width}x{height} px are fewer than --size {size_px}: leave it out "
+            "or lower --size."
         )
-    size = (image.shape[1], image.shape[2])
-    disparity = torch.zeros(1, *size)
+
+    # Crop the image together with its depth map
+    item = {"image": image, "disparity": torch.zeros(1, height, width)}
     if model is None:
         path, decode = find_depth(original, depth_folder)
-        values = decode(read_bytes(path), str(path))
-        disparity = torch.from_numpy(disparity_from_depth_map(values, depth_kind, size, str(path)))[
-            None
-        ]
-    valid = torch.ones(1, *size, dtype=torch.bool)
-    item = resize_and_crop({"image": image, "disparity": disparity, "valid": valid}, size_px)
+        depth_map = decode(read_bytes(path), str(path))
+        values = disparity_from_depth_map(depth_map, depth_kind, (height, width), str(path))
+        item["disparity"] = torch.from_numpy(values)[None]
+    item["valid"] = torch.ones(1, height, width, dtype=torch.bool)
+    item = resize_and_crop(item, size_px)
     square = quantize_8bit(item["image"][None])
-    return square, stretched(model(square) if model else item["disparity"][None], original.path)
 
-
-def stretched(disparity: Float[Tensor, "1 1 s s"], path: Path) -> Float[Tensor, "1 1 s s"]:
-    """Bring a disparity's least and largest value to 0 and 1, in 16 bit."""
+    # Normalize the disparity of the square, in 16 bit
+    disparity = (model(square) if model else item["disparity"][None]).double()
     if not bool(disparity.max() > disparity.min()):
         raise UserError(
-            f"{path}: its depth is the same everywhere, so no focal plane can be told; leave it out."
+            f"{original.path}: its depth is the same everywhere, so there is only one focal plane; "
+            "leave it out."
         )
-    return (minmax_normalize(disparity.double()) * 65535).round().float() / 65535
+    return square, (minmax_normalize(disparity) * 65535).round().float() / 65535
 
 
-def find_depth(
-    original: Original, folder: Path | None
-) -> tuple[Path, Callable[[bytes, str], object]]:
-    """Return a picture's depth map and its decoder.
+def find_depth(original: Original, folder: Path | None) -> tuple[Path, Callable[[bytes, str], Any]]:
+    """Return an image's depth map and its decoder.
 
     Raises:
         UserError: There is none.
     """
     stem = original.path.stem
     for ending in DEPTH_ENDINGS:
-        beside = original.path.with_name(f"{stem}.{ending}")
-        path = beside if folder is None else folder / f"{stem}.{ending.removeprefix('depth.')}"
+        path = original.path.with_name(f"{stem}.{ending}")
+        if folder is not None:
+            path = folder / f"{stem}.{ending.removeprefix('depth.')}"
         if path.is_file():
             return path, DECODERS[ending]
     where = f"{stem}.depth.png beside it" if folder is None else f"{stem}.png in {folder}"
@@ -163,10 +158,10 @@ def find_depth(
     )
 
 
-def checksum_of_originals(
+def hash_originals(
     originals: Sequence[Original], depth_folder: Path | None, has_model: bool
 ) -> str:
-    """Return a sha256 over all pictures, their tags and their depth maps: what a benchmark is made of."""
+    """Return a sha256 over all images, their scenes' names and their depth maps."""
     files = []
     for original in originals:
         files.append((original.scene, original.path))

@@ -1,27 +1,25 @@
-"""The synthetic scenes as a benchmark's originals: all in focus, with a disparity that is true, and nothing to fetch."""
+"""A synthetic set as a benchmark's originals: all in focus, with exact disparity, no download."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from dofsuite.data import ShardReader
+from dofsuite.data.synthetic.names import PREFIX
 from dofsuite.data.synthetic.sets import prepare
 from dofsuite.errors import UserError
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.sources import Original, find_originals
 from dofsuite.files import write_bytes
 
-ORIGINALS = "originals"
-"""Folder of a benchmark in which the scenes are written."""
-
 
 def synthetic_originals(
     name: str, count: int | None, tag: str | None, benchmark: Path
 ) -> list[Original]:
-    """Write the first scenes of a synthetic set with their disparity where they are not there yet.
+    """Write those of the first scenes of a synthetic set that are missing, with their disparity.
 
     Args:
-        name: `synthetic:val` for what no model of ours was trained on.
+        name: Of the set; no model of ours was trained on its split `val`.
         count: How many; None for all.
         tag: Source tag; None gives the three in turn, which mean nothing here but fill the table by
             source.
@@ -32,19 +30,15 @@ def synthetic_originals(
     """
     reader = ShardReader(prepare(name))
     if reader.manifest.depth_kind != "disparity":
-        raise UserError(f"{name}: FOLDER: this set has no disparity; take synthetic:val.")
-    written = set()
-    for number in range(len(reader))[:count]:
-        sample, folder = (
-            reader.read(number),
-            benchmark / ORIGINALS / (tag or SOURCES[number % len(SOURCES)]),
-        )
-        written.add(folder / f"{sample.key}.png")
+        raise UserError(f"{name}: FOLDER: this set has no disparity; take {PREFIX}val.")
+
+    # Image and depth map of each scene
+    paths, folder = set(), benchmark / "originals"
+    for index in range(len(reader))[:count]:
+        sample = reader.read(index)
+        stem = folder / (tag or SOURCES[index % len(SOURCES)]) / sample.key
+        paths.add(stem.with_name(f"{sample.key}.png"))
         for extension in ("depth.png", "png"):
-            if not (file := folder / f"{sample.key}.{extension}").is_file():
+            if not (file := stem.with_name(f"{sample.key}.{extension}")).is_file():
                 write_bytes(file, sample.members[extension])
-    return [
-        original
-        for original in find_originals(benchmark / ORIGINALS, tag)
-        if original.path in written
-    ]
+    return [original for original in find_originals(folder, tag) if original.path in paths]

@@ -19,7 +19,7 @@ from dofsuite.evaluation.ablations.sweep_runs import (
     run_of,
     short_keys,
 )
-from dofsuite.evaluation.report import OfRun, Table, write_report
+from dofsuite.evaluation.report import RunVariant, Table, write_report
 from dofsuite.experiment.command import read_command, read_sweep
 from dofsuite.experiment.experiment import read_experiment
 from dofsuite.files import write_json
@@ -134,11 +134,11 @@ def evaluated(folder, rows):
     """
     title = "Tables 3 to 6: all sub-tasks and two of them"
     runs = {
-        name: OfRun(folder.resolve().parent / name.split(", ")[0], name.partition(", ")[2])
+        name: RunVariant(folder.resolve().parent / name.split(", ")[0], name.partition(", ")[2])
         for name, _ in rows
     }
     rows = [("paper, DiffCamera", [None, 0.03]), ("copy", [8, 0.05]), *rows]
-    table = Table(title, ("samples", "all MAE"), rows, of_runs=runs)
+    table = Table(title, ("samples", "all MAE"), rows, runs=runs)
     write_report(folder / "benchmark" / "bench", "Refocus benchmark", [table], [], {})
     return f"benchmark/bench: {title}"
 

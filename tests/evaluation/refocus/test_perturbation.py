@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from dofsuite.evaluation.refocus.perturbation import perturbed
+from dofsuite.evaluation.refocus.perturbation import perturb
 
 DISPARITY = torch.rand(1, 1, 200, 300, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
 
 
 def test_zero_and_given_are_what_they_say():
-    assert perturbed(DISPARITY, "given", 0) is DISPARITY
-    assert perturbed(DISPARITY, "zero", 0).abs().max() == 0
+    assert perturb(DISPARITY, "given", 0) is DISPARITY
+    assert perturb(DISPARITY, "zero", 0).abs().max() == 0
 
 
 def test_thirty_percent_of_the_pixels_are_masked_each_by_itself():
-    masked = perturbed(DISPARITY, "mask", 3).numpy()
+    masked = perturb(DISPARITY, "mask", 3).numpy()
     gone = masked == 0
     assert gone.mean() == pytest.approx(0.3, abs=0.01)
     np.testing.assert_array_equal(masked[~gone], DISPARITY.numpy()[~gone])
@@ -26,7 +26,7 @@ def test_thirty_percent_of_the_pixels_are_masked_each_by_itself():
 def test_one_rectangle_is_cropped():
     shares = []
     for seed in range(200):
-        rows, columns = np.nonzero((perturbed(DISPARITY, "crop", seed) == 0).numpy()[0, 0])
+        rows, columns = np.nonzero((perturb(DISPARITY, "crop", seed) == 0).numpy()[0, 0])
         size = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
         assert len(rows) == size
         shares.append(size / DISPARITY.numel())
@@ -35,7 +35,7 @@ def test_one_rectangle_is_cropped():
 
 def test_noise_of_deviation_one_is_added_and_clamped():
     middle = torch.full((1, 1, 300, 300), 0.5)
-    noisy = perturbed(middle, "noise", 1).numpy()
+    noisy = perturb(middle, "noise", 1).numpy()
     assert noisy.min() == 0
     assert noisy.max() == 1
     assert (noisy == 1).mean() == pytest.approx(0.3085, abs=0.01)  # P(n > 0.5)
@@ -45,5 +45,5 @@ def test_noise_of_deviation_one_is_added_and_clamped():
 
 @pytest.mark.parametrize("kind", ["mask", "crop", "noise"])
 def test_it_is_a_function_of_its_seed(kind):
-    assert torch.equal(perturbed(DISPARITY, kind, 5), perturbed(DISPARITY, kind, 5))
-    assert not torch.equal(perturbed(DISPARITY, kind, 5), perturbed(DISPARITY, kind, 6))
+    assert torch.equal(perturb(DISPARITY, kind, 5), perturb(DISPARITY, kind, 5))
+    assert not torch.equal(perturb(DISPARITY, kind, 5), perturb(DISPARITY, kind, 6))

@@ -300,7 +300,7 @@ def test_two_stages_take_an_exported_network(benchmark, tmp_path, capsys):
         torch.export.export(Unchanged(), (torch.zeros(1, 3, 16, 16),)), tmp_path / "small.pt2"
     )
     assert evaluate(benchmark, tmp_path / "no", "--two-stage", str(tmp_path / "small.pt2")) == 2
-    assert "does not take pictures of 1x3x32x32" in capsys.readouterr().err
+    assert "does not take images of 1x3x32x32" in capsys.readouterr().err
 
 
 def test_depth_that_is_spoilt_changes_the_answer_of_a_run_and_not_the_oracle(
@@ -338,9 +338,9 @@ def test_mistakes_are_one_sentence(benchmark, model, tmp_path, capsys):
         ((str(tmp_path),), {}, "holds no refocus adapter"),
         ((str(model), str(model)), {}, "two methods have this name"),
         (("--folder", "here"), {}, "is not NAME=DIR"),
-        (("--folder", f"x={tmp_path}"), {}, "holds no picture of the benchmark"),
+        (("--folder", f"x={tmp_path}"), {}, "holds no image of the benchmark"),
         (("--two-stage", "none.pt2"), {}, "none.pt2"),
-        (("--two-stage", "none"), {}, "give a run of ours"),
+        (("--two-stage", "none"), {}, "give a run, a network"),
         (("--steps", "0"), {}, "--steps"),
         ((), {"clip": str(tmp_path / "no-clip")}, "--clip none"),
         (("--depth", "upside-down"), {}, "--depth"),
