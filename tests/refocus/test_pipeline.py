@@ -168,7 +168,7 @@ GREY = torch.full((2, 1, 32, 32), 0.5)
     [
         ({"output_type": "bogus"}, "output_type must be one of pil, pt, np, not 'bogus'"),
         ({"output_type": "latent"}, "output_type must be one of pil, pt, np, not 'latent'"),
-        ({"generator": seeded(1, 2, 3)}, "generator: 3 for 2 pictures"),
+        ({"generator": seeded(1, 2, 3)}, "generator: 3 for 2 images"),
         ({"num_inference_steps": 0}, "num_inference_steps must be 1 or above, not 0"),
         ({"focus_point": (float("nan"), 0.5)}, "focus_point must lie in"),
         ({"focus_point": (0.5, 0.5, 0.5)}, r"focus_point must be \(x, y\) or \[b, 2\], not \[3\]"),

@@ -18,7 +18,6 @@ from typing import Any
 from torch import Tensor
 
 from dofsuite.data.manifest import sha256_of
-from dofsuite.errors import UserError
 from dofsuite.evaluation.job import compute_rows, rank_and_world_size, seed_of
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES, BenchmarkConfig
 from dofsuite.evaluation.refocus_benchmark.depth import depth_model
@@ -52,7 +51,11 @@ Reader = Callable[[Original], tuple[Tensor, Tensor]]
 def run(config: BenchmarkConfig) -> None:
     """Write the page on which a person clicks the points, or the benchmark."""
     # Images, and how one is read together with its disparity
-    originals = originals_of(config)
+    if config.is_synthetic:
+        name = str(config.folder)
+        originals = synthetic_originals(name, config.count, config.source, config.output)
+    else:
+        originals = find_originals(config.folder, config.source)[: config.count]
     model = depth_model(config.depth_model) if config.depth_model else None
     read = partial(
         read_original,
@@ -74,17 +77,6 @@ def run(config: BenchmarkConfig) -> None:
         "originals_sha256": hash_originals(originals, config.depth_maps, model is not None),
     }
     build(config, originals, read, points, settings)
-
-
-def originals_of(config: BenchmarkConfig) -> list[Original]:
-    """Find the images of a folder, or write those of a synthetic set."""
-    if not config.is_synthetic:
-        return find_originals(config.folder, config.source)[: config.count]
-    if config.depth_maps or config.depth_kind != "disparity":
-        raise UserError(
-            f"{config.folder}: it brings its disparity; leave out --depth-maps and --depth-kind."
-        )
-    return synthetic_originals(str(config.folder), config.count, config.source, config.output)
 
 
 def build(
