@@ -20,7 +20,7 @@ from torch import Tensor
 
 
 def draw_integer(seed: int, index: int, purpose: str) -> int:
-    """Return an integer in [0, 2^63), all equally likely, that is a function of its three arguments alone."""
+    """Return a uniform integer in [0, 2^63), a function of its three arguments alone."""
     digest = hashlib.blake2b(f"{seed}/{index}/{purpose}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -59,7 +59,7 @@ class TimestepSampling:
     std: float = 1.0
     """Standard deviation of the logit, for logit_normal."""
     shift: float = 1.0
-    """Resolution shift t -> s t / (1 + (s - 1) t); 1 leaves t as it is; above 1, times are noisier (*ours*)."""
+    """Resolution shift s: t -> s t / (1 + (s - 1) t); 1 leaves t, above 1 is noisier (*ours*)."""
 
     def __post_init__(self) -> None:
         if self.shift <= 0:
@@ -69,7 +69,7 @@ class TimestepSampling:
 
 
 def shift_time(t: Float[Tensor, "..."], shift: float) -> Float[Tensor, "..."]:
-    """Shift flow times towards noise: s t / (1 + (s - 1) t), 0 and 1 stay (SD3, arXiv 2403.03206, eq. 23)."""
+    """Shift flow times towards noise: s t / (1 + (s - 1) t) (SD3, arXiv 2403.03206, eq. 23)."""
     return shift * t / (1 + (shift - 1) * t)
 
 
@@ -114,7 +114,7 @@ def euler_times(num_steps: int, shift: float = 1.0) -> Float[Tensor, "steps"]:
 def scaled_linear_alphas_cumprod(
     beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000
 ) -> Float[Tensor, "steps"]:
-    """Return a_t = prod_{s <= t} (1 - beta_s) in float64, sqrt(beta) linear in s (SDXL's `scaled_linear` schedule)."""
+    """Return a_t = prod_{s <= t} (1 - beta_s) in float64; sqrt(beta) is linear in s, as in SDXL."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64).square()
     return (1 - betas).cumprod(dim=0)
 
@@ -127,7 +127,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 def signal_and_noise_scale(
     t: Int[Tensor, "b"], alphas_cumprod: Float[Tensor, "steps"], like: Float[Tensor, "b ..."]
 ) -> tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]]:
-    """Return sqrt(a_t) and sqrt(1 - a_t), computed in the schedule's precision, in the dtype of `like`."""
+    """Return sqrt(a_t) and sqrt(1 - a_t) in the dtype of `like`, from the schedule's precision."""
     a = per_sample(alphas_cumprod.to(t.device)[t], like)
     return a.sqrt().to(like), (1 - a).sqrt().to(like)
 
@@ -166,10 +166,10 @@ def noise_from_v(
     t: Int[Tensor, "b"],
     alphas_cumprod: Float[Tensor, "steps"],
 ) -> Float[Tensor, "b ..."]:
-    """Convert a prediction of v = sqrt(a_t) eps - sqrt(1 - a_t) x to noise (arXiv 2202.00512, app. D).
+    """Convert a prediction of v = sqrt(a_t) eps - sqrt(1 - a_t) x to noise.
 
-    eps = sqrt(1 - a_t) x_t + sqrt(a_t) v, so an error of v is sqrt(a_t) times as large an error of
-    eps.
+    arXiv 2202.00512, app. D: eps = sqrt(1 - a_t) x_t + sqrt(a_t) v, so an error of v is sqrt(a_t)
+    times as large an error of eps.
     """
     noisy = at_least_float32(noisy)
     signal, sigma = signal_and_noise_scale(t, alphas_cumprod, noisy)

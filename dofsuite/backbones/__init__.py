@@ -1,4 +1,7 @@
-"""Pretrained and small networks. With the pipelines, the only importers of diffusers, transformers and peft."""
+"""Pretrained and small networks.
+
+With the pipelines, the only importers of diffusers, transformers and peft.
+"""
 
 from dofsuite._lazy import lazy_exports
 

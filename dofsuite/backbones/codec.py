@@ -1,4 +1,4 @@
-"""Pixels to latents and back: a diffusers VAE, and a fixed invertible codec of the same interface for small networks.
+"""Pixels to latents and back: a diffusers VAE, and a fixed invertible codec for small networks.
 
 Convention: images are [b, 3, h, w] in [-1, 1]; latents are [b, latent_channels, h / downscale, w /
 downscale], about unit variance: scaled as the denoiser takes them.
@@ -50,7 +50,7 @@ class VaeCodec(nn.Module):
         """FLUX's VAE has a shift, SDXL's has none."""
 
     def encode(self, image: Tensor) -> Tensor:
-        """Encode to the posterior's mode (*ours*: the stacking identity needs a deterministic latent), scaled."""
+        """Encode and scale the posterior's mode (*ours*: stacking needs one latent an image)."""
         with self._own_precision(image):
             latent = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mode()
         return (latent - self.shift) * self.vae.config.scaling_factor
@@ -74,13 +74,13 @@ def cosine_basis(size: int) -> Tensor:
 
 
 def opponent_basis() -> Tensor:
-    """Return orthonormal opponent colors [axis, rgb]: luma, red - blue, green - (red + blue) / 2."""
+    """Return orthonormal opponent colors [axis, rgb]: luma, red - blue, 2 green - red - blue."""
     axes = torch.tensor([[1, 1, 1], [1, 0, -1], [-1, 2, -1]], dtype=torch.float64)
     return axes / axes.norm(dim=1, keepdim=True)
 
 
 class SpaceToDepthCodec(ModelMixin, ConfigMixin):
-    """Space to depth, then a fixed orthonormal transform (DCT and opponent colors) and a gain per coefficient.
+    """Space to depth, a fixed orthonormal transform (DCT, opponent colors) and a gain each.
 
     Exactly invertible, without parameters, float32 also under autocast and after
     `.to(torch.bfloat16)`. A plain space to depth leaves fine detail, which is all that blur
@@ -105,7 +105,7 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
 
     @staticmethod
     def _gain(downscale: int, whitening: float) -> Tensor:
-        """Return one gain per coefficient [3, u, v], so that photographs' latents have a mean square of one."""
+        """Return gains [3, u, v] that give photographs' latents a mean square of one."""
         frequency = torch.arange(downscale, dtype=torch.float64) * 4 / downscale
         radial = (frequency[:, None] ** 2 + frequency[None] ** 2).sqrt().clamp(min=0.35)
         color = torch.tensor([1.0, 0.37, 0.1], dtype=torch.float64)
@@ -114,7 +114,7 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         return gain / (gain * amplitude).square().mean().sqrt()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpaceToDepthCodec:
-        """Move the buffers, but keep them in float32: in half precision, decoding would not invert encoding."""
+        """Move the buffers, but keep them in float32, or decoding would not invert encoding."""
 
         def moved(buffer: Tensor) -> Tensor:
             changed = fn(buffer)

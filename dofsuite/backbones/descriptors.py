@@ -1,4 +1,4 @@
-"""Descriptors as plain values for an export's settings, and back; the networks that an export holds."""
+"""Descriptors as plain values for an export's settings, and back; exported SDXL networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dofsuite.errors import UserError
 
 
 def describe(descriptor: Any) -> dict[str, Any]:
-    """Return a descriptor's class and arguments as plain values; each argument is an attribute of its name."""
+    """Return a descriptor's class and arguments as plain values; attributes name the arguments."""
     names = inspect.signature(type(descriptor).__init__).parameters.keys() - {"self"}
     return {
         "class": type(descriptor).__name__,
@@ -47,7 +47,7 @@ def rebuild(described: dict[str, Any]) -> Any:
 
 
 def exported_sdxl(folder: Path, backbone: Sdxl) -> SdxlModules:
-    """Load the UNet that a run exported, with the codec and prompt encoder of the SDXL it was trained from.
+    """Load an exported UNet with the codec and prompt encoder of the SDXL it was trained from.
 
     Args:
         folder: Holds `unet/` and `scheduler/`, and `codec/` for a small network.

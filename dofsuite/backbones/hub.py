@@ -1,4 +1,4 @@
-"""Loading from the hub or a folder, with a one-sentence error when it fails, and a small disk cache for constants."""
+"""Loading from the hub or a folder, with one-sentence errors, and a disk cache for constants."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def from_pretrained(
     dtype: torch.dtype | None,
     **options: Any,
 ) -> Any:
-    """Load one part of a model in diffusers layout (or, with subfolder "", a whole model), safetensors only.
+    """Load one part of a model in diffusers layout, safetensors only.
 
     Args:
         network: A class of diffusers or transformers.
         path: Hub id or folder.
-        subfolder: The part.
+        subfolder: The part; "" for a model that is not in parts.
         revision: Hub revision.
         dtype: Of the weights; None for a part without weights.
         options: Further arguments of `network.from_pretrained`.
@@ -63,7 +63,9 @@ def exported_part(network: type[Any], folder: Path, name: str) -> Any:
 def load_complete(
     network: type[Any], path: str, revision: str | None, dtype: torch.dtype, **options: Any
 ) -> Any:
-    """Load a network of transformers all of whose weights are there; transformers would only warn, and invent the rest.
+    """Load a network of transformers and check that no weight is missing.
+
+    transformers would only warn, and initialize the rest at random.
 
     Raises:
         UserError: It cannot be loaded, or weights are missing or of another shape.
@@ -88,7 +90,7 @@ def load_complete(
 
 
 def name_of_weights(path: str, revision: str | None) -> str:
-    """Return the name of weights in reports: the hub id or a local folder's name, and the revision."""
+    """Return a name for reports: the hub id or a local folder's name, and the revision."""
     name = Path(path).resolve().name if Path(path).exists() else path
     return name if revision is None else f"{name}@{revision}"
 
@@ -96,7 +98,7 @@ def name_of_weights(path: str, revision: str | None) -> str:
 def pretrained_tokenizer(
     network: type[Any], path: str, subfolder: str, revision: str | None
 ) -> Any:
-    """Load a tokenizer and check that it has a vocabulary: without its files transformers 5 makes an empty one.
+    """Load a tokenizer and check its vocabulary: transformers 5 makes an empty one without files.
 
     Raises:
         UserError: It could not be loaded, or its vocabulary is missing.
@@ -111,7 +113,7 @@ def pretrained_tokenizer(
 
 
 def _is_hub_reachable(path: str, revision: str | None) -> bool:
-    """Whether the hub responds; otherwise the libraries would retry every file of a part for minutes."""
+    """Whether the hub responds; if not, the libraries would retry every file for minutes."""
     try:
         HfApi().model_info(path, revision=revision, timeout=10)
     except Exception as error:

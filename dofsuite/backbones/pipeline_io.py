@@ -1,4 +1,4 @@
-"""Arguments and results that both pipelines share: random generators, latent noise and output types."""
+"""Arguments and results of both pipelines: random generators, latent noise, output types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from dofsuite.images import to_pil
 
 OutputType = Literal["pil", "pt", "np"]
-"""PIL images, a tensor [b, 3, h, w], or as diffusers has it an array [b, h, w, 3]; both in [0, 1]."""
+"""PIL images, a tensor [b, 3, h, w], or, as in diffusers, an array [b, h, w, 3]; in [0, 1]."""
 
 OutputImages = list[Image.Image] | list[list[Image.Image]] | Tensor | np.ndarray
 
@@ -40,7 +40,7 @@ def check_output_arguments(output_type: str, generator: Generators = None, count
 
 
 def to_output_type(images: Tensor, output_type: OutputType) -> OutputImages:
-    """Convert display values [b, 3, h, w] or [b, n, 3, h, w] in [0, 1]; PIL images come as b, or b lists of n."""
+    """Convert display values [b, 3, h, w] or [b, n, 3, h, w] in [0, 1]; PIL: b, or b lists of n."""
     if output_type == "pt":
         return images
     if output_type == "np":
@@ -51,9 +51,10 @@ def to_output_type(images: Tensor, output_type: OutputType) -> OutputImages:
 
 
 def latent_noise(shape: Sequence[int], generator: Generators, device: torch.device) -> Tensor:
-    """Draw standard normal noise [b, c, h, w] as stock diffusers does: on the generators' device, then moved.
+    """Draw standard normal noise [b, c, h, w].
 
-    Without a generator it is drawn on the CPU, so that it does not depend on the device.
+    As in stock diffusers it is drawn on the generators' device, then moved. Without a generator it
+    is drawn on the CPU, so that it does not depend on the device.
     """
     first = generator[0] if isinstance(generator, list) else generator
     drawn_on = torch.device("cpu") if first is None else first.device

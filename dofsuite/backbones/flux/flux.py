@@ -55,7 +55,7 @@ class PretrainedFlux(Backbone):
         self.dtype = dtype
 
     def load(self) -> FluxModules:
-        """Load transformer and VAE; the empty prompt's pooled vector is computed once and cached on disk.
+        """Load transformer and VAE; the empty prompt's pooled vector is cached on disk.
 
         Raises:
             UserError: The license was not accepted, the hub cannot be reached, or the folder lacks

@@ -28,7 +28,7 @@ class Lora:
     rank: int = 64
     """Rank, and alpha: a scale of one, which no tool can drop (*stated* rank; alpha *ours*)."""
     targets: Literal["attention_and_mlp", "all_linear"] = "attention_and_mlp"
-    """Which linears: the 418 of the blocks (*inferred*), or every one of the transformer, as PEFT's all-linear."""
+    """The 418 linears of the blocks (*inferred*), or all linears, as PEFT's all-linear."""
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -44,7 +44,7 @@ class Lora:
         return names
 
     def attach(self, transformer: FluxTransformer2DModel) -> None:
-        """Freeze `transformer` and add a new adapter in float32 with B zero, which leaves the output unchanged."""
+        """Freeze `transformer` and add a float32 adapter; as B is zero, the output is unchanged."""
         transformer.requires_grad_(False)
         names = self.target_names(transformer)
         transformer.add_adapter(LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=names))
@@ -52,9 +52,10 @@ class Lora:
 
 
 def save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
-    """Write `pytorch_lora_weights.safetensors`, as stock diffusers loads it (rank and alpha in its header).
+    """Write `pytorch_lora_weights.safetensors`, as stock diffusers loads it.
 
-    The header's sets are sorted, so that the same weights are the same bytes.
+    Rank and alpha are in its header. The header's sets are sorted, so that the same weights are the
+    same bytes.
     """
     metadata = _collate_lora_metadata({"transformer": transformer})
     for config in metadata.values():

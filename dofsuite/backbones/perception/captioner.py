@@ -70,7 +70,7 @@ class CaptionWriter(Frozen):
         return {"text": [text]}
 
     def without_prompt(self, tokens: Tensor, inputs: Any) -> Tensor:
-        """Return the new ids [m] of the generated ones [1, n]: a chat model may repeat its conversation first."""
+        """Return the new ids [m] of [1, n] generated ones; chat models may repeat the prompt."""
         prompt = inputs.get("input_ids")
         if prompt is None or not self.is_chat_model:
             return tokens[0]
@@ -80,11 +80,12 @@ class CaptionWriter(Frozen):
 
 
 class Captioner:
-    """A light description of a captioner: BLIP-2, BLIP, InternVL, or another image-text-to-text model of transformers.
+    """A light description of a captioner.
 
-    Paper: BLIP-2 for its training sets and InternVL3 for the photographs of EBB!, sizes not stated.
-    Here: BLIP-2 with OPT 2.7B for both, because the processor of InternVL needs torchvision; where
-    that is installed, `OpenGVLab/InternVL3-1B-hf` and its larger versions can be named.
+    BLIP-2, BLIP, InternVL, or another image-text-to-text model of transformers. Paper: BLIP-2 for
+    its training sets and InternVL3 for the photographs of EBB!, sizes not stated. Here: BLIP-2 with
+    OPT 2.7B for both, because the processor of InternVL needs torchvision; where that is installed,
+    `OpenGVLab/InternVL3-1B-hf` and its larger versions can be named.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Frozen perception networks: always in evaluation mode, no gradient for the weights, one for the image.
+"""Frozen perception networks: evaluation mode, no gradient for the weights, one for the image.
 
 Convention: images are [b, 3, h, w] display values in [0, 1]. Preprocessing is differentiable torch
 (no image processor, which would leave the graph), and no clamp on the way cuts a gradient.
@@ -17,7 +17,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Frozen(nn.Module):
-    """A network in evaluation mode without weight gradients, whatever mode the surrounding module is in."""
+    """A network that stays in evaluation mode, without weight gradients."""
 
     network: Any
     """An `nn.Module` of diffusers, transformers or a repository, whose attributes are its own."""
@@ -29,9 +29,10 @@ class Frozen(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Frozen:
-        """Stay in evaluation mode: a trainer's `module.train()` must not enable dropout or batch statistics.
+        """Stay in evaluation mode.
 
-        requires_grad is left alone, for whoever trains the network.
+        A trainer's `module.train()` must not enable dropout or batch statistics. requires_grad is
+        left alone, for whoever trains the network.
         """
         return super().train(False)
 
@@ -69,7 +70,7 @@ def resized(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
 
 
 class DensePrediction(Frozen):
-    """One non-negative number per pixel: a transformers depth estimator between resizing and resizing back."""
+    """One non-negative number per pixel: a transformers depth estimator with resizing around it."""
 
     def __init__(self, network: nn.Module, size_px: int | None, smallest: float) -> None:
         """Freeze a network.

@@ -1,4 +1,4 @@
-"""A model's image preprocessing in torch, equal to transformers' Pillow backend to the bit, on any device.
+"""A model's image preprocessing in torch, to the bit that of transformers' Pillow backend.
 
 Why it exists: published CLIP and segmentation scores depend on the resampling, transformers' fast
 processors need torchvision, and Pillow works on the CPU alone. It covers what the models of this
@@ -57,7 +57,7 @@ class ImageProcessor(NamedTuple):
     """Preprocessing of a network: images [n, 3, h, w] in [0, 1] to its `pixel_values`."""
 
     size: dict[str, int]
-    """`height` and `width`, or `shortest_edge` with or without `longest_edge`; empty: no resizing."""
+    """`height`, `width`; or `shortest_edge` with or without `longest_edge`; empty: no resizing."""
     crop_px: tuple[int, int] | None
     """Height and width of the center crop."""
     multiple: int
@@ -95,7 +95,9 @@ class ImageProcessor(NamedTuple):
 
 
 def load_image_processor(path: str, revision: str | None, **options: Any) -> ImageProcessor:
-    """Read the parameters of a model's image processor through transformers, which knows old file formats too.
+    """Read the parameters of a model's image processor.
+
+    Through transformers, which knows old file formats too.
 
     Raises:
         UserError: There is none, or it uses a rule that is not implemented here.
@@ -138,14 +140,15 @@ def resized_levels(levels: Tensor, size: tuple[int, int], filter: Filter) -> Ten
 
 
 def as_bytes(scaled: Tensor) -> Tensor:
-    """Return sums of levels times fixed-point weights as bytes: rounded, a half upwards, and clamped to 0..255."""
+    """Round sums of levels times fixed-point weights, a half upwards, and clamp to 0..255."""
     return (scaled / 2**FRACTION_BITS + 0.5).floor().clamp(0, 255)
 
 
 def weights(before_px: int, after_px: int, filter: Filter) -> Tensor:
-    """Return Pillow's weights [after, before] of resizing a line, times 2^22: whole numbers in float64, on the CPU.
+    """Return Pillow's weights [after, before] of resizing a line, on the CPU.
 
-    When reducing, the filter is widened by the reduction; the weights of a line sum to about 1.
+    They are times 2^22, whole numbers in float64. When reducing, the filter is widened by the
+    reduction; the weights of a line sum to about 1.
     """
     scale = before_px / after_px
     widening = max(scale, 1.0)

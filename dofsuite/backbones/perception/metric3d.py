@@ -15,7 +15,7 @@ from dofsuite.errors import UserError
 
 REPOSITORY = "yvanyin/metric3d"
 INPUT_PX = (616, 1064)
-"""Input height and width of the ViT models; images are fitted into it and padded (*stated* there)."""
+"""Input height and width of the ViT models; images are fitted and padded (*stated* there)."""
 CANONICAL_FOCAL_PX = 1000.0
 """Focal length of the canonical camera, in which the network predicts (*stated* there)."""
 
@@ -26,7 +26,7 @@ class Metric3DDepth(Frozen):
     def __init__(
         self, network: nn.Module, focal_length_mm: float | None, sensor_width_mm: float
     ) -> None:
-        """Freeze a network that maps {"input": [b, 3, 616, 1064]} to (depth [b, 1, 616, 1064], confidence, ...)."""
+        """Freeze a network: {"input": [b, 3, 616, 1064]} to (depth [b, 1, 616, 1064], ...)."""
         super().__init__(network)
         self.focal_length_mm, self.sensor_width_mm = focal_length_mm, sensor_width_mm
 
@@ -49,13 +49,13 @@ class Metric3DDepth(Frozen):
         return (depth * self.canonical_to_meters(size[1])).clamp(min=NEAREST_M)
 
     def canonical_to_meters(self, width_px: int) -> float:
-        """Return the real focal length, in px of an image `width_px` wide, over the canonical camera's."""
+        """Return the focal length, in px at a width of `width_px`, over the canonical camera's."""
         if self.focal_length_mm is None:
             return 1.0
         return self.focal_length_mm / self.sensor_width_mm * width_px / CANONICAL_FOCAL_PX
 
     def _set_depth_anchors(self, batch: int, device: torch.device) -> None:
-        """Set the decoder's depth anchors, which it would create on "cuda" alone and for its first batch's size."""
+        """Set the decoder's depth anchors, which it creates on "cuda" and for one batch size only."""
         for part in self.network.modules():
             if not hasattr(part, "register_depth_expectation_anchor"):
                 continue
@@ -73,11 +73,12 @@ class Metric3DDepth(Frozen):
 
 
 class Metric3D(Depth):
-    """Metric3Dv2 with a ViT encoder (BSD-2-Clause); the paper's frozen depth model (*stated*; which size is not).
+    """Metric3Dv2 with a ViT encoder (BSD-2-Clause): the paper's frozen depth model.
 
-    Its code and weights are fetched by torch.hub, and it needs mmengine, timm and torchvision. It
-    predicts depth for a camera with a focal length of 1000 px; a real camera's depth is that times
-    its own focal length in px over 1000 (canonical camera transformation, sec. 3.1 there).
+    *Stated*, but for its size. Its code and weights are fetched by torch.hub, and it needs
+    mmengine, timm and torchvision. It predicts depth for a camera with a focal length of 1000 px; a
+    real camera's depth is that times its own focal length in px over 1000 (canonical camera
+    transformation, sec. 3.1 there).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Relative depth from one image: Depth Anything V2 as DiffCamera uses it, which predicts disparity."""
+"""Relative depth from one image: Depth Anything V2 as DiffCamera uses it."""
 
 from __future__ import annotations
 

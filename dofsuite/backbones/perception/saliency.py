@@ -1,4 +1,7 @@
-"""Saliency, which pixels belong to the main subject: BiRefNet. Every `load()` gives a frozen `SaliencyModel`."""
+"""Saliency, whether a pixel belongs to the main subject: BiRefNet.
+
+Every `load()` gives a frozen `SaliencyModel`.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class BiRefNetSaliency(Frozen):
 
 
 class BiRefNet(Saliency):
-    """BiRefNet (arXiv 2401.03407; MIT), through transformers with the code that lies beside its weights.
+    """BiRefNet (arXiv 2401.03407; MIT), through transformers with the code of its repository.
 
     Paper: the saliency target's network is not given. Here: BiRefNet, because it is maintained,
     free to use and the strongest of its kind that the hub loads; transformers 5 has no saliency

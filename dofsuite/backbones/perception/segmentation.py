@@ -74,7 +74,7 @@ class Segmentation(Frozen):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Segment display values [n, 3, h, w] in [0, 1]: ids [n, k, h, w] of the likeliest classes, likeliest first.
+        """Segment display values [n, 3, h, w] in [0, 1]: ids [n, k, h, w], likeliest class first.
 
         One image at a time: the scores of 150 classes at 1024 px are 0.6 GB, and an image's classes
         do not depend on the batch.
@@ -127,10 +127,10 @@ def summed_over_masks(
 
 
 class SemanticSegmenter:
-    """A light description of a semantic segmenter: Mask2Former, OneFormer, MaskFormer, SegFormer, BEiT, DPT, UperNet...
+    """A light description of a semantic segmenter.
 
-    The default knows ADE20K's 150 classes, as one of the two segmenters in the paper's does
-    (*ours*).
+    Mask2Former, OneFormer, MaskFormer, SegFormer, BEiT, DPT, UperNet and others. The default knows
+    ADE20K's 150 classes, as one of the two segmenters in the paper's does (*ours*).
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class SemanticSegmenter:
         )
 
     def _task_tokens(self, network: Any) -> Tensor:
-        """Return OneFormer's task as its own processor encodes it: token ids [1, n], 0 for padding."""
+        """Return OneFormer's task as its processor encodes it: token ids [1, n], padded with 0."""
         tokenizer = pretrained_tokenizer(AutoTokenizer, self.path, "", self.revision)
         length = network.config.task_seq_len
         tokens = tokenizer(

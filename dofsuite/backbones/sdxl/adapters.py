@@ -20,7 +20,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 """The linears of an attention layer, self and cross."""
 
 CONDITION_CHANNELS = (16, 32, 96, 256)
-"""Widths of the layers that downscale a ControlNet's image to the latents' size (arXiv 2302.05543; diffusers)."""
+"""Widths of the layers that downscale a ControlNet's image to latents (arXiv 2302.05543)."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class UnetLora:
             raise ValueError(f"rank: must be at least 1, got {self.rank}")
 
     def attach(self, unet: UNet2DConditionModel) -> None:
-        """Freeze `unet` and add a new adapter in float32 with B zero, which leaves the output unchanged."""
+        """Freeze `unet` and add a float32 adapter; as B is zero, the output is unchanged."""
         unet.requires_grad_(False)
         config = LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=list(ATTENTION))
         unet.add_adapter(config)
@@ -64,13 +64,13 @@ class DepthControl:
     """A ControlNet on inverse depth, 0 far to 1 near, as a gray image (arXiv 2302.05543)."""
 
     weights: str | None = None
-    """Hub id or folder of a depth ControlNet for SDXL; null is a new one, a copy of the UNet's encoder whose
-    output is zero at first (*stated* by the ControlNet paper)."""
+    """Hub id or folder of a depth ControlNet for SDXL; null is a new one, a copy of the UNet's
+    encoder whose output is zero at first (*stated* by the ControlNet paper)."""
     revision: str | None = None
     """Hub revision of `weights`; null is the newest."""
 
     def load(self, unet: UNet2DConditionModel, downscale: int) -> ControlNetModel:
-        """Build it in float32 for a UNet whose latents are `downscale` (a power of 2) times smaller than images.
+        """Build it in float32; latents are `downscale` (a power of 2) times smaller than images.
 
         Raises:
             UserError: `weights` cannot be loaded.

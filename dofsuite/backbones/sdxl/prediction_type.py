@@ -1,4 +1,4 @@
-"""Prediction type of an SDXL network, which diffusers stores in `scheduler/scheduler_config.json`."""
+"""Prediction type of an SDXL network, stored in `scheduler/scheduler_config.json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dofsuite.backbones.hub import from_pretrained
 from dofsuite.errors import UserError
 
 Prediction = Literal["epsilon", "v_prediction"]
-"""diffusers' names: the noise (SDXL), or v = sqrt(a_t) eps - sqrt(1 - a_t) x (some of its descendants)."""
+"""diffusers' names: the noise (SDXL), or v = sqrt(a_t) eps - sqrt(1 - a_t) x (some derivatives)."""
 
 SDXL_SCHEDULE = {
     "num_train_timesteps": 1000,

@@ -1,4 +1,4 @@
-"""Prompt embeddings for SDXL's UNet: the encoder interface, and SDXL's two text encoders behind a disk cache.
+"""Prompt embeddings for SDXL's UNet: the interface, and SDXL's text encoders with a disk cache.
 
 Convention: `tokens` [b, n, d] go to the cross-attention, `pooled` [b, p] to the added embedding.
 Both are float32 on the CPU; the caller moves them. The unconditional embedding of classifier-free
@@ -70,8 +70,8 @@ class TextParts(NamedTuple):
 def encode_with(parts: TextParts, prompts: list[str]) -> PromptEmbeds:
     """Encode prompts as StableDiffusionXLPipeline.encode_prompt does (arXiv 2307.01952, sec. 2.1).
 
-    Tokens are both encoders' penultimate hidden states concatenated by channel, [b, 77, 768 + 1280];
-    the pooled vector is the second encoder's.
+    Tokens are both encoders' penultimate hidden states concatenated by channel,
+    [b, 77, 768 + 1280]; the pooled vector is the second encoder's.
     """
     hidden = []
     for tokenizer, encoder in zip(parts.tokenizers, parts.encoders, strict=True):
@@ -110,7 +110,7 @@ def load_parts(path: str, revision: str | None, device: torch.device | str) -> T
 
 
 def fingerprint(path: str, revision: str | None) -> str:
-    """Identify the text encoders of a path; of a folder also by its weight files, which can change."""
+    """Identify a path's text encoders; a folder's also by its files, which can change."""
     folder = Path(path)
     if not folder.exists():
         return f"{path}@{revision}"
@@ -122,12 +122,12 @@ def fingerprint(path: str, revision: str | None) -> str:
 
 
 class SdxlPromptEncoder:
-    """SDXL's prompt embeddings, [b, 77, 2048] and [b, 1280], cached on disk by model, revision and prompt.
+    """SDXL's prompt embeddings, [b, 77, 2048] and [b, 1280], cached on disk.
 
-    Training uses the same captions again and again, and the encoders weigh 3.3 GB: each prompt is
-    encoded once, and the encoders are freed. Embeddings are rounded to float16 (*ours*; half the
-    disk, 320 kB a prompt, and below the error of a bfloat16 UNet), whether they come from the disk
-    or from the encoders, so a run does not depend on the cache.
+    Training uses the same captions again and again, and the encoders weigh 3.3 GB: each prompt of a
+    model and revision is encoded once, and the encoders are freed. Embeddings are rounded to
+    float16 (*ours*; half the disk, 320 kB a prompt, and below the error of a bfloat16 UNet),
+    whether they come from the disk or from the encoders, so a run does not depend on the cache.
     """
 
     num_tokens, token_dim, pooled_dim = 77, 2048, 1280

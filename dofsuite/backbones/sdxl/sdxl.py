@@ -1,4 +1,4 @@
-"""SDXL: descriptors that build its UNet, VAE and prompt encoder, always as the same diffusers classes.
+"""SDXL: descriptors that build its UNet, VAE and prompt encoder, always as diffusers classes.
 
 As for FLUX, a descriptor is light and holds plain values; `load()` builds the weights, so a run's
 configuration is checked in seconds, and a checkpoint never holds a frozen network.
@@ -18,7 +18,7 @@ from dofsuite.backbones.sdxl.prediction_type import Prediction, read_prediction
 from dofsuite.backbones.sdxl.prompt_encoder import PromptEncoder, SdxlPromptEncoder
 
 NUM_TIME_IDS = 6
-"""SDXL's size conditioning: original height and width, crop top and left, target height and width."""
+"""Size conditioning: original height and width, crop top and left, target height and width."""
 
 
 class SdxlModules(NamedTuple):
@@ -86,7 +86,7 @@ class PretrainedSdxl(Sdxl):
     def with_unet(
         self, unet: UNet2DConditionModel, scheduler: str, revision: str | None = None
     ) -> SdxlModules:
-        """Freeze a UNet and load VAE and prompt encoder for it; `scheduler/` holds its prediction type.
+        """Freeze a UNet, load VAE and prompt encoder for it, and read its prediction type.
 
         Args:
             unet: Pretrained, or one that was trained from it.

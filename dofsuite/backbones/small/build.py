@@ -1,4 +1,4 @@
-"""How small networks are built: new ones from a seed, trained ones from the package or an exported folder."""
+"""Building small networks: new ones from a seed, trained ones from the package or a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGED = Path(__file__).with_name("weights")
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Make random weights a function of `seed` alone; torch's global CPU generator is restored afterwards."""
+    """Seed random weights; torch's global CPU generator is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""A small depth network of Depth Anything's class; the small saliency network shares its architecture."""
+"""A small depth network of Depth Anything's class; small saliency shares its architecture."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def small_config(patch_px: int, width: int, layers: int, largest: int) -> DepthA
 def small_network(
     weights: str | None, packaged: str, config: DepthAnythingConfig, seed: int
 ) -> DepthAnythingForDepthEstimation:
-    """Build a small network, or read it from the package (`packaged` names it) or an exported folder."""
+    """Build a network, or read it from the package (under the name `packaged`) or a folder."""
     if weights is None:
         with seeded(seed):
             return DepthAnythingForDepthEstimation(config)

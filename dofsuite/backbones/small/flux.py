@@ -13,7 +13,7 @@ from dofsuite.backbones.small.flux_init import start_near_identity
 
 
 class SmallFlux(Backbone):
-    """A FLUX-shaped network that a laptop trains, over an exactly invertible codec; it has no text encoder."""
+    """A FLUX-shaped network that a laptop trains; its codec is invertible, without text encoder."""
 
     def __init__(
         self,

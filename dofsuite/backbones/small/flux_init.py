@@ -1,4 +1,4 @@
-"""An initialization of small FLUX-shaped networks with which they can copy tokens and look up a point from the start.
+"""Initialization of small FLUX-shaped networks that can copy tokens and look up a point.
 
 Diffusers' default initialization suits a network that pretrained weights will overwrite. Trained
 from it, a small network spends its first thousands of steps on learning that token (y, x) of the
@@ -27,16 +27,18 @@ import torch
 from torch import Tensor, nn
 
 OWN_POSITION = 3.0
-"""Query and key weight of both image axes' fastest rotary frequencies; larger attends more narrowly."""
+"""Query and key weight of the image axes' fastest rotary frequencies; larger is narrower."""
 POINT_POSITION, POINT_STREAM = 20.0, 10.0
-"""Query weights of the frequencies by which the prompt token selects its point, and the depth stream."""
+"""Query weights by which the prompt token selects its point, and the depth stream."""
 SECOND = 2
 """Offset of an axis's second rotary frequency: slow enough not to alias over a small grid."""
 
 
 @torch.no_grad()
 def start_near_identity(transformer: Any, grid: int = 8) -> None:
-    """Overwrite a randomly initialised transformer's weights in place; draws from torch's global generator.
+    """Overwrite a randomly initialized transformer's weights in place.
+
+    Draws from torch's global generator.
 
     Args:
         transformer: A `FluxTransformer2DModel` with at least one double block.
@@ -58,7 +60,7 @@ def start_near_identity(transformer: Any, grid: int = 8) -> None:
 
 
 def _pass_tokens_through(transformer: Any) -> None:
-    """Make the input projection an isometry plus a constant, and the output projection its transpose minus it.
+    """Make the input projection an isometry plus a constant, the output projection its inverse.
 
     Every block normalizes its tokens. Without the constant a uniform patch, as most of a depth map
     are, would keep its sign and lose its value.
@@ -73,7 +75,7 @@ def _pass_tokens_through(transformer: Any) -> None:
 
 
 def _signature(width: int) -> Tensor:
-    """Return the constant part of a prompt token, of unit variance, which distinguishes it from image tokens."""
+    """Return a prompt token's constant part, of unit variance, which marks it as no image token."""
     signature = torch.ones(width)
     signature[1::2] = -1.0
     signature[:8] = 0.0
@@ -81,7 +83,7 @@ def _signature(width: int) -> Tensor:
 
 
 def _write_prompt(embedder: nn.Linear) -> None:
-    """Embed a prompt's first three numbers as differences of feature pairs, the rest weakly, plus the signature."""
+    """Embed a prompt's first 3 numbers as differences of feature pairs; add the signature."""
     nn.init.normal_(embedder.weight, std=0.05)
     embedder.weight[:8] = 0.0
     embedder.weight[8:, :3] = 0.0
@@ -104,7 +106,7 @@ def _open_gates(modulation: nn.Linear, width: int) -> None:
 
 
 def _attend_locally(norm: Any, axes_dims: tuple[int, int, int]) -> None:
-    """Scale the fastest rotary frequencies up, so that attention falls off within a token or two."""
+    """Scale the fastest rotary frequencies up: attention falls off within a token or two."""
     stream, rows, _ = axes_dims
     weight = torch.ones_like(norm.weight)
     weight[:2] = 0.7 * OWN_POSITION
@@ -121,10 +123,11 @@ def _rotated(angle: float | Tensor) -> Tensor:
 
 
 def _attend_to_streams(attention: Any, heads: int) -> None:
-    """Give half of the heads a common query and key, so that position decides; head h attends to stream h mod 3.
+    """Give half of the heads a common query and key; head h attends to stream h mod 3.
 
-    Streams are the values of the first position axis: 0 noise, 1 reference, 2 depth. A query
-    rotated by h on that axis's fastest frequency matches the keys h streams further.
+    Position alone decides. Streams are the values of the first position axis: 0 noise, 1 reference,
+    2 depth. A query rotated by h on that axis's fastest frequency matches the keys h streams
+    further.
     """
     own = heads // 2
     for projection in (attention.to_q, attention.to_k):
@@ -134,7 +137,7 @@ def _attend_to_streams(attention: Any, heads: int) -> None:
 
 
 def _attend_to_prompt(attention: Any, transformer: Any) -> None:
-    """Let the last head attend to the token with the prompt's signature at any position (slow frequencies only)."""
+    """Let the last head attend to the token with the prompt's signature, at any position."""
     heads, width = transformer.config.num_attention_heads, transformer.inner_dim
     # Each axis's slowest frequency, and pairs that the query leaves at 0.
     stream, rows, columns = transformer.config.axes_dims_rope

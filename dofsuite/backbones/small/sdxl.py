@@ -15,7 +15,7 @@ SAVED_FILES = ("unet/config.json", "codec/config.json", "scheduler/scheduler_con
 
 
 class SmallSdxl(Sdxl):
-    """An SDXL-shaped network that a laptop trains, over an exactly invertible codec, with a word encoder.
+    """An SDXL-shaped network that a laptop trains, with an invertible codec and a word encoder.
 
     With the default values it has 3.4 M weights; images of 64 px are latents of 48 x 16 x 16.
     """

@@ -13,7 +13,7 @@ from dofsuite.backbones.sdxl.prompt_encoder import PromptEmbeds, zero_embeds
 
 @functools.lru_cache(maxsize=4096)
 def word_vector(word: str, dim: int) -> Tensor:
-    """Return the fixed vector [dim] of a word: SHAKE-256 of its UTF-8, as uniform numbers of unit variance.
+    """Return the fixed vector [dim] of a word: uniform numbers of unit variance from SHAKE-256.
 
     Integers of a hash, scaled: bit for bit the same on every machine, Python and torch, which no
     random generator promises.
@@ -26,7 +26,7 @@ def word_vector(word: str, dim: int) -> Tensor:
 
 
 def words_of(prompt: str) -> list[str]:
-    """Split a prompt into lower-case words of letters, digits and inner `.`, `/`, `-`; all else separates."""
+    """Split a prompt into lower-case words of letters, digits and inner `.`, `/`, `-`."""
     kept = "".join(
         letter if letter.isalnum() or letter in "./-" else " " for letter in prompt.lower()
     )
@@ -34,7 +34,7 @@ def words_of(prompt: str) -> list[str]:
 
 
 class WordEncoder:
-    """Replaces SDXL's text encoders without a download: every word has a fixed random vector (*ours*).
+    """Replaces SDXL's text encoders: every word has a fixed random vector (*ours*).
 
     A token is its word's vector, plus half of the previous word's ("red ball" and "blue ball"
     differ at the ball), plus half of its position's. Prompts are padded with zeros to `num_tokens`,
@@ -49,7 +49,7 @@ class WordEncoder:
         self.pooled_dim = pooled_dim
 
     def encode(self, prompts: list[str]) -> PromptEmbeds:
-        """Encode prompts to tokens [b, num_tokens, token_dim] and pooled vectors [b, pooled_dim]."""
+        """Encode prompts: tokens [b, num_tokens, token_dim] and pooled [b, pooled_dim]."""
         embeds = self.uncond(len(prompts))
         for row, prompt in enumerate(prompts):
             words = words_of(prompt)[: self.num_tokens]
