@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dofsuite.optics.meta import at_least_float32
+
 
 def draw_integer(seed: int, index: int, purpose: str) -> int:
     """Return a uniform integer in [0, 2^63), a function of its three arguments alone."""
@@ -117,11 +119,6 @@ def scaled_linear_alphas_cumprod(
     """Return a_t = prod_{s <= t} (1 - beta_s) in float64; sqrt(beta) is linear in s, as in SDXL."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64).square()
     return (1 - betas).cumprod(dim=0)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return `x` in float32; float64 stays."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def signal_and_noise_scale(

@@ -1,4 +1,4 @@
-"""The door to every bokeh renderer: light and a signed radius map in, blurred light out."""
+"""The entry point of every bokeh renderer: light and a signed radius map in, blurred light out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dofsuite.optics.scattering import Scattering, scattered_mean
 
 
 class RenderOptions(NamedTuple):
-    """What a method may need beside light and radius."""
+    """A method's options, besides light and radius."""
 
     radius_ranges_px: list[tuple[float, float]]
     """Each item's smallest and largest signed radius: of its farthest and its nearest pixel."""
@@ -61,7 +61,7 @@ def _gather(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> 
 
 
 def _occlusion(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
-    """Items that have equally many layers are rendered together: none has them counted by another's blur."""
+    """Render items with equally many layers together: an item's layers depend on its blur alone."""
     counts = [
         options.num_layers or default_num_depth_layers(*extremes)
         for extremes in options.radius_ranges_px
@@ -71,14 +71,14 @@ def _occlusion(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) 
         return occluding_layers(
             image_linear, radius_px, options.largest_radius_px, num_layers, options.fft_dtype
         )
-    groups = [
-        [i for i, count in enumerate(counts) if count == number] for number in sorted(set(counts))
-    ]
-    rendered = [
-        _occlusion(image_linear[group], radius_px[group], options.of(group)) for group in groups
-    ]
-    places = torch.tensor([i for group in groups for i in group], device=image_linear.device)
-    return torch.cat(rendered)[places.argsort()]
+    # Group the items by their number of layers, render each group, and restore the order.
+    items: list[int] = []
+    rendered = []
+    for number in sorted(set(counts)):
+        group = [i for i, count in enumerate(counts) if count == number]
+        rendered.append(_occlusion(image_linear[group], radius_px[group], options.of(group)))
+        items += group
+    return torch.cat(rendered)[torch.tensor(items, device=image_linear.device).argsort()]
 
 
 METHODS: dict[str, Callable[[Tensor, Tensor, RenderOptions], Tensor]] = {
@@ -87,7 +87,7 @@ METHODS: dict[str, Callable[[Tensor, Tensor, RenderOptions], Tensor]] = {
     "layered": _classical(_layered),
     "occlusion": _occlusion,
 }
-"""Method name to renderer of (image_linear, signed radius_px, options): another renderer is another line here."""
+"""Renderers of (image_linear, signed radius_px, options) by name: a new one is one more line."""
 
 
 def render_bokeh(
@@ -99,14 +99,14 @@ def render_bokeh(
 ) -> Float[Tensor, "b 3 h w"]:
     """Blur each pixel's light over a disc of its own radius, by one of four methods.
 
-    - `exact`: BokehMe's classical scatter, tap by tap, time growing with radius^2: the yardstick.
+    - `exact`: BokehMe's classical scatter, tap by tap, time growing with radius^2: the reference.
     - `layered`: the same by layers and FFT (default).
     - `gather`: TAF's disc (paper 1's lens): each pixel averages its surroundings over its own
       radius, the identity up to a radius of 0.5 px (a circle of confusion of 1 px). Time grows with
       radius^2.
     - `occlusion`: layers of depth, the nearer over the farther: no light bleeds over an edge in
-      focus, and one can see past an edge out of focus. The only method that looks at the radius'
-      sign. At radius 0 exactly the identity.
+      focus, and the background is visible past an edge out of focus. The only method that uses
+      the radius' sign. At radius 0 exactly the identity.
 
     It blurs the values it is given: pass linear light (`srgb_to_linear`, `display_to_linear`) for
     what a camera does. Nothing lies beyond the frame, except with `gather`, which repeats the
@@ -118,7 +118,7 @@ def render_bokeh(
     Args:
         image_linear: light, any range; float32, bf16, fp16 (computed in float32) or float64. The
             result has its dtype.
-        radius_px: signed blur radius of each pixel, finite. All methods but `occlusion` look at
+        radius_px: signed blur radius of each pixel, finite. All methods but `occlusion` use
             |radius| only.
         method: one of the four above.
         num_layers: for `layered`, nodes from 4 px to the largest |radius| (smaller radii are
@@ -144,7 +144,7 @@ def render_bokeh(
 
 
 def _radius_ranges_px(image_linear: Tensor, radius_px: Tensor) -> list[tuple[float, float]]:
-    """Each item's smallest and largest radius: one wait for the device, which also tells whether all are finite."""
+    """Each item's smallest and largest radius; checks that all are finite (one device sync)."""
     batch_size, _, height, width = image_linear.shape
     if radius_px.shape != (batch_size, 1, height, width):
         raise ValueError(
@@ -155,6 +155,7 @@ def _radius_ranges_px(image_linear: Tensor, radius_px: Tensor) -> list[tuple[flo
     farthest_px, nearest_px = torch.stack(radius_px.detach().flatten(1).aminmax(dim=1)).tolist()
     if not all(map(math.isfinite, (*farthest_px, *nearest_px))):
         raise ValueError(
-            "radius_px must be finite everywhere; mask or fill the depth before it becomes a radius."
+            "radius_px must be finite everywhere; mask or fill the depth before it becomes a "
+            "radius."
         )
     return list(zip(farthest_px, nearest_px, strict=True))

@@ -1,4 +1,4 @@
-"""Display values to light and back: always an explicit step of the caller, never hidden in a renderer.
+"""Display values to light and back: an explicit step of the caller, never hidden in a renderer.
 
 Every pair is named `a_to_b` / `b_to_a` and is a round trip for values >= 0. Values below 0 are
 taken as 0 by the power curves, because a negative number has no real power; all gradients are
@@ -33,7 +33,7 @@ def linear_to_srgb(image_linear: Float[Tensor, "*shape"]) -> Float[Tensor, "*sha
 def display_to_linear(
     image: Float[Tensor, "*shape"], gamma: float | int
 ) -> Float[Tensor, "*shape"]:
-    """A plain power, image ** gamma: what BokehMe (gamma 4) and Generative Photography (2.2) call linear light."""
+    """The power image ** gamma: linear light to BokehMe (4) and Generative Photography (2.2)."""
     return image.clamp(min=0) ** gamma
 
 
@@ -42,13 +42,13 @@ def linear_to_display(
 ) -> Float[Tensor, "*shape"]:
     """The inverse of `display_to_linear`: image_linear ** (1 / gamma)."""
     positive = image_linear > 0
-    # The root's slope is infinite at 0: take the root of 1 there and throw it away; the gradient is
-    # 0, not NaN.
+    # The root's slope is infinite at 0: take the root of 1 there and discard it; the gradient is 0,
+    # not NaN.
     root = torch.where(positive, image_linear, torch.ones_like(image_linear)) ** (1 / gamma)
     return torch.where(positive, root, torch.zeros_like(image_linear))
 
 
 def srgb_to_luma(image_srgb: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*batch 1 h w"]:
-    """BT.601 luma, 0.299 R + 0.587 G + 0.114 B, of display values (no conversion to light): what OpenCV calls grey."""
+    """BT.601 luma, 0.299 R + 0.587 G + 0.114 B, of display values, as OpenCV converts to gray."""
     weights = image_srgb.new_tensor(LUMA_BT601).reshape(3, 1, 1)
     return (image_srgb * weights).sum(-3, keepdim=True)

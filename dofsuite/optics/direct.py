@@ -1,4 +1,4 @@
-"""The classical scatter for small radii: exact, by taps, with one weight map for all offsets of the same shape.
+"""The classical scatter for small radii: exact, by taps, with one weight map per distance.
 
 Up to 8 offsets (dy, dx) lie at the same distance, so a reach of 4 px has 81 taps but 15 weight
 maps. At such reaches this is three times as fast as `exact.py` and faster than layers.
@@ -20,7 +20,7 @@ SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
 
 class Ring(NamedTuple):
-    """All offsets (dy, dx) of one shape: the same distance, the same reach, hence the same weight."""
+    """All offsets (dy, dx) at the same distances, which have the same weight."""
 
     distance_px: float
     chebyshev_px: int
@@ -29,13 +29,15 @@ class Ring(NamedTuple):
 
 @dataclass(frozen=True)
 class NearScattering:
-    """The classical scatter and its adjoint, ring by ring. `reach_px` must be at least int(largest radius) + 1."""
+    """The classical scatter and its adjoint, ring by ring."""
 
     reach_px: int
+    """At least int(largest radius) + 1."""
 
     def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
         """See `Scattering`."""
-        sums, light_per_area = torch.zeros_like(light), light * per_area(radius_px)
+        light_per_area = light * per_area(radius_px)
+        sums = torch.zeros_like(light)
         for ring in self.rings(*light.shape[-2:]):
             sent = light_per_area * disc_edge(radius_px, ring.distance_px, ring.chebyshev_px)
             for dy, dx in ring.offsets:
@@ -45,9 +47,9 @@ class NearScattering:
     def scatter_adjoint(
         self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `Scattering`: a ring's gradients are added up at the source first, then weighed once."""
-        grad_light_per_area, grad_radius = torch.zeros_like(light), torch.zeros_like(radius_px)
+        """See `Scattering`: a ring's gradients are summed at the source, then weighted once."""
         light_per_area = light * per_area(radius_px)
+        grad_light_per_area, grad_radius = torch.zeros_like(light), torch.zeros_like(radius_px)
         for ring in self.rings(*light.shape[-2:]):
             returned = torch.zeros_like(light)
             for dy, dx in ring.offsets:
@@ -55,13 +57,13 @@ class NearScattering:
             edge = disc_edge(radius_px, ring.distance_px, ring.chebyshev_px)
             grad_radius += (returned * light_per_area).sum(1, keepdim=True) * disc_edge_slope(edge)
             grad_light_per_area += returned.mul_(edge)
-        grad_radius += (grad_light_per_area * light).sum(1, keepdim=True) * per_area_slope(
-            radius_px
-        )
+        # The radius also scales the light per area.
+        grad_per_area = (grad_light_per_area * light).sum(1, keepdim=True)
+        grad_radius += grad_per_area * per_area_slope(radius_px)
         return grad_light_per_area * per_area(radius_px), grad_radius
 
     def rings(self, height: int, width: int) -> Iterator[Ring]:
-        """The square |dy|, |dx| <= reach grouped by shape, without the offsets that leave a frame of this size."""
+        """The square |dy|, |dx| <= reach in rings, without offsets beyond a frame of this size."""
         for far in range(self.reach_px + 1):
             for near in range(far + 1):
                 offsets = {

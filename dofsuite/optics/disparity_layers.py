@@ -1,11 +1,11 @@
-"""Many variants of one image (bokeh levels, focal planes) by layers over disparity, whose forward FFTs are shared.
+"""Many renderings of one image (bokeh levels, focal planes) by layers that share their FFTs.
 
-`render_bokeh` puts its layers over |radius|, so each variant has layers of its own. Here they are
-uniform in disparity
-between 0 and 1: the layers' spectra (4 L forward FFTs) are computed once, and a variant costs one
-weighted sum of them, whose kernels have the radii of the layers' disparities, and 4 inverse FFTs.
-The price is accuracy at large radii, where the nodes of a variant lie `level / (L - 1)` pixels
-apart (in an image of the reference width): measured figures are at `DisparityLayers`.
+`render_bokeh` places its layers over |radius|, so each variant has layers of its own. Here they are
+uniform in disparity between 0 and 1: the layers' spectra (4 L forward FFTs) are computed once, and
+a variant costs one weighted sum of them, whose kernels have the radii of the layers' disparities,
+and 4 inverse FFTs. The price is accuracy at large radii, where the nodes of a variant lie `level /
+(L - 1)` pixels apart (in an image of the reference width): measured figures are at
+`DisparityLayers`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from dofsuite.optics.scattering import scattered_mean, with_weight
 
 
 class DisparityLayers:
-    """The all-in-focus image in soft layers of disparity, ready to be rendered at any bokeh level and focal plane.
+    """An all-in-focus image in soft layers of disparity, for any bokeh level and focal plane.
 
     Where every radius of a call stays below NEAR_PX (small images, low levels), it renders by taps
     instead, exactly.
 
     Against `exact` on BokehMe's photograph 21 at 256 px and gamma 2.2, the worst of the focal
-    planes 0, .5 and 1, at
-    radii up to 6, 12 and 20 px: 41 layers have 70, 61, 56 dB, 61 layers 77, 68, 62 dB, 121 layers
-    88, 79, 73 dB (`layered` by default: 68, 66, 66 dB). A further variant at 512 px takes less than
-    half the time of `layered`; the first, which computes the spectra, several times as much (CPU).
-    The spectra take 0.6 GB for one item of 512 px.
+    planes 0, .5 and 1, at radii up to 6, 12 and 20 px: 41 layers have 70, 61, 56 dB, 61 layers 77,
+    68, 62 dB, 121 layers 88, 79, 73 dB (`layered` by default: 68, 66, 66 dB). A further variant at
+    512 px takes less than half the time of `layered`; the first, which computes the spectra,
+    several times as much (CPU). The spectra take 0.6 GB for one item of 512 px.
 
     Differentiable in image, disparity, level and plane by plain autograd, which keeps the spectra:
     to train through the lens, use `render_bokeh`.
@@ -42,9 +41,8 @@ class DisparityLayers:
         disparity: relative disparity in [0, 1], 0 far, 1 near, per item.
         layers: number of layers, at least 2; the first is at disparity 0 and the last at 1.
         fft_dtype: float64, or float32 (half the memory; a floor of 54 dB at gamma 4).
-        largest_radius_px: the largest radius to come, if known. A variant that reaches farther than
-        all before it, and than
-            this, has the layers' FFTs computed again.
+        largest_radius_px: the largest radius to come, if known. The layers' FFTs are computed again
+            for a variant with a larger radius than this and all before it.
 
     Raises:
         ValueError: if there are fewer than 2 layers.
@@ -73,10 +71,13 @@ class DisparityLayers:
         width_px: PerItem | None = None,
         reference_width_px: PerItem = 512,
     ) -> Float[Tensor, "b 3 h w"]:
-        """One variant of each item: numbers for the whole batch or [b] tensors, as in `bokeh_radius_px`.
+        """Render one variant of each item.
 
-        `width_px=None` takes the long side of the image given: right unless it was cropped.
+        Arguments are numbers for the whole batch or [b] tensors, as in `bokeh_radius_px`;
+        `width_px=None` takes the long side of the image given, which is right unless it was
+        cropped.
         """
+        # The layers' radii in this variant.
         if width_px is None:
             width_px = max(self.image_linear.shape[-2:])
         nodes = torch.linspace(0, 1, self.layers, dtype=torch.float64, device=self.disparity.device)
@@ -85,6 +86,7 @@ class DisparityLayers:
             node_disparity, focus_disparity, bokeh_level, width_px, reference_width_px
         ).abs()
         largest_radius_px = float(radius_px.detach().max())
+        # By layers, or exactly by taps where all radii are small.
         if largest_radius_px >= NEAR_PX:
             return self._render_layers(radius_px[:, 0, 0], int(largest_radius_px) + 1)
         radius_px = bokeh_radius_px(
@@ -93,24 +95,23 @@ class DisparityLayers:
         return scattered_mean(self.image_linear, radius_px, near_taps(largest_radius_px))
 
     def _render_layers(self, node_radius_px: Tensor, reach_px: int) -> Tensor:
-        """Radii [b, L] of the layers to pictures."""
+        """Blur each layer with its radius [b, L] and sum them up."""
         frame, planes = self._planes_for(reach_px)
         kernel_spectra = KernelSpectra(frame, planes.device, self.fft_dtype)
         total = torch.zeros_like(planes[:, 0])
-        for chunk in frame.chunks(
-            torch.arange(self.layers, device=planes.device), batch_size=len(planes)
-        ):
-            for node, kernel in zip(
-                chunk.tolist(), kernel_spectra(node_radius_px[:, chunk]).unbind(1), strict=True
-            ):
+        nodes = torch.arange(self.layers, device=planes.device)
+        for chunk in frame.chunks(nodes, batch_size=len(planes)):
+            kernels = kernel_spectra(node_radius_px[:, chunk]).unbind(1)
+            for node, kernel in zip(chunk.tolist(), kernels, strict=True):
                 total.addcmul_(planes[:, node], kernel[:, None])
+        # Weighted mean, with the rounding of the FFT repaired.
         item_largest_px = node_radius_px.detach().amax(1).reshape(-1, 1, 1, 1)
         light_sums = frame.inverse(torch.complex(*total.chunk(2, dim=1)))
         sums = repaired_sums(light_sums, with_weight(self.image_linear), item_largest_px)
         return (sums[:, :3] / sums[:, 3:]).to(self.image_linear.dtype)
 
     def _planes_for(self, reach_px: int) -> tuple[FourierFrame, Tensor]:
-        """The layers' spectra in a frame for this reach, kept until a longer reach is asked for.
+        """The layers' spectra in a frame for this reach, cached until a longer reach is needed.
 
         Given as planes [b, L, 8, H, W // 2 + 1], four real and four imaginary parts: a kernel's
         spectrum is real, so that a variant is one multiply-add of each plane.
@@ -118,16 +119,15 @@ class DisparityLayers:
         if self._frame is None or self._planes is None or self._frame.reach_px < reach_px:
             height, width = self.disparity.shape[-2:]
             self._frame = FourierFrame(height, width, max(reach_px, self._least_reach_px))
+            # Hat weights of each pixel in the layers, [b, k, 1, h, w].
             position = self.disparity.to(self.fft_dtype).clamp(0, 1) * (self.layers - 1)
             nodes = torch.arange(self.layers, dtype=self.fft_dtype, device=position.device)
             light = with_weight(self.image_linear).to(self.fft_dtype)[:, None]
             chunks = self._frame.chunks(nodes, batch_size=len(position))
-            hats = (
-                (1 - (position - chunk[:, None, None]).abs()).clamp(min=0)[:, :, None]
-                for chunk in chunks
-            )
-            spectra = (self._frame.forward(light * hat) for hat in hats)
-            self._planes = torch.cat(
-                [torch.cat([layer.real, layer.imag], dim=2) for layer in spectra], dim=1
-            )
+            planes = []
+            for chunk in chunks:
+                hats = (1 - (position - chunk[:, None, None]).abs()).clamp(min=0)[:, :, None]
+                spectrum = self._frame.forward(light * hats)
+                planes.append(torch.cat([spectrum.real, spectrum.imag], dim=2))
+            self._planes = torch.cat(planes, dim=1)
         return self._frame, self._planes

@@ -1,8 +1,8 @@
-"""The yardstick: BokehMe's classical scatter, one tap after the other. Time grows with radius^2, memory is O(h w).
+"""The reference renderer: BokehMe's classical scatter, one tap after the other.
 
-Nothing is approximated and nothing is clever: it can be laid beside the original,
-classical_renderer/scatter.py, and it shares no loop with the fast methods that are measured against
-it.
+Time grows with radius^2, memory is O(h w). Nothing is approximated or optimized: it can be compared
+line by line with the original, classical_renderer/scatter.py, and it shares no loop with the fast
+methods that are measured against it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from dofsuite.optics.kernel import disc_edge, disc_edge_slope, per_area, per_are
 
 @dataclass(frozen=True)
 class TapScattering:
-    """The classical scatter and its adjoint as loops over taps. `reach_px` must be at least int(largest radius) + 1."""
+    """The classical scatter and its adjoint as loops over taps."""
 
     reach_px: int
+    """At least int(largest radius) + 1."""
 
     def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
-        """See `Scattering`: at each tap, all pixels send their share to the neighbour that lies there."""
-        sums, light_per_area = torch.zeros_like(light), light * per_area(radius_px)
+        """See `Scattering`: at each tap, all pixels send their share to the neighbor there."""
+        light_per_area = light * per_area(radius_px)
+        sums = torch.zeros_like(light)
         for dy, dx in self.taps(*light.shape[-2:]):
             sources, targets = _window(dy, dx, light), _window(-dy, -dx, light)
             edge = disc_edge(radius_px[sources], math.hypot(dy, dx), max(abs(dy), abs(dx)))
@@ -35,7 +37,7 @@ class TapScattering:
     def scatter_adjoint(
         self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `Scattering`: at each tap, all pixels look up what became of the light that they sent there."""
+        """See `Scattering`: at each tap, all pixels collect the gradient of their light there."""
         grad_light_per_area, grad_radius = torch.zeros_like(light), torch.zeros_like(radius_px)
         light_per_area = light * per_area(radius_px)
         for dy, dx in self.taps(*light.shape[-2:]):
@@ -44,13 +46,13 @@ class TapScattering:
             grad_light_per_area[sources].add_(grad_sums[targets] * edge)
             grad_edge = (grad_sums[targets] * light_per_area[sources]).sum(1, keepdim=True)
             grad_radius[sources].add_(grad_edge * disc_edge_slope(edge))
-        grad_radius += (grad_light_per_area * light).sum(1, keepdim=True) * per_area_slope(
-            radius_px
-        )
+        # The radius also scales the light per area.
+        grad_per_area = (grad_light_per_area * light).sum(1, keepdim=True)
+        grad_radius += grad_per_area * per_area_slope(radius_px)
         return grad_light_per_area * per_area(radius_px), grad_radius
 
     def taps(self, height: int, width: int) -> Iterator[tuple[int, int]]:
-        """All offsets (dy, dx) of the square |dy|, |dx| <= reach that can stay in a frame of this size."""
+        """Offsets (dy, dx) of the square |dy|, |dx| <= reach that fit into a frame of this size."""
         reach_y, reach_x = min(self.reach_px, height - 1), min(self.reach_px, width - 1)
         for dy in range(-reach_y, reach_y + 1):
             for dx in range(-reach_x, reach_x + 1):
@@ -58,7 +60,7 @@ class TapScattering:
 
 
 def _window(dy: int, dx: int, image: Tensor) -> tuple[slice, slice, slice, slice]:
-    """Where the pixels are that stay in the frame when they are moved by (dy, dx)."""
+    """Slices of the pixels that stay in the frame when they are moved by (dy, dx)."""
     height, width = image.shape[-2:]
     rows, columns = slice(max(-dy, 0), height - max(dy, 0)), slice(max(-dx, 0), width - max(dx, 0))
     return slice(None), slice(None), rows, columns

@@ -1,4 +1,4 @@
-"""Convolution with the classical kernel by FFT: frame size, kernel spectrum, and the two transforms.
+"""Convolution with the classical kernel by FFT: frame size, kernel spectrum, both transforms.
 
 The kernel is even in both axes, so its spectrum is real, and a small cosine transform gives it: two
 matrix products with the (reach + 1)^2 quarter of the kernel, cheaper than the FFT of a frame that
@@ -18,7 +18,7 @@ from dofsuite.optics.kernel import tap_weight
 
 @dataclass(frozen=True)
 class FourierFrame:
-    """A height x width picture in a zero frame, large enough that what wraps around falls outside the picture."""
+    """A height x width image, zero-padded so that circular convolution does not wrap into it."""
 
     height: int
     width: int
@@ -26,33 +26,33 @@ class FourierFrame:
 
     @property
     def reach_yx(self) -> tuple[int, int]:
-        """The reach along each axis: a tap as long as the picture meets nothing in it."""
+        """The reach along each axis: a tap as long as the image has no target in it."""
         return min(self.reach_px, self.height - 1), min(self.reach_px, self.width - 1)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height + reach, width + reach (not twice the reach), rounded up to lengths that an FFT likes."""
+        """Height + reach, width + reach (not twice the reach), rounded up to fast FFT lengths."""
         reach_y, reach_x = self.reach_yx
         return quick_fft_length(self.height + reach_y), quick_fft_length(self.width + reach_x)
 
     def chunks(self, nodes: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-        """Split node numbers [L] into as many layers at a time as stay in a cache (CPU) or keep a GPU busy."""
+        """Split node numbers [L] into chunks that fit a cache (CPU) or keep a GPU busy."""
         floats_at_once = 2**18 if nodes.device.type == "cpu" else 2**25
         return torch.split(nodes, max(1, floats_at_once // (batch_size * 4 * math.prod(self.size))))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """[..., h, w] real to the half spectrum [..., H, W // 2 + 1] of the framed picture."""
-        spectra: Tensor = torch.fft.rfft2(pictures, s=self.size)
+    def forward(self, images: Tensor) -> Tensor:
+        """[..., h, w] real to the half spectrum [..., H, W // 2 + 1] of the padded image."""
+        spectra: Tensor = torch.fft.rfft2(images, s=self.size)
         return spectra
 
     def inverse(self, spectra: Tensor) -> Tensor:
-        """Half spectra to pictures [..., h, w], the frame cut off."""
-        framed: Tensor = torch.fft.irfft2(spectra, s=self.size)
-        return framed[..., : self.height, : self.width]
+        """Half spectra to images [..., h, w], the padding cut off."""
+        padded: Tensor = torch.fft.irfft2(spectra, s=self.size)
+        return padded[..., : self.height, : self.width]
 
 
 class KernelSpectra:
-    """Real spectra of classical kernels in a frame, for any number of radii. Summed up in float64, given in `dtype`."""
+    """Real spectra of classical kernels in a frame; computed in float64, returned in `dtype`."""
 
     def __init__(self, frame: FourierFrame, device: torch.device, dtype: torch.dtype) -> None:
         (reach_y, reach_x), (size_y, size_x) = frame.reach_yx, frame.size
@@ -80,7 +80,7 @@ def _cosines(step: Tensor, frequency: Tensor, size: int) -> Tensor:
 
 
 def quick_fft_length(length: int) -> int:
-    """The next even length without a prime factor above 7: a prime length costs an FFT five times as much."""
+    """The next even length without a prime factor above 7; a prime one costs five times as much."""
     candidate = length + length % 2
     while True:
         rest = candidate

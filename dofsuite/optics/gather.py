@@ -1,4 +1,4 @@
-"""The lens of Time-Aperture-Focus (TAF): every pixel averages the image over a disc of its *own* radius.
+"""The lens of Time-Aperture-Focus (TAF): every pixel averages a disc of its *own* radius.
 
     r = max(CoC, 1 px) / 2,    w(d) = 1 for d <= r - 0.5,  r + 0.5 - d in the 1-px rim,  0 beyond
     out = sum w x / sum w,     d the distance from the output pixel, r its own radius
@@ -30,7 +30,7 @@ from torch.nn import functional
 from dofsuite.optics.scattering import without_autocast
 
 LEAST_RADIUS_PX = 0.5
-"""Half of TAF's least circle of confusion, 1 px (*stated*): from here downwards the lens is the identity."""
+"""Half of TAF's least circle of confusion, 1 px (*stated*): the lens is the identity up to it."""
 
 
 class Ring(NamedTuple):
@@ -85,10 +85,12 @@ class _GatheredMean(torch.autograd.Function):
     def backward(ctx: Any, grad_mean: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         image, radius_px = ctx.saved_tensors
         disc_px, window = _disc_radius_px(radius_px), ctx.window
+        # Through the division by the summed weight.
         weight = torch.zeros_like(disc_px)
         for ring in window.rings:
             weight.add_(_edge(disc_px, ring), alpha=len(ring.offsets))
         grad_sums = grad_mean / weight
+        # By the image, and by the radius, with 0 where it is clamped.
         grad_image = _grad_image(window, grad_sums, disc_px) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return grad_image, None, None
@@ -97,7 +99,7 @@ class _GatheredMean(torch.autograd.Function):
 
 
 def _grad_image(window: _Window, grad_sums: Tensor, disc_px: Tensor) -> Tensor:
-    """The adjoint in the image: every output pixel hands its gradient back to the pixels that it looked at."""
+    """Adjoint in the image: every output pixel's gradient goes back to the pixels it averaged."""
     grad_padded = torch.zeros_like(window.pad(grad_sums))
     for ring in window.rings:
         returned = grad_sums * _edge(disc_px, ring)
@@ -109,11 +111,9 @@ def _grad_image(window: _Window, grad_sums: Tensor, disc_px: Tensor) -> Tensor:
 def _grad_disc(
     window: _Window, grad_sums: Tensor, image: Tensor, disc_px: Tensor, weight: Tensor
 ) -> Tensor:
-    """By the disc's radius: what enters through the rim, less the mean that it dilutes."""
-    padded, disc_light, rim_light, rim_weight = (
-        window.pad(image),
-        *(torch.zeros_like(disc_px) for _ in range(3)),
-    )
+    """Gradient by the disc's radius: what enters through the rim, less the mean that it dilutes."""
+    padded, disc_light = window.pad(image), torch.zeros_like(disc_px)
+    rim_light, rim_weight = torch.zeros_like(disc_px), torch.zeros_like(disc_px)
     for ring in window.rings:
         edge = _edge(disc_px, ring)
         in_rim = ((edge > 0) & (edge < 1)).to(edge.dtype)
@@ -134,7 +134,7 @@ def _edge(disc_px: Tensor, ring: Ring) -> Tensor:
 
 
 class _Window:
-    """The offsets that a largest radius can reach, and the image with its border repeated outwards so far."""
+    """The offsets within the largest radius, and images padded by it with their border repeated."""
 
     def __init__(self, image: Tensor, largest_radius_px: float) -> None:
         self.height, self.width = image.shape[-2:]
@@ -151,14 +151,14 @@ class _Window:
         return padded[..., top : top + self.height, left : left + self.width]
 
     def ring_sum(self, padded: Tensor, ring: Ring) -> Tensor:
-        """Sum at each pixel of what lies at a ring's offsets."""
+        """Sum at each pixel over a ring's offsets."""
         total = self.at(padded, ring.offsets[0]).clone()
         for offset in ring.offsets[1:]:
             total += self.at(padded, offset)
         return total
 
     def fold(self, padded: Tensor) -> Tensor:
-        """The adjoint of `pad`: what fell on the repeated border belongs to the border's pixels."""
+        """The adjoint of `pad`: the padding's values are added to the border's pixels."""
         for dim, length in ((-2, self.height), (-1, self.width)):
             before, inside, after = torch.split(padded, [self.reach_px, length, self.reach_px], dim)
             padded = inside.clone()
@@ -168,7 +168,7 @@ class _Window:
 
 
 def rings_within(distance_px: float) -> list[Ring]:
-    """All whole offsets nearer than `distance_px`, in rings from the centre outwards."""
+    """All whole offsets nearer than `distance_px`, in rings from the center outwards."""
     reach, rings = math.ceil(distance_px) - 1, defaultdict(list)
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):

@@ -1,4 +1,4 @@
-"""What lies behind: a layer of depth, known where nothing nearer hides it, filled in where something does.
+"""Inpainting of the hidden parts of a depth layer, from its visible surroundings.
 
 Push-pull (Gortler et al., "The Lumigraph", SIGGRAPH 1996): the visible part is averaged down a
 pyramid until something is visible everywhere (pull), then each level fills the holes of the finer
@@ -18,19 +18,20 @@ TINY = 1e-12
 def inpaint_hidden(
     layer: Float[Tensor, "b c h w"], visible: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b c h w"]:
-    """A layer's light and cover with its hidden part filled in: layer + (1 - visible) * what surrounds the hole.
+    """Fill in a layer's hidden light and cover: layer + (1 - visible) * surroundings of the hole.
 
     Args:
         layer: the layer's own part of each pixel, light times membership, 0 where it is hidden or
             absent.
         visible: how much of a pixel shows this layer or one behind it, in [0, 1]; the rest is
-            hidden by nearer ones. A hole is filled with the share that the layer has of its visible
-            surroundings, so a layer ends behind the nearer one where it is the layer behind it that
-            goes on.
+            hidden by nearer ones. A hole is filled with the layer's share of the visible
+            surroundings, so where the surroundings belong to a farther layer, this one ends.
     """
+    # Pull: coarser levels, until one pixel is left.
     levels = [(layer, visible)]
     while max(levels[-1][0].shape[-2:]) > 1:
         levels.append(_coarser(*levels[-1]))
+    # Push: fill each level's holes from the coarser one.
     filled = levels[-1][0] / levels[-1][1].clamp(min=TINY)
     for finer, finer_visible in reversed(levels[:-1]):
         filled = functional.interpolate(
@@ -41,7 +42,7 @@ def inpaint_hidden(
 
 
 def _coarser(layer: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over 2 x 2 pixels; one visible pixel of four is enough to know the coarse one."""
+    """Means over 2 x 2 pixels; the coarse pixel is fully visible if one of the four is."""
     layer, visible = (_halved(image) for image in (layer, visible))
     saturated = (4 * visible).clamp(max=1)
     return layer * (saturated / visible.clamp(min=TINY)), saturated

@@ -1,11 +1,12 @@
-"""BokehMe's classical kernel: the share of its light that a pixel sends to another, by radius and distance.
+"""BokehMe's classical kernel: the share of its light that a pixel sends to a target pixel.
 
-    weight(r, dist) = (0.5 + 0.5 tanh(4 (r - dist))) / (r^2 + 0.2),   0 beyond the reach |dx|, |dy|
-    <= int(r) + 1
+    weight(r, dist) = (0.5 + 0.5 tanh(4 (r - dist))) / (r^2 + 0.2)   for |dx|, |dy| <= int(r) + 1,
+                      0 beyond that reach
 
 r >= 0 is the blur radius of the *source* pixel and dist the distance of the target, both in pixels.
 A disc with an edge half a pixel soft, divided by about its area. At r = 0 it is almost, not quite,
 the identity.
+
 Source: BokehMe (CVPR 2022), classical_renderer/scatter.py (Apache-2.0 since 18 March 2023); written
 afresh from the formula.
 """
@@ -16,9 +17,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-EDGE_STEEPNESS_PER_PX = (
-    8.0  # 0.5 + 0.5 tanh(4 x) is sigmoid(8 x): one pass over memory instead of three.
-)
+EDGE_STEEPNESS_PER_PX = 8.0
+"""0.5 + 0.5 tanh(4 x) is sigmoid(8 x): one pass over memory instead of three."""
 AREA_OFFSET_PX2 = 0.2
 
 
@@ -47,7 +47,7 @@ def disc_edge(
 
 
 def disc_edge_slope(edge: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Derivative of `disc_edge` by the radius, from its value (the reach is a step: its derivative is taken as 0)."""
+    """Derivative of `disc_edge` by the radius, from its value; 0 at the reach's step."""
     return EDGE_STEEPNESS_PER_PX * edge * (1 - edge)
 
 

@@ -1,9 +1,9 @@
-"""The classical scatter by layers over |radius| and FFT: cost does not depend on the radius, and it is differentiable.
+"""The classical scatter by layers over |radius| and FFT: its cost does not depend on the radius.
 
-Pixels of |r| < NEAR_PX are scattered by taps, exactly: down there the kernel changes fast and the
-taps are few. For all others a pixel's kernel is interpolated between those of two neighbouring
-nodes (hat weights), so the scatter becomes a sum of convolutions, one for each node, and everything
-up to the division of the sums stays linear.
+It is differentiable. Pixels of |r| < NEAR_PX are scattered by taps, exactly: there the kernel
+changes fast and the taps are few. For all others a pixel's kernel is interpolated between those of
+two neighboring nodes (hat weights), so the scatter becomes a sum of convolutions, one for each
+node, and everything up to the division of the sums stays linear.
 
 Nodes are uniform in asinh(|r| / 0.5), dense where one pixel of radius changes the kernel most.
 (Nodes uniform in the signed radius reach 42.7 dB against BokehMe's own rendering of a photograph
@@ -30,7 +30,7 @@ NODE_STEP = 0.08
 
 
 def default_num_layers(largest_radius_px: float | int) -> int:
-    """Nodes from NEAR_PX to the largest |radius| for at least 60 dB against `exact` on photographs at gamma 2.2."""
+    """Nodes from NEAR_PX to the largest |radius|: 60 dB against `exact` at gamma 2.2, or more."""
     far_span = math.asinh(largest_radius_px / NODE_SCALE_PX) - math.asinh(NEAR_PX / NODE_SCALE_PX)
     return max(2, math.ceil(far_span / NODE_STEP) + 1)
 
@@ -42,25 +42,26 @@ def near_taps(largest_radius_px: float) -> NearScattering:
 
 @dataclass(frozen=True)
 class LayeredScattering:
-    """Taps for pixels of |r| < NEAR_PX, layers for all others. See the module's docstring and `Scattering`."""
+    """Taps for pixels of |r| < NEAR_PX, layers for all others."""
 
     largest_radius_px: float
     num_layers: int
     fft_dtype: torch.dtype = torch.float64
 
     def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
-        """See `Scattering`. Sums that FFT rounding pushed below what they can be are put back there."""
+        """See `Scattering`. Sums that FFT rounding brought below their bounds are repaired."""
+        # Pixels with a small radius, by taps.
         taps = near_taps(self.largest_radius_px)
         if self.largest_radius_px < NEAR_PX:
             return taps.scatter(light, radius_px)
         sums = taps.scatter(light * (radius_px < NEAR_PX), radius_px)
+        # All others, by one convolution per node, summed up in the frequency domain.
         layers, light_fft = _Layers(self, radius_px), light.to(self.fft_dtype)[:, :, None]
         spectrum = layers.frame.forward(torch.zeros_like(light_fft[:, :, 0]))
         for chunk in layers.chunks():
             layer_spectra = layers.frame.forward(light_fft * layers.hat(chunk)[:, None])
-            for layer_spectrum in layer_spectra.mul_(layers.kernel_spectra(chunk)[:, None]).unbind(
-                2
-            ):
+            layer_spectra.mul_(layers.kernel_spectra(chunk)[:, None])  # [b, 4, k, H, W // 2 + 1]
+            for layer_spectrum in layer_spectra.unbind(2):
                 spectrum += layer_spectrum
         sums += layers.frame.inverse(spectrum)
         return repaired_sums(sums, light, layers.item_largest_px)
@@ -69,36 +70,34 @@ class LayeredScattering:
         self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See `Scattering`: the kernels are even, so the adjoint convolves with the same ones."""
-        grad_light, grad_radius = near_taps(self.largest_radius_px).scatter_adjoint(
-            grad_sums, light, radius_px
-        )
+        # Pixels with a small radius, by taps.
+        taps = near_taps(self.largest_radius_px)
+        grad_light, grad_radius = taps.scatter_adjoint(grad_sums, light, radius_px)
         if self.largest_radius_px < NEAR_PX:
             return grad_light, grad_radius
-        grad_light, grad_radius = (
-            grad_light * (radius_px < NEAR_PX),
-            grad_radius * (radius_px < NEAR_PX),
-        )
+        is_near = radius_px < NEAR_PX
+        grad_light, grad_radius = grad_light * is_near, grad_radius * is_near
+        # All others, by one convolution per node.
         layers, light_fft = _Layers(self, radius_px), light.to(self.fft_dtype)[:, :, None]
         spectrum = layers.frame.forward(grad_sums.to(self.fft_dtype))[:, :, None]
         for chunk in layers.chunks():
             returned = layers.frame.inverse(spectrum * layers.kernel_spectra(chunk)[:, None])
             grad_light += (returned * layers.hat(chunk)[:, None]).sum(2)
-            grad_radius += ((returned * light_fft).sum(1) * layers.hat_slope(chunk)).sum(
-                1, keepdim=True
-            )
+            grad_hat = (returned * light_fft).sum(1)  # [b, k, h, w]
+            grad_radius += (grad_hat * layers.hat_slope(chunk)).sum(1, keepdim=True)
         return grad_light, grad_radius
 
 
 class _Layers:
-    """Where pixels lie between their item's nodes: `position` counts nodes from 0; near pixels are far from all."""
+    """Positions of pixels between their item's nodes, counted from 0; -2 for near pixels."""
 
     def __init__(self, scattering: LayeredScattering, radius_px: Tensor) -> None:
         self.last = scattering.num_layers - 1
         radius_px = radius_px.to(scattering.fft_dtype)
         height, width = radius_px.shape[-2:]
         self.frame = FourierFrame(height, width, int(scattering.largest_radius_px) + 1)
-        # The floor keeps nodes apart where an item's pixels are all near (no node is used) or
-        # hardly any is far.
+        # The lower bound keeps nodes distinct where an item's pixels are all near (no node is used)
+        # or hardly any is far.
         self.item_largest_px = radius_px.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1.25 * NEAR_PX)
         self.unit_of_first = math.asinh(NEAR_PX / NODE_SCALE_PX)
         self.unit_per_node = (
@@ -117,7 +116,7 @@ class _Layers:
         )
 
     def chunks(self) -> tuple[Tensor, ...]:
-        """The node numbers, a few at a time."""
+        """The node numbers in chunks [k]."""
         nodes = torch.arange(self.last + 1, device=self.position.device, dtype=self.position.dtype)
         return self.frame.chunks(nodes, batch_size=self.position.shape[0])
 
@@ -126,11 +125,10 @@ class _Layers:
         return (self.position - chunk[:, None, None]).abs_().neg_().add_(1).clamp_(min=0)
 
     def hat_slope(self, chunk: Tensor) -> Tensor:
-        """Derivatives of the hats by radius; a pixel exactly on a node takes the side of its cell, not the kink."""
+        """Derivatives of the hats by radius; a pixel exactly on a node takes its cell's side."""
         from_cell = chunk[:, None, None] - self.cell
-        return (
-            (from_cell == 1).to(self.cell.dtype) - (from_cell == 0).to(self.cell.dtype)
-        ) * self.position_slope
+        slope = (from_cell == 1).to(self.cell.dtype) - (from_cell == 0).to(self.cell.dtype)
+        return slope * self.position_slope
 
     def kernel_spectra(self, chunk: Tensor) -> Tensor:
         """Real spectra [b, k, H, W // 2 + 1] of the kernels at the nodes of a chunk."""
@@ -139,7 +137,7 @@ class _Layers:
 
 
 def repaired_sums(sums: Tensor, light: Tensor, item_largest_px: Tensor) -> Tensor:
-    """Put sums back into range: weight no less than a pixel's to itself, mean no less than 0 (or the darkest light).
+    """Clamp sums: the weight to half a pixel's own at least, the mean to 0 or the darkest light.
 
     The repair of rounding is no part of the operator, so the gradient does not pass through it.
     """

@@ -1,4 +1,4 @@
-"""Two lens models, both as signed blur-radius maps in pixels: the thin lens (metres, millimetres) and the bokeh level.
+"""Two lens models as signed blur-radius maps in pixels: the thin lens and the bokeh level.
 
 Convention: `radius_px` is the radius of the blur disc, positive in front of the focal plane, 0 on
 it, negative behind it. Both models are affine in disparity (1 / depth), so every renderer of this
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from dofsuite.optics.meta import has_values
+from dofsuite.optics.meta import at_least_float32, has_values
 
 PerItem = float | int | Num[Tensor, " b"] | Num[Tensor, ""]
 """One number for the whole batch, or a tensor of shape [b] with one number for each item."""
@@ -25,18 +25,17 @@ PerItem = float | int | Num[Tensor, " b"] | Num[Tensor, ""]
 
 @dataclass(frozen=True)
 class ThinLens:
-    """A thin lens: focal length in mm and f-number, as numbers or as [b] tensors (one lens for each item).
+    """A thin lens: focal length in mm and f-number, as numbers or [b] tensors (a lens per item).
 
     Raises:
-        ValueError: if a plain number is not positive (tensors are trusted: looking into them would
-            stall a GPU).
+        ValueError: if a plain number is not positive (tensors are not checked, which would
+            synchronize a GPU).
     """
 
     focal_length_mm: PerItem
     f_number: PerItem
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no lens has."""
         for name in ("focal_length_mm", "f_number"):
             value = getattr(self, name)
             if not isinstance(value, Tensor) and not value > 0:
@@ -44,12 +43,12 @@ class ThinLens:
 
 
 def pixel_pitch_mm(long_side_px: PerItem, sensor_width_mm: float | int = 36.0) -> PerItem:
-    """Distance between pixel centres on the sensor, mm: the frame's long side spans `sensor_width_mm`.
+    """Distance between pixel centers on the sensor, mm: the long side spans `sensor_width_mm`.
 
     `long_side_px` is that of the *uncropped* image at its present scale. A crop keeps its pitch:
-    the centre square of a 3:2 frame of 36 mm spans 24 mm, so pass the long side of the frame it was
-    cut from. A resize changes the pitch. 36 mm is the 35-mm-equivalent frame that EXIF's
-    `FocalLengthIn35mmFilm` speaks of.
+    the center square of a 3:2 frame of 36 mm spans 24 mm, so pass the long side of the frame it was
+    cut from. A resize changes the pitch. 36 mm is the 35-mm-equivalent frame of EXIF's
+    `FocalLengthIn35mmFilm`.
     """
     return sensor_width_mm / long_side_px
 
@@ -66,22 +65,23 @@ def coc_radius_px(
 
     Args:
         lens: focal length and f-number.
-        depth_m: depth along the optical axis, in metres, > 0; `inf` is allowed.
-        focus_m: distance of the plane in focus, in metres; must be beyond the focal length; `inf`
+        depth_m: depth along the optical axis, in meters, > 0; `inf` is allowed.
+        focus_m: distance of the plane in focus, in meters; must be beyond the focal length; `inf`
             is allowed.
         pixel_pitch_mm: see `pixel_pitch_mm`.
 
     Raises:
         ValueError: if `focus_m` is not beyond the focal length, where a thin lens forms no image on
-            the sensor (not
-            asked where there are no values: on the meta device and under FakeTensorMode).
+            the sensor (not checked without values, on the meta device and under FakeTensorMode).
     """
-    depth_m = _at_least_float32(depth_m)
+    # Half precision is too coarse for a radius, whose fraction decides the edge of the disc.
+    depth_m = at_least_float32(depth_m)
     focal_mm, f_number = _per_item(lens.focal_length_mm, depth_m), _per_item(lens.f_number, depth_m)
     focus_mm = 1000.0 * _per_item(focus_m, depth_m)
     if has_values(beyond := focus_mm > focal_mm) and not bool(beyond.all()):
         raise ValueError(
-            f"focus_m must be beyond the focal length, but {focus_m} m is not beyond {lens.focal_length_mm} mm."
+            f"focus_m must be beyond the focal length, but {focus_m} m is not beyond "
+            f"{lens.focal_length_mm} mm."
         )
     diameter_per_disparity_mm2 = focal_mm**2 / (f_number * (1.0 - focal_mm / focus_mm))
     coc_diameter_mm = diameter_per_disparity_mm2 * (1.0 / (1000.0 * depth_m) - 1.0 / focus_mm)
@@ -95,7 +95,7 @@ def bokeh_radius_px(
     width_px: PerItem,
     reference_width_px: PerItem = 512,
 ) -> Float[Tensor, "b 1 h w"]:
-    """Signed radius of DiffCamera's bokeh level, eq. (7): radius = b (d - d_f), in pixels of an image `width_px` wide.
+    """Signed radius in pixels of DiffCamera's bokeh level, eq. (7): radius = b (d - d_f).
 
     Paper: b is in pixels, no size given. Here: b is in pixels at `reference_width_px` (512, *ours*)
     and the radius is scaled by width_px / reference_width_px, because the same b at 1024 px would
@@ -109,20 +109,12 @@ def bokeh_radius_px(
             crop keeps it.
         reference_width_px: the long side at which `bokeh_level` is meant.
     """
-    disparity = _at_least_float32(disparity)
+    disparity = at_least_float32(disparity)
     scale = _per_item(width_px, disparity) / _per_item(reference_width_px, disparity)
-    return (
-        _per_item(bokeh_level, disparity)
-        * scale
-        * (disparity - _per_item(focus_disparity, disparity))
-    )
+    from_focus = disparity - _per_item(focus_disparity, disparity)
+    return _per_item(bokeh_level, disparity) * scale * from_focus
 
 
 def _per_item(value: PerItem, like: Tensor) -> Tensor:
     """A number or a [b] tensor as [1 or b, 1, 1, 1], in the dtype and on the device of `like`."""
     return torch.as_tensor(value, dtype=like.dtype, device=like.device).reshape(-1, 1, 1, 1)
-
-
-def _at_least_float32(image: Tensor) -> Tensor:
-    """Half precision has 8 or 11 bits: too few for a radius, whose fraction decides the edge of the disc."""
-    return image.float() if image.dtype in (torch.bfloat16, torch.float16) else image

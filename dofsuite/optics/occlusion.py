@@ -1,23 +1,23 @@
-"""Blur with occlusion: layers of depth, each going on behind the nearer ones, blurred as a whole and put under them.
+"""Blur with occlusion: layers of depth, continued behind nearer ones, blurred and composited.
 
 Both lens models make the signed radius affine in disparity, so layers of signed radius are layers
-of depth, and a larger one is nearer. What nearer layers hide of a layer is filled in from what is
-visible farther away (`behind.py`), so that every layer goes on behind the nearer ones. From front
-to back, with K the kernel of the layer's |radius|:
+of depth, and a larger one is nearer. A layer's parts that nearer layers hide are inpainted from its
+visible surroundings (`inpaint.py`), so that it continues behind them. From front to back, with K
+the kernel of the layer's |radius|, N the cover by nearer layers and T = 1 - N:
 
-    v = K * visible part,  h = K * hidden part      (light and cover, means over what lies within
-    the frame)
-    visible part seen:  min(v, T)                   T = 1 - N is what the N covered by nearer layers
-        lets through
-    hidden part seen:   min(h - N, what is left), none if N > h
+    v = K * visible part,  h = K * hidden part       light and cover, means within the frame
+    visible part in the image:  min(v, T)            T is what the nearer layers let through
+    hidden part in the image:   min(h - N, rest)     none if N > h
 
-The points of the lens that a nearer layer blocks are taken to be those that would look at the
-hidden part. That is so for a slanted plane, whose layers therefore add up as in a scatter without
-occlusion, and for edges in focus. Plain "over" (T v, T h) takes them to be independent: it smears a
-slanted plane, the more the more layers there are (29
-layers: 33 to 42 dB against `exact` where this has 53 to 55), and is within 1 dB of this, either
-way, on two-layer scenes that are composited that very way.
-A foreground in focus is not bled into; one can see past an edge out of focus. The method is *ours*.
+The points of the lens that a nearer layer blocks are assumed to be those from which the hidden part
+would be visible. That holds for a slanted plane, whose layers therefore add up as in a scatter
+without occlusion, and for edges in focus. Plain "over" (T v, T h) assumes independence: it smears a
+slanted plane, the more the more layers there are (29 layers: 33 to 42 dB against `exact` where this
+has 53 to 55), and is within 1 dB of this, either way, on two-layer scenes that are composited that
+very way.
+
+A foreground in focus is not bled into; the background is visible past an edge out of focus. The
+method is *ours*.
 """
 
 from __future__ import annotations
@@ -37,23 +37,22 @@ from dofsuite.optics.scattering import with_weight, without_autocast
 
 NODE_SCALE_PX = 2.0
 NODE_STEP = 0.15
-"""Distance of the default layers in asinh(radius / 2): 0.3 px at the plane in focus, 3 px at a radius of 20 px."""
+"""Distance of the default layers in asinh(radius / 2): 0.3 px in focus, 3 px at radius 20 px."""
 IDENTITY_PX = 0.5
-"""The classical kernel is not quite the identity at radius 0: below 0.5 px it fades into one that is."""
+"""The classical kernel is not quite the identity at 0: below 0.5 px it is blended with it."""
 LEAST_STEP = 0.02
-"""Layers are never closer, though an item have but one radius: the gradient by radius goes with 1 / distance."""
+"""Least distance of layers, since the gradient by radius is proportional to 1 / distance."""
 SLACK = 1e-6
-"""Cover this much too large is rounding. Without it, a coin would decide on which side of min(v, T) its gradient is."""
+"""Tolerance of cover for rounding, which would otherwise choose the branch of min(v, T)."""
 TINY = 1e-12
 
 
 def default_num_depth_layers(
     farthest_radius_px: float | int, nearest_radius_px: float | int
 ) -> int:
-    """Layers from the farthest to the nearest signed radius at steps of NODE_STEP in asinh(radius / 2)."""
-    span = math.asinh(nearest_radius_px / NODE_SCALE_PX) - math.asinh(
-        farthest_radius_px / NODE_SCALE_PX
-    )
+    """Layers between the farthest and nearest radius, NODE_STEP apart in asinh(radius / 2)."""
+    nearest = math.asinh(nearest_radius_px / NODE_SCALE_PX)
+    span = nearest - math.asinh(farthest_radius_px / NODE_SCALE_PX)
     return max(2, math.ceil(span / NODE_STEP) + 1)
 
 
@@ -64,34 +63,36 @@ def occluding_layers(
     num_layers: int,
     fft_dtype: torch.dtype = torch.float64,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Blurred layers of depth put together front to back, in the dtype of the image. See the module's docstring.
+    """Composite blurred layers of depth front to back, in the dtype of the image.
 
     A pixel between two layers belongs to both, by its distance from each: this soft membership
-    gives the radius its gradient. It says how the picture changes as a pixel moves towards the next
-    layer, with that layer's blur and that layer's place in the order; the layers themselves stay
-    where they are (from each item's smallest to its largest radius, detached). Backward computes
-    one layer after the other again; 4 maps are saved for each layer in use.
+    gives the radius its gradient. It is the change of the image as a pixel moves towards the next
+    layer, with that layer's blur and that layer's place in the order; the layers themselves are
+    fixed (from each item's smallest to its largest radius, detached). Backward recomputes one layer
+    after the other; 4 maps are saved for each layer in use.
     """
     working_dtype = torch.promote_types(
         torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32
     )
     with without_autocast(image_linear):
+        # Assign pixels to layers.
         light, radius = with_weight(image_linear.to(working_dtype)), radius_px.to(working_dtype)
         nodes_px = layer_nodes_px(radius.detach(), num_layers)
         place = layer_place(radius, nodes_px)
+        # Composite front to back, recomputed in backward.
         lens = _LayerLens(radius, largest_radius_px, fft_dtype)
-        seen = torch.zeros_like(light)
+        composite = torch.zeros_like(light)
         for layer in _layers_in_use(place.cell, num_layers):
-            arguments = (seen, lens, light, place, layer, nodes_px[:, layer].abs())
-            seen = checkpoint(
+            arguments = (composite, lens, light, place, layer, nodes_px[:, layer].abs())
+            composite = checkpoint(
                 _with_layer, *arguments, use_reentrant=False, preserve_rng_state=False
             )
-        mean = _in_range(seen[:, :3] / seen[:, 3:], light[:, :3])
+        mean = _in_range(composite[:, :3] / composite[:, 3:], light[:, :3])
         return mean.to(image_linear.dtype)
 
 
 class LayerPlace(NamedTuple):
-    """Where pixels lie: `share` (in [0, 1]) of the way from layer `cell` to the next one behind it, [b, 1, h, w]."""
+    """Pixels' places [b, 1, h, w]: `share`, in [0, 1], of the way from layer `cell` to the next."""
 
     cell: Tensor
     share: Tensor
@@ -101,31 +102,29 @@ class LayerPlace(NamedTuple):
         return (self.cell == layer) * (1 - self.share) + (self.cell == layer - 1) * self.share
 
     def not_nearer(self, layer: int) -> Tensor:
-        """How much of each pixel belongs to a layer or one behind it: the part that nothing nearer hides."""
+        """How much of each pixel belongs to a layer or one behind it: its part not hidden."""
         return (self.cell >= layer) + (self.cell == layer - 1) * self.share
 
 
 def layer_nodes_px(
     radius_px: Float[Tensor, "b 1 h w"], num_layers: int
 ) -> Float[Tensor, "b layers"]:
-    """Signed radii of each item's layers, from its nearest to its farthest, even in asinh(radius / 2).
+    """Signed radii of each item's layers, nearest to farthest, uniform in asinh(radius / 2).
 
-    Where the plane in focus lies in between, the layer next to it is moved onto it: what is in
-    focus stays sharp.
+    If the focal plane lies in between, the layer next to it is moved onto it, so that objects in
+    focus stay sharp.
     """
     farthest, nearest = (
         torch.asinh(radius_px.double() / NODE_SCALE_PX).flatten(1).aminmax(dim=1, keepdim=True)
     )
     farthest = torch.minimum(farthest, nearest - LEAST_STEP * (num_layers - 1))
-    nodes = (
-        nearest
-        + (farthest - nearest) * torch.linspace(0, 1, num_layers, device=radius_px.device).double()
-    )
+    steps = torch.linspace(0, 1, num_layers, device=radius_px.device).double()
+    nodes = nearest + (farthest - nearest) * steps  # [b, layers]
+    # Move the inner layer next to the focal plane onto it.
     if num_layers > 2:
         inner = nodes[:, 1:-1]
-        in_focus = torch.zeros_like(inner, dtype=torch.bool).scatter(
-            1, inner.abs().argmin(1, keepdim=True), True
-        )
+        closest = inner.abs().argmin(1, keepdim=True)
+        in_focus = torch.zeros_like(inner, dtype=torch.bool).scatter(1, closest, True)
         in_focus &= (nearest > 0) & (farthest < 0)
         nodes = torch.cat([nodes[:, :1], inner.masked_fill(in_focus, 0), nodes[:, -1:]], dim=1)
     return (NODE_SCALE_PX * torch.sinh(nodes)).to(radius_px.dtype)
@@ -134,20 +133,19 @@ def layer_nodes_px(
 def layer_place(
     radius_px: Float[Tensor, "b 1 h w"], nodes_px: Float[Tensor, "b layers"]
 ) -> LayerPlace:
-    """Each pixel's place, linear in the radius: its two layers' radii have the pixel's own as their mean."""
+    """Each pixel's place, linear in the radius: its radius is the mean of its two layers'."""
     behind_first = -nodes_px[:, 1:-1].contiguous()
     cell = torch.searchsorted(behind_first, -radius_px.detach().flatten(1), right=True)
     nearer_px, farther_px = (
         nodes_px.gather(1, cell + step).reshape(radius_px.shape) for step in (0, 1)
     )
     share = (nearer_px - radius_px) / (nearer_px - farther_px)
-    # The clamp mends rounding only, so the gradient does not end there: the outermost pixels have
-    # one too.
+    # The clamp corrects rounding only and is detached, so the outermost pixels have a gradient.
     return LayerPlace(cell.reshape(radius_px.shape), share + (share.clamp(0, 1) - share).detach())
 
 
 def _layers_in_use(cell: Tensor, num_layers: int) -> list[int]:
-    """The layers before and behind any pixel: one without a share adds nothing, but its share has a gradient."""
+    """The layers before and behind any pixel; those without a share have a gradient by it."""
     if cell.is_meta or is_fake(cell):
         return list(range(num_layers))
     occupied = torch.bincount(cell.flatten(), minlength=num_layers).tolist()
@@ -157,39 +155,38 @@ def _layers_in_use(cell: Tensor, num_layers: int) -> list[int]:
 
 
 def _with_layer(
-    seen: Tensor,
+    composite: Tensor,
     lens: _LayerLens,
     light: Tensor,
     place: LayerPlace,
     layer: int,
     kernel_radius_px: Tensor,
 ) -> Tensor:
-    """Light and cover [b, 4, h, w] seen so far, and this layer's visible and hidden part behind them."""
+    """Add a layer's visible and hidden part behind the composite's light and cover [b, 4, h, w]."""
+    # Blur the layer's visible and inpainted hidden part with its kernel.
     part = light * place.membership(layer)
     hidden_part = inpaint_hidden(part, place.not_nearer(layer)) - part
-    visible, hidden = lens.blur(torch.cat([part, hidden_part], dim=1), kernel_radius_px).chunk(
-        2, dim=1
-    )
-    # Shares of a blurred part instead of covers: min(1, T / v) has no noise where v is next to
-    # nothing.
-    covered, hidden_cover = seen[:, 3:], hidden[:, 3:].clamp(min=TINY)
-    visible = visible * ((1 + SLACK - covered).clamp(min=0) / visible[:, 3:].clamp(min=TINY)).clamp(
-        max=1
-    )
-    left = (1 - covered - visible[:, 3:]).clamp(min=0)
-    hidden = hidden * torch.minimum((1 - covered / hidden_cover).clamp(0, 1), left / hidden_cover)
-    return seen + visible + hidden
+    parts = torch.cat([part, hidden_part], dim=1)  # [b, 8, h, w]
+    visible, hidden = lens.blur(parts, kernel_radius_px).chunk(2, dim=1)
+    # min(v, T) as a factor min(1, T / v), which has no noise where v is nearly 0.
+    covered, hidden_cover = composite[:, 3:], hidden[:, 3:].clamp(min=TINY)
+    let_through = (1 + SLACK - covered).clamp(min=0)
+    visible = visible * (let_through / visible[:, 3:].clamp(min=TINY)).clamp(max=1)
+    # min(h - N, rest), as a factor too.
+    rest = (1 - covered - visible[:, 3:]).clamp(min=0)
+    hidden = hidden * torch.minimum((1 - covered / hidden_cover).clamp(0, 1), rest / hidden_cover)
+    return composite + visible + hidden
 
 
 def _in_range(mean: Tensor, image: Tensor) -> Tensor:
-    """No less than 0 (or the darkest light): FFT rounding mended, which is no part of the gradient."""
+    """Clamp FFT rounding to 0 (or the darkest light), without effect on the gradient."""
     darkest = image.detach().amin(dim=(1, 2, 3), keepdim=True).clamp(max=0)
-    mended = torch.maximum(mean, darkest)
-    return mean + (mended - mean).detach()
+    clamped = torch.maximum(mean, darkest)
+    return mean + (clamped - mean).detach()
 
 
 class _LayerLens:
-    """Blurs a whole layer with one radius an item: the mean over the part of the kernel that lies within the frame."""
+    """Blurs a layer with one radius per item, normalized by the kernel's part within the frame."""
 
     def __init__(
         self, radius_map_px: Tensor, largest_radius_px: float, fft_dtype: torch.dtype

@@ -1,7 +1,7 @@
-"""From a way of scattering light to a picture: weighted mean, gradient and precision, the same for every method.
+"""From a scattering operator to an image: weighted mean, gradient and precision.
 
 A `Scattering` is a linear map of light that depends on a radius map. `scatter` sends each pixel's
-light to its neighbours, `scatter_adjoint` is its adjoint. Both recompute what they need from image
+light to its neighbors, `scatter_adjoint` is its adjoint. Both recompute what they need from image
 and radius, so that what is saved for backward is a few maps of the image's size, whatever the
 radius.
 """
@@ -19,15 +19,15 @@ from torch.autograd.function import once_differentiable
 
 @runtime_checkable
 class Scattering(Protocol):
-    """A linear map of light [b, 4, h, w] (red, green, blue, and 1 for the weight) by radius [b, 1, h, w] >= 0."""
+    """A linear map of light [b, 4, h, w] (RGB, and 1 as weight) by radius [b, 1, h, w] >= 0."""
 
     def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
-        """Sum at each pixel what all pixels send to it, zero outside the frame: [b, 4, h, w]."""
+        """Sum at each pixel the light sent to it, zero outside the frame: [b, 4, h, w]."""
 
     def scatter_adjoint(
         self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Gradients [b, 4, h, w] of the light and [b, 1, h, w] of the radius, given those of the sums."""
+        """Gradients by light [b, 4, h, w] and radius [b, 1, h, w], from those by the sums."""
 
 
 def scattered_mean(
@@ -35,21 +35,18 @@ def scattered_mean(
     radius_px: Float[Tensor, "b 1 h w"],
     scattering: Scattering,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Scattered light over scattered weight, in the dtype of the image, computed in float32 or float64.
+    """Scattered light over scattered weight, in the dtype of the image.
 
-    Only |radius| matters: the classical kernel knows no occlusion. The gradient at radius 0 is 0
-    (the middle of the kink).
+    Computed in float32 or float64. Only |radius| matters: the classical kernel knows no occlusion.
+    The gradient at radius 0 is 0 (the middle of the kink).
     """
     # A bf16 sum of hundreds of taps would be noise. float64 is kept where it is given.
     working_dtype = torch.promote_types(
         torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32
     )
     with without_autocast(image_linear):
-        image, absolute_radius_px = (
-            image_linear.to(working_dtype),
-            radius_px.to(working_dtype).abs(),
-        )
-        sums: Tensor = _ScatteredSums.apply(image, absolute_radius_px, scattering)  # type: ignore[no-untyped-call]
+        image, radius = image_linear.to(working_dtype), radius_px.to(working_dtype).abs()
+        sums: Tensor = _ScatteredSums.apply(image, radius, scattering)  # type: ignore[no-untyped-call]
         return (sums[:, :3] / sums[:, 3:]).to(image_linear.dtype)
 
 
@@ -78,7 +75,7 @@ def with_weight(image: Tensor) -> Tensor:
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Context without autocast on the device of `like`, whatever the caller's precision; the meta device has none."""
+    """Context without autocast on the device of `like`; the meta device has none to disable."""
     device_type = like.device.type
     if not torch.amp.is_autocast_available(device_type):
         return nullcontext()

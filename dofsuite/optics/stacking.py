@@ -1,4 +1,4 @@
-"""Focus stacking: which of two pictures is sharper at each pixel, and the picture put together from both.
+"""Focus stacking: which of two images is sharper at each pixel, and their composite.
 
 DiffCamera, appendix C: eq. (8) stacks pixels by a binary mask, eq. (9) stacks latents by the same
 mask brought down to the latent's size by bilinear interpolation, which makes it soft.
@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from dofsuite.optics.color import srgb_to_luma
+from dofsuite.optics.meta import at_least_float32
 
 
 def laplacian(image: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch h w"]:
-    """4-neighbour Laplacian: up + down + left + right - 4 centre, border mirrored about the edge pixel (reflect 101).
+    """4-neighbor Laplacian: up + down + left + right - 4 center.
 
-    Equal to `cv2.Laplacian(image, ksize=1)` with OpenCV's default border. An axis of length 1 adds
-    nothing.
+    The border is mirrored about the edge pixel (reflect 101). Equal to `cv2.Laplacian(image,
+    ksize=1)` with OpenCV's default border. An axis of length 1 adds nothing.
     """
     return _second_difference(image, -1) + _second_difference(image, -2)
 
@@ -39,14 +40,13 @@ def laplacian_sharpness(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h
     the values given, because that is what the benchmark's Laplacian variance is taken of. Computed
     in float32 at least.
     """
-    full = image.float() if image.dtype in (torch.bfloat16, torch.float16) else image
-    return laplacian(srgb_to_luma(full)).abs()
+    return laplacian(srgb_to_luma(at_least_float32(image))).abs()
 
 
 def stack_mask(
     image_a: Float[Tensor, "b 3 h w"], image_b: Float[Tensor, "b 3 h w"]
 ) -> Float[Tensor, "b 1 h w"]:
-    """1 where |Lap(a)| > |Lap(b)|, else 0 (a tie is b's): the mask M of eq. (8), float32, without a gradient."""
+    """The mask M of eq. (8): 1 where |Lap(a)| > |Lap(b)|, else 0; float32, no gradient."""
     sharper: Bool[Tensor, "b 1 h w"] = laplacian_sharpness(image_a) > laplacian_sharpness(image_b)
     return sharper.float()
 
@@ -66,9 +66,9 @@ def downsample_mask(
 ) -> Float[Tensor, "b 1 h w"]:
     """The mask at a latent's (height, width), in [0, 1], by bilinear interpolation (*stated*).
 
-    Plain bilinear interpolation at a factor of 8 looks at the four middle pixels of each 8 x 8
-    block and at no other. `antialias=True` (*ours*) averages over the whole support instead, so
-    that each latent pixel has its true share.
+    Plain bilinear interpolation at a factor of 8 uses the four middle pixels of each 8 x 8 block
+    and no other. `antialias=True` (*ours*) averages over the whole support instead, so that each
+    latent pixel has its true share.
     """
     return functional.interpolate(
         mask, size=size, mode="bilinear", align_corners=False, antialias=antialias

@@ -55,7 +55,7 @@ class Metric3DDepth(Frozen):
         return self.focal_length_mm / self.sensor_width_mm * width_px / CANONICAL_FOCAL_PX
 
     def _set_depth_anchors(self, batch: int, device: torch.device) -> None:
-        """Set the decoder's depth anchors, which it creates on "cuda" and for one batch size only."""
+        """Set the decoder's depth anchors; it creates them on "cuda" for one batch size only."""
         for part in self.network.modules():
             if not hasattr(part, "register_depth_expectation_anchor"):
                 continue

@@ -28,6 +28,7 @@ from dofsuite.optics import (
     srgb_to_linear,
 )
 from dofsuite.optics.lens import PerItem
+from dofsuite.optics.meta import at_least_float32
 from dofsuite.text2image.camera.exif import Exif
 
 Method = Literal["exact", "gather", "layered", "occlusion"]
@@ -145,14 +146,14 @@ class Lens:
         width_px: PerItem,
     ) -> Float[Tensor, "b 1 h w"]:
         """Signed radius c / 2 of each pixel, in pixels, positive in front of the focal plane; float32 at least."""
-        depth, focus_distance = _at_least_float32(depth), _at_least_float32(focus_distance)
+        depth, focus_distance = at_least_float32(depth), at_least_float32(focus_distance)
         focus = focus_distance.reshape(-1, 1, 1, 1)
         depth = depth.clamp(DEPTH_RANGE[0] * focus, DEPTH_RANGE[1] * focus)
         # The guard moves the scale, not the focus: what is in focus stays in focus, and S1 / Z
         # stays f_d / D.
         nearest_mm = self.nearest_focus * exif.focal_length_mm
         focus_mm = eased_above(
-            _at_least_float32(scale_mm) * focus_distance, nearest_mm, 1.5 * nearest_mm
+            at_least_float32(scale_mm) * focus_distance, nearest_mm, 1.5 * nearest_mm
         )
         scale_m = focus_mm / focus_distance / 1000.0
         radius_px = coc_radius_px(
@@ -214,7 +215,3 @@ def eased_above(value: Tensor, least: Tensor, knee: Tensor) -> Tensor:
 def eased_below(value: Tensor, largest: Tensor, knee: Tensor) -> Tensor:
     """The mirror of `eased_above`: `value` itself up to the knee, then an approach to `largest`."""
     return -eased_above(-value, -largest, -knee)
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

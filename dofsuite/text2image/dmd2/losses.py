@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from dofsuite.diffusion import at_least_float32, per_sample
+from dofsuite.diffusion import per_sample
+from dofsuite.optics.meta import at_least_float32
 
 
 @dataclass(frozen=True)
