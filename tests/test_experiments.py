@@ -9,11 +9,9 @@ import torch
 import yaml
 
 from dofsuite.backbones import PretrainedFlux, PretrainedSdxl, SmallSaliency
-from dofsuite.data import CycleSchedule, ShardData
 from dofsuite.experiment.command import read_command, read_sweep
 from dofsuite.experiment.experiment import read_experiment
 from dofsuite.text2image import Stages
-from dofsuite.text2image.dmd2.checks import first_wrong_turn
 from dofsuite.training import RunLog, RunProgress
 from tests.full_size import RandomDepth, RandomFlux, RandomSdxl
 
@@ -123,30 +121,20 @@ def test_the_paper_s_numbers_are_the_experiment_s():
         )
         assert trainer["max_steps"] == steps
         assert trainer["devices"] * trainer["accumulate_grad_batches"] * data["batch_size"] == batch
-        assert data["schedule"]["samples_per_step"] == batch
         assert model["lora"]["rank"] == 64
         assert model["optimizer"]["init_args"]["lr"] == 1e-4
         assert (model["stacking"]["weight"], model["depth_dropout"]) == (0.1, 0.5)
-    assert (
-        first["data"]["init_args"]["schedule"]["until_step"],
-        first["data"]["init_args"]["schedule"]["full_step"],
-    ) == (1000, 2500)
+    assert first["data"]["init_args"]["source_mix"] is None  # the paper's ramp, see test_sampler.py
+    assert second["data"]["init_args"]["source_mix"]["init_args"]["start_share"] == 1.0
+    assert second["data"]["init_args"]["source_mix"]["init_args"]["end_share"] == 1.0
     assert second["continue_from"] == "runs/refocus_flux_512"
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
-def test_two_sets_come_on_the_turns_that_learn_from_them(file):
-    """Through the whole run, with as many devices as the experiment asks for."""
+def test_a_run_that_reaches_the_shallow_set_has_one(file):
     config = yaml.safe_load(file.read_text())
     if config["model"]["class_path"] != "dofsuite.text2image.Text2Image":
         return
-    given, trainer = dict(config["data"]["init_args"]), config["trainer"]
-    cycles = given.pop("schedule", None)
-    schedule = {} if cycles is None else {"schedule": CycleSchedule(**cycles)}
-    data, stages = (
-        ShardData(**given, **schedule),
-        Stages(**config["model"]["init_args"].get("stages", {})),
-    )
-    batch = data.batch_size * trainer.get("devices", 1) * trainer.get("num_nodes", 1)
-    assert first_wrong_turn(stages, data, batch, 0, trainer["max_steps"]) is None
-    assert cycles is None or cycles.get("interleave_steps", 0) == stages.teacher
+    stages = Stages(**config["model"]["init_args"].get("stages", {}))
+    last = stages.turn(config["trainer"]["max_steps"] - 1)
+    assert last.stage != "full" or len(config["data"]["init_args"]["train"]) == 2

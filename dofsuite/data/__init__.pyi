@@ -3,10 +3,11 @@ from dofsuite.data.batch import check_has_depth as check_has_depth
 from dofsuite.data.manifest import Manifest as Manifest
 from dofsuite.data.manifest import read_manifest as read_manifest
 from dofsuite.data.module import ShardData as ShardData
-from dofsuite.data.sampler import CycleSchedule as CycleSchedule
-from dofsuite.data.sampler import SourceSchedule as SourceSchedule
 from dofsuite.data.shards import ShardReader as ShardReader
 from dofsuite.data.shards import ShardWriter as ShardWriter
 from dofsuite.data.shards import write_shards as write_shards
+from dofsuite.data.source_mix import CycleMix as CycleMix
+from dofsuite.data.source_mix import ShareRamp as ShareRamp
+from dofsuite.data.source_mix import SourceMix as SourceMix
 from dofsuite.data.synthetic.motorcycle import Motorcycle as Motorcycle
 from dofsuite.data.synthetic.motorcycle import motorcycle as motorcycle

@@ -9,8 +9,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dofsuite.data.batch import Batch, collate, decode_sample, flip, resize_and_crop
-from dofsuite.data.sampler import CycleSchedule, SourceOrder, SourceSchedule, source_at
+from dofsuite.data.sampler import SourceOrder
 from dofsuite.data.shards import ShardReader
+from dofsuite.data.source_mix import SourceMix
 from dofsuite.diffusion import sample_generator
 from dofsuite.errors import UserError
 
@@ -23,26 +24,23 @@ class TrainSamples(Dataset[Any]):
     def __init__(
         self,
         readers: Sequence[ShardReader],
-        schedule: SourceSchedule | CycleSchedule,
+        source_mix: SourceMix,
         seed: int,
         size_px: int | None,
         flip: float,
     ) -> None:
         """Mix one or two sources; `flip` is the probability of mirroring a picture."""
-        self.readers, self.schedule, self.seed, self.size_px, self.flip = (
-            readers,
-            schedule,
-            seed,
-            size_px,
-            flip,
-        )
+        self.readers, self.source_mix = readers, source_mix
+        self.seed, self.size_px, self.flip = seed, size_px, flip
         self.orders = [
             SourceOrder(reader.shard_sizes, seed, source) for source, reader in enumerate(readers)
         ]
 
     def locate(self, position: int) -> tuple[int, int]:
         """Return `(source, sample number within it)` of a position."""
-        source, draw = source_at(position, self.seed, len(self.readers), self.schedule)
+        source, draw = 0, position
+        if len(self.readers) == 2:
+            source, draw = self.source_mix.source_at(position, self.seed)
         return source, self.orders[source][draw]
 
     def __getitem__(self, position: int) -> dict[str, Any] | UserError:

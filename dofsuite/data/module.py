@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import LightningDataModule
 
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, TrainSamples, collate_or_error
 from dofsuite.data.manifest import Verify
-from dofsuite.data.sampler import CycleSchedule, PositionBatches, SourceSchedule
+from dofsuite.data.sampler import PositionBatches
 from dofsuite.data.samples_seen import SamplesSeen
 from dofsuite.data.shards import ShardReader
+from dofsuite.data.source_mix import ShareRamp, SourceMix
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.data.synthetic.sets import prepare, resolve
 from dofsuite.errors import UserError
 
-PAPER_SCHEDULE = SourceSchedule()
 REQUIREMENTS = {
     "require_depth": (
         "samples_with_depth",
@@ -54,7 +54,7 @@ class ShardData(LightningDataModule):
         size_px: int | None = 512,
         flip: float = 0.5,
         seed: int = 0,
-        schedule: SourceSchedule | CycleSchedule = PAPER_SCHEDULE,
+        source_mix: SourceMix | None = None,
         require_depth: bool = True,
         require_captions: bool = False,
         require_exif: bool = False,
@@ -73,8 +73,8 @@ class ShardData(LightningDataModule):
                 pictures as they are.
             flip: Probability of mirroring a training picture.
             seed: The order of samples and all draws follow from it and the position in the run.
-            schedule: How two sources are mixed: by a share (`SourceSchedule`) or, where `turns` is
-                given, in whole cycles of steps (`CycleSchedule`).
+            source_mix: How two sources are mixed. Null: as the model's own stages say (Text2Image),
+                else by DiffCamera's `ShareRamp`.
             require_depth: Whether a sample without a depth map is a mistake.
             require_captions: Whether a sample without a caption is a mistake.
             require_exif: Whether a sample whose EXIF lacks f-number or focal length is a mistake.
@@ -101,7 +101,8 @@ class ShardData(LightningDataModule):
             val_batch_size,
             num_workers,
         )
-        self.size_px, self.flip, self.seed, self.schedule = size_px, flip, seed, schedule
+        self.size_px, self.flip = size_px, flip
+        self.seed, self.source_mix = seed, source_mix
         self.required = {
             "require_depth": require_depth,
             "require_captions": require_captions,
@@ -195,21 +196,13 @@ class ShardData(LightningDataModule):
         ):
             self.samples_seen = 0
             trainer.callbacks.insert(0, SamplesSeen(self, self.batch_size * world))
-        if len(self.train) == 2:
-            self._compare_steps(trainer, self.batch_size * world)
 
-    def _compare_steps(self, trainer: Trainer, global_batch: int) -> None:
-        """Refuse cycles that the run's batches would straddle; say where a share counts other steps than the run."""
-        if isinstance(self.schedule, CycleSchedule):
-            self.schedule.check_batch(global_batch)
-            return
-        step = global_batch * trainer.accumulate_grad_batches
-        if step != self.schedule.samples_per_step and trainer.is_global_zero:
-            print(
-                f"dofsuite: data.schedule.samples_per_step is {self.schedule.samples_per_step}, this run's steps are "
-                f"of {step} samples: the mix of sources follows the former",
-                flush=True,
-            )
+    def _resolved_mix(self) -> SourceMix:
+        """The experiment's own mix, or else the model's where it has one, or else DiffCamera's."""
+        model = self.trainer.lightning_module if self.trainer else None
+        mix = self.source_mix or getattr(model, "source_mix", None) or ShareRamp()
+        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
+        return mix.for_steps_of(self.batch_size * self.world[1] * accumulated)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches of this rank from `samples_seen` on.
@@ -221,7 +214,7 @@ class ShardData(LightningDataModule):
             self.setup()
         rank, world = self.world
         readers = [self._readers[f"data.train.{tag}"] for tag in self.train]
-        dataset = TrainSamples(readers, self.schedule, self.seed, self.size_px, self.flip)
+        dataset = TrainSamples(readers, self._resolved_mix(), self.seed, self.size_px, self.flip)
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
         steps = math.ceil(
             sum(len(reader) for reader in readers) / (self.batch_size * world * accumulated)

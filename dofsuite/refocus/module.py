@@ -144,7 +144,7 @@ class Refocus(pl.LightningModule):
         if self.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
 
-    # --- the algorithm box -------------------------------------------------------------------------------------------
+    # --- the algorithm box ---
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One example per sample: L = L_flow + lambda L_stack, eq. (6)."""
@@ -222,7 +222,7 @@ class Refocus(pl.LightningModule):
             ] * 2
         return list(zip(latents, (x.first_camera, x.second_camera), strict=True))
 
-    # --- the network -------------------------------------------------------------------------------------------------
+    # --- the network ---
 
     def encode(self, *images: Tensor) -> list[Tensor]:
         """Encode display values in [0, 1] to float32 latents, in one call of the codec."""
@@ -294,7 +294,7 @@ class Refocus(pl.LightningModule):
             reference, depth, task.camera.focus_point, task.camera.bokeh_level, noise
         )
 
-    # --- Lightning ---------------------------------------------------------------------------------------------------
+    # --- Lightning ---
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Make the optimiser over what is trained, and the schedule of its rate."""

@@ -163,7 +163,7 @@ class Text2Image(AlternatingOptimization):
             self.teacher_bfloat16,
         )
 
-    # --- the algorithm box -------------------------------------------------------------------------------------------
+    # --- the algorithm box ---
 
     def phase(
         self, turn: Turn, batch: Batch, carried: GeneratedSample | None
@@ -238,7 +238,7 @@ class Text2Image(AlternatingOptimization):
         )
         return {"teacher": denoising_loss(ask.noise(noisy, t), noise, ask.denoising_weight(t))}
 
-    # --- lines of the box --------------------------------------------------------------------------------------------
+    # --- lines of the box ---
 
     def simulate(self, batch: Batch, turn: Turn) -> Tensor:
         """Return the generator's x at one step of its own trajectory (backward simulation)."""
@@ -293,7 +293,7 @@ class Text2Image(AlternatingOptimization):
         """Return a network with prompts and, where it is told them, camera settings filled in."""
         return self.networks.ask(name, asked, self.alphas)
 
-    # --- Lightning ---------------------------------------------------------------------------------------------------
+    # --- Lightning ---
 
     def on_validation_epoch_start(self) -> None:
         """Begin a probe, for which each rank holds whole networks."""

@@ -48,7 +48,7 @@ def tiny() -> ModuleType:
 def expected(two_sources: dict[str, str], tiny: ModuleType) -> list[tuple[int, str]]:
     """The order as the closed forms have it: (position, key)."""
     readers = [ShardReader(Path(folder)) for folder in two_sources.values()]
-    samples = TrainSamples(readers, tiny.SCHEDULE, seed=5, size_px=16, flip=0.0)
+    samples = TrainSamples(readers, tiny.SOURCE_MIX, seed=5, size_px=16, flip=0.0)
     located = [(position, *samples.locate(position)) for position in range(200)]
     return [(position, readers[source].read(number).key) for position, source, number in located]
 

@@ -13,11 +13,10 @@ from dofsuite.data.module import ShardData
 from dofsuite.data.sampler import (
     PositionBatches,
     SourceOrder,
-    SourceSchedule,
     hash_of,
     permutation,
-    source_at,
 )
+from dofsuite.data.source_mix import ShareRamp
 from dofsuite.errors import UserError
 
 SHAPES = [(ranks, workers) for ranks in (1, 2) for workers in (0, 2)]
@@ -27,11 +26,11 @@ def keys_by_position(
     two_sources: dict[str, str], ranks: int, workers: int, batches: int
 ) -> dict[int, str]:
     """Return position -> key of the first batches of every rank, read through real loaders."""
-    schedule = SourceSchedule(until_step=2, full_step=5, samples_per_step=8)
+    mix = ShareRamp(until_step=2, full_step=5, samples_per_step=8)
     found: dict[int, str] = {}
     for rank in range(ranks):
         data = ShardData(
-            two_sources, batch_size=4, num_workers=workers, size_px=16, flip=0.0, schedule=schedule
+            two_sources, batch_size=4, num_workers=workers, size_px=16, flip=0.0, source_mix=mix
         )
         loader = data.train_dataloader()
         loader.batch_sampler.rank, loader.batch_sampler.world = rank, ranks
@@ -82,19 +81,19 @@ def test_permutations_are_uniform() -> None:
 
 
 @pytest.mark.parametrize("samples_per_step", [1, 7, 256])
-def test_closed_form_of_the_schedule_is_the_sum_of_its_shares(samples_per_step: int) -> None:
-    schedule = SourceSchedule(until_step=10, full_step=25, samples_per_step=samples_per_step)
+def test_closed_form_of_the_share_is_the_sum_of_its_shares(samples_per_step: int) -> None:
+    mix = ShareRamp(until_step=10, full_step=25, samples_per_step=samples_per_step)
     total, phase = Fraction(0), None
     for position in range(40 * samples_per_step):
-        before = schedule.num_second_before(position, seed=3)
+        before = mix.num_second_before(position, seed=3)
         phase = phase if phase is not None else before
         assert abs(before - total) < 1
-        total += Fraction(schedule.share(position // samples_per_step))
+        total += Fraction(mix.share(position // samples_per_step))
 
 
-def test_schedule_is_the_papers() -> None:
-    schedule = SourceSchedule()
-    assert [schedule.share(step) for step in (0, 999, 1000, 1750, 2500, 3599)] == [
+def test_default_share_is_the_paper_s() -> None:
+    mix = ShareRamp(samples_per_step=256)
+    assert [mix.share(step) for step in (0, 999, 1000, 1750, 2500, 3599)] == [
         0.5,
         0.5,
         0.5,
@@ -103,19 +102,19 @@ def test_schedule_is_the_papers() -> None:
         1.0,
     ]
     drawn = (
-        schedule.num_second_before(1000 * 256, seed=0),
-        schedule.num_second_before(2500 * 256, seed=0),
+        mix.num_second_before(1000 * 256, seed=0),
+        mix.num_second_before(2500 * 256, seed=0),
     )
     assert drawn[0] in (128000, 128001)
     # Half of the first 1000 steps, then the mean of the ramp: (0.5 + 1 - 0.5/1500) / 2 of 1500
     # steps.
     assert abs(drawn[1] - drawn[0] - 256 * 1500 * (1.5 - 0.5 / 1500) / 2) <= 1
-    assert schedule.num_second_before(3600 * 256, 0) - drawn[1] == 1100 * 256
+    assert mix.num_second_before(3600 * 256, 0) - drawn[1] == 1100 * 256
 
 
 def test_draws_of_each_source_are_counted_without_gaps() -> None:
-    schedule = SourceSchedule(until_step=3, full_step=9, samples_per_step=5)
-    draws = [source_at(position, 11, 2, schedule) for position in range(80)]
+    mix = ShareRamp(until_step=3, full_step=9, samples_per_step=5)
+    draws = [mix.source_at(position, 11) for position in range(80)]
     for source in (0, 1):
         assert [draw for drawn, draw in draws if drawn == source] == list(
             range(sum(d == source for d, _ in draws))
@@ -124,8 +123,8 @@ def test_draws_of_each_source_are_counted_without_gaps() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_constant_share_is_kept_to_one_sample(share: float) -> None:
-    schedule = SourceSchedule(start_share=share, end_share=share)
-    sources = np.array([source_at(position, 5, 2, schedule)[0] for position in range(2000)])
+    mix = ShareRamp(start_share=share, end_share=share, samples_per_step=256)
+    sources = np.array([mix.source_at(position, 5)[0] for position in range(2000)])
     assert np.abs(np.cumsum(sources) - share * np.arange(1, 2001)).max() <= 1.01
 
 
@@ -133,7 +132,7 @@ def test_position_far_into_a_run_costs_no_replay() -> None:
     order = SourceOrder([256] * 40, seed=0, source=0)
     position = 10**12 + 12345
     assert order[position] == SourceOrder([256] * 40, seed=0, source=0)[position]
-    assert source_at(position, 0, 2, SourceSchedule())[0] == 1
+    assert ShareRamp(samples_per_step=256).source_at(position, 0)[0] == 1
 
 
 def test_batches_of_all_ranks_tile_the_global_batches() -> None:
@@ -160,6 +159,6 @@ def test_length_is_a_whole_epoch_wherever_the_run_stands(two_sources: dict[str, 
         {"until_step": -1},
     ],
 )
-def test_wrong_schedule_is_named(wrong: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=r"^data\.schedule"):
-        SourceSchedule(**wrong)
+def test_wrong_share_is_named(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=r"^data\.source_mix"):
+        ShareRamp(**wrong)

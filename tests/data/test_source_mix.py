@@ -10,10 +10,10 @@ import pytest
 
 from dofsuite.data.dataset import TrainSamples
 from dofsuite.data.module import ShardData
-from dofsuite.data.sampler import CycleSchedule, SourceSchedule, source_at
+from dofsuite.data.source_mix import CycleMix, ShareRamp, SourceMix
 from dofsuite.errors import UserError
 
-SCHEDULE = CycleSchedule(samples_per_step=4, turns=3, start_step=2)
+CYCLES = CycleMix(samples_per_step=4, steps_per_cycle=3, start_step=2)
 
 
 def source_of_step(step: int) -> int:
@@ -30,17 +30,17 @@ def source_of_step(step: int) -> int:
 
 @pytest.mark.parametrize("seed", [0, 9])
 def test_every_step_is_of_one_source_and_cycles_alternate(seed: int) -> None:
-    drawn = [source_at(position, seed, 2, SCHEDULE)[0] for position in range(4 * 40)]
+    drawn = [CYCLES.source_at(position, seed)[0] for position in range(4 * 40)]
     assert drawn == [source_of_step(step) for step in range(40) for _ in range(4)]
 
 
-def test_default_cycle_is_six_turns_from_the_start() -> None:
-    schedule = CycleSchedule(samples_per_step=1)
-    assert [source_at(step, 0, 2, schedule)[0] for step in range(18)] == [0] * 6 + [1] * 6 + [0] * 6
+def test_default_cycle_is_six_steps_from_the_start() -> None:
+    mix = CycleMix(samples_per_step=1)
+    assert [mix.source_at(step, 0)[0] for step in range(18)] == [0] * 6 + [1] * 6 + [0] * 6
 
 
 def test_draws_of_each_source_are_counted_without_gaps_across_the_start() -> None:
-    draws = [source_at(position, 1, 2, SCHEDULE) for position in range(200)]
+    draws = [CYCLES.source_at(position, 1) for position in range(200)]
     for source in (0, 1):
         assert [draw for drawn, draw in draws if drawn == source] == list(
             range(sum(d == source for d, _ in draws))
@@ -50,8 +50,8 @@ def test_draws_of_each_source_are_counted_without_gaps_across_the_start() -> Non
 def test_step_far_into_a_run_costs_no_replay() -> None:
     cycle = 10**12
     position = (2 + 3 * cycle) * 4
-    assert source_at(position, 0, 2, SCHEDULE) == (0, 8 + 12 * cycle // 2)
-    assert source_at(position + 12, 0, 2, SCHEDULE) == (1, 12 * cycle // 2)
+    assert CYCLES.source_at(position, 0) == (0, 8 + 12 * cycle // 2)
+    assert CYCLES.source_at(position + 12, 0) == (1, 12 * cycle // 2)
 
 
 def drawn_keys(
@@ -68,7 +68,7 @@ def drawn_keys(
             batch_size=batch_size,
             num_workers=workers,
             size_px=16,
-            schedule=SCHEDULE,
+            source_mix=CYCLES,
             seed=5,
         )
         data.load_state_dict({"samples_seen": first})
@@ -92,57 +92,56 @@ def test_order_is_the_same_for_every_shape_and_after_a_resume(two_sources: dict[
 
 
 def test_samples_of_a_source_are_each_drawn_once_an_epoch(two_sources: dict[str, str]) -> None:
-    data = ShardData(two_sources, schedule=SCHEDULE, size_px=16)
+    data = ShardData(two_sources, source_mix=CYCLES, size_px=16)
     data.setup()
     samples = TrainSamples(
-        [data._readers[f"data.train.{tag}"] for tag in two_sources], SCHEDULE, 0, 16, 0.0
+        [data._readers[f"data.train.{tag}"] for tag in two_sources], CYCLES, 0, 16, 0.0
     )
     numbers = [samples.locate(position) for position in range(400)]
     made = [number for source, number in numbers if source == 1]
     assert sorted(made[:14]) == sorted(made[14:28]) == list(range(14))
 
 
-def test_batch_that_straddles_two_steps_is_refused() -> None:
-    SCHEDULE.check_batch(2)
-    with pytest.raises(
-        UserError, match=r"^data\.schedule\.samples_per_step: 4 is no multiple of .* batch of 8"
-    ):
-        SCHEDULE.check_batch(8)
+def test_steps_are_of_the_run_s_own_batch_unless_the_mix_says_another() -> None:
+    assert CycleMix().for_steps_of(8).samples_per_step == 8
+    assert CYCLES.for_steps_of(8) is CYCLES
 
 
-@pytest.mark.parametrize("wrong", [{"samples_per_step": 0}, {"turns": 0}, {"start_step": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"samples_per_step": 0}, {"steps_per_cycle": 0}, {"start_step": -1}]
+)
 def test_wrong_cycle_is_named(wrong: dict[str, int]) -> None:
     with pytest.raises(
-        UserError, match=rf"^data\.schedule\.{next(iter(wrong))}: it must be at least"
+        UserError, match=rf"^data\.source_mix\.{next(iter(wrong))}: it must be at least"
     ):
-        CycleSchedule(**wrong)
+        CycleMix(**wrong)
 
 
-def test_experiment_file_tells_the_schedules_apart_by_their_keys() -> None:
+def test_experiment_file_names_the_mix_by_its_class() -> None:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ShardData, "data")
-    for given, kind in (
-        ({"turns": 4, "samples_per_step": 2}, CycleSchedule),
-        ({"start_share": 0.5, "samples_per_step": 2}, SourceSchedule),
-    ):
-        init_args = {"train": {"a": "a"}, "schedule": given}
+    mixes: list[tuple[str, dict[str, float], type[SourceMix]]] = [
+        ("CycleMix", {"steps_per_cycle": 4}, CycleMix),
+        ("ShareRamp", {"start_share": 0.5, "samples_per_step": 2}, ShareRamp),
+    ]
+    for name, options, kind in mixes:
+        mix = {"class_path": f"dofsuite.data.{name}", "init_args": options}
+        init_args = {"train": {"a": "a"}, "source_mix": mix}
         parsed = parser.parse_object(
             {"data": {"class_path": "dofsuite.data.ShardData", "init_args": init_args}}
         )
-        schedule = parser.instantiate(parsed).data.schedule
-        assert type(schedule) is kind
-        assert schedule.samples_per_step == 2
+        assert parser.instantiate(parsed).data.source_mix == kind(**options)
 
 
 def test_a_run_may_begin_with_both_sources_in_turn() -> None:
-    schedule = CycleSchedule(samples_per_step=2, turns=2, start_step=7, interleave_steps=5)
-    drawn = [source_at(position, 0, 2, schedule)[0] for position in range(2 * 13)]
+    mix = CycleMix(samples_per_step=2, steps_per_cycle=2, start_step=7, interleave_steps=5)
+    drawn = [mix.source_at(position, 0)[0] for position in range(2 * 13)]
     assert drawn[::2] == drawn[1::2] == [0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0]
     draws = [
         draw
-        for source, draw in (source_at(position, 0, 2, schedule) for position in range(26))
+        for source, draw in (mix.source_at(position, 0) for position in range(26))
         if source == 1
     ]
     assert draws == list(range(len(draws)))
@@ -150,4 +149,4 @@ def test_a_run_may_begin_with_both_sources_in_turn() -> None:
 
 def test_a_mixed_beginning_that_outlasts_the_start_is_refused() -> None:
     with pytest.raises(UserError, match="interleave_steps"):
-        CycleSchedule(start_step=3, interleave_steps=4)
+        CycleMix(start_step=3, interleave_steps=4)

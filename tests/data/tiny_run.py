@@ -15,11 +15,11 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from dofsuite.data import ShareRamp
 from dofsuite.data.batch import Batch
 from dofsuite.data.module import ShardData
-from dofsuite.data.sampler import SourceSchedule
 
-SCHEDULE = SourceSchedule(until_step=2, full_step=5, samples_per_step=8)
+SOURCE_MIX = ShareRamp(until_step=2, full_step=5, samples_per_step=8)
 
 
 class Recorder(LightningModule):
@@ -72,7 +72,7 @@ def train(
         num_workers=workers,
         size_px=16,
         flip=0.0,
-        schedule=SCHEDULE,
+        source_mix=SOURCE_MIX,
         seed=5,
     )
     checkpoint = ModelCheckpoint(

@@ -75,7 +75,7 @@ def test_lambda_weighs_both_losses_of_its_set(full, step, name):
         assert thrice[loss] == pytest.approx(3 * once[loss], rel=1e-6)
 
 
-# --- the Shallow branch's gradient --------------------------------------------------------------------------------
+# --- the Shallow branch's gradient ---
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def test_a_probe_of_no_scenes_is_refused():
         Probe(scenes=0)
 
 
-# --- contents ---------------------------------------------------------------------------------------------------------
+# --- contents ---
 
 
 @pytest.mark.filterwarnings(
@@ -172,7 +172,7 @@ def test_the_segmenter_is_no_part_of_the_module(prompts):
     assert not any("segmenter" in name for name, _ in module.named_modules())
 
 
-# --- which generator --------------------------------------------------------------------------------------------------
+# --- which generator ---
 
 
 def test_without_a_camera_a_prompt_is_one_picture_of_which_nothing_is_measured(prompts, tmp_path):

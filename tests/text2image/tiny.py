@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from dofsuite.backbones import SmallDepth, SmallSaliency, SmallSdxl
-from dofsuite.data import Batch, ShardData
-from dofsuite.data.sampler import CycleSchedule
+from dofsuite.data import Batch, CycleMix, ShardData
 from dofsuite.text2image import FocusPredictorConfig, Stages, Text2Image
 from dofsuite.training.checkpoints.every_n import RunCheckpoint
 from dofsuite.training.checkpoints.io import AtomicCheckpointIO
@@ -92,9 +91,9 @@ def tiny_module(optimizer=adam, **options: Any) -> Text2Image:
 
 
 def tiny_data(stages: Stages = STAGES, batch_size: int = BATCH, ranks: int = 1) -> ShardData:
-    schedule = CycleSchedule(batch_size * ranks, stages.steps_per_cycle, stages.full_from or 0)
-    sources = {"deep": "synthetic:deep", "shallow": "synthetic:shallow"}
-    return ShardData(train=sources, batch_size=batch_size, size_px=SIZE_PX, schedule=schedule)
+    mix = CycleMix(batch_size * ranks, stages.steps_per_cycle, stages.full_from or 0)
+    sources = {"deep": "embedded:deep", "shallow": "embedded:shallow"}
+    return ShardData(train=sources, batch_size=batch_size, size_px=SIZE_PX, source_mix=mix)
 
 
 @cache

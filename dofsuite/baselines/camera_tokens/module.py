@@ -198,7 +198,7 @@ class CameraSettings(pl.LightningModule):
             unet = ControlledUnet(self.unet, self.controlnet, picture, 1.0)
         return Ask(unet, prompt, None, self.codec.downscale, self.alphas, self.prediction)
 
-    # --- Lightning ---------------------------------------------------------------------------------------------------
+    # --- Lightning ---
 
     def setup(self, stage: str) -> None:
         """Refuse a precision that does not keep the weights in float32."""

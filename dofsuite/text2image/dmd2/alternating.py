@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dofsuite.data import Batch
+from dofsuite.data import Batch, SourceMix
 from dofsuite.text2image.dmd2 import checks as preconditions
 from dofsuite.text2image.dmd2.sample_buffer import GeneratedSample, batch_parts
 from dofsuite.text2image.dmd2.stages import Stages, Turn
@@ -93,6 +93,11 @@ class AlternatingOptimization(pl.LightningModule):
         ] = {}  # of what is dealt over the ranks: see `sharding`
         self.whole: Any = None  # of what is dealt over the ranks, after training: see `export`
 
+    @property
+    def source_mix(self) -> SourceMix:
+        """Which set each step's samples are drawn from; the data module asks for it."""
+        return self.stages.source_mix
+
     @abstractmethod
     def build(self) -> Networks:
         """Make all networks."""
@@ -124,7 +129,7 @@ class AlternatingOptimization(pl.LightningModule):
         self.trained = self.networks.trained(with_teacher=self.stages.teacher > 0)
         self.set_requires_grad(self.trained)
 
-    # --- a turn ------------------------------------------------------------------------------------------------------
+    # --- a turn ---
 
     def training_step(self, batch: Batch, batch_idx: int) -> Losses:
         """Take one turn: its phase on every part of the batch, then one counted step."""
@@ -216,12 +221,13 @@ class AlternatingOptimization(pl.LightningModule):
         if turn.is_generator and self.average is not None:
             self.average.update_parameters(self.networks.generator)
 
-    # --- Lightning ---------------------------------------------------------------------------------------------------
+    # --- Lightning ---
 
     def setup(self, stage: str) -> None:
         """Refuse a strategy and a precision that these trainings cannot have."""
         preconditions.check_strategy(self.trainer)
         preconditions.check_precision(self.trainer)
+        preconditions.check_sources(self.stages, self.trainer)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
         """Make one optimiser for each group of `trained`, in its order, and let its rate rise."""
@@ -239,10 +245,6 @@ class AlternatingOptimization(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Refuse weights that small steps would not change."""
         preconditions.check_trained_weights(self.trained)
-
-    def on_train_start(self) -> None:
-        """Refuse data that alternate on other turns; by now a resumed run knows where it stands."""
-        preconditions.check_schedule(self.stages, self.trainer)
 
     def on_fit_end(self) -> None:
         """Bring together for export what is dealt over the ranks."""

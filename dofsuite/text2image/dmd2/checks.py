@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,13 +19,9 @@ if TYPE_CHECKING:
     from dofsuite.text2image.networks import Networks
 
 PRECISIONS = ("32-true", "bf16-mixed")
-CYCLES_COMPARED = 3
-"""Cycles of the full stage after which a schedule that has fitted goes on fitting: each set has begun and ended."""
-A_LONG_RUN = 100_000
-"""Turns that are compared of a deep stage without an end."""
 
 
-# --- the trainer -----------------------------------------------------------------------------------------------------
+# --- the trainer ---
 
 
 def check_strategy(trainer: Trainer) -> None:
@@ -82,56 +77,20 @@ def check_trained_weights(trained: Mapping[str, nn.Module]) -> None:
                 )
 
 
-# --- the data --------------------------------------------------------------------------------------------------------
+# --- the data ---
 
 
-def check_schedule(stages: Stages, trainer: Trainer) -> None:
-    """Refuse data whose sets do not come on the turns that learn from them, from where the run stands to its end.
-
-    Raises:
-        UserError: Both sets come in turn on other turns than the teacher's, or a turn would get the
-            other set.
-    """
+def check_sources(stages: Stages, trainer: Trainer) -> None:
+    """Refuse a run that will come to Shallow cycles without a Shallow set."""
     data = trainer.datamodule
-    if not isinstance(data, ShardData):
+    if not isinstance(data, ShardData) or len(data.train) == 2 or stages.full_from is None:
         return
-    mixed = getattr(data.schedule, "interleave_steps", 0) if len(data.train) == 2 else 0
-    if mixed not in (0, stages.teacher):
+    first_shallow = stages.full_from + stages.steps_per_cycle
+    if trainer.max_steps < 0 or trainer.max_steps > first_shallow:
         raise UserError(
-            f"data.schedule.interleave_steps: {mixed} turns draw from both sets, and the teacher's, which alone learn from "
-            f"both, are {stages.teacher}; give interleave_steps: {stages.teacher}, or change model.stages.teacher."
+            f"data.train: from step {first_shallow} on the run learns from a Shallow DoF set; give "
+            "it as the second set, or end the run before with trainer.max_steps."
         )
-    batch = data.batch_size * trainer.world_size
-    last = trainer.max_steps if trainer.max_steps >= 0 else inf
-    wrong = first_wrong_turn(stages, data, batch, trainer.global_step, last)
-    if wrong is not None:
-        raise UserError(f"data.schedule: {wanted_set(stages, wrong, 'would come', batch)}")
-
-
-def first_wrong_turn(
-    stages: Stages, data: ShardData, batch: int, begun: int, last: float | int
-) -> Turn | None:
-    """Return the first of the turns `[begun, last)` that would get a picture of the other set.
-
-    Args:
-        stages: Of the run.
-        data: Whose next sample is turn `begun`'s first.
-        batch: Samples of a turn, of all ranks.
-        begun: Turns that were taken.
-        last: `trainer.max_steps`, or infinity.
-    """
-
-    def shallow_before(turn: int) -> int:
-        position = data.samples_seen + (turn - begun) * batch
-        return data.schedule.num_second_before(position, data.seed) if len(data.train) == 2 else 0
-
-    first = max(begun, stages.teacher)
-    full = stages.full_from if stages.full_from is not None else begun + A_LONG_RUN
-    end = max(first, full) + CYCLES_COMPARED * stages.steps_per_cycle
-    for turn in map(stages.turn, range(first, int(min(last, end)))):
-        if shallow_before(turn.step + 1) - shallow_before(turn.step) != batch * turn.is_shallow:
-            return turn
-    return None
 
 
 def check_batch(batch: Batch, turn: Turn, stages: Stages, networks: Networks) -> None:
@@ -148,7 +107,11 @@ def check_batch(batch: Batch, turn: Turn, stages: Stages, networks: Networks) ->
             f"data.size_px: pictures of {width} x {height} px came and model.size_px is {side}; give both the same."
         )
     if turn.stage != "teacher" and bool((batch.source != int(turn.is_shallow)).any()):
-        raise UserError(f"data.schedule: {wanted_set(stages, turn, 'came')}")
+        name = "Shallow (second)" if turn.is_shallow else "Deep (first)"
+        raise UserError(
+            f"data.train: step {turn.step} learns from the {name} set and an image of the other "
+            "came: the run's batch_size x devices has changed since it began; give the former."
+        )
     has_exif = (batch.f_number > 0) & (batch.focal_length_mm > 0)  # false where they are nan
     if turn.is_shallow and networks.focus is not None and not bool(has_exif.all()):
         key = batch.key[has_exif.tolist().index(False)]
@@ -158,20 +121,7 @@ def check_batch(batch: Batch, turn: Turn, stages: Stages, networks: Networks) ->
         )
 
 
-def wanted_set(stages: Stages, turn: Turn, came: str, batch: int | None = None) -> str:
-    """Say which set a turn needs where the other `came`, and how to give it."""
-    name = "Shallow (second)" if turn.is_shallow else "Deep (first)"
-    said = f"turn {turn.step} learns from the {name} set of data.train and a picture of the other {came}; "
-    if stages.full_from is None:
-        return said + "give the Deep set alone, or end the deep stage with model.stages.deep."
-    samples = "data.batch_size x ranks" if batch is None else f"{batch} (data.batch_size x ranks)"
-    return (
-        said
-        + f"give turns: {stages.steps_per_cycle}, start_step: {stages.full_from} and samples_per_step: {samples}."
-    )
-
-
-# --- a checkpoint ----------------------------------------------------------------------------------------------------
+# --- a checkpoint ---
 
 
 def network_signature(trained: Mapping[str, Any], networks: Networks) -> dict[str, list[str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from dofsuite.data import CycleMix
+
 Stage = Literal["teacher", "deep", "full"]
 
 
@@ -68,6 +70,19 @@ class Stages:
     def full_from(self) -> int | None:
         """First turn of the full stage, in which the cycles alternate between Deep and Shallow."""
         return None if self.deep is None else self.teacher + self.deep
+
+    @property
+    def source_mix(self) -> CycleMix:
+        """Return the mix of Deep and Shallow set by which every step sees the set it learns from.
+
+        The teacher's steps draw both in turn, the deep stage's the Deep set, and from the full
+        stage on cycles alternate.
+        """
+        return CycleMix(
+            steps_per_cycle=self.steps_per_cycle,
+            start_step=self.full_from,
+            interleave_steps=self.teacher,
+        )
 
     def generator_has_begun(self, step: int) -> bool:
         """Whether turns before `step` have trained the generator; until then the teacher stands for it."""

@@ -66,7 +66,7 @@ class FullySharded(ModelParallelStrategy):
             )
         super().setup(trainer)
 
-    # --- saving ------------------------------------------------------------------------------------------------------
+    # --- saving ---
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the module's state, still dealt: what the module then leaves out is never sent."""
@@ -83,7 +83,7 @@ class FullySharded(ModelParallelStrategy):
         together = whole(checkpoint, keep=self.is_global_zero)
         Strategy.save_checkpoint(self, together, filepath, storage_options)
 
-    # --- loading -----------------------------------------------------------------------------------------------------
+    # --- loading ---
 
     @property
     def lightning_restore_optimizer(self) -> bool:

@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 SMALL = sorted((ROOT / "experiments" / "baselines" / "small").glob("*.yaml"))
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- files ---
 
 
 @pytest.mark.parametrize("file", BASELINES, ids=lambda file: file.stem)
@@ -143,7 +143,7 @@ def test_what_is_no_method_file_is_said(tmp_path):
             read_method(tmp_path / f"{name}.yaml")
 
 
-# --- prompts ---------------------------------------------------------------------------------------------------------
+# --- prompts ---
 
 
 def test_prompts_of_a_file_and_of_a_set(tmp_path):
@@ -165,7 +165,7 @@ def test_prompts_of_a_file_and_of_a_set(tmp_path):
         read_prompts(str(tmp_path / "empty.txt"))
 
 
-# --- sampling --------------------------------------------------------------------------------------------------------
+# --- sampling ---
 
 
 def test_four_trailing_times_are_the_few_steps_and_times_fall_from_the_last():
@@ -264,7 +264,7 @@ def test_guidance_one_is_the_network_alone_step_by_step():
     assert torch.allclose(made, by_hand, atol=1e-4)
 
 
-# --- a lens after a generator ----------------------------------------------------------------------------------------
+# --- a lens after a generator ---
 
 
 class EvenSaliency(SmallSaliency):

@@ -6,17 +6,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from dofsuite.data import CycleSchedule, ShardData, SourceSchedule
-from dofsuite.data.sampler import source_at
+from dofsuite.data import ShardData
 from dofsuite.errors import UserError
 from dofsuite.text2image import FocusPredictorConfig, Stages
 from dofsuite.text2image.dmd2.checks import (
     check_checkpoint,
     check_trained_weights,
-    first_wrong_turn,
 )
 from dofsuite.text2image.dmd2.losses import Weights
-from tests.text2image.tiny import SIZE_PX, STAGES, tiny_data, tiny_module, train
+from tests.text2image.tiny import FULL, SIZE_PX, STAGES, tiny_data, tiny_module, train
 
 SHORT = Stages(deep=2, critic_steps=1)
 """Deep turns 0 to 3 (two of the full stage's), then Shallow ones, in cycles of two."""
@@ -38,7 +36,7 @@ class Turns(pl.Callback):
         self.begun += 1
 
 
-# --- the trainer -----------------------------------------------------------------------------------------------------
+# --- the trainer ---
 
 
 @pytest.fixture(scope="module")
@@ -83,88 +81,46 @@ def test_a_ddp_that_waits_for_every_weight_is_refused(short):
     set_up(short, devices=2, strategy="ddp_find_unused_parameters_true")
 
 
-# --- the data --------------------------------------------------------------------------------------------------------
+# --- the data ---
 
 
-def data_of(sources=SOURCES, batch_size=2, **schedule) -> ShardData:
-    return ShardData(
-        sources, batch_size=batch_size, size_px=SIZE_PX, schedule=CycleSchedule(**schedule)
-    )
-
-
-@pytest.mark.parametrize(
-    ("deep", "data", "said"),
-    [
-        (
-            2,
-            data_of(samples_per_step=16, turns=2, start_step=2),
-            r"turn 4 .*Shallow.* and samples_per_step: 2 \(",
-        ),
-        (4, data_of(samples_per_step=2, turns=2, start_step=2), "turn 4 .*start_step: 4"),
-        (2, data_of(samples_per_step=2, turns=2, start_step=4), "turn 4 .*start_step: 2"),
-        (2, data_of(samples_per_step=2, turns=4, start_step=2), "turn 4 .*turns: 2"),
-        (2, data_of({"deep": "synthetic:deep"}, samples_per_step=2), "turn 4 .*Shallow"),
-    ],
-    ids=["batch", "deep", "start", "turns", "one set"],
-)
-def test_data_that_alternate_elsewhere_are_refused_before_the_first_turn(
-    short, monkeypatch, deep, data, said
-):
-    monkeypatch.setattr(short, "stages", Stages(deep=deep, critic_steps=1))
-    turns = Turns()
-    with pytest.raises(UserError, match=rf"^data\.schedule: {said}"):
-        train(short, 8, data=data, callbacks=[turns])
-    assert turns.begun == 0
-
-
-def test_a_run_that_ends_before_the_sets_alternate_may_have_any_cycles():
-    data = data_of(samples_per_step=16, turns=2, start_step=2)
-    assert first_wrong_turn(SHORT, data, 2, 0, 4) is None
-    assert first_wrong_turn(SHORT, data, 2, 0, 5) == SHORT.turn(4)
-
-
-@pytest.mark.parametrize("mixed", [1, 4])
-def test_turns_of_both_sets_are_the_teachers(short, monkeypatch, mixed):
-    monkeypatch.setattr(short, "stages", STAGES)
-    data = data_of(samples_per_step=2, turns=6, start_step=8, interleave_steps=mixed)
-    with pytest.raises(
-        UserError,
-        match=rf"^data\.schedule\.interleave_steps: {mixed} turns .* interleave_steps: 2, or",
-    ):
-        train(short, 1, data=data)
+def data_of(sources=SOURCES, **options) -> ShardData:
+    return ShardData(sources, batch_size=2, size_px=SIZE_PX, **options)
 
 
 @pytest.mark.parametrize(
-    ("schedule", "stages"),
-    [
-        (CycleSchedule(4, 6, 8), STAGES),
-        (CycleSchedule(8, 6, 8), STAGES),
-        (CycleSchedule(4, 6, 20), STAGES),
-        (CycleSchedule(4, 5, 8), STAGES),
-        (CycleSchedule(4, 6, 8), Stages(teacher=2)),
-        (SourceSchedule(0.0, 1.0, 30, 40, 4), STAGES),
-        (SourceSchedule(0.0, 0.0, samples_per_step=4), Stages()),
-    ],
+    "stages", [STAGES, FULL, Stages(teacher=3), Stages(deep=4, critic_steps=1), Stages()], ids=str
 )
-@pytest.mark.parametrize(("begun", "seen"), [(0, 0), (9, 36), (9, 38), (20, 80)])
-def test_the_first_wrong_turn_is_that_of_the_samples_drawn_one_by_one(
-    schedule, stages, begun, seen
-):
-    data = ShardData(SOURCES, batch_size=4, schedule=schedule)
-    data.load_state_dict({"samples_seen": seen})
-    wrong = [
-        step
-        for step in range(begun, 60)
-        for sample in range(seen + (step - begun) * 4, seen + (step + 1 - begun) * 4)
-        if step >= stages.teacher
-        and source_at(sample, 0, 2, schedule)[0] != int(stages.turn(step).is_shallow)
-    ]
-    found = first_wrong_turn(stages, data, 4, begun, 60)
-    assert (found and found.step) == (wrong[0] if wrong else None)
+@pytest.mark.parametrize("samples", [1, 4])
+def test_each_step_s_samples_are_of_the_set_that_it_learns_from(stages, samples):
+    mix = stages.source_mix.for_steps_of(samples)
+    for step in range(60):
+        drawn = {
+            mix.source_at(position, seed=0)[0]
+            for position in range(step * samples, (step + 1) * samples)
+        }
+        wanted = step % 2 if step < stages.teacher else int(stages.turn(step).is_shallow)
+        assert drawn == {wanted}
+
+
+def test_a_run_mixes_its_sets_by_the_model_s_stages():
+    steps = Turns()
+    train(tiny_module(stages=SHORT), 6, data=data_of(), callbacks=[steps])
+    assert steps.begun == 6
+
+
+def test_a_run_that_comes_to_the_shallow_set_without_one_is_refused_before_its_first_step():
+    short, steps = tiny_module(stages=SHORT), Turns()
+    deep_alone = data_of({"deep": SOURCES["deep"]})
+    with pytest.raises(UserError, match=r"^data\.train: from step 4 on .* Shallow"):
+        train(short, 8, data=deep_alone, callbacks=[steps])
+    assert steps.begun == 0
+    train(short, 4, data=deep_alone, callbacks=[steps])
+    assert steps.begun == 4
 
 
 def test_pictures_of_another_size_are_refused_by_both_keys(short):
-    data = ShardData(SOURCES, batch_size=2, size_px=16, schedule=tiny_data().schedule)
+    data = ShardData(SOURCES, batch_size=2, size_px=16, source_mix=tiny_data().source_mix)
     with pytest.raises(
         UserError, match=r"^data\.size_px: pictures of 16 x 16 px came and model\.size_px is 32"
     ):
@@ -179,7 +135,7 @@ def test_a_side_that_the_levels_do_not_divide_is_refused(size_px, given):
         tiny_module(size_px=size_px)
 
 
-# --- a checkpoint, and numbers ---------------------------------------------------------------------------------------
+# --- a checkpoint, and numbers ---
 
 
 @pytest.fixture(scope="module")

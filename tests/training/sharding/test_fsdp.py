@@ -77,7 +77,7 @@ class Plain(pl.LightningModule):
         return torch.optim.SGD(self.parameters())
 
 
-# --- one rank ---------------------------------------------------------------------------------------------------------
+# --- one rank ---
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_module_that_does_not_deal_its_weights_is_refused(one_rank):
         trainer.fit(Plain(), DataLoader([0]))
 
 
-# --- two ranks --------------------------------------------------------------------------------------------------------
+# --- two ranks ---
 
 
 @pytest.fixture(scope="module")
