@@ -92,7 +92,7 @@ def tiny_module(optimizer=adam, **options: Any) -> Text2Image:
 
 def tiny_data(stages: Stages = STAGES, batch_size: int = BATCH, ranks: int = 1) -> ShardData:
     mix = CycleMix(batch_size * ranks, stages.steps_per_cycle, stages.full_from or 0)
-    sources = {"deep": "embedded:deep", "shallow": "embedded:shallow"}
+    sources = {"deep": "synthetic:deep", "shallow": "synthetic:shallow"}
     return ShardData(train=sources, batch_size=batch_size, size_px=SIZE_PX, source_mix=mix)
 
 
