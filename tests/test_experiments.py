@@ -124,7 +124,8 @@ def test_the_paper_s_numbers_are_the_experiment_s():
         assert model["lora"]["rank"] == 64
         assert model["optimizer"]["init_args"]["lr"] == 1e-4
         assert (model["stacking"]["weight"], model["depth_dropout"]) == (0.1, 0.5)
-    assert first["data"]["init_args"]["source_mix"] is None  # the paper's ramp, see test_sampler.py
+    mix = first["data"]["init_args"]["source_mix"]["init_args"]
+    assert (mix["start_share"], mix["until_step"], mix["full_step"]) == (0.5, 1000, 2500)
     assert second["data"]["init_args"]["source_mix"]["init_args"]["start_share"] == 1.0
     assert second["data"]["init_args"]["source_mix"]["init_args"]["end_share"] == 1.0
     assert second["continue_from"] == "runs/refocus_flux_512"
