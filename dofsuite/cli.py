@@ -1,4 +1,4 @@
-"""A room's own command line (`python -m dofsuite.<room>`): a mistake is one sentence and exit code 2."""
+"""Command lines (`python -m dofsuite.<name>`): a user's mistake is one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, field, fields
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from dofsuite.errors import UserError
 
@@ -18,25 +18,20 @@ class Parser(argparse.ArgumentParser):
     """One sentence instead of a page of usage, and no abbreviated options."""
 
     def __init__(self, name: str, description: str) -> None:
-        """Parse the words after `python -m dofsuite.<name>`."""
         super().__init__(
             prog=f"python -m dofsuite.{name}", description=description, allow_abbrev=False
         )
         self.name = name
 
-    def error(self, message: str) -> None:
-        """Raise what `answer` prints.
-
-        Raises:
-            UserError: Always.
-        """
+    def error(self, message: str) -> NoReturn:
+        """Raise argparse's message as a `UserError`."""
         raise UserError(f"{self.name}: {message}.")
 
 
-def answer(
+def run_command_line(
     run: Callable[[argparse.Namespace], None], parser: Parser, argv: Sequence[str] | None
 ) -> int:
-    """Parse and run; return the exit code, after one line on the standard error stream for a mistake."""
+    """Parse, run, and return the exit code; a `UserError` is printed as one line on stderr."""
     try:
         run(parser.parse_args(argv))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The one exception that a person can mend."""
+"""The one exception that a user can fix."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from __future__ import annotations
 class UserError(Exception):
     """A mistake in an experiment file, a command line or a data folder.
 
-    The message is one sentence that names the file or key, the reason and the mend. Every verb
+    The message is one sentence that names the file or key, the reason and the fix. Every command
     prints it alone, without a traceback, and ends with exit code 2.
     """

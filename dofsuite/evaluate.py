@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from dofsuite.cli import EXIT_MISTAKE, Parser, add_options, answer, config_from
+from dofsuite.cli import EXIT_MISTAKE, Parser, add_options, config_from, run_command_line
 
 
 class Subcommand(NamedTuple):
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config = config_from(config_class(name), arguments)
         import_module(f"dofsuite.evaluation.{SUBCOMMANDS[name].run}").run(config)
 
-    return answer(run, parser_of(name), words[1:])
+    return run_command_line(run, parser_of(name), words[1:])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Files that are whole or absent: written beside their final name, flushed to the disk, then renamed over it.
+"""Atomic writes: a file is complete or absent.
 
-The temporary file lies in the same folder, because a rename is only atomic within one file system
-(Lightning's own writer stages in `$TMPDIR` and copies across devices, which on a full disk destroys
-the previous file).
+It is written next to its final name, flushed to disk, then renamed over it: a rename is atomic only
+within one file system. (Lightning's own writer stages in `$TMPDIR` and copies across devices, which
+on a full disk destroys the previous file.)
 """
 
 from __future__ import annotations
@@ -19,26 +19,29 @@ from typing import IO, Any
 
 from dofsuite.errors import UserError
 
+UNTOUCHED = "(the previous file is untouched)"
+WRITE_ERRORS = {
+    errno.ENOSPC: f"the disk is full; free some space and start again {UNTOUCHED}",
+    errno.EDQUOT: f"the disk quota is used up; free some space and start again {UNTOUCHED}",
+    errno.EFBIG: f"the file is larger than this system allows {UNTOUCHED}",
+    errno.EROFS: "the file system is read-only; name another folder",
+    errno.EACCES: "no permission to write here; name another folder or change its permissions",
+    errno.EPERM: "no permission to write here; name another folder or change its permissions",
+    errno.ENOTDIR: "a file lies where a folder is needed; name another folder",
+    errno.EEXIST: "a file lies where a folder is needed; name another folder",
+}
+"""What a user can fix, by the number of the OSError."""
+
 
 @contextmanager
 def as_user_error(path: Path) -> Iterator[None]:
-    """Turn what a user can mend about `path` (full disk, quota, permission, a file in the way) into a `UserError`."""
+    """Raise an OSError of `WRITE_ERRORS` as a `UserError` about `path`."""
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full; free some space and start again (the previous file is untouched)",
-            errno.EDQUOT: "the disk quota is used up; free some space and start again (the previous file is untouched)",
-            errno.EFBIG: "the file is larger than this system allows (the previous file is untouched)",
-            errno.EROFS: "the file system is read-only; name another folder",
-            errno.EACCES: "no permission to write here; name another folder or change its permissions",
-            errno.EPERM: "no permission to write here; name another folder or change its permissions",
-            errno.ENOTDIR: "a file lies where a folder is needed; name another folder",
-            errno.EEXIST: "a file lies where a folder is needed; name another folder",
-        }
-        if error.errno not in reasons:
+        if error.errno not in WRITE_ERRORS:
             raise
-        raise UserError(f"{path}: writing: {reasons[error.errno]}.") from error
+        raise UserError(f"{path}: writing: {WRITE_ERRORS[error.errno]}.") from error
 
 
 def make_folder(path: Path) -> Path:
@@ -67,12 +70,12 @@ def read_bytes(path: Path, key: str = "") -> bytes:
 
 
 def temp_sibling(path: Path, word: str) -> Path:
-    """Return a hidden name in the same folder that no one else has: two containers may have processes of one number."""
+    """Return an unused hidden name in the same folder (process ids of two containers may coincide)."""
     return path.with_name(f".{path.name}.{word}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Let `write` fill a binary file that takes the name `path` only once it is complete and on the disk.
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Fill a binary file with `write`; it gets the name `path` once it is complete and on disk.
 
     Raises:
         UserError: The disk is full or the folder cannot be written; what was at `path` before is
@@ -93,7 +96,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 
 def flush_folder(path: Path) -> None:
-    """Flush the names in a folder to the disk, so that a rename survives a power cut."""
+    """Flush a folder's entries to disk, so that a rename survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -102,22 +105,22 @@ def flush_folder(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data`, whole or not at all. Raises as `write_atomic`."""
-    write_atomic(path, lambda file: file.write(data) and None)
+    """Write `data` atomically. Raises as `write_atomic`."""
+    write_atomic(path, lambda file: file.write(data))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all. Raises as `write_atomic`."""
+    """Write `text` as UTF-8, atomically. Raises as `write_atomic`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write `data` as indented JSON, whole or not at all. Raises as `write_atomic`."""
+    """Write `data` as indented JSON, atomically. Raises as `write_atomic`."""
     write_text(Path(path), json.dumps(data, indent=2, allow_nan=True) + "\n")
 
 
 def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write a folder that takes the name `path` only once it is complete; an older one is then removed.
+    """Fill a folder with `fill`; it gets the name `path` once complete, and replaces an older one.
 
     Raises:
         UserError: The disk is full or the parent cannot be written; an older folder of that name is

@@ -1,4 +1,4 @@
-"""Shards in, batches out: the manifest, the loader, the synthetic data, and the packer (`python -m dofsuite.data`)."""
+"""Shards in, batches out: manifest, loader, synthetic sets, packing (`python -m dofsuite.data`)."""
 
 from dofsuite._lazy import lazy_exports
 

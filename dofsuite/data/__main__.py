@@ -1,68 +1,64 @@
-"""`python -m dofsuite.data DIR -o SHARDS`: pack a folder of pictures, with what lies beside them, into shards."""
+"""Prepare data sets: `python -m dofsuite.data pack DIR -o SHARDS`; `pack` may be left out."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from dofsuite.cli import Parser, answer
-from dofsuite.data.packing.pack import DEPTH_UNITS, PackOptions, pack
+from dofsuite.cli import Parser, add_options, config_from, run_command_line
+from dofsuite.data.packing.pack import PackConfig, pack
 
 
-def parser() -> Parser:
-    """Return the command line."""
-    parser = Parser(
-        "data",
-        "Pack a folder of JPEG, PNG or WebP pictures into shards. A depth map lies beside its picture "
-        "(photo.jpg with photo.png, photo_depth.png or photo.npy) or in a folder of its own (--depth). "
-        "A caption lies beside it as photo.txt; f-number and focal length are read from the pictures' EXIF.",
+class Command(NamedTuple):
+    """`run(config)` with the config that the options fill."""
+
+    description: str
+    config: type[Any]
+    run: Callable[[Any], None]
+
+
+def run_pack(config: PackConfig) -> None:
+    """Pack, and print what was packed."""
+    manifest = pack(config)
+    megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
+    print(
+        f"{manifest.samples} images, {manifest.samples_with_depth} of them with depth, in "
+        f"{len(manifest.shards)} shards ({megabytes:.1f} MB) in {config.output}; "
+        f"{manifest.samples_with_caption} with a caption, {manifest.samples_with_exif} with "
+        "f-number and focal length"
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the pictures")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="SHARDS", help="a new folder"
+
+
+COMMANDS = {
+    "pack": Command(
+        "Pack a folder of JPEG, PNG or WebP images into shards. A depth map lies next to its image "
+        "(photo.jpg with photo.png, photo_depth.png or photo.npy) or in a folder of its own "
+        "(--depth). A caption lies next to it as photo.txt; f-number and focal length are read "
+        "from the images' EXIF.",
+        PackConfig,
+        run_pack,
     )
-    parser.add_argument(
-        "--depth", type=Path, metavar="DIR", help="depth maps with the same names as the pictures"
-    )
-    parser.add_argument(
-        "--depth-kind",
-        choices=list(DEPTH_UNITS),
-        help="disparity: larger is nearer; depth: farther",
-    )
-    units = sorted({unit for units in DEPTH_UNITS.values() for unit in units})
-    parser.add_argument("--depth-unit", choices=units, default="relative", help="default: relative")
-    parser.add_argument("--source", help="where the pictures are from; default: the folder's name")
-    parser.add_argument(
-        "--licence", default="not stated", help="under which terms they may be used"
-    )
-    parser.add_argument("--split", choices=("train", "val", "test"), default="train")
-    parser.add_argument("--samples-per-shard", type=int, default=256)
+}
+
+
+def parser(name: str = "pack") -> Parser:
+    """Return a subcommand's parser."""
+    parser = Parser(f"data {name}", COMMANDS[name].description)
+    add_options(parser, COMMANDS[name].config)
     return parser
 
 
-def run(given: argparse.Namespace) -> None:
-    """Pack, and say what was packed."""
-    options = PackOptions(
-        source=given.source or given.folder.resolve().name,
-        licence=given.licence,
-        split=given.split,
-        depth_kind=given.depth_kind,
-        depth_unit=given.depth_unit,
-        samples_per_shard=given.samples_per_shard,
-    )
-    manifest = pack(given.folder, given.output, options, given.depth)
-    megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
-    print(
-        f"{manifest.samples} pictures, {manifest.samples_with_depth} of them with depth, in {len(manifest.shards)} "
-        f"shards ({megabytes:.1f} MB) in {given.output}; {manifest.samples_with_caption} with a caption, "
-        f"{manifest.samples_with_exif} with f-number and focal length"
-    )
-
-
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
-    return answer(run, parser(), arguments)
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = words.pop(0) if words and words[0] in COMMANDS else "pack"
+
+    def run(arguments: argparse.Namespace) -> None:
+        COMMANDS[name].run(config_from(COMMANDS[name].config, arguments))
+
+    return run_command_line(run, parser(name), words)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Bytes to arrays, by a fixed table of extensions: images, depth maps, masks, JSON and text; never a pickle."""
+"""Decoders by file extension: images, depth maps, masks, JSON and text; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dofsuite.images import IMAGE_EXTENSIONS, decode_image, load_upright, one_li
 
 
 def decode_depth_image(data: bytes, name: str) -> np.ndarray:
-    """Return a depth or disparity map's stored values, float32 `[h, w]`, of a gray 8- or 16-bit image.
+    """Return the stored values, float32 `[h, w]`, of a depth map in a gray 8- or 16-bit image.
 
     Raises:
         UserError: As for `decode_image`, or the map is colored.
@@ -24,7 +24,8 @@ def decode_depth_image(data: bytes, name: str) -> np.ndarray:
         return np.asarray(image).astype(np.float32)
     if image.mode not in ("L", "1", "LA", "RGB", "RGBA"):
         raise UserError(
-            f"{name}: a depth map of mode {image.mode}: store it as a gray PNG (8 or 16 bit) or .npy."
+            f"{name}: a depth map of mode {image.mode}: store it as a gray PNG (8 or 16 bit) or "
+            ".npy."
         )
     values = np.asarray(image.convert("RGB"))
     if (values[..., :1] != values).any():
@@ -55,7 +56,7 @@ def decode_npy(data: bytes, name: str) -> np.ndarray:
 
 
 def decode_json(data: bytes, name: str) -> dict[str, Any]:
-    """Return a JSON member's object."""
+    """Return the object of a JSON file."""
     try:
         value = json.loads(data)
     except ValueError as error:
@@ -66,7 +67,7 @@ def decode_json(data: bytes, name: str) -> dict[str, Any]:
 
 
 def decode_text(data: bytes, name: str) -> str:
-    """Return a text member, UTF-8, with its line ends and runs of blanks as one blank each."""
+    """Return a UTF-8 text with every run of white space as one blank."""
     try:
         return " ".join(data.decode("utf-8-sig").split())
     except UnicodeDecodeError as error:
@@ -79,43 +80,42 @@ DECODERS: dict[str, Callable[[bytes, str], Any]] = {
     "depth.npy": decode_npy,
     "valid.png": decode_depth_image,
 }
-"""Extension of a member -> its decoder (`record.py` reads `json` and `txt`); any other member is left alone."""
+"""Extension of a sample's file -> its decoder (`sample_record.py` reads `json` and `txt`)."""
 
 
 def disparity_from_depth_map(
     depth_map: np.ndarray, kind: str, size: tuple[int, int], name: str
 ) -> np.ndarray:
-    """Return the disparity (0 far, 1 near), min-max over the whole picture, float32 `[h, w]`.
+    """Return the disparity (0 far, 1 near), min-max normalized over the image, float32 `[h, w]`.
 
-    `kind` is `disparity` (larger is nearer) or `depth` (larger is farther; infinite is allowed,
-    1/depth is taken). A map of one value (a flat scene) gives zeros.
+    A map of one value (a flat scene) gives zeros.
 
     Args:
         depth_map: Stored values `[h, w]`.
-        kind: What they are.
-        size: `(h, w)` of the upright picture.
-        name: The file, for the sentence.
+        kind: `disparity` (larger is nearer), or `depth` (larger is farther; infinite is allowed,
+            1/depth is taken).
+        size: `(h, w)` of the upright image.
+        name: The file, for errors.
 
     Raises:
-        UserError: The map has another size than the picture, or values that are no depth.
+        UserError: The map has another size than the image, or values that are no depth.
     """
+    # Check size and values
     if depth_map.shape != size:
         found, needed = (f"{w}x{h}" for h, w in (depth_map.shape, size))
         raise UserError(
-            f"{name}: the depth map is {found} px and its picture {needed} px: they must have one size."
+            f"{name}: the depth map is {found} px and its image {needed} px: resize one of them."
         )
     if kind == "depth":
-        wrong = ~(depth_map > 0)
-        if wrong.any():
-            raise UserError(
-                f"{name}: {wrong.sum()} values are not a number or not above 0: fill them before packing."
-            )
+        bad, reason = ~(depth_map > 0), "not a number or not above 0"
+    else:
+        bad, reason = ~np.isfinite(depth_map), "not finite (NaN or infinite)"
+    if bad.any():
+        raise UserError(f"{name}: {bad.sum()} values are {reason}: fill them before packing.")
+
+    # Depth to disparity, then to [0, 1]
+    if kind == "depth":
         depth_map = 1.0 / depth_map.astype(np.float64)
-    elif not np.isfinite(depth_map).all():
-        bad = (~np.isfinite(depth_map)).sum()
-        raise UserError(
-            f"{name}: {bad} values are not finite (NaN or infinite): fill them before packing."
-        )
     low, high = float(depth_map.min()), float(depth_map.max())
     scale = 1.0 / (high - low) if high > low else 0.0
     return ((depth_map.astype(np.float64) - low) * scale).astype(np.float32)

@@ -1,9 +1,9 @@
-"""The manifest beside a folder of shards: what is in them, and how it is known that they are whole.
+"""The manifest of a folder of shards, and the check of the shards against it.
 
-A folder of shards holds `manifest.json`, the shards `NAME.tar` (plain WebDataset tars) and one
-`NAME.index.json` a shard (the offset, size and sha256 of every member). webdataset alone drops the
-rest of a truncated tar without a word; here a shard that is missing, truncated or altered is named
-and refused before a run begins.
+A folder of shards holds `manifest.json`, the shards `NAME.tar` (plain WebDataset tars) and an index
+`NAME.index.json` for each (offset, size and sha256 of every file in the tar). webdataset alone
+drops the rest of a truncated tar without a warning; here a shard that is missing, truncated or
+altered ends the run before it begins, with a sentence that names it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Verify = Literal["full", "size"]
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard: its file name without `.tar`, and what makes it whole."""
+    """One shard: its file name without `.tar`, sizes and checksums."""
 
     name: str
     samples: int
@@ -39,16 +39,16 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of shards says about itself."""
+    """Contents of `manifest.json`."""
 
     source: str
-    """Where the pictures are from: a tag."""
+    """Where the images are from: a tag."""
     licence: str
-    """Under which terms they may be used."""
+    """License of the images."""
     split: str
     """`train`, `val` or `test`."""
     depth_kind: str | None
-    """`disparity` (larger is nearer), `depth` (larger is farther), or None where no sample has a depth map."""
+    """`disparity` (larger is nearer) or `depth` (larger is farther); None without depth maps."""
     depth_unit: str | None
     """Unit of the stored depth maps: `relative`, `m`, `mm`, `1/m`, `px`."""
     samples: int
@@ -56,18 +56,17 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     format_version: int = FORMAT_VERSION
     samples_with_caption: int = 0
-    """Samples that have a caption; 0 in manifests from before captions were counted, as are the next."""
+    """Samples that have a caption; 0 in manifests from before captions were counted."""
     samples_with_exif: int = 0
-    """Samples whose EXIF has both f-number and focal length."""
+    """Samples whose EXIF has both f-number and focal length; 0 likewise."""
 
 
 def sha256_of(data: bytes) -> str:
-    """Return the sha256 of `data` in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`; the last file of a folder of shards, so that a folder that has it is complete."""
+    """Write `manifest.json`, last of all: a folder that has it is complete."""
     write_json(folder / MANIFEST_FILE, asdict(manifest))
 
 
@@ -95,6 +94,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _manifest_from(data: dict[str, Any]) -> Manifest:
+    # Known fields; those without a default are required
     if data["format_version"] != FORMAT_VERSION:
         raise ValueError(
             f"format_version {data['format_version']} where {FORMAT_VERSION} is expected"
@@ -104,9 +104,10 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
         f.name: data[f.name] for f in fields(Manifest) if f.name in data or f.default is MISSING
     }
     manifest = Manifest(**{**given, "shards": shards})
-    if manifest.samples != sum(shard.samples for shard in shards) or any(
-        shard.samples < 1 for shard in shards
-    ):
+
+    # Consistency
+    counts = [shard.samples for shard in shards]
+    if manifest.samples != sum(counts) or min(counts, default=1) < 1:
         raise ValueError("its sample counts do not add up")
     if any(Path(shard.name).name != shard.name for shard in shards):
         raise ValueError("a shard lies outside the folder")
@@ -116,52 +117,45 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
 
 
 def verify_shards(folder: Path, manifest: Manifest, verify: Verify = "full") -> None:
-    """Check that every shard and index is there and whole.
+    """Check that every shard and index is present and intact.
 
-    `full` compares sizes and sha256; what was found whole is remembered by size and time of change
-    beside the shards (where that folder can be written), so that later starts read only what has
-    changed since. `size` compares sizes alone. Either way every member that is read later is
-    compared with its own sha256.
+    `full` compares sizes and sha256; what was intact is cached by size and modification time in
+    `.verified.json` (if the folder is writable), so that later starts read only what has changed
+    since. `size` compares sizes alone. Either way every file read from a tar later is compared with
+    its own sha256.
 
     Raises:
         UserError: A shard is missing, truncated or altered; it is named.
     """
-    remembered = _remembered(folder)
+    verified = _read_verified(folder)
     found = {}
     for shard in manifest.shards:
         _check_size(folder, shard)
         if verify == "full":
-            stamp = [_stamp(folder / f"{shard.name}{suffix}") for suffix in (".tar", ".index.json")]
-            if remembered.get(shard.name) != [*stamp, shard.sha256, shard.index_sha256]:
-                _check_sha256(folder, shard)
-            found[shard.name] = [*stamp, shard.sha256, shard.index_sha256]
-    if verify == "full" and found != remembered:
-        with contextlib.suppress(
-            OSError, UserError
-        ):  # a read-only folder is read in full at every start instead
+            checksums = {".tar": shard.sha256, ".index.json": shard.index_sha256}
+            files = [(folder / f"{shard.name}{end}", sha256) for end, sha256 in checksums.items()]
+            stats = [[path.stat().st_size, path.stat().st_mtime_ns] for path, _ in files]
+            found[shard.name] = [*stats, shard.sha256, shard.index_sha256]
+            if verified.get(shard.name) != found[shard.name]:
+                _check_sha256(files)
+    # A read-only folder is read in full at every start instead.
+    if verify == "full" and found != verified:
+        with contextlib.suppress(OSError, UserError):
             write_json(folder / VERIFIED_FILE, found)
 
 
-def _remembered(folder: Path) -> dict[str, Any]:
+def _read_verified(folder: Path) -> dict[str, Any]:
     try:
-        remembered = json.loads((folder / VERIFIED_FILE).read_bytes())
+        verified = json.loads((folder / VERIFIED_FILE).read_bytes())
     except (OSError, ValueError):
         return {}
-    return remembered if isinstance(remembered, dict) else {}
-
-
-def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    return verified if isinstance(verified, dict) else {}
 
 
 def _check_size(folder: Path, shard: ShardEntry) -> None:
     path = folder / f"{shard.name}.tar"
     for needed in (path, folder / f"{shard.name}.index.json"):
-        if not needed.is_file():
-            raise UserError(
-                f"{needed}: this file is missing: copy it again or pack the shards again."
-            )
+        check_is_file(needed)
     size = path.stat().st_size
     if size != shard.bytes:
         state = "truncated" if size < shard.bytes else "too long"
@@ -170,13 +164,21 @@ def _check_size(folder: Path, shard: ShardEntry) -> None:
         )
 
 
-def _check_sha256(folder: Path, shard: ShardEntry) -> None:
-    for path, expected in (
-        (folder / f"{shard.name}.tar", shard.sha256),
-        (folder / f"{shard.name}.index.json", shard.index_sha256),
-    ):
+def check_is_file(path: Path) -> None:
+    """Raise a `UserError` if a file of the shards is missing."""
+    if not path.is_file():
+        raise UserError(f"{path}: this file is missing: copy it again or pack the shards again.")
+
+
+def _check_sha256(files: list[tuple[Path, str]]) -> None:
+    for path, expected in files:
         with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise UserError(
-                    f"{path}: the file was altered (its sha256 differs): copy or pack it again."
-                )
+            check_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+
+
+def check_sha256(path: Path, found: str, expected: str) -> None:
+    """Raise a `UserError` if a file's sha256 is not the expected one."""
+    if found != expected:
+        raise UserError(
+            f"{path}: the file was altered (its sha256 differs): copy or pack it again."
+        )

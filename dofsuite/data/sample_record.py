@@ -1,8 +1,8 @@
-"""What a sample says in words and numbers: its caption and the EXIF of its photograph.
+"""A sample's metadata: its caption and its photograph's EXIF.
 
 Both lie in the sample's JSON, `{"caption": "...", "exif": {"f_number": 2.8, "focal_length_mm":
-85}}`; where the sample has a `txt` member, that is the caption. What is absent or null stays
-absent: "" and NaN.
+85}}`; a `txt` file of the sample takes precedence as its caption. What is absent or null is "" or
+NaN.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dofsuite.data.decode import decode_json, decode_text
 from dofsuite.errors import UserError
 
 ABSENT = math.nan
-SIDES = {"left": "right", "right": "left"}
+MIRRORED = {"left": "right", "right": "left"}
 
 
 class Record(NamedTuple):
-    """Caption ("" where there is none), f-number and focal length in mm (NaN where there are none)."""
+    """Caption ("" if absent), f-number and focal length in mm on a 36 mm sensor (NaN if absent)."""
 
     caption: str = ""
     f_number: float = ABSENT
@@ -32,28 +32,30 @@ class Record(NamedTuple):
 
 
 def read_record(members: dict[str, bytes], name: str) -> Record:
-    """Return what the `json` and `txt` members of a sample say; `name` is the sample's, for the sentence.
+    """Read a sample's metadata from its `json` and `txt` files; errors name the sample `name`.
 
     Raises:
-        UserError: A member cannot be read, the caption is no text, or an EXIF number is not above
+        UserError: A file cannot be decoded, the caption is no text, or an EXIF number is not above
             0.
     """
     record = decode_json(members["json"], f"{name}.json") if "json" in members else {}
-    caption = (
-        decode_text(members["txt"], f"{name}.txt")
-        if "txt" in members
-        else record.get("caption") or ""
-    )
+
+    # Caption: the text file's, or else the JSON's
+    caption = record.get("caption") or ""
+    if "txt" in members:
+        caption = decode_text(members["txt"], f"{name}.txt")
     if not isinstance(caption, str):
         raise UserError(f"{name}.json: caption: a text is expected, not {caption!r}.")
+
+    # EXIF
     exif = record.get("exif") or {}
     if not isinstance(exif, dict):
         raise UserError(
-            f"{name}.json: exif: an object with f_number and focal_length_mm is expected, not {exif!r}."
+            f"{name}.json: exif: an object with f_number and focal_length_mm is expected, not "
+            f"{exif!r}."
         )
-    return Record(
-        caption.strip(), *(_positive(exif, key, name) for key in ("f_number", "focal_length_mm"))
-    )
+    f_number = _positive(exif, "f_number", name)
+    return Record(caption.strip(), f_number, _positive(exif, "focal_length_mm", name))
 
 
 def _positive(exif: dict[str, Any], key: str, name: str) -> float:
@@ -65,15 +67,15 @@ def _positive(exif: dict[str, Any], key: str, name: str) -> float:
     return float(value)
 
 
-def mirrored(caption: str) -> str:
-    """Return the caption of the mirrored picture: the words left and right change places (*ours*).
+def mirror_caption(caption: str) -> str:
+    """Swap the words left and right, for a mirrored image (*ours*).
 
-    >>> mirrored("a red disc on the left, a leftover on the Right")
+    >>> mirror_caption("a red disc on the left, a leftover on the Right")
     'a red disc on the right, a leftover on the Left'
     """
 
-    def other(found: re.Match[str]) -> str:
-        word = SIDES[found[0].lower()]
-        return word.capitalize() if found[0][0].isupper() else word
+    def swap(match: re.Match[str]) -> str:
+        word = MIRRORED[match[0].lower()]
+        return word.capitalize() if match[0][0].isupper() else word
 
-    return re.sub(r"\b(left|right)\b", other, caption, flags=re.IGNORECASE)
+    return re.sub(r"\b(left|right)\b", swap, caption, flags=re.IGNORECASE)

@@ -1,7 +1,7 @@
-"""Shards: written as plain WebDataset tars with an index of their members, read by offset in any order.
+"""Shards: plain WebDataset tars with an index of their members, for random access.
 
 Reading is `os.pread` at an indexed offset: no streaming, no `pipe:` URLs, no pickles, and any
-sample in O(1). Every member read is compared with its sha256. The bytes are decoded by `decode.py`.
+sample in O(1). Every member read is compared with its sha256. `decode.py` decodes the bytes.
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from dofsuite.data.manifest import Manifest, ShardEntry, read_manifest, sha256_of, write_manifest
+from dofsuite.data.manifest import (
+    Manifest,
+    ShardEntry,
+    check_is_file,
+    check_sha256,
+    read_manifest,
+    sha256_of,
+    write_manifest,
+)
 from dofsuite.data.sample_record import read_record
 from dofsuite.errors import UserError
-from dofsuite.files import write_bytes
+from dofsuite.files import temp_sibling, write_bytes
 
 MAX_OPEN_SHARDS = 64
 MAX_MEMBER_BYTES = 512 * 2**20
 
 
 class Sample(NamedTuple):
-    """An undecoded sample: the tar it is in, its key, and its members' bytes by extension."""
+    """An undecoded sample: path of its tar, its key, and its members' bytes by extension."""
 
     shard: str
     key: str
@@ -38,10 +46,12 @@ class Sample(NamedTuple):
 
 
 class ShardWriter:
-    """Writes samples into shards of `samples_per_shard`; each tar gets its name only when it is complete."""
+    """Writes shards of `samples_per_shard` samples; a tar gets its name once it is complete.
+
+    A context manager; `close` writes the manifest.
+    """
 
     def __init__(self, folder: Path, samples_per_shard: int = 256) -> None:
-        """Write into `folder`, which exists."""
         self.folder, self.samples_per_shard = folder, samples_per_shard
         self.entries: list[ShardEntry] = []
         self.samples_with_depth = self.samples_with_caption = self.samples_with_exif = 0
@@ -50,11 +60,9 @@ class ShardWriter:
         self._in_shard = 0
 
     def __enter__(self) -> ShardWriter:
-        """Write samples in a `with` block."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close what an error left open; a shard that is not complete keeps its temporary name."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._tar.close()
@@ -68,9 +76,13 @@ class ShardWriter:
             self._begin()
         self._tar.write({"__key__": key, **members})
         self._in_shard += 1
+
+        # What the manifest counts
+        record = read_record(members, key)
         self.samples_with_depth += any(extension.startswith("depth.") for extension in members)
-        self.samples_with_caption += bool((said := read_record(members, key)).caption)
-        self.samples_with_exif += said.has_exif
+        self.samples_with_caption += bool(record.caption)
+        self.samples_with_exif += record.has_exif
+
         if self._in_shard == self.samples_per_shard:
             self._complete()
 
@@ -86,6 +98,7 @@ class ShardWriter:
         """Complete the last shard, write the manifest, and return it."""
         if self._file is not None:
             self._complete()
+        # Kind and unit of depth only where there is depth
         manifest = Manifest(
             source=source,
             licence=licence,
@@ -110,17 +123,22 @@ class ShardWriter:
         self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
 
     def _complete(self) -> None:
-        """Finish the tar, index it, and give both their names."""
+        """Finish the tar, index it, and rename both to their final names."""
+        # Flush the tar to disk
         assert self._file is not None
         self._tar.close()
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+        # Index and checksums
         name, temporary = f"shard-{len(self.entries):06d}", Path(self._file.name)
         index = json.dumps(index_of(temporary)).encode()
         with open(temporary, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = temporary.stat().st_size
+
+        # Final names, the tar's last
         write_bytes(self.folder / f"{name}.index.json", index)
         os.replace(temporary, self.folder / f"{name}.tar")
         self.entries.append(ShardEntry(name, self._in_shard, size, sha256, sha256_of(index)))
@@ -128,26 +146,25 @@ class ShardWriter:
 
 
 def index_of(path: Path) -> list[list[object]]:
-    """Return `[key, {extension: [offset, size, sha256]}]` of each sample of a tar, in the tar's order."""
+    """Index a tar: `[key, {extension: [offset, size, sha256]}]` of each sample, in order."""
     samples: dict[str, dict[str, list[object]]] = {}
     with tarfile.open(path) as tar, open(path, "rb") as file:
         for member in tar:
-            key, _, extension = member.name.partition(".")
-            data = os.pread(file.fileno(), member.size, member.offset_data)
-            samples.setdefault(key, {})[extension] = [
-                member.offset_data,
-                member.size,
-                sha256_of(data),
-            ]
+            key, extension = member.name.split(".", maxsplit=1)
+            start, size = member.offset_data, member.size
+            sha256 = sha256_of(os.pread(file.fileno(), size, start))
+            samples.setdefault(key, {})[extension] = [start, size, sha256]
     return [[key, members] for key, members in samples.items()]
 
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder` that becomes `folder` when all went well, and vanishes otherwise."""
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    """Yield a temporary folder that is renamed to `folder` on success and deleted on errors.
+
+    If another process was first, its folder stays: the content is the same.
+    """
+    temporary = temp_sibling(folder, "tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
         _rename_unless_there(temporary, folder)
@@ -158,7 +175,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def _rename_unless_there(temporary: Path, folder: Path) -> None:
-    """Rename a folder; another process that was first is left in place, its content is as good."""
     try:
         os.rename(temporary, folder)
     except OSError as error:
@@ -182,23 +198,14 @@ class ShardReader:
         self._indexes = [self._read_index(shard) for shard in self.manifest.shards]
         self._open: dict[int, int] = {}
 
-    def _read_index(self, shard: ShardEntry) -> list[tuple[str, dict[str, tuple[int, int, str]]]]:
+    def _read_index(self, shard: ShardEntry) -> list[Any]:
         path = self.folder / f"{shard.name}.index.json"
-        if not path.is_file():
-            raise UserError(
-                f"{path}: this file is missing: copy it again or pack the shards again."
-            )
+        check_is_file(path)
         data = path.read_bytes()
-        if sha256_of(data) != shard.index_sha256:
-            raise UserError(
-                f"{path}: the file was altered (its sha256 differs): copy or pack it again."
-            )
-        return [
-            (key, {e: tuple(m) for e, m in members.items()}) for key, members in json.loads(data)
-        ]
+        check_sha256(path, sha256_of(data), shard.index_sha256)
+        return json.loads(data)
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         return self._starts[-1]
 
     def read(self, number: int) -> Sample:
@@ -207,25 +214,27 @@ class ShardReader:
         Raises:
             UserError: The shard is missing, or a member is truncated or altered.
         """
+        # Where the sample lies
         shard = bisect_right(self._starts, number) - 1
         path = self.folder / f"{self.manifest.shards[shard].name}.tar"
         key, index = self._indexes[shard][number - self._starts[shard]]
+
+        # Read and check its members
         file = self._file(shard, path)
         members = {}
         for extension, (offset, size, sha256) in index.items():
             if size > MAX_MEMBER_BYTES:
-                raise UserError(
-                    f"{path}: {key}.{extension}: {size} bytes are too many for one file of a sample."
-                )
+                raise UserError(f"{path}: {key}.{extension}: {size} bytes are too many for a file.")
             members[extension] = os.pread(file, size, offset)
             if sha256_of(members[extension]) != sha256:
                 raise UserError(
-                    f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the shard again."
+                    f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the shard "
+                    "again."
                 )
         return Sample(str(path), key, members)
 
     def _file(self, shard: int, path: Path) -> int:
-        """Return the shard's file descriptor; the oldest is closed when too many are open."""
+        """Return the shard's file descriptor; at most `MAX_OPEN_SHARDS` stay open."""
         if shard not in self._open:
             if len(self._open) >= MAX_OPEN_SHARDS:
                 os.close(self._open.pop(next(iter(self._open))))
@@ -242,11 +251,10 @@ class ShardReader:
         self._open = {}
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave open files behind when a worker process is spawned."""
+        # Workers open files of their own.
         return {**self.__dict__, "_open": {}}
 
     def __del__(self) -> None:
-        """Close the shards."""
         if hasattr(self, "_open"):
             self.close()
 
@@ -262,7 +270,7 @@ def write_shards(
     depth_unit: str | None,
     samples_per_shard: int = 256,
 ) -> Manifest:
-    """Write a whole folder of shards, atomically: `folder` appears when everything in it is complete."""
+    """Write a folder of shards atomically: `folder` appears once everything in it is complete."""
     with new_folder(folder) as temporary:
         with ShardWriter(temporary, samples_per_shard) as writer:
             for key, members in samples:

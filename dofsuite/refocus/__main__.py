@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dofsuite.cli import Parser, answer
+from dofsuite.cli import Parser, run_command_line
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 
@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
-    return answer(run, parser(), argv)
+    return run_command_line(run, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dofsuite.cli import Parser, answer
+from dofsuite.cli import Parser, run_command_line
 from dofsuite.errors import UserError
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
-    return answer(run, parser(), argv)
+    return run_command_line(run, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dofsuite.backbones import SmallSaliency
-from dofsuite.cli import Parser, answer
+from dofsuite.cli import Parser, run_command_line
 from dofsuite.data import Batch, ShardReader
 from dofsuite.data.batch import collate
 from dofsuite.data.dataset import HeldOutSamples
@@ -202,7 +202,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
-    return answer(run, parser(), argv)
+    return run_command_line(run, parser(), argv)
 
 
 def held_out(folder: str, size_px: int) -> list[Batch]:

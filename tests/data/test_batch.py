@@ -72,7 +72,7 @@ def test_no_size_leaves_the_picture_and_uneven_batches_are_refused() -> None:
     assert one["width_px"] == 30
     assert collate([one]).image_srgb.shape == (1, 3, 20, 30)
     with pytest.raises(
-        UserError, match=r"^data\.size_px: pictures of different sizes \(30x20, 30x30\)"
+        UserError, match=r"^data\.size_px: images of different sizes \(30x20, 30x30\)"
     ):
         collate([one, other])
 

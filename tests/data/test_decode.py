@@ -237,7 +237,7 @@ def test_disparity_is_min_max_and_depth_is_inverted_first() -> None:
         ([[1, np.inf]], "disparity", r"1 values are not finite"),
         ([[1, np.nan]], "depth", r"1 values are not a number or not above 0"),
         ([[1, 0]], "depth", r"1 values are not a number or not above 0"),
-        ([[1, 2], [3, 4]], "disparity", r"the depth map is 2x2 px and its picture 2x1 px"),
+        ([[1, 2], [3, 4]], "disparity", r"the depth map is 2x2 px and its image 2x1 px"),
     ],
 )
 def test_depth_that_is_none_is_refused_by_name(

@@ -18,7 +18,7 @@ from dofsuite.data.__main__ import main
 from dofsuite.data.manifest import read_manifest
 from dofsuite.data.module import ShardData
 from dofsuite.data.packing.photo_exif import exif_of_photograph
-from dofsuite.data.sample_record import mirrored, read_record
+from dofsuite.data.sample_record import mirror_caption, read_record
 from dofsuite.data.shards import ShardReader, write_shards
 from dofsuite.errors import UserError
 
@@ -235,4 +235,4 @@ def test_mirrored_picture_has_a_mirrored_caption(folder: Path) -> None:
         "Right and left, LEFT: leftovers brighten",
         "",
     ):
-        assert mirrored(mirrored(caption)).lower() == caption.lower()
+        assert mirror_caption(mirror_caption(caption)).lower() == caption.lower()

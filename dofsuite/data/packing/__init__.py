@@ -1,1 +1,1 @@
-"""Photographs in, shards out: what `python -m dofsuite.data pack` does."""
+"""Packing photographs into shards: what `python -m dofsuite.data pack` does."""

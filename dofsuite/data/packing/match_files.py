@@ -1,9 +1,8 @@
-"""Which files of a folder are pictures, and which depth map and caption belong to which picture."""
+"""Match the images of a folder with their depth maps and captions, by file name."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ DEPTH_ENDINGS = ("_depth", "_disparity")
 
 
 class Pair(NamedTuple):
-    """A picture, its depth map and caption file where there are any, and its path in the folder without extension."""
+    """An image with its depth map and caption file; `stem` is its path in the folder, no extension."""
 
     stem: str
     image: Path
@@ -25,20 +24,31 @@ class Pair(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The pairs in the order of their names; files of other kinds; what is wrong, one phrase a file."""
+    """Pairs by name, files that are left out, and faults, one phrase a file."""
 
     pairs: list[Pair]
     left_out: list[Path]
-    wrong: list[str]
+    faults: list[str]
+
+
+class File(NamedTuple):
+    """A file: its path without extension relative to the folder, its extension, its path."""
+
+    stem: str
+    extension: str
+    path: Path
+
+
+ByStem = dict[str, list[Path]]
 
 
 def find_pairs(folder: Path, depth_folder: Path | None = None) -> Listing:
     """List a folder and its subfolders.
 
-    A depth map has its picture's stem, or that stem and `_depth` or `_disparity`: photo.jpg with
-    photo.png, photo_depth.png or photo.npy beside it, or with such a file at the same place under
+    A depth map has its image's stem, or that stem and `_depth` or `_disparity`: photo.jpg with
+    photo.png, photo_depth.png or photo.npy in the same folder, or at the same place under
     `depth_folder`. Where a JPEG or WebP and a PNG share a stem, the PNG is the depth map. A caption
-    lies beside its picture: photo.jpg with photo.txt.
+    lies next to its image: photo.jpg with photo.txt.
 
     Raises:
         UserError: A folder is missing.
@@ -46,30 +56,40 @@ def find_pairs(folder: Path, depth_folder: Path | None = None) -> Listing:
     for needed in (folder, depth_folder):
         if needed is not None and not needed.is_dir():
             raise UserError(f"{needed}: there is no such folder.")
-    images, depths, left_out = _sort_files(folder, depth_folder)
-    if depth_folder is not None:
-        depths = _sort_depth_files(depth_folder)
-    captions, left_out = _sort_captions(left_out, folder, images)
-    pairs, wrong = [], []
+
+    # Sort files by what they are; depth maps may lie in a folder of their own
+    images: ByStem = defaultdict(list)
+    depths: ByStem = defaultdict(list)
+    others = _sort_files(folder, depth_folder, images, depths)
+    for file in _files(depth_folder) if depth_folder is not None else ():
+        if file.extension in DEPTH_EXTENSIONS:
+            depths[_plain_stem(file.stem)].append(file.path)
+    captions = {
+        file.stem: file.path
+        for file in others
+        if file.extension == CAPTION_EXTENSION and file.stem in images
+    }
+    left_out = [file.path for file in others if file.path not in captions.values()]
+
+    # One image and at most one depth map for each stem
+    pairs, faults = [], []
     for stem, found in sorted(images.items()):
         if len(found) > 1:
-            wrong.append(f"{found[1]}: a second picture of the stem {stem}")
+            faults.append(f"{found[1]}: a second image of the stem {stem}")
         maps = depths.pop(stem, [])
         if len(maps) > 1:
-            wrong.append(f"{maps[1]}: a second depth map of the stem {stem}")
+            faults.append(f"{maps[1]}: a second depth map of the stem {stem}")
         pairs.append(Pair(stem, found[0], maps[0] if maps else None, captions.get(stem)))
-    wrong += [f"{maps[0]}: a depth map without a picture" for maps in depths.values()]
-    return Listing(pairs, left_out, wrong)
+    faults += [f"{maps[0]}: a depth map without an image" for maps in depths.values()]
+    return Listing(pairs, left_out, faults)
 
 
-def _files(folder: Path) -> list[tuple[str, str, Path]]:
-    """Return `(path within the folder without extension, extension, path)` of every visible file."""
-    paths = sorted(
-        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
-    )
+def _files(folder: Path) -> list[File]:
+    """List every visible file."""
     return [
-        (path.relative_to(folder).with_suffix("").as_posix(), path.suffix[1:].lower(), path)
-        for path in paths
+        File(path.relative_to(folder).with_suffix("").as_posix(), path.suffix[1:].lower(), path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
     ]
 
 
@@ -80,44 +100,25 @@ def _plain_stem(stem: str) -> str:
 
 
 def _sort_files(
-    folder: Path, depth_folder: Path | None
-) -> tuple[dict[str, list[Path]], dict[str, list[Path]], list[Path]]:
-    """Return pictures by stem, depth maps by stem, and other files."""
-    images, depths, left_out = defaultdict(list), defaultdict(list), []
-    inside = depth_folder.resolve() if depth_folder is not None else None
-    files = [
-        file for file in _files(folder) if inside is None or inside not in file[2].resolve().parents
-    ]
-    photographs = {stem for stem, extension, _ in files if extension in ("jpg", "jpeg", "webp")}
-    for stem, extension, path in files:
-        plain = _plain_stem(stem)
-        is_map = plain != stem or extension == "npy" or (extension == "png" and stem in photographs)
-        if depth_folder is None and is_map and extension in DEPTH_EXTENSIONS:
-            depths[plain].append(path)
-        elif extension in IMAGE_EXTENSIONS:
-            images[stem].append(path)
+    folder: Path, depth_folder: Path | None, images: ByStem, depths: ByStem
+) -> list[File]:
+    """Add a folder's files to images and depth maps; return the others."""
+    # A folder of depth maps may lie within the folder of images.
+    files = _files(folder)
+    if depth_folder is not None:
+        inside = depth_folder.resolve()
+        files = [file for file in files if inside not in file.path.resolve().parents]
+
+    others = []
+    photos = {file.stem for file in files if file.extension in ("jpg", "jpeg", "webp")}
+    for file in files:
+        plain = _plain_stem(file.stem)
+        is_map = file.extension == "npy" or (file.extension == "png" and file.stem in photos)
+        is_map = is_map or plain != file.stem
+        if depth_folder is None and is_map and file.extension in DEPTH_EXTENSIONS:
+            depths[plain].append(file.path)
+        elif file.extension in IMAGE_EXTENSIONS:
+            images[file.stem].append(file.path)
         else:
-            left_out.append(path)
-    return images, depths, left_out
-
-
-def _sort_captions(
-    files: list[Path], folder: Path, stems: Container[str]
-) -> tuple[dict[str, Path], list[Path]]:
-    """Return the caption files of pictures by stem, and the other files."""
-    captions, others = {}, []
-    for path in files:
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if path.suffix[1:].lower() == CAPTION_EXTENSION and stem in stems:
-            captions[stem] = path
-        else:
-            others.append(path)
-    return captions, others
-
-
-def _sort_depth_files(folder: Path) -> dict[str, list[Path]]:
-    depths = defaultdict(list)
-    for stem, extension, path in _files(folder):
-        if extension in DEPTH_EXTENSIONS:
-            depths[_plain_stem(stem)].append(path)
-    return depths
+            others.append(file)
+    return others

@@ -1,9 +1,8 @@
-"""Packing a folder of pictures, with or without depth maps and captions, into shards.
+"""Packing a folder of images, with or without depth maps and captions, into shards.
 
-Every file is decoded once, as training will, before anything appears: the shards get their name
-only when all of them are good. Pictures and depth maps are stored byte for byte, so nothing is lost
-by packing. A picture's f-number and focal length are read from its own EXIF into the sample's JSON,
-its caption from the text file beside it; what a picture lacks, its sample lacks.
+Every file is decoded once, as in training; the shards appear only if all files are good. Images and
+depth maps are stored byte for byte. An image's f-number and focal length are read from its EXIF
+into the sample's JSON, its caption from the text file of the same stem; both are optional.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dofsuite.cli import option
 from dofsuite.data.decode import (
     decode_depth_image,
     decode_npy,
@@ -31,114 +31,151 @@ NAMED_FAULTS = 5
 PROGRESS_EVERY = 256
 
 
-@dataclass(frozen=True)
-class PackOptions:
-    """What the packed shards say about their pictures."""
+@dataclass(frozen=True, kw_only=True)
+class PackConfig:
+    """What is packed, and what the manifest says of it."""
 
-    source: str
-    """Where the pictures are from: a tag."""
-    licence: str = "not stated"
-    """Under which terms they may be used."""
-    split: str = "train"
-    """`train`, `val` or `test`; only `train` can be trained on."""
-    depth_kind: str | None = None
-    """`disparity` (larger is nearer) or `depth` (larger is farther)."""
-    depth_unit: str = "relative"
-    """Unit of the depth maps' numbers."""
-    samples_per_shard: int = 256
-    """Pictures a shard."""
+    folder: Path = option(type=Path, metavar="DIR", help="the images")
+    output: Path = option("-o", "--output", type=Path, metavar="SHARDS", help="a new folder")
+    depth: Path | None = option(
+        "--depth",
+        type=Path,
+        metavar="DIR",
+        default=None,
+        help="depth maps with the same names as the images",
+    )
+    depth_kind: str | None = option(
+        "--depth-kind",
+        choices=tuple(DEPTH_UNITS),
+        default=None,
+        help="disparity: larger is nearer; depth: farther",
+    )
+    depth_unit: str = option(
+        "--depth-unit",
+        choices=sorted({unit for units in DEPTH_UNITS.values() for unit in units}),
+        default="relative",
+        help="default: %(default)s",
+    )
+    source: str | None = option(
+        "--source", default=None, help="where the images are from; default: the folder's name"
+    )
+    licence: str = option("--licence", default="not stated", help="license of the images")
+    split: str = option(
+        "--split",
+        choices=("train", "val", "test"),
+        default="train",
+        help="only train can be trained on; default: %(default)s",
+    )
+    samples_per_shard: int = option(
+        "--samples-per-shard", type=int, default=256, help="default: %(default)s"
+    )
 
     def __post_init__(self) -> None:
-        """Check kind and unit."""
         if self.depth_kind is not None and self.depth_unit not in DEPTH_UNITS[self.depth_kind]:
             units = ", ".join(DEPTH_UNITS[self.depth_kind])
             raise UserError(
-                f"--depth-unit: {self.depth_unit} is no unit of {self.depth_kind}: choose one of {units}."
+                f"--depth-unit: {self.depth_unit} is no unit of {self.depth_kind}: choose one of "
+                f"{units}."
             )
         if self.samples_per_shard < 1:
             raise UserError("--samples-per-shard: at least 1 is needed.")
 
+    @property
+    def tag(self) -> str:
+        """Where the images are from."""
+        return self.source or self.folder.resolve().name
 
-def pack(
-    folder: Path, output: Path, options: PackOptions, depth_folder: Path | None = None
-) -> Manifest:
-    """Pack `folder` into the new folder `output`, and return its manifest.
+
+def pack(config: PackConfig) -> Manifest:
+    """Pack a folder of images into a new folder of shards, and return its manifest.
 
     Raises:
-        UserError: `output` exists, there is nothing to pack, or files are bad (up to five are
+        UserError: The output exists, there is nothing to pack, or files are bad (up to five are
             named); then nothing is written.
     """
-    if output.exists():
-        raise UserError(f"{output}: it exists already: remove it or choose another folder.")
-    listing = find_pairs(folder, depth_folder)
+    # Check what there is to pack
+    if config.output.exists():
+        raise UserError(f"{config.output}: it exists already: remove it or choose another folder.")
+    listing = find_pairs(config.folder, config.depth)
     if not listing.pairs:
-        raise UserError(f"{folder}: there is no JPEG, PNG or WebP picture in it.")
-    if options.depth_kind is None and any(pair.depth for pair in listing.pairs):
+        raise UserError(f"{config.folder}: there is no JPEG, PNG or WebP image in it.")
+    depth = next((pair.depth for pair in listing.pairs if pair.depth), None)
+    if config.depth_kind is None and depth is not None:
         raise UserError(
-            f"{next(pair.depth for pair in listing.pairs if pair.depth)}: say with --depth-kind what the depth maps "
-            "hold: disparity (larger is nearer) or depth (larger is farther)."
+            f"{depth}: say with --depth-kind what the depth maps hold: disparity (larger is nearer) "
+            "or depth (larger is farther)."
         )
     for path in listing.left_out:
-        print(f"left out: {path} (not a JPEG, PNG or WebP picture)", flush=True)
+        print(f"left out: {path} (not a JPEG, PNG or WebP image)", flush=True)
+
+    # Write the shards
     with (
-        new_folder(output) as temporary,
-        ShardWriter(temporary, options.samples_per_shard) as writer,
+        new_folder(config.output) as temporary,
+        ShardWriter(temporary, config.samples_per_shard) as writer,
     ):
-        _write_pairs(writer, listing, options)
+        _write_pairs(writer, listing, config)
         return writer.close(
-            source=options.source,
-            licence=options.licence,
-            split=options.split,
-            depth_kind=options.depth_kind,
-            depth_unit=options.depth_unit,
+            source=config.tag,
+            licence=config.licence,
+            split=config.split,
+            depth_kind=config.depth_kind,
+            depth_unit=config.depth_unit,
         )
 
 
-def _write_pairs(writer: ShardWriter, listing: Listing, options: PackOptions) -> None:
-    """Write every pair, or go on checking after the first fault and then refuse them together."""
-    faults = list(listing.wrong)
+def _write_pairs(writer: ShardWriter, listing: Listing, config: PackConfig) -> None:
+    """Write every pair; after the first fault only check the rest, then report all faults."""
+    faults = list(listing.faults)
     for number, pair in enumerate(listing.pairs):
         try:
-            members = _members(pair, options)
+            members = _members(pair, config)
         except UserError as error:
             faults.append(str(error).rstrip("."))
         if not faults:
             writer.add(f"{number:06d}_{_slug(pair.stem)}", members)
         if (number + 1) % PROGRESS_EVERY == 0:
-            print(f"{number + 1} of {len(listing.pairs)} pictures", flush=True)
+            print(f"{number + 1} of {len(listing.pairs)} images", flush=True)
+
+    # The first faults, in one sentence
     if faults:
         named = "; ".join(faults[:NAMED_FAULTS])
         more = f"; and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
         raise UserError(
-            f"{named}{more}: nothing was written ({len(faults)} of {len(listing.pairs)} samples are at fault)."
+            f"{named}{more}: nothing was written ({len(faults)} of {len(listing.pairs)} samples are "
+            "at fault)."
         )
 
 
-def _members(pair: Pair, options: PackOptions) -> dict[str, bytes]:
-    """Return a sample's members, decoded once to be sure of them."""
+def _members(pair: Pair, config: PackConfig) -> dict[str, bytes]:
+    """Return a sample's members, each decoded once as a check."""
+    # Image and its metadata
     image_bytes = pair.image.read_bytes()
     height, width = decode_image(image_bytes, str(pair.image)).shape[:2]
     record: dict[str, object] = {
-        "source": options.source,
-        "licence": options.licence,
+        "source": config.tag,
+        "licence": config.licence,
         "file": pair.image.name,
     }
     members = {pair.image.suffix[1:].lower(): image_bytes}
+    if exif := exif_of_photograph(image_bytes):
+        record["exif"] = exif
+
+    # Depth map
     if pair.depth is not None:
-        assert options.depth_kind is not None
+        assert config.depth_kind is not None
         depth_bytes, extension = pair.depth.read_bytes(), pair.depth.suffix[1:].lower()
         decode = decode_npy if extension == "npy" else decode_depth_image
         depth_map = decode(depth_bytes, str(pair.depth))
-        disparity_from_depth_map(depth_map, options.depth_kind, (height, width), str(pair.depth))
+        disparity_from_depth_map(depth_map, config.depth_kind, (height, width), str(pair.depth))
         members[f"depth.{extension}"] = depth_bytes
         record["depth"] = {
-            "kind": options.depth_kind,
-            "unit": options.depth_unit,
+            "kind": config.depth_kind,
+            "unit": config.depth_unit,
             "smallest": float(depth_map.min()),
             "largest": float(depth_map.max()),
         }
-    if exif := exif_of_photograph(image_bytes):
-        record["exif"] = exif
+
+    # Caption
     if pair.caption is not None:
         members[CAPTION_EXTENSION] = pair.caption.read_bytes()
         decode_text(members[CAPTION_EXTENSION], str(pair.caption))
@@ -146,5 +183,5 @@ def _members(pair: Pair, options: PackOptions) -> dict[str, bytes]:
 
 
 def _slug(stem: str) -> str:
-    """Return a key that tars and webdataset take: no dots, no slashes, no path from outside."""
+    """Replace what webdataset's keys and tars do not allow: dots, slashes, ..."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:48]

@@ -1,4 +1,4 @@
-"""F-number and focal length from a photograph file's own EXIF."""
+"""F-number and focal length from a photograph's EXIF."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ FOCAL_LENGTH_IN_35MM_FILM = 0xA405
 
 
 def exif_of_photograph(data: bytes) -> dict[str, object]:
-    """Return `{f_number, focal_length_mm, focal_length_of}` of a JPEG, PNG or WebP file's EXIF; without those absent.
+    """Return `f_number`, `focal_length_mm` and `focal_length_of`, as far as the file has them.
 
-    The focal length is FocalLengthIn35mmFilm, the one that goes with a sensor 36 mm wide
-    (`optics.pixel_pitch_mm`), or else FocalLength, the lens's own; `focal_length_of` says which:
-    `35mm film` or `lens`. Values that are no number above 0 (cameras write 0 for unknown) count as
-    absent, and EXIF that cannot be read is no EXIF.
+    The focal length is FocalLengthIn35mmFilm, for a sensor 36 mm wide (`optics.pixel_pitch_mm`), or
+    else FocalLength, the physical one; `focal_length_of` says which: `35mm film` or `lens`. Values
+    that are no number above 0 (cameras write 0 for unknown) count as absent, and so does EXIF that
+    cannot be read.
+
+    Args:
+        data: A JPEG, PNG or WebP file.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about damaged tags
             with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
                 tags: dict[int, Any] = image.getexif().get_ifd(EXIF_IFD)
-    except Exception:  # of damaged EXIF Pillow raises nearly anything; the picture itself is checked by the decoder
+    except Exception:  # of damaged EXIF Pillow raises nearly anything; the decoder checks the image
         return {}
     found: dict[str, object] = {}
     if (f_number := _positive(tags.get(F_NUMBER))) is not None:
@@ -40,7 +43,7 @@ def exif_of_photograph(data: bytes) -> dict[str, object]:
 
 
 def _positive(value: Any) -> float | None:
-    """Return an EXIF number, rounded to what EXIF can mean, or None."""
+    """Return an EXIF number, rounded to EXIF's precision, or None."""
     try:
         number = round(float(value), 4)
     except (TypeError, ValueError, ZeroDivisionError):

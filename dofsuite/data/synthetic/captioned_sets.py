@@ -18,7 +18,7 @@ from functools import cache
 
 import numpy as np
 
-from dofsuite.data.sample_record import mirrored
+from dofsuite.data.sample_record import mirror_caption
 from dofsuite.data.synthetic.defocus import (
     DEEP_F_NUMBERS,
     GAMMA,
@@ -59,7 +59,7 @@ CAPTIONED_SETS = {
 def held_out_captions() -> frozenset[str]:
     """Return the captions of `synthetic:prompts`, and those mirrored: training mirrors its pictures."""
     captions = [scene.caption for scene in staged_scenes(CAPTIONED_SETS["prompts"].recipe)]
-    return frozenset(captions + [mirrored(caption) for caption in captions])
+    return frozenset(captions + [mirror_caption(caption) for caption in captions])
 
 
 def exposed_scenes(name: str) -> Iterator[tuple[StagedScene, Exposure]]:

@@ -66,7 +66,7 @@ def test_folder_is_packed_and_can_be_trained_on(
         folder, "--depth-kind", "disparity", "--source", "mine", "--licence", "CC BY 4.0"
     )
     assert code == 0
-    assert "3 pictures, 3 of them with depth, in 1 shards" in capsys.readouterr().out
+    assert "3 images, 3 of them with depth, in 1 shards" in capsys.readouterr().out
     manifest = read_manifest(output)
     assert (manifest.source, manifest.licence, manifest.depth_kind) == (
         "mine",
@@ -149,10 +149,10 @@ def write_bad(folder: Path, fault: str) -> str:
         return f"{depth}: 20 values are not finite"
     if fault == "size":
         np.save(depth, RAMP[:, :-1])
-        return f"{depth}: the depth map is 29x20 px and its picture 30x20 px"
+        return f"{depth}: the depth map is 29x20 px and its image 30x20 px"
     if fault == "orphan":
         np.save(folder / "z.npy", RAMP)
-        return f"{folder / 'z.npy'}: a depth map without a picture"
+        return f"{folder / 'z.npy'}: a depth map without an image"
     if fault == "second map":
         np.save(folder / "b.npy", RAMP)
         return ": a second depth map of the stem b"
@@ -160,7 +160,7 @@ def write_bad(folder: Path, fault: str) -> str:
         Image.new("RGB", (30, 20), "red").save(folder / "a.png")
         return f"{folder / 'a.png'}: the depth map is colored"
     Image.new("RGB", (30, 20)).save(folder / "a.webp")
-    return f"{folder / 'a.webp'}: a second picture of the stem a"
+    return f"{folder / 'a.webp'}: a second image of the stem a"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_other_files_are_left_out_aloud_and_an_empty_folder_is_refused(
     assert "DS_Store" not in out
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty"), "-o", str(tmp_path / "new")]) == 2
-    assert "there is no JPEG, PNG or WebP picture" in capsys.readouterr().err
+    assert "there is no JPEG, PNG or WebP image" in capsys.readouterr().err
 
 
 def test_output_that_exists_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +254,6 @@ def test_shards_of_many_samples_are_split(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(file, "PNG")
     for number in range(7):
         (tmp_path / "photos" / f"{number}.png").write_bytes(file.getvalue())
-    assert (
-        main([str(tmp_path / "photos"), "-o", str(tmp_path / "s"), "--samples-per-shard", "3"]) == 0
-    )
+    words = ["pack", str(tmp_path / "photos"), "-o", str(tmp_path / "s")]
+    assert main([*words, "--samples-per-shard", "3"]) == 0
     assert [shard.samples for shard in read_manifest(tmp_path / "s").shards] == [3, 3, 1]
