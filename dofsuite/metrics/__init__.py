@@ -1,8 +1,9 @@
-"""Metrics of depth-of-field control, as functions and as torchmetrics classes: torch, torchmetrics and our optics only.
+"""Metrics of depth-of-field control, as functions and as torchmetrics classes.
 
-Convention: a sweep is [batch, settings, 3, h, w], one picture of each scene for each setting,
-display values in [0, 1]. Modules are not named like the functions in them: `from dofsuite.metrics
-import lv_corr` must never find a module.
+They need torch, torchmetrics and dofsuite.optics only. Convention: a sweep is
+[batch, settings, 3, h, w], one image of each scene for each setting, display values in [0, 1].
+Modules are not named like the functions in them: `from dofsuite.metrics import lv_corr` must never
+find a module.
 """
 
 from dofsuite._lazy import lazy_exports

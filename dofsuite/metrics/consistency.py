@@ -1,4 +1,4 @@
-"""Content Consistency: does the content stay when only the aperture changes? (Fine-grained Defocus Blur)."""
+"""Content Consistency under a change of aperture (Fine-grained Defocus Blur)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from dofsuite.metrics.scalar_metric import ScalarMetric, name_of
 from dofsuite.metrics.sweeps import Pairs, check_sweep, one_of, setting_pairs
 
 Unlabelled = Literal["skip", "miss", "match"]
-"""A pixel without a class in one of two pictures is left out, or inconsistent, or consistent if it has none in both."""
+"""A pixel without a class in one of two images: ignored, inconsistent, or consistent if in both."""
 
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """Pictures [n, 3, h, w] in [0, 1] -> integer ids of each pixel's likeliest classes [n, k, h', w'], likeliest first.
+    """Images [n, 3, h, w] in [0, 1] -> integer class ids [n, k, h', w'], likeliest class first.
 
-    `num_classes`, where it has one, says how many classes it tells apart, and `name` which network
-    it is.
+    It may have attributes: `num_classes`, the number of its classes, and `name`, its name in
+    reports.
     """
 
     def __call__(self, images: Tensor, /) -> Tensor:
-        """Segment pictures of one scene; any size h', w' that is the same for all of them."""
+        """Segment images of one scene; the output may have any size h', w'."""
 
 
 def content_consistency(
@@ -39,27 +39,26 @@ def content_consistency(
     unlabelled: Unlabelled = "skip",
     num_classes: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Share of pixels whose likeliest classes have one in common in two settings, in [0, 1]; higher is better.
+    """Share of pixels whose top-k classes overlap in two settings, in [0, 1]; higher is better.
 
         CC = mean over scenes, pairs and pixels of [top_k(x_i) and top_k(x_j) share a class]
 
-    Paper (supplement): the three class proposals of Semantic Segment Anything; which pictures are
-    compared, and what becomes of pixels outside every mask, is not stated. Here (*ours*): all
+    Paper (supplement): the three class proposals of Semantic Segment Anything; which images are
+    compared, and how pixels outside every mask count, is not stated. Here (*ours*): all
     pairs, so that no order of the settings matters, and unlabelled pixels are left out. Chance,
     `chance_consistency`, is high where classes are few: 71 % for top 3 of 10, 6 % for top 3 of 150;
     report it beside the score.
 
     Args:
-        preds: pictures of every scene at every setting, display values in [0, 1].
+        preds: images of every scene at every setting, display values in [0, 1].
         segmenter: see `Segmenter`; called with the settings of one scene at a time.
-        top_k: how many of the segmenter's classes count, from the likeliest on.
+        top_k: number of the segmenter's classes that count, from the likeliest on.
         reference: `all` pairs, `adjacent` settings, or each with the `first` or with the `last` (of
             rising f-numbers the last is the sharpest).
         ignore_index: the id that means "no class"; it never matches. None: every id is a class.
-        unlabelled: what becomes of pixels that have no class in one of the two pictures: `skip`
-            leaves them out, `miss` counts them as inconsistent, `match` too unless both have none.
-        num_classes: how many classes there are; None for the segmenter's own `num_classes`, if it
-            has one.
+        unlabelled: treatment of pixels that have no class in one of the two images: `skip` leaves
+            them out, `miss` counts them as inconsistent, `match` too unless both have none.
+        num_classes: number of classes; None for the segmenter's own `num_classes`, if it has one.
 
     Returns:
         A scalar; 0, with a warning, if no pixel counts.
@@ -83,7 +82,7 @@ def content_consistency(
 
 
 def chance_consistency(num_classes: int, top_k: int) -> float:
-    """Probability that two random sets of `top_k` of `num_classes` classes meet: 1 - C(n - k, k) / C(n, k).
+    """Probability that two random sets of k of n classes overlap: 1 - C(n - k, k) / C(n, k).
 
     Example:
         >>> [round(chance_consistency(n, 3), 2) for n in (10, 150)]
@@ -93,12 +92,12 @@ def chance_consistency(num_classes: int, top_k: int) -> float:
 
 
 def num_classes_of(segmenter: Segmenter, num_classes: int | None) -> int | None:
-    """The number given, or else the segmenter's own, or else None."""
+    """The number given, else the segmenter's own, else None."""
     return getattr(segmenter, "num_classes", None) if num_classes is None else num_classes
 
 
 def warn_of_chance(num_classes: int | None, top_k: int) -> None:
-    """Warn where more than a tenth of the classes count, and refuse where there are fewer classes than count."""
+    """Warn if `top_k` is above a tenth of the classes; ValueError if it is above their number."""
     if num_classes is None:
         return
     if top_k > num_classes:
@@ -108,14 +107,15 @@ def warn_of_chance(num_classes: int | None, top_k: int) -> None:
     if top_k > num_classes / 10:
         chance = chance_consistency(num_classes, top_k)
         warnings.warn(
-            f"ContentConsistency: {top_k} of {num_classes} classes meet by chance in {chance:.0%} of pixels.",
+            f"ContentConsistency: {top_k} of {num_classes} classes meet by chance in {chance:.0%} "
+            "of pixels.",
             stacklevel=3,
         )
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """When the classes of two pixels agree; the fields are `content_consistency`'s arguments."""
+    """Rule for when the classes of two pixels agree; see `content_consistency`'s arguments."""
 
     top_k: int = 3
     reference: Pairs = "all"
@@ -128,60 +128,59 @@ class Agreement:
         one_of(self.reference, Pairs, "reference")
         one_of(self.unlabelled, Unlabelled, "unlabelled")
 
-    def meeting(self, a: Int[Tensor, "k h w"], b: Int[Tensor, "k h w"]) -> Bool[Tensor, "h w"]:
-        """Where the two sets of classes have one in common."""
-        meet = torch.zeros_like(a[0], dtype=torch.bool)
+    def overlap(self, a: Int[Tensor, "k h w"], b: Int[Tensor, "k h w"]) -> Bool[Tensor, "h w"]:
+        """Where the two sets of classes overlap."""
+        overlap = torch.zeros_like(a[0], dtype=torch.bool)
         for class_a in a:
-            meet |= ((class_a == b) & self.is_class(class_a)).any(dim=0)
-        return meet
+            overlap |= ((class_a == b) & self.is_class(class_a)).any(dim=0)
+        return overlap
 
     def labelled(self, classes: Int[Tensor, "k h w"]) -> Bool[Tensor, "h w"]:
-        """Where there is a class at all."""
+        """Where a pixel has a class."""
         return self.is_class(classes).any(dim=0)
 
     def is_class(self, classes: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-        """Where an id is a class at all."""
-        return (
-            torch.ones_like(classes, dtype=torch.bool)
-            if self.ignore_index is None
-            else classes != self.ignore_index
-        )
+        """Where an id is a class."""
+        if self.ignore_index is None:
+            return torch.ones_like(classes, dtype=torch.bool)
+        return classes != self.ignore_index
 
     def count(self, a: Int[Tensor, "k h w"], b: Int[Tensor, "k h w"]) -> tuple[Tensor, Tensor]:
-        """How many pixels agree, and how many count."""
-        labelled_a, labelled_b, meet = self.labelled(a), self.labelled(b), self.meeting(a, b)
+        """The numbers of pixels that agree and that count."""
+        agreeing = self.overlap(a, b)
+        counted = torch.ones_like(agreeing)
         if self.unlabelled == "match":
-            meet |= ~labelled_a & ~labelled_b
-        counted = labelled_a & labelled_b if self.unlabelled == "skip" else torch.ones_like(meet)
-        return meet.sum(), counted.sum()
+            agreeing |= ~self.labelled(a) & ~self.labelled(b)
+        elif self.unlabelled == "skip":
+            counted = self.labelled(a) & self.labelled(b)
+        return agreeing.sum(), counted.sum()
 
 
 def agreeing_pixels(preds: Tensor, segmenter: Segmenter, rule: Agreement) -> tuple[Tensor, Tensor]:
-    """How many pixels of all scenes and pairs agree, and how many count."""
+    """The numbers of pixels, over all scenes and pairs, that agree and that count."""
     check_sweep(preds)
     agreeing = counted = torch.zeros((), dtype=torch.long, device=preds.device)
     for scene in preds:
         classes = _checked_classes(segmenter(scene), len(scene), rule.top_k)
         for i, j in zip(*setting_pairs(len(scene), rule.reference), strict=True):
-            of_pair = rule.count(classes[i], classes[j])
-            agreeing, counted = (
-                agreeing + of_pair[0].to(preds.device),
-                counted + of_pair[1].to(preds.device),
-            )
+            pair_agreeing, pair_counted = rule.count(classes[i], classes[j])
+            agreeing = agreeing + pair_agreeing.to(preds.device)
+            counted = counted + pair_counted.to(preds.device)
     return agreeing, counted
 
 
-def _checked_classes(classes: Tensor, num_pictures: int, top_k: int) -> Int[Tensor, "n k h w"]:
+def _checked_classes(classes: Tensor, num_images: int, top_k: int) -> Int[Tensor, "n k h w"]:
     """The first `top_k` of the segmenter's classes."""
     if (
         classes.is_floating_point()
         or classes.ndim != 4
-        or len(classes) != num_pictures
+        or len(classes) != num_images
         or classes.shape[1] < top_k
     ):
         got = f"{list(classes.shape)} of {classes.dtype}"
         raise ValueError(
-            f"segmenter must give integers [{num_pictures}, {top_k} or more classes, h, w], not {got}."
+            f"segmenter must give integers [{num_images}, {top_k} or more classes, h, w], not "
+            f"{got}."
         )
     return classes[:, :top_k]
 
@@ -190,29 +189,28 @@ class ContentConsistency(ScalarMetric):
     """`content_consistency` over batches and processes.
 
     As input to `forward` and `update`: `preds` [batch, settings, 3, h, w], float, display values in
-        [0, 1]. As output
-    of `compute`: a scalar in [0, 1], higher is better; 0, with a warning, if no pixel counts. Every
-    pixel of every pair weighs the same.
+    [0, 1]. As output of `compute`: a scalar in [0, 1], higher is better; 0, with a warning, if no
+    pixel counts. Every pixel of every pair weighs the same.
 
     Args:
         segmenter: see `Segmenter`. A network (in eval mode) is a submodule: moved, copied and saved
             with the metric.
-        top_k: how many classes of a pixel count.
+        top_k: number of classes of a pixel that count.
         reference: `all`, `adjacent`, `first` or `last`.
         ignore_index: the id that means "no class", or None.
         unlabelled: `skip`, `miss` or `match`.
-        num_classes: how many classes there are; None for the segmenter's own number. With it the
-            metric knows `chance`, and warns where `top_k` is more than a tenth of it.
+        num_classes: number of classes; None for the segmenter's own number. With it the metric
+            knows `chance`, and warns where `top_k` is more than a tenth of it.
         kwargs: see `torchmetrics.Metric`.
 
     Example:
         >>> import torch
-        >>> def by_brightness(images):  # forty classes, the likeliest and its two neighbours
+        >>> def by_brightness(images):  # forty classes, the likeliest and its two neighbors
         ...     likeliest = (images.mean(dim=1, keepdim=True) * 40).long().clamp(1, 38)
         ...     return torch.cat([likeliest, likeliest - 1, likeliest + 1], dim=1)
         >>> metric = ContentConsistency(by_brightness, num_classes=40)
-        >>> metric.update(torch.tensor([0.5, 0.54, 0.9]).reshape(1, 3, 1, 1, 1).expand(1, 3, 3, 4,
-        4))
+        >>> brightness = torch.tensor([0.5, 0.54, 0.9]).reshape(1, 3, 1, 1, 1)
+        >>> metric.update(brightness.expand(1, 3, 3, 4, 4))
         >>> round(metric.compute().item(), 3), round(metric.chance, 3)
         (0.333, 0.214)
     """
@@ -242,7 +240,8 @@ class ContentConsistency(ScalarMetric):
             {"segmenter": name_of(segmenter), **vars(rule), "chance": chance and round(chance, 4)},
             **kwargs,
         )
-        self.segmenter, self.rule, self.chance = segmenter, rule, chance
+        self.segmenter, self.rule = segmenter, rule
+        self.chance = chance
         self.add_state("agreeing", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("counted", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
@@ -260,7 +259,7 @@ class ContentConsistency(ScalarMetric):
 def _share(agreeing: Tensor, counted: Tensor) -> Tensor:
     if bool(counted == 0):
         warnings.warn(
-            "ContentConsistency: no pixel has a class in two pictures; the score is set to 0.",
+            "ContentConsistency: no pixel has a class in two images; the score is set to 0.",
             stacklevel=3,
         )
     return agreeing.double() / counted.clamp(min=1)

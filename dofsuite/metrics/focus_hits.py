@@ -1,4 +1,4 @@
-"""Focus hit rate: is the chosen point sharper in the picture focused there than in the one focused elsewhere?"""
+"""Focus hit rate: is a point sharper in the image focused there than in one focused elsewhere?"""
 
 from __future__ import annotations
 
@@ -10,30 +10,33 @@ from torch import Tensor
 from torch.nn import functional
 
 from dofsuite.metrics.scalar_metric import ScalarMetric
-from dofsuite.metrics.sweeps import check_pictures
+from dofsuite.metrics.sweeps import check_images
 from dofsuite.optics import laplacian, srgb_to_luma
 
 
 def focus_hit_rate(
     preds: Float[Tensor, "b 2 3 h w"], points: Float[Tensor, "b 2 2"], window: float | int = 0.1
 ) -> Float[Tensor, ""]:
-    """Share of points that are sharper in the picture focused there than in the other one (*ours*), in [0, 1].
+    """Share of points that are sharper in the image focused there than in the other (*ours*).
 
         rate = mean over pairs and k of [E(preds_k, point_k) > E(preds_other, point_k)]
 
     with E the mean square of the luma's Laplacian in a square window around the point. Chance is
     0.5, a tie is a miss. The ground truth misses too where a point has no detail around it or lies
-    at an edge: report its rate beside it.
+    at an edge: report its rate too.
 
     Args:
-        preds: two pictures of every scene, focused at the first and at the second point, display
+        preds: two images of every scene, focused at the first and at the second point, display
             values in [0, 1].
         points: the two points (x, y) as fractions of width and height from the top left, in [0, 1].
-        window: side of the square over the picture's long side, in (0, 1]; at least 3 px are looked
-            at, none beyond the border.
+        window: side of the square over the image's long side, in (0, 1]; at least 3 px, none of
+            them beyond the border.
+
+    Returns:
+        A scalar in [0, 1].
 
     Raises:
-        ValueError: on other shapes, non-finite pictures, or points or a window out of range.
+        ValueError: on other shapes, non-finite images, or points or a window out of range.
 
     Example:
         >>> import torch
@@ -48,16 +51,17 @@ def focus_hit_rate(
 
 
 def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool[Tensor, "b 2"]:
-    """For each pair and each of its two points: is it sharper in its own picture? See `focus_hit_rate`."""
+    """For each pair and each of its points, whether it is sharper in its own image."""
     if preds.ndim != 5 or preds.shape[1:3] != (2, 3) or points.shape != (len(preds), 2, 2):
         shapes = f"{list(preds.shape)} and {list(points.shape)}"
         raise ValueError(
             f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {shapes}."
         )
-    check_pictures(preds, "preds")
+    check_images(preds, "preds")
     if not bool(((points >= 0) & (points <= 1)).all()):  # nor is a NaN
         raise ValueError(
-            "points must be fractions of width and height in [0, 1]; divide pixels by the picture's size."
+            "points must be fractions of width and height in [0, 1]; divide pixels by the image's "
+            "size."
         )
     own = local_sharpness(preds.flatten(0, 1), points.flatten(0, 1), window)
     other = local_sharpness(preds.flip(1).flatten(0, 1), points.flatten(0, 1), window)
@@ -67,15 +71,17 @@ def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool
 def local_sharpness(
     images: Float[Tensor, "n 3 h w"], points: Float[Tensor, "n 2"], window: float | int
 ) -> Float[Tensor, " n"]:
-    """Mean square of the luma's Laplacian in a square window around one point (x, y) of each picture; float64."""
+    """Mean square of the luma's Laplacian around one point (x, y) of each image; float64."""
     if not 0 < window <= 1:
         raise ValueError(f"window must be a share of the long side in (0, 1], not {window}.")
+    # Mean energy in the window around every pixel.
     height, width = images.shape[-2:]
     margin = max(1, round(window * max(height, width) / 2))
     energy = laplacian(srgb_to_luma(images.double())).square()
     mean = functional.avg_pool2d(
         energy, 2 * margin + 1, stride=1, padding=margin, count_include_pad=False
     )
+    # Looked up at the points.
     column = (points[:, 0] * width).long().clamp(0, width - 1)
     row = (points[:, 1] * height).long().clamp(0, height - 1)
     return mean[torch.arange(len(images), device=images.device), 0, row, column]
@@ -89,7 +95,7 @@ class FocusHitRate(ScalarMetric):
     1], higher is better, 0.5 is chance.
 
     Args:
-        window: side of the square around a point over the picture's long side, in (0, 1].
+        window: side of the square around a point over the image's long side, in (0, 1].
         kwargs: see `torchmetrics.Metric`.
 
     Example:
@@ -97,11 +103,10 @@ class FocusHitRate(ScalarMetric):
         >>> detail = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> left, right = detail.clone(), detail.clone()
         >>> left[..., 8:], right[..., :8] = 0.5, 0.5
+        >>> points = torch.tensor([[[0.2, 0.5], [0.8, 0.5]]])
         >>> metric = FocusHitRate()
-        >>> metric.update(torch.stack([left, right], dim=1), torch.tensor([[[0.2, 0.5], [0.8,
-        0.5]]]))
-        >>> metric.update(torch.stack([right, left], dim=1), torch.tensor([[[0.2, 0.5], [0.8,
-        0.5]]]))
+        >>> metric.update(torch.stack([left, right], dim=1), points)
+        >>> metric.update(torch.stack([right, left], dim=1), points)
         >>> metric.compute().item()
         0.5
     """

@@ -1,4 +1,7 @@
-"""Blur gain: how much of the asked blur there is. LVCorr is blind to it: a tenth of the blur scores higher than all."""
+"""Blur gain: how much of the requested blur there is.
+
+LVCorr does not measure it: a tenth of the blur scores higher than all of it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
 def blur_gain(
     preds: Float[Tensor, "b s 3 h w"], target: Float[Tensor, "b s 3 h w"], bokeh_levels: Levels
 ) -> Float[Tensor, ""]:
-    """The model's fall of sharpness over the truth's, on a log scale (*ours*); 1 is right, 0 is no control.
+    """Log ratio of sharpness over the ground truth's (*ours*); 1 is right, 0 is no control.
 
         gain = log(LV(b_max) / LV(b_min)) of preds / log(LV(b_max) / LV(b_min)) of target
 
@@ -24,13 +27,13 @@ def blur_gain(
     it sharpens.
 
     Args:
-        preds: the model's pictures of every scene at every level, display values in [0, 1].
-        target: the true ones.
-        bokeh_levels: the levels asked for, in the order of the settings; the highest and the lowest
-            are looked at.
+        preds: the model's images of every scene at every level, display values in [0, 1].
+        target: the ground truth.
+        bokeh_levels: the requested levels, in the order of the settings; the highest and the lowest
+            are compared.
 
     Returns:
-        A scalar; 0, with a warning, where the truth does not change with the level or a mean
+        A scalar; 0, with a warning, where the ground truth does not change with the level or a mean
         sharpness is 0.
 
     Raises:
@@ -53,12 +56,11 @@ class BlurGain(ScalarMetric):
     """`blur_gain` over batches and processes.
 
     As input to `forward` and `update`: `preds` and `target`, both [batch, settings, 3, h, w],
-        float, in [0, 1].
-    As output of `compute`: a scalar, 1 is right; 0, with a warning, where the truth does not change
-        with the level.
+    float, in [0, 1]. As output of `compute`: a scalar, 1 is right; 0, with a warning, where the
+    ground truth does not change with the level.
 
     Args:
-        bokeh_levels: the levels asked for, in the order of the settings, at least two different
+        bokeh_levels: the requested levels, in the order of the settings, at least two different
             ones.
         kwargs: see `torchmetrics.Metric`.
 
@@ -81,10 +83,9 @@ class BlurGain(ScalarMetric):
         levels = checked_levels(bokeh_levels)
         super().__init__({"bokeh_levels": levels.tolist()}, **kwargs)
         self.levels = levels  # no buffer: `half()` of a module around the metric would round it
-        for name in ("preds_total", "target_total"):
-            self.add_state(
-                name, torch.zeros(len(self.levels), dtype=torch.float64), dist_reduce_fx="sum"
-            )
+        zeros = torch.zeros(len(self.levels), dtype=torch.float64)
+        self.add_state("preds_total", zeros, dist_reduce_fx="sum")
+        self.add_state("target_total", zeros.clone(), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add the sweeps of a batch of scenes."""
@@ -101,15 +102,14 @@ class BlurGain(ScalarMetric):
 
 
 def _gain(preds_curve: Tensor, target_curve: Tensor, levels: Tensor) -> Tensor:
-    """Ratio of the logs of the falls of two curves [s] (sums or means: the number of scenes cancels)."""
+    """The gain of curves [s], which may be sums or means: the number of scenes cancels."""
     lowest, highest = levels.argmin(), levels.argmax()
-    preds_fall = (preds_curve[highest] / preds_curve[lowest]).log()
-    target_fall = (target_curve[highest] / target_curve[lowest]).log()
-    gain = preds_fall / target_fall
+    preds_log_ratio = (preds_curve[highest] / preds_curve[lowest]).log()
+    gain = preds_log_ratio / (target_curve[highest] / target_curve[lowest]).log()
     if bool(gain.isfinite()):
         return gain
     warnings.warn(
-        "BlurGain: the truth does not change with the level or a picture is flat; set to 0.",
+        "BlurGain: the truth does not change with the level or an image is flat; set to 0.",
         stacklevel=3,
     )
     return torch.zeros_like(gain)

@@ -1,4 +1,4 @@
-"""CLIP-I: how much a picture still shows what its reference shows (DreamBooth; DiffCamera, section 4)."""
+"""CLIP-I: cosine similarity of image embeddings (DreamBooth; DiffCamera, section 4)."""
 
 from __future__ import annotations
 
@@ -9,80 +9,81 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dofsuite.metrics.scalar_metric import ScalarMetric, name_of
-from dofsuite.metrics.sweeps import check_pictures
+from dofsuite.metrics.sweeps import check_images
 
 
 @runtime_checkable
 class ImageEmbedder(Protocol):
-    """Pictures [n, 3, h, w] in [0, 1] -> embeddings [n, d]; resizing and normalising are its own.
+    """Images [n, 3, h, w] in [0, 1] -> embeddings [n, d]; it resizes and normalizes them itself.
 
-    `name`, where it has one, says which network it is.
+    It may have an attribute `name`, its name in reports.
     """
 
     def __call__(self, images: Tensor, /) -> Tensor:
-        """Embed pictures."""
+        """Embed images."""
 
 
 def clip_image_similarity(
     preds: Float[Tensor, "b 3 h w"], reference: Float[Tensor, "b 3 H W"], embedder: ImageEmbedder
 ) -> Float[Tensor, ""]:
-    """Mean cosine of the embeddings of each picture and its reference, in [-1, 1]; 1 for a copy; higher is better.
+    """Mean cosine of the embeddings of each image and its reference; higher is better.
 
-        CLIP-I = mean over pictures of <e(pred), e(reference)> / (|e(pred)| |e(reference)|)
+        CLIP-I = mean over images of <e(pred), e(reference)> / (|e(pred)| |e(reference)|)
 
     Paper (DreamBooth, DiffCamera): "CLIP image embeddings", network not stated; DiffCamera's own
-    ground truth scores .970, so the reference is the input picture, not the true output. Here: any
+    ground truth scores .970, so the reference is the input image, not the true output. Here: any
     embedder, and its name in the repr.
 
     Args:
-        preds: pictures in [0, 1].
-        reference: the picture that each is compared with, of any size.
+        preds: images in [0, 1].
+        reference: the image that each is compared with, of any size.
         embedder: see `ImageEmbedder`.
 
     Returns:
-        A scalar, float64; an embedding of zeros counts as 0.
+        A scalar in [-1, 1], float64, 1 for a copy; an embedding of zeros counts as 0.
 
     Raises:
         ValueError: on shapes that do not fit, or an embedder that does not give [n, d] numbers.
 
     Example:
         >>> import torch
-        >>> def mean_colour(images):
+        >>> def mean_color(images):
         ...     return images.mean(dim=(-2, -1))
         >>> red, green = torch.eye(3)[:2].reshape(2, 1, 3, 1, 1).expand(2, 1, 3, 4, 4)
         >>> yellow = red + green
-        >>> round(clip_image_similarity(yellow, red, mean_colour).item(), 4)  # the cosine of 45
-        degrees 0.7071
+        >>> round(clip_image_similarity(yellow, red, mean_color).item(), 4)  # cosine of 45 degrees
+        0.7071
     """
     return _cosines(preds, reference, embedder).mean()
 
 
 def _cosines(preds: Tensor, reference: Tensor, embedder: ImageEmbedder) -> Float[Tensor, " b"]:
-    for name, pictures in (("preds", preds), ("reference", reference)):
-        if pictures.ndim != 4 or pictures.shape[1] != 3:
-            raise ValueError(f"{name} must be [batch, 3, h, w], not {list(pictures.shape)}.")
-        check_pictures(pictures, name)
+    # Check.
+    for name, images in (("preds", preds), ("reference", reference)):
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"{name} must be [batch, 3, h, w], not {list(images.shape)}.")
+        check_images(images, name)
     if len(preds) != len(reference):
         raise ValueError(
-            f"preds and reference must be pairs, not {len(preds)} and {len(reference)} pictures."
+            f"preds and reference must be pairs, not {len(preds)} and {len(reference)} images."
         )
+    # Embed and compare.
     a, b = _embeddings(embedder, preds), _embeddings(embedder, reference)
-    # the root of the product, not the product of the roots: a copy scores 1 to the last bit
+    # The root of the product, not the product of the roots: a copy scores exactly 1.
     norm = ((a * a).sum(dim=1) * (b * b).sum(dim=1)).sqrt()
     return (a * b).sum(dim=1) / norm.clamp(min=torch.finfo(torch.float64).tiny)
 
 
-def _embeddings(embedder: ImageEmbedder, pictures: Tensor) -> Float[Tensor, "b d"]:
-    embeddings = embedder(pictures)
+def _embeddings(embedder: ImageEmbedder, images: Tensor) -> Float[Tensor, "b d"]:
+    embeddings = embedder(images)
     if not isinstance(embeddings, Tensor):
         kind = type(embeddings).__name__
         raise ValueError(
-            f"embedder must return a tensor, not {kind}; of a transformers output take `pooler_output`."
+            f"embedder must return a tensor, not {kind}; of a transformers output take "
+            "`pooler_output`."
         )
-    if embeddings.ndim != 2 or len(embeddings) != len(pictures):
-        raise ValueError(
-            f"embedder must return [{len(pictures)}, d], not {list(embeddings.shape)}."
-        )
+    if embeddings.ndim != 2 or len(embeddings) != len(images):
+        raise ValueError(f"embedder must return [{len(images)}, d], not {list(embeddings.shape)}.")
     return embeddings.double()
 
 
@@ -90,12 +91,11 @@ class CLIPImageSimilarity(ScalarMetric):
     """`clip_image_similarity` over batches and processes.
 
     As input to `forward` and `update`: `preds` [batch, 3, h, w] and `reference` [batch, 3, H, W],
-        float, in [0, 1].
-    As output of `compute`: a scalar in [-1, 1], higher is better. Scores of two backbones cannot be
-    compared: `label` and the repr name it.
+    float, in [0, 1]. As output of `compute`: a scalar in [-1, 1], higher is better. Scores of two
+    backbones cannot be compared: `label` and the repr name the backbone.
 
     With transformers: `lambda x: clip.get_image_features(pixel_values=prepare(x)).pooler_output`
-    for a `CLIPModel` of transformers 5, where `prepare` resizes to 224 and normalises.
+    for a `CLIPModel` of transformers 5, where `prepare` resizes to 224 and normalizes.
 
     Args:
         embedder: see `ImageEmbedder`. A network (in eval mode) is a submodule: moved, copied and
@@ -106,13 +106,13 @@ class CLIPImageSimilarity(ScalarMetric):
 
     Example:
         >>> import torch
-        >>> def mean_colour(images):
+        >>> def mean_color(images):
         ...     return images.mean(dim=(-2, -1))
-        >>> metric = CLIPImageSimilarity(mean_colour)
-        >>> pictures = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-        >>> metric.update(pictures, pictures)
+        >>> metric = CLIPImageSimilarity(mean_color)
+        >>> images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        >>> metric.update(images, images)
         >>> metric.label, metric.compute().item()
-        ('CLIP-I (mean_colour)', 1.0)
+        ('CLIP-I (mean_color)', 1.0)
     """
 
     higher_is_better = True
@@ -131,14 +131,14 @@ class CLIPImageSimilarity(ScalarMetric):
 
     @property
     def label(self) -> str:
-        """What a report calls the score."""
+        """The score's name in reports."""
         return f"CLIP-I ({self.backbone})"
 
     def update(self, preds: Tensor, reference: Tensor) -> None:
-        """Add a batch of pictures and their references."""
+        """Add a batch of images and their references."""
         self.total += _cosines(preds, reference, self.embedder).sum()
         self.count += len(preds)
 
     def compute(self) -> Tensor:
-        """The mean of all pictures so far."""
+        """The mean of all images so far."""
         return self.total / self.count

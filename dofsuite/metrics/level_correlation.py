@@ -1,9 +1,9 @@
-"""LVCorr: does sharpness fall as the asked bokeh level rises? Three published definitions under one name."""
+"""LVCorr: does sharpness decrease with the requested bokeh level? Three published definitions."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -23,37 +23,35 @@ def lv_corr(
     variant: Variant = "level_mean",
     target: Float[Tensor, "b s 3 h w"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Correlation of sharpness with the bokeh level or with the truth's, in [-1, 1]; higher is better.
+    """Correlation of sharpness with the bokeh level or the ground truth's; higher is better.
 
-        level_mean       -corr_s(level_s, mean over scenes of LV_s)                  DiffCamera,
-        Bokeh Diffusion level_per_scene  mean over scenes of -corr_s(level_s, LV_s)
-        GenRefocus genphoto_diff    mean over scenes of corr_s(LV_s+1 - LV_s, the truth's)
-        Generative Photography
+        level_mean       -corr_s(level_s, mean over scenes of LV_s)      DiffCamera, Bokeh Diffusion
+        level_per_scene  mean over scenes of -corr_s(level_s, LV_s)      GenRefocus
+        genphoto_diff    mean over scenes of                             Generative Photography
+                         corr_s(LV_s+1 - LV_s, the ground truth's)
 
     with Pearson's correlation over the settings s and the Laplacian variance LV. A score is of one
-    variant and one
-    list of levels: state both, and the ground truth's own score beside it (for `genphoto_diff` that
-        is 1).
+    variant and one list of levels: state both, and the ground truth's own score (for
+    `genphoto_diff` that is 1).
 
     Paper (DiffCamera): correlation "with the reference bokeh level", pooling not stated; its ground
-    truth scores 0.93, so it is not a correlation with the truth's own curve. Here (*inferred*):
-    `level_mean`, which weighs a scene by its
-    sharpness: one textured scene can decide it, and it was up to .02 away from `level_per_scene`.
-    `genphoto_diff` is what Generative Photography's comp_metrics/accuracy_by_CorrCoef computes.
+    truth scores 0.93, so it is not a correlation with the ground truth's own curve. Here
+    (*inferred*): `level_mean`, which weights a scene by its sharpness: one textured scene can
+    decide it, and it was up to .02 away from `level_per_scene`. `genphoto_diff` is what Generative
+    Photography's comp_metrics/accuracy_by_CorrCoef computes.
 
     LV falls like a convex curve, so a perfect renderer is below 1 (.84 to .94 on one photograph, by
-    the levels), and a
-    tenth of the blur scores higher: report `blur_gain` too.
+    the levels), and a tenth of the blur scores higher: report `blur_gain` too.
 
     Args:
-        preds: pictures of every scene at every level, display values in [0, 1].
-        bokeh_levels: the levels asked for, in the order of the settings, at least two different
+        preds: images of every scene at every level, display values in [0, 1].
+        bokeh_levels: the requested levels, in the order of the settings, at least two different
             ones.
         variant: which definition.
-        target: the true pictures, which `genphoto_diff` needs; the others do not look at them.
+        target: the ground truth, which only `genphoto_diff` needs.
 
     Returns:
-        A scalar; a curve that does not change (or changes evenly, for `genphoto_diff`) counts as 0,
+        A scalar in [-1, 1]; a curve that is constant (or linear, for `genphoto_diff`) counts as 0,
         with a warning.
 
     Raises:
@@ -63,8 +61,8 @@ def lv_corr(
     Example:
         >>> import torch
         >>> noise = torch.rand(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) - 0.5
-        >>> contrast = torch.tensor([1.0, 0.7, 0.4]).sqrt().reshape(1, 3, 1, 1, 1)  # a variance
-        that falls evenly
+        >>> variance = torch.tensor([1.0, 0.7, 0.4])  # falls evenly
+        >>> contrast = variance.sqrt().reshape(1, 3, 1, 1, 1)
         >>> round(lv_corr(0.5 + noise * contrast, [5, 10, 15]).item(), 3)
         1.0
     """
@@ -81,11 +79,11 @@ class LVCorr(ScalarMetric):
 
     As input to `forward` and `update`: `preds` and, for `genphoto_diff`, `target`, both [batch,
     settings, 3, h, w], float, display values in [0, 1]. As output of `compute`: a scalar in [-1,
-    1], higher is better; a curve that does not change counts as 0, with a warning. The ground
-    truth's own score is that of a second instance.
+    1], higher is better; a constant curve counts as 0, with a warning. For the ground truth's own
+    score use a second instance.
 
     Args:
-        bokeh_levels: the levels asked for, in the order of the settings, at least two different
+        bokeh_levels: the requested levels, in the order of the settings, at least two different
             ones.
         variant: `level_mean` (correlate the curve averaged over all scenes), `level_per_scene` or
             `genphoto_diff`.
@@ -119,7 +117,7 @@ class LVCorr(ScalarMetric):
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor | None = None) -> None:
-        """Add the sweeps of a batch of scenes; `target` is looked at by `genphoto_diff` only."""
+        """Add the sweeps of a batch of scenes; `target` is used by `genphoto_diff` only."""
         curves = sharpness_curves(preds, len(self.levels))
         if self.variant == "level_mean":
             self.total += curves.sum(dim=0)
@@ -130,22 +128,21 @@ class LVCorr(ScalarMetric):
     def compute(self) -> Tensor:
         """The score of all scenes so far."""
         mean = self.total / self.count
-        return (
-            _correlations(mean[None], self.levels, self.variant)[0]
-            if self.variant == "level_mean"
-            else mean[0]
-        )
+        if self.variant == "level_mean":
+            return _correlations(mean[None], self.levels, self.variant)[0]
+        return mean[0]
 
 
 def _correlations(
     curves: Float[Tensor, "n s"], levels: Tensor, variant: Variant, target: Tensor | None = None
 ) -> Float[Tensor, " n"]:
-    """The score of each curve, positive is good."""
+    """The score of each curve; higher is better."""
     if variant != "genphoto_diff":
         return _pearson(curves, -levels.to(curves.device).expand_as(curves))
     if target is None:
         raise ValueError(
-            "target must be given for the variant genphoto_diff: it correlates with the true pictures."
+            "target must be given for the variant genphoto_diff: it correlates with the ground "
+            "truth."
         )
     if len(target) != len(curves):
         raise ValueError(
@@ -155,18 +152,18 @@ def _correlations(
 
 
 def _pearson(curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
-    """Pearson's correlation row by row, 0 with a warning where a row does not change."""
-    offset, other_offset = (rows - rows.mean(dim=1, keepdim=True) for rows in (curves, against))
-    constant = (offset.norm(dim=1) <= 1e-9 * curves.norm(dim=1)) | (
-        other_offset.norm(dim=1) <= 1e-9 * against.norm(dim=1)
-    )
+    """Pearson's correlation row by row; 0, with a warning, where a row is constant."""
+    a, b = (rows - rows.mean(dim=1, keepdim=True) for rows in (curves, against))
+    norm_a, norm_b = a.norm(dim=1), b.norm(dim=1)
+    # Constant up to rounding.
+    constant = norm_a <= 1e-9 * curves.norm(dim=1)
+    constant |= norm_b <= 1e-9 * against.norm(dim=1)
     if bool(constant.any()):
         warnings.warn(
             "LVCorr: sharpness changes at no level or evenly at all; the score is set to 0.",
             stacklevel=3,
         )
-    norm = offset.norm(dim=1) * other_offset.norm(dim=1)
-    correlation: Tensor = (offset * other_offset).sum(dim=1) / norm.masked_fill(constant, 1.0)
+    correlation: Tensor = (a * b).sum(dim=1) / (norm_a * norm_b).masked_fill(constant, 1.0)
     return correlation.masked_fill(constant, 0.0)
 
 
@@ -176,9 +173,4 @@ def _check_variant(variant: Variant, levels: Tensor) -> Variant:
         raise ValueError(
             f"bokeh_levels must be at least three for genphoto_diff, not {levels.tolist()}."
         )
-    return checked_variant(variant)
-
-
-def checked_variant(variant: str) -> Variant:
-    """The variant, or a ValueError that names the ones there are."""
-    return cast(Variant, one_of(variant, Variant, "variant"))
+    return one_of(variant, Variant, "variant")

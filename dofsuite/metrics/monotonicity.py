@@ -1,4 +1,4 @@
-"""Blur Monotonicity: is a picture sharper with every stop the aperture is closed? (Fine-grained Defocus Blur)."""
+"""Blur Monotonicity: is an image sharper at every larger f-number? (Fine-grained Defocus Blur)."""
 
 from __future__ import annotations
 
@@ -22,33 +22,34 @@ StepPairs = Literal["adjacent", "all"]
 HIGH_BAND_CYCLES_PER_PX = 0.25
 """`high_band` begins at half the Nyquist frequency (*ours*)."""
 TIE = 1e-12
-"""Energies whose relative difference is below it are a tie: far above float64's rounding, far below an 8-bit step."""
+"""Relative difference of tied energies: far above float64's rounding, far below an 8-bit step."""
 
 
 def blur_monotonicity(
     preds: Float[Tensor, "b s 3 h w"], mode: Mode = "paper", pairs: StepPairs = "adjacent"
 ) -> Float[Tensor, ""]:
-    """Share of pairs of settings whose energy rises with the f-number, in [0, 1]; chance is 0.5, higher is better.
+    """Share of pairs of settings whose energy increases with the f-number; higher is better.
 
-        BM = mean over scenes and pairs i < j of [E(x_j) > E(x_i)],   x_i in order of rising
-        f-number
+        BM = mean over scenes and pairs i < j of [E(x_j) > E(x_i)],   x_i by rising f-number
 
     Paper (supplement, section F): in percent over f/1.8 to f/22; which pairs is not stated, and
-    "chance 50" fits both. Here (*inferred*): neighbours by default. A tie fails; a warning and
+    "chance 50" fits both. Here (*inferred*): adjacent ones by default. A tie fails; a warning and
     `BlurMonotonicity.ties` tell the share of ties.
 
-    The paper's theorem, E(h * x) <= E(x), holds for the values that the lens blurs. So `paper` asks
-    for a lens that
-    blurs display values: a perfect lens that blurs light scores 0 to 12 % on what is displayed
-    (gamma 2.2), because the energy of displayed pixels is concave in light, and a 1 % change of
-    brightness can turn the order. `ac`, without the mean, scores 100 % for both; at gamma 4 even
-    that fails where small lights grow, `high_band` and `laplacian` do not.
+    The paper's theorem, E(h * x) <= E(x), holds for the values that the lens blurs. So `paper`
+    needs a lens that blurs display values: a perfect lens that blurs light scores 0 to 12 % on what
+    is displayed (gamma 2.2), because the energy of displayed pixels is concave in light, and a 1 %
+    change of brightness can reverse the order. `ac`, without the mean, scores 100 % for both; at
+    gamma 4 even that fails where small lights grow, `high_band` and `laplacian` do not.
 
     Args:
-        preds: pictures of every scene in order of rising f-number, display values in [0, 1]
-            (clamped to it).
+        preds: images of every scene in order of rising f-number, display values in [0, 1] (clamped
+            to it).
         mode: the energy, see `blur_energy`.
-        pairs: neighbours, or every setting with every later one.
+        pairs: adjacent settings, or every setting with every later one.
+
+    Returns:
+        A scalar in [0, 1]; chance is 0.5.
 
     Raises:
         ValueError: on another shape, fewer than two settings, values that are not finite, or an
@@ -57,38 +58,39 @@ def blur_monotonicity(
     Example:
         >>> import torch
         >>> noise = torch.rand(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) - 0.5
-        >>> contrast = torch.tensor([0.2, 0.5, 0.4]).reshape(1, 3, 1, 1, 1)  # the last step loses
-        contrast
-        >>> blur_monotonicity(0.5 + noise * contrast).item()
+        >>> contrast = torch.tensor([0.2, 0.5, 0.4]).reshape(1, 3, 1, 1, 1)
+        >>> blur_monotonicity(0.5 + noise * contrast).item()  # 0.4 is less than 0.5,
         0.5
-        >>> round(blur_monotonicity(0.5 + noise * contrast, pairs="all").item(), 3)  # but it is
-        sharper than the first 0.667
+        >>> round(blur_monotonicity(0.5 + noise * contrast, pairs="all").item(), 3)  # more than 0.2
+        0.667
     """
     steps = energy_steps(preds, mode, pairs)
-    return _share_of_rises((steps > 0).sum(), (steps == 0).sum(), steps.numel())
+    return _share_of_increases((steps > 0).sum(), (steps == 0).sum(), steps.numel())
 
 
 def blur_energy(
     image: Float[Tensor, "*batch 3 h w"], mode: Mode = "paper"
 ) -> Float[Tensor, "*batch"]:
-    """How much signal a picture holds, summed over its three channels; more is sharper, all else equal; float64.
+    """Signal energy of an image, summed over its channels; more is sharper, all else equal.
 
-        paper      sum_k |F_k|^2,  F = FFT2(x) unnormalised;  by Parseval h w sum_p x_p^2, and no
-        FFT is needed ac         the same without k = 0, the mean:  h w sum_p (x_p - mean)^2
-        high_band  the same over frequencies of at least `HIGH_BAND_CYCLES_PER_PX`, by FFT (periodic
-        border) laplacian  `laplacian_variance` of the 8-bit grey picture
+        paper      sum_k |F_k|^2,  F = FFT2(x) unnormalized;  by Parseval h w sum_p x_p^2
+        ac         the same without k = 0, the mean:  h w sum_p (x_p - mean)^2
+        high_band  the same over frequencies of at least `HIGH_BAND_CYCLES_PER_PX` (periodic border)
+        laplacian  `laplacian_variance` of the 8-bit gray image
 
-    Paper (eq. of section F): `paper`; colour and range are not stated. Here (*inferred*): RGB in
+    Paper (eq. of section F): `paper`; color and range are not stated. Here (*inferred*): RGB in
     [0, 1], unrounded. The other three are *ours*.
 
     Args:
         image: display values in [0, 1] (clamped to it), any leading dimensions.
         mode: which energy.
 
+    Returns:
+        One number for each image, float64.
+
     Example:
         >>> import torch
-        >>> image = torch.rand(3, 8, 6, dtype=torch.float64,
-        generator=torch.Generator().manual_seed(0))
+        >>> image = torch.rand(3, 8, 6, generator=torch.Generator().manual_seed(0)).double()
         >>> spectrum = torch.fft.fft2(image)
         >>> torch.allclose(blur_energy(image), spectrum.abs().square().sum(), rtol=1e-12)
         True
@@ -110,8 +112,7 @@ def _high_band(image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     rows = torch.fft.fftfreq(height, dtype=torch.float64, device=image.device)[:, None]
     columns = torch.fft.rfftfreq(width, dtype=torch.float64, device=image.device)
-    # rfft2 leaves out the mirror images of all columns but the first and, of an even width, the
-    # last
+    # rfft2 leaves out the conjugates of all columns but the first and, of an even width, the last.
     weight = torch.where((columns == 0) | (columns == 0.5), 1.0, 2.0)
     band = weight * ((rows.square() + columns.square()).sqrt() >= HIGH_BAND_CYCLES_PER_PX)
     spectrum = torch.fft.rfft2(image)
@@ -120,7 +121,7 @@ def _high_band(image: Tensor) -> Tensor:
 
 
 def _without_rounding(energy: Tensor, image: Tensor) -> Tensor:
-    """A flat picture leaves float64's rounding, some 1e-32 of its energy: that is 0."""
+    """A flat image leaves float64's rounding, some 1e-32 of its energy: that is 0."""
     return energy.masked_fill(energy <= 1e-24 * _sum_of_squares(image), 0.0)
 
 
@@ -130,18 +131,16 @@ ENERGIES: dict[Mode, Callable[[Tensor], Tensor]] = {
     "high_band": _high_band,
     "laplacian": laplacian_variance,
 }
-"""Mode to energy of display values in [0, 1], float64: another energy is another line here and in `Mode`."""
+"""Energies of display values in [0, 1], float64: a new one is one more line here and in `Mode`."""
 
 
 def energy_steps(preds: Tensor, mode: Mode, pairs: StepPairs) -> Int[Tensor, "b p"]:
-    """For each scene and pair of settings: 1 if the later has more energy, 0 for a tie, -1 if it has less."""
+    """For each scene and pair of settings: 1 if the later has more energy, 0 if tied, else -1."""
     check_sweep(preds)
-    # scene by scene: the float64 copy and spectrum of a whole batch need not exist at once
+    # Scene by scene: a float64 copy and spectrum of the batch need not exist at once.
     energy = torch.stack([blur_energy(scene, mode) for scene in preds])
-    earlier, later = (
-        energy[:, settings]
-        for settings in setting_pairs(preds.shape[1], one_of(pairs, StepPairs, "pairs"))
-    )
+    first, second = setting_pairs(preds.shape[1], one_of(pairs, StepPairs, "pairs"))
+    earlier, later = energy[:, first], energy[:, second]
     step = later - earlier
     return step.masked_fill(step.abs() <= TIE * torch.maximum(earlier, later), 0.0).sign().long()
 
@@ -151,7 +150,7 @@ class BlurMonotonicity(ScalarMetric):
 
     As input to `forward` and `update`: `preds` [batch, settings, 3, h, w], float, in [0, 1], in
     order of rising f-number. As output of `compute`: a scalar in [0, 1], higher is better, 0.5 is
-    chance; a warning tells of ties.
+    chance; it warns of ties.
 
     Args:
         f_numbers: the settings, rising; None for any number of them.
@@ -175,7 +174,7 @@ class BlurMonotonicity(ScalarMetric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
-    rises: Tensor
+    increases: Tensor
     tied: Tensor
     count: Tensor
 
@@ -194,32 +193,32 @@ class BlurMonotonicity(ScalarMetric):
         self.num_settings = None if f_numbers is None else len(f_numbers)
         self.mode = one_of(mode, Mode, "mode")
         self.pairs = one_of(pairs, StepPairs, "pairs")
-        for name in ("rises", "tied", "count"):
+        for name in ("increases", "tied", "count"):
             self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor) -> None:
         """Add the sweeps of a batch of scenes."""
         check_sweep(preds, self.num_settings)
         steps = energy_steps(preds, self.mode, self.pairs)
-        self.rises += (steps > 0).sum()
+        self.increases += (steps > 0).sum()
         self.tied += (steps == 0).sum()
         self.count += steps.numel()
 
     def compute(self) -> Tensor:
-        """The share of rising pairs so far."""
-        return _share_of_rises(self.rises, self.tied, self.count)
+        """The share of increasing pairs so far."""
+        return _share_of_increases(self.increases, self.tied, self.count)
 
     def ties(self) -> Tensor:
-        """The share of tied pairs so far, over all processes: like `compute`, every process must call it."""
+        """The share of tied pairs so far. Collective: must be called on all ranks."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             return self.tied.double() / self.count
 
 
-def _share_of_rises(rises: Tensor, ties: Tensor, count: Tensor | int) -> Tensor:
+def _share_of_increases(increases: Tensor, ties: Tensor, count: Tensor | int) -> Tensor:
     if bool(ties > 0):
         share = ties.item() / float(count)
         warnings.warn(
             f"BlurMonotonicity: {share:.1%} of the pairs are ties and count as failures.",
             stacklevel=3,
         )
-    return rises.double() / count
+    return increases.double() / count

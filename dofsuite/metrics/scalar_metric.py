@@ -1,4 +1,4 @@
-"""What all metrics of the room have in common: one score, settings that show in the repr, and a plot."""
+"""Base class of all metrics: one score, settings in the repr, and a plot."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ class ScalarMetric(Metric):
     """A torchmetrics `Metric` with one score that knows its settings.
 
     `MetricCollection` merges metrics whose states have equal names and, after the first batch,
-    equal values, and then
-    updates one of them only: two counters are equal by chance. So a state is named for the
-    settings, and metrics of other settings stay apart.
+    equal values, and then updates only one of them; but two counters can be equal by chance. So a
+    state is named after the settings, which keeps metrics of other settings separate.
 
     Args:
         settings: what the score depends on, for the repr and for reports.
@@ -38,12 +37,12 @@ class ScalarMetric(Metric):
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
 
     def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> torch.nn.Module:
-        """Follow the module around the metric to another device, but not to half precision: sums stay float64."""
-        if self._dtype_convert:  # `set_dtype`: somebody asks for it
+        """Follow a parent module to another device, but not to half precision."""
+        if self._dtype_convert:  # called by `set_dtype`
             return super()._apply(fn, exclude_state)
         moved = super()._apply(fn, exclude_state=tuple(self._defaults))
         for name, default in self._defaults.items():
-            assert isinstance(default, Tensor)  # no metric of the room keeps a list
+            assert isinstance(default, Tensor)  # no metric here has a list as its state
             self._defaults[name] = default.to(self.device)
             setattr(self, name, getattr(self, name).to(self.device))
         return moved
@@ -65,7 +64,7 @@ class ScalarMetric(Metric):
 
 
 def name_of(network: object) -> str:
-    """What reports call a network or function: its own `name`, or the name of the function or the class.
+    """Name in reports of a network or function: its own `name`, else its function's or class's.
 
     Example:
         >>> name_of(torch.nn.Identity()), name_of(torch.relu)

@@ -1,4 +1,4 @@
-"""Laplacian variance, how much fine detail a picture has, and its curve over a sweep of bokeh levels."""
+"""Laplacian variance, a measure of fine detail, and its curve over a sweep of bokeh levels."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ Levels = Sequence[float | int] | Num[Tensor, " s"]
 
 
 def laplacian_variance(image: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*batch"]:
-    """Population variance of the 4-neighbour Laplacian of the 8-bit grey picture; larger is sharper; float64.
+    """Population variance of the 8-bit gray image's 4-neighbor Laplacian; larger is sharper.
 
         LV = var(Lap(round(0.299 R + 0.587 G + 0.114 B)))
 
     with R, G, B rounded to 0..255, BT.601 luma, border mirrored about the edge pixel (reflect 101):
-    equal to `cv2.Laplacian(grey, cv2.CV_64F).var()`. Paper (DiffCamera, Bokeh Diffusion):
+    equal to `cv2.Laplacian(gray, cv2.CV_64F).var()`. Paper (DiffCamera, Bokeh Diffusion):
     "Laplacian variance". Here: with the 8-bit rounding of Generative Photography's
     comp_metrics/accuracy_by_CorrCoef, because it adds a floor of its own.
 
     Args:
         image: display values in [0, 1] (clamped to it), any leading dimensions.
+
+    Returns:
+        One number for each image, float64.
 
     Example:
         >>> import torch
@@ -35,8 +38,8 @@ def laplacian_variance(image: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*
         True
     """
     levels_8bit = (image.double().clamp(0, 1) * 255).round()
-    grey = srgb_to_luma(levels_8bit).round().squeeze(-3)
-    return laplacian(grey).flatten(-2).var(dim=-1, correction=0)
+    gray = srgb_to_luma(levels_8bit).round().squeeze(-3)
+    return laplacian(gray).flatten(-2).var(dim=-1, correction=0)
 
 
 def checked_levels(bokeh_levels: Levels) -> Float[Tensor, " s"]:

@@ -1,4 +1,4 @@
-"""A sweep is [batch, settings, 3, h, w], one picture of each scene for each setting: its check and its pairs."""
+"""Sweeps [batch, settings, 3, h, w], one image of each scene for each setting: checks and pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 Choice = TypeVar("Choice", bound=str)
 
 Pairs = Literal["adjacent", "all", "first", "last"]
-"""Which settings are compared: neighbours, all with all, or all with the first or with the last."""
+"""Which settings are compared: adjacent, all, or all with the first or with the last."""
 
 
 def setting_pairs(num_settings: int, pairs: Pairs) -> tuple[list[int], list[int]]:
@@ -33,17 +33,16 @@ def setting_pairs(num_settings: int, pairs: Pairs) -> tuple[list[int], list[int]
 def check_sweep(
     sweep: Tensor, num_settings: int | None = None, name: str = "preds", setting: str = "settings"
 ) -> None:
-    """Refuse what is no sweep.
+    """Check a sweep.
 
     Args:
         sweep: floating-point display values [batch, settings, 3, h, w].
-        num_settings: how many settings are expected; None for any number from two.
-        name: what the argument is called in the error.
-        setting: what the settings are called in the error.
+        num_settings: the expected number of settings; None for two or more.
+        name: the argument's name in the error.
+        setting: the settings' name in the error.
 
     Raises:
-        ValueError: naming the argument, on another shape, 8-bit or non-finite values or nothing to
-            look at.
+        ValueError: naming the argument, on another shape, 8-bit or non-finite values, or no pixels.
     """
     wanted = setting if num_settings is None else f"{num_settings} {setting}"
     enough = sweep.ndim == 5 and (
@@ -54,25 +53,27 @@ def check_sweep(
         raise ValueError(
             f"{name} must be [batch, {wanted}, 3, h, w]{more}, not {list(sweep.shape)}."
         )
-    check_pictures(sweep, name)
+    check_images(sweep, name)
 
 
-def check_pictures(pictures: Tensor, name: str) -> None:
-    """Refuse pictures that are no finite floating-point values, or none at all; ValueError naming the argument."""
-    if not pictures.is_floating_point():
+def check_images(images: Tensor, name: str) -> None:
+    """Check that images are finite floating-point values and not empty; else ValueError."""
+    if not images.is_floating_point():
         raise ValueError(
-            f"{name} must be floating-point values in [0, 1], not {pictures.dtype}; divide 8-bit by 255."
+            f"{name} must be floating-point values in [0, 1], not {images.dtype}; divide 8-bit by "
+            "255."
         )
-    if pictures.numel() == 0:
+    if images.numel() == 0:
         raise ValueError(
-            f"{name} must hold at least one picture of at least one pixel, not {list(pictures.shape)}."
+            f"{name} must hold at least one image of at least one pixel, not {list(images.shape)}."
         )
-    if not bool(pictures.isfinite().all()):  # one of them would be in the running sums for good
-        raise ValueError(f"{name} must be finite; at least one picture holds a NaN or an infinity.")
+    # One of them would stay in the running sums.
+    if not bool(images.isfinite().all()):
+        raise ValueError(f"{name} must be finite; at least one image holds a NaN or an infinity.")
 
 
 def one_of(choice: Choice, choices: object, name: str) -> Choice:
-    """The choice, or a ValueError that names the argument and the ones there are.
+    """The choice, or a ValueError that names the argument and the choices.
 
     Example:
         >>> one_of("all", Pairs, "pairs")

@@ -7,7 +7,8 @@ import torch
 from scipy.stats import pearsonr
 
 from dofsuite.metrics import LVCorr, laplacian_variance, lv_corr
-from dofsuite.metrics.level_correlation import checked_variant
+from dofsuite.metrics.level_correlation import Variant
+from dofsuite.metrics.sweeps import one_of
 from dofsuite.optics import display_to_linear, linear_to_display, render_bokeh
 from tests.metrics.conftest import LEVELS, sweep_of_contrast
 from tests.optics.photographs import photo_21
@@ -138,7 +139,7 @@ def test_wrong_shape_and_unknown_variant_are_refused_by_name(sweep):
     with pytest.raises(ValueError, match=r"preds must be \[batch, 4 levels"):
         LVCorr(LEVELS).update(sweep[:, :3])
     with pytest.raises(ValueError, match="level_mean, level_per_scene"):
-        checked_variant("pooled")
+        one_of("pooled", Variant, "variant")
 
 
 @pytest.fixture(scope="module")
