@@ -62,20 +62,20 @@ SUBCOMMANDS = {
         "DIR",
         "Check in a folder of photographs that a smaller aperture gives more blur energy "
         "(EBB!: 96 %).",
-        "",
+        "apertures.config:PairsConfig",
         "apertures.pairs",
     ),
     "ebb": Subcommand(
         "DIR --model RUN",
         "Put our photographs beside EBB!'s: the caption of each f/16 photograph, at f/1.8 and "
         "f/16.",
-        "",
+        "apertures.config:EbbConfig",
         "apertures.ebb",
     ),
     "table": Subcommand(
         "RUN...",
         "Collect an ablation's runs into one table, with mean and spread over seeds.",
-        "",
+        "ablations.config:TableConfig",
         "ablations.run",
     ),
 }

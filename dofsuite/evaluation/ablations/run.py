@@ -1,13 +1,12 @@
 """`table`: the runs of a sweep in one table, with mean and spread over seeds.
 
 A run's numbers are those of its last validation (`metrics.json`) and of its evaluations: each
-`report.json` below the folder of one of the runs, and there the rows that say to be the run's, by
-kind of evaluation ("zero depth").
+`report.json` below the folder of one of the runs, and there the rows that name the run, by variant
+of the evaluation ("zero depth").
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -15,152 +14,134 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dofsuite.cli import Parser
 from dofsuite.errors import UserError
-from dofsuite.evaluation.ablations.sweep_runs import Group, Run, grouped, read_runs
-from dofsuite.evaluation.report import Table, format_number, write_report
-
-DESCRIPTION = "Collect an ablation's runs into one table, with mean and spread over seeds."
+from dofsuite.evaluation.ablations.config import TableConfig
+from dofsuite.evaluation.ablations.sweep_runs import Group, Run, group_runs, read_runs
+from dofsuite.evaluation.report import Number, Table, format_number, write_report
 
 PROBE = "Last validation"
 """Title of the table of `metrics.json`."""
 SPREAD = "±"
 """Before a column: the standard deviation over seeds (n - 1)."""
 
-
-def configure(parser: Parser) -> None:
-    """Add the arguments."""
-    parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="run folders, such as runs/ablation_*/*"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("runs/table"), metavar="DIR", help="%(default)s"
-    )
-    parser.add_argument(
-        "--unfinished", action="store_true", help="count runs that have not reached their end too"
-    )
+Values = dict[str, float | None]
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(config: TableConfig) -> None:
     """Write the report."""
-    read = read_runs(arguments.runs, arguments.unfinished)
-    groups = grouped(read.runs)
-    found = reported(read.runs)
-    numbers = {run.folder: [*probed(run), *found.numbers[run.folder]] for run in read.runs}
+    # Numbers of every run
+    runs, left_out = read_runs(config.runs, config.unfinished)
+    groups = group_runs(runs)
+    evaluations, unused_rows = evaluation_numbers(runs)
+    numbers = {run.folder: [*probe_numbers(run), *evaluations[run.folder]] for run in runs}
     tables = tables_of(groups, numbers)
     if not tables:
         raise UserError(
-            f"{read.runs[0].folder}: no run has numbers (metrics.json or a report); evaluate them first."
+            f"{runs[0].folder}: no run has numbers (metrics.json or a report); evaluate them first."
         )
-    silent = [
-        f"{run.folder}: no numbers (no metrics.json of a probe, no report)"
-        for run in read.runs
-        if not numbers[run.folder]
-    ]
-    notes = tuple(f"left out: {reason}" for reason in [*read.left_out, *silent, *found.left_out])
+
+    # What the tables leave out
+    for folder, found in numbers.items():
+        if not found:
+            left_out.append(f"{folder}: no numbers (no metrics.json of a probe, no report)")
+    notes = tuple(f"left out: {reason}" for reason in [*left_out, *unused_rows])
     tables[0] = tables[0]._replace(notes=tables[0].notes + notes)
-    facts = {
-        "runs": len(read.runs),
-        "spread": "standard deviation over the runs of a row (n - 1), which differ in their seeds alone",
-        **{group.name: ", ".join(seeded(run) for run in group.runs) for group in groups},
+
+    # Report, and the same on the terminal
+    facts: dict[str, Any] = {
+        "runs": len(runs),
+        "spread": "standard deviation over the runs of a row (n - 1), which differ in their seeds "
+        "alone",
     }
-    for file in write_report(arguments.output, "Runs and their settings", tables, [], facts):
-        print(file)
+    for group in groups:
+        facts[group.name] = ", ".join(run_and_seed(run) for run in group.runs)
+    print(*write_report(config.output, "Runs and their settings", tables, [], facts), sep="\n")
     for table in tables:
-        print(f"\n{table.title}\n{as_text(table)}", *table.notes, sep="\n")
+        print(f"\n{table.title}\n{to_text(table)}", *table.notes, sep="\n")
 
 
 class Numbers(NamedTuple):
-    """Named numbers of one run: the title of the table they belong to, and what was done otherwise than usual."""
+    """Named numbers of one run, with the title of their table."""
 
     table: str
     variant: str
-    values: dict[str, float | None]
+    """How the evaluation differs from the usual; "" if it does not."""
+    values: Values
 
 
-def probed(run: Run) -> Iterator[Numbers]:
+def probe_numbers(run: Run) -> Iterator[Numbers]:
     """Yield the numbers of a run's last validation."""
     probe = read_json(run.folder / "metrics.json").get("probe")
     if isinstance(probe, dict):
         yield Numbers(PROBE, "", {name: number(value) for name, value in probe.items()})
 
 
-class Reported(NamedTuple):
-    """What the reports in the runs' folders say of each run; and the rows of theirs that were not taken, with why."""
+def evaluation_numbers(runs: Sequence[Run]) -> tuple[dict[Path, list[Numbers]], list[str]]:
+    """Read all reports below the runs' folders; one report may hold several runs.
 
-    numbers: dict[Path, list[Numbers]]
-    left_out: list[str]
-
-
-def reported(runs: Sequence[Run]) -> Reported:
-    """Read all reports below the runs' folders; one evaluation may have been asked for several runs.
+    Returns:
+        Numbers by the run's folder, and which rows were not used, with why.
 
     Raises:
         UserError: A file is no report.
     """
-    asked, left_out = {run.folder.resolve(): run.folder for run in runs}, []
+    folders = {run.folder.resolve(): run.folder for run in runs}
     numbers: dict[Path, list[Numbers]] = {run.folder: [] for run in runs}
+    unused: list[str] = []
     for run in runs:
         for path in sorted(run.folder.rglob("report.json")):
-            place, strange = path.parent.relative_to(run.folder).as_posix(), []
+            place = path.parent.relative_to(run.folder).as_posix()
+            reasons = []
             for row in rows_of(path):
-                if row.run in asked:
-                    numbers[asked[row.run]].append(
-                        Numbers(f"{place}: {row.table}", row.variant, row.values)
-                    )
+                if row.run in folders:
+                    own = Numbers(f"{place}: {row.table}", row.variant, row.values)
+                    numbers[folders[row.run]].append(own)
                 elif row.run is not None:
-                    strange.append(f"{row.run}, which is none of the runs asked for")
-                elif (
-                    row.name.partition(", ")[0] == run.name
-                ):  # so it was named before rows said their run
-                    strange.append(
-                        f"{row.name}, which does not say its run: evaluate it again, its pictures are kept"
+                    reasons.append(f"{row.run}, which is none of the runs asked for")
+                elif row.name.partition(", ")[0] == run.name:
+                    # A report of a version whose rows did not name their run
+                    reasons.append(
+                        f"{row.name}, which does not say its run: evaluate it again, its pictures "
+                        "are kept"
                     )
-            left_out += [f"{path}: rows of {whose}" for whose in dict.fromkeys(strange)]
-    return Reported(numbers, left_out)
+            unused += [f"{path}: rows of {reason}" for reason in dict.fromkeys(reasons)]
+    return numbers, unused
 
 
-class ReportedRow(NamedTuple):
+class ReportRow(NamedTuple):
     """A row of a report."""
 
     table: str
     name: str
     run: Path | None
-    """Whose it is, resolved; None where it is no run's."""
+    """The trained run, resolved; None where it is no run's."""
     variant: str
-    values: dict[str, float | None]
+    values: Values
 
 
-def rows_of(path: Path) -> list[ReportedRow]:
+def rows_of(path: Path) -> list[ReportRow]:
     """Read a report's rows.
 
     Raises:
         UserError: It is no report.
     """
+    rows = []
     try:
-        return [
-            ReportedRow(
-                table["title"],
-                str(row["name"]),
-                (path.parent.resolve() / row["run"]).resolve() if "run" in row else None,
-                row.get("variant", ""),
-                {name: number(value) for name, value in row["values"].items()},
-            )
-            for table in read_json(path).get("tables", [])
-            for row in table["rows"]
-        ]
+        for table in read_json(path).get("tables", []):
+            for row in table["rows"]:
+                run = (path.parent.resolve() / row["run"]).resolve() if "run" in row else None
+                values = {name: number(value) for name, value in row["values"].items()}
+                variant = row.get("variant", "")
+                rows.append(ReportRow(table["title"], str(row["name"]), run, variant, values))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: it is no report of dofsuite; delete it, or evaluate the run again."
         ) from error
+    return rows
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object; an absent file is an empty one.
-
-    Raises:
-        UserError: It is no JSON object.
-    """
+    """Read an object; an absent file is an empty one."""
     if not path.is_file():
         return {}
     try:
@@ -173,9 +154,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def number(value: Any) -> float | None:
-    """Return a number as reports hold it: infinities and NaN are text there; None for what is none."""
-    if isinstance(value, bool):
-        return float(value)
+    """Return a number of a report, where infinities and NaN are text; None for what is none."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -184,20 +163,21 @@ def number(value: Any) -> float | None:
 
 def tables_of(groups: Sequence[Group], numbers: dict[Path, list[Numbers]]) -> list[Table]:
     """Return a table for each title, a row for each group and variant that has numbers there."""
-    every = [found for own in numbers.values() for found in own]
+    by_title: dict[str, list[Numbers]] = {}
+    for own in numbers.values():
+        for found in own:
+            by_title.setdefault(found.table, []).append(found)
+
     tables = []
-    for title in dict.fromkeys(found.table for found in every):
-        names = [
-            name
-            for name in dict.fromkeys(
-                name for found in every if found.table == title for name in found.values
-            )
-            if any(found.table == title and found.values.get(name) is not None for found in every)
-        ]
-        variants = list(dict.fromkeys(found.variant for found in every if found.table == title))
+    for title, found in by_title.items():
+        # Columns that have a number anywhere
+        names = dict.fromkeys(name for one in found for name in one.values)
+        names = [name for name in names if any(one.values.get(name) is not None for one in found)]
+
+        # One row a group and variant, with the values of its runs
         rows = []
         for group in groups:
-            for variant in variants:
+            for variant in dict.fromkeys(one.variant for one in found):
                 of_runs = [values_of(numbers[run.folder], title, variant) for run in group.runs]
                 if values := [found for found in of_runs if found is not None]:
                     rows.append((f"{group.name}, {variant}" if variant else group.name, values))
@@ -205,63 +185,55 @@ def tables_of(groups: Sequence[Group], numbers: dict[Path, list[Numbers]]) -> li
     return tables
 
 
-def values_of(own: Sequence[Numbers], title: str, variant: str) -> dict[str, float | None] | None:
+def values_of(own: Sequence[Numbers], title: str, variant: str) -> Values | None:
     """Return a run's numbers in one table; the last of several reports counts."""
     found = [one.values for one in own if (one.table, one.variant) == (title, variant)]
     return found[-1] if found else None
 
 
-def table_of(
-    title: str, names: Sequence[str], rows: Sequence[tuple[str, list[dict[str, float | None]]]]
-) -> Table:
+def table_of(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[Values]]]) -> Table:
     """Return mean and, where a row has several runs, spread of each number."""
     with_spread = any(len(values) > 1 for _, values in rows)
-    columns = [
-        "runs",
-        *(column for name in names for column in (name, *[f"{SPREAD} {name}"] * with_spread)),
-    ]
-    made: list[tuple[str, list[float | None]]] = []
+    columns = ["runs"]
+    for name in names:
+        columns += [name, f"{SPREAD} {name}"] if with_spread else [name]
+
+    cells: list[tuple[str, list[Number]]] = []
     for row, values in rows:
-        cells: list[float | None] = [len(values)]
+        line: list[Number] = [len(values)]
         for name in names:
             mean, spread = mean_and_spread([found.get(name) for found in values])
-            cells += [mean, spread] if with_spread else [mean]
-        made.append((row, cells))
-    return Table(title, tuple(columns), made)
+            line += [mean, spread] if with_spread else [mean]
+        cells.append((row, line))
+    return Table(title, tuple(columns), cells)
 
 
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Return mean and sample standard deviation; no mean where a run lacks the number, no spread of a single one."""
-    there = [value for value in values if value is not None]
-    if len(there) < len(values):
+    """Return mean and sample standard deviation.
+
+    No mean where a run lacks the number, no spread of a single one.
+    """
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values):
         return None, None
-    if not all(math.isfinite(value) for value in there):
-        return math.fsum(there), None  # infinite or NaN, as it should show
-    mean = math.fsum(there) / len(there)
-    return mean, statistics.stdev(there) if len(there) > 1 else None
+    if not all(math.isfinite(value) for value in numbers):
+        return math.fsum(numbers), None  # infinite or NaN, as it should show
+    mean = math.fsum(numbers) / len(numbers)
+    return mean, statistics.stdev(numbers) if len(numbers) > 1 else None
 
 
-def seeded(run: Run) -> str:
-    """Return a run's folder and seeds, for the record."""
-    seeds = sorted(
-        {str(value) for key, value in run.seeds.items() if key == "seed_everything"}
-    ) or ["?"]
-    return f"{run.folder.as_posix()} (seed {', '.join(seeds)})"
+def run_and_seed(run: Run) -> str:
+    """Return a run's folder and its seed, for the record."""
+    return f"{run.folder.as_posix()} (seed {run.seeds.get('seed_everything', '?')})"
 
 
-def as_text(table: Table) -> str:
+def to_text(table: Table) -> str:
     """Return a table for a terminal."""
-    lines = [
-        ["", *table.columns],
-        *([name, *map(format_number, values)] for name, values in table.rows),
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)),
-            ]
-        )
-        for line in lines
-    )
+    lines = [["", *table.columns]]
+    lines += [[name, *map(format_number, values)] for name, values in table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for name, *cells in lines:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        text.append("  ".join([name.ljust(widths[0]), *padded]))
+    return "\n".join(text)

@@ -1,4 +1,4 @@
-"""The runs of sweeps as their folders record them: what tells them apart, and which differ in the seed alone."""
+"""The runs of sweeps: what they differ in, and which differ in the seed alone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ IGNORED_KEYS = (
     "trainer.num_nodes",
     "data.init_args.num_workers",
 )
-"""Keys that say where and how loudly a run ran, not what it is."""
+"""Keys about hardware and logging, ignored when comparing runs."""
 CLASS_PATH_PARTS = ("init_args", "class_path")
-"""Parts of a key that no one need read."""
-LONGEST_NAME = 8
-"""With more differing settings than this, runs are other experiments, not one sweep's, and named for their folders."""
+"""Parts of a key that names leave out."""
+MAX_KEYS_IN_NAME = 8
+"""Runs that differ in more settings are not one sweep's; they are named by their folders."""
 ABSENT = "absent"
-"""What a row says of a key that another of its sweep's runs has."""
+"""Shown for a key that only other runs of the sweep have."""
 
 
 class Run(NamedTuple):
@@ -42,8 +42,19 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The run's own folder."""
+        """The name of the run's folder."""
         return self.folder.resolve().name
+
+    def shown(self, key: str) -> str:
+        """Return a setting as a row's name shows it; a class by its own name."""
+        value = self.settings.get(key, ABSENT)
+        if value is None:
+            return "null"
+        if isinstance(value, bool):
+            return str(value).lower()
+        parts = str(value).split(".")
+        is_class = isinstance(value, str) and all(part.isidentifier() for part in parts)
+        return parts[-1] if is_class else str(value)
 
 
 class Group(NamedTuple):
@@ -53,15 +64,11 @@ class Group(NamedTuple):
     runs: tuple[Run, ...]
 
 
-class Runs(NamedTuple):
-    """The finished runs in order; and of the other paths, why they are none."""
+def read_runs(paths: Sequence[Path], with_unfinished: bool = False) -> tuple[list[Run], list[str]]:
+    """Read run folders; files among the paths (a report, a log) are skipped.
 
-    runs: list[Run]
-    left_out: list[str]
-
-
-def read_runs(paths: Sequence[Path], with_unfinished: bool = False) -> Runs:
-    """Read run folders; files among the paths (a report, a log) are passed over.
+    Returns:
+        The finished runs in order; and which other paths are none, with why.
 
     Raises:
         UserError: A path does not exist, or no path is a finished run.
@@ -81,12 +88,14 @@ def read_runs(paths: Sequence[Path], with_unfinished: bool = False) -> Runs:
             left_out.append(f"{path}: not finished")
         else:
             runs.append(run_of(path, config))
+
+    # At least one
     if not runs:
         reason = left_out[0] if left_out else f"{paths[0]}: no folder"
         raise UserError(
             f"table: none of the {len(paths)} paths is a finished run, such as {reason}."
         )
-    return Runs(runs, left_out)
+    return runs, left_out
 
 
 def in_order(path: Path) -> tuple[str, int, str]:
@@ -96,105 +105,85 @@ def in_order(path: Path) -> tuple[str, int, str]:
 
 
 def run_of(folder: Path, config: dict[str, Any]) -> Run:
-    """Tell a run's seeds from its other settings."""
-    values = {key: value for key, value in flat(config).items() if key not in IGNORED_KEYS}
-    seeds = {key for key in values if key.split(".")[-1] in ("seed", "seed_everything")}
-    return Run(
-        folder,
-        {k: v for k, v in values.items() if k not in seeds},
-        {k: values[k] for k in sorted(seeds)},
-    )
+    """Separate a run's seeds from its other settings."""
+    run = Run(folder, {}, {})
+    for key, value in flatten(config).items():
+        is_seed = key.split(".")[-1] in ("seed", "seed_everything")
+        if key not in IGNORED_KEYS:
+            (run.seeds if is_seed else run.settings)[key] = value
+    return run
 
 
-def flat(node: Any, key: str = "") -> dict[str, Any]:
+def flatten(node: Any, key: str = "") -> dict[str, Any]:
     """Return {"a": {"b": 1}} as {"a.b": 1}; lists and empty mappings are values."""
     if not isinstance(node, dict) or not node:
         return {key: node}
-    return {
-        k: v
-        for name, child in node.items()
-        for k, v in flat(child, f"{key}.{name}".lstrip(".")).items()
-    }
+    flat = {}
+    for name, child in node.items():
+        flat |= flatten(child, f"{key}.{name}".lstrip("."))
+    return flat
 
 
-def grouped(runs: Sequence[Run]) -> list[Group]:
-    """Group each sweep's runs that differ in the seed alone, in order; a group is named for what tells it apart.
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Group each sweep's runs that differ in the seed alone, in order, named by their differences.
 
-    Where the runs of a sweep differ in nothing, or in more than `LONGEST_NAME` settings, a group is
-    named for its runs' folders. With several sweeps every name begins with the sweep's.
+    Where the runs of a sweep differ in nothing, or in more than `MAX_KEYS_IN_NAME` settings, a
+    group is named by its runs' folders. With several sweeps every name starts with the sweep's.
     """
     sweeps: dict[Path, list[Run]] = {}
     for run in runs:
         sweeps.setdefault(run.folder.resolve().parent, []).append(run)
+
     groups = []
-    for own in sweeps.values():
-        keys = differing_keys(own)
-        together: dict[tuple[str, ...], list[Run]] = {}
-        for run in own:
-            together.setdefault(
-                tuple(shown(run.settings.get(key, ABSENT)) for key in keys), []
-            ).append(run)
-        for values, alike in together.items():
-            short = short_keys(keys)
-            name = ", ".join(
-                f"{short[key]} {value}" for key, value in zip(keys, values, strict=True)
-            )
-            if not 0 < len(keys) <= LONGEST_NAME:
+    for sweep in sweeps.values():
+        # Runs with the same values of all keys in which the sweep's runs differ
+        keys = differing_keys(sweep)
+        short = short_keys(keys)
+        by_values: dict[str, list[Run]] = {}
+        for run in sweep:
+            name = ", ".join(f"{short[key]} {run.shown(key)}" for key in keys)
+            by_values.setdefault(name, []).append(run)
+        for name, alike in by_values.items():
+            if not 0 < len(keys) <= MAX_KEYS_IN_NAME:
                 name = ", ".join(run.name for run in alike)
-            groups.append(
-                Group(f"{alike[0].sweep}: {name}" if len(sweeps) > 1 else name, tuple(alike))
-            )
+            prefix = f"{alike[0].sweep}: " if len(sweeps) > 1 else ""
+            groups.append(Group(prefix + name, tuple(alike)))
     return groups
 
 
 def differing_keys(runs: Sequence[Run]) -> list[str]:
-    """Return the keys in which runs differ, without the arguments of a class that only some of them have."""
-    keys = list(dict.fromkeys(key for run in runs for key in run.settings))
-    differing = [
-        key for key in keys if len({shown(run.settings.get(key, ABSENT)) for run in runs}) > 1
-    ]
-    classes = [key.removesuffix("class_path") for key in differing if key.endswith(".class_path")]
+    """Return the keys in which runs differ, without arguments that only some runs' classes have."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    differing = [key for key in keys if len({run.shown(key) for run in runs}) > 1]
+    arguments = tuple(
+        f"{key.removesuffix('class_path')}init_args."
+        for key in differing
+        if key.endswith(".class_path")
+    )
     return [
         key
         for key in differing
         if key.endswith(".class_path")
-        or not any(key.startswith(f"{place}init_args.") for place in classes)
+        or not key.startswith(arguments)
         or all(key in run.settings for run in runs)
     ]
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Return each key's last words, as many as tell it from the others and from what it might be taken for.
+    """Return each key's last parts, as many as make it unique and clear.
 
     `model.init_args.stacking.weight` is `stacking.weight`, `model.init_args.depth_dropout` is
     `depth_dropout`.
     """
-    words = {key: [part for part in key.split(".") if part not in CLASS_PATH_PARTS] for key in keys}
+    all_parts = [[part for part in key.split(".") if part not in CLASS_PATH_PARTS] for key in keys]
+
+    def same_end(parts: list[str], count: int) -> int:
+        return sum(other[-count:] == parts[-count:] for other in all_parts)
+
     short = {}
-    for key, own in words.items():
-        needed = 2 if len(own) > 2 else 1
-        while (
-            needed < len(own)
-            and sum(other[-needed:] == own[-needed:] for other in words.values()) > 1
-        ):
-            needed += 1
-        name = ".".join(own[-needed:])
-        short[key] = (
-            name if sum(other[-needed:] == own[-needed:] for other in words.values()) == 1 else key
-        )
+    for key, parts in zip(keys, all_parts, strict=True):
+        count = 2 if len(parts) > 2 else 1
+        while count < len(parts) and same_end(parts, count) > 1:
+            count += 1
+        short[key] = ".".join(parts[-count:]) if same_end(parts, count) == 1 else key
     return short
-
-
-def shown(value: Any) -> str:
-    """Return a setting as a row's name shows it; a class by its own name."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value)
-    is_class = (
-        isinstance(value, str)
-        and all(part.isidentifier() for part in text.split("."))
-        and "." in text
-    )
-    return text.rpartition(".")[2] if is_class else text

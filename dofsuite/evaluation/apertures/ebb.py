@@ -1,14 +1,13 @@
-"""`ebb`: our f/1.8 and f/16 beside EBB!'s photographs, from captions of the f/16 ones (the supplement's Figure A2).
+"""`ebb`: our f/1.8 and f/16 beside EBB!'s photographs, from captions of the f/16 ones.
 
-Paper: InternVL3 captions the f/16 photographs, and the caption with the aperture is all that the
-generator gets; the focal length is not stated. Here (*inferred*): 50 mm, EBB!'s lens. The
-photographs are not matched but in words, so the sheet is for looking at; the table says of both
-sides how often the smaller aperture has more energy.
+The supplement's Figure A2. Paper: InternVL3 captions the f/16 photographs, and the caption with the
+aperture is all that the generator gets; the focal length is not stated. Here (*inferred*): 50 mm,
+EBB!'s lens. The photographs are matched in words only, so the sheet is for looking at; the table
+says of both sides how often the smaller aperture has more energy.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,178 +16,123 @@ from typing import Any
 
 from torch import Tensor
 
-from dofsuite.cli import Parser
-from dofsuite.errors import UserError
+from dofsuite.evaluation.apertures.config import EbbConfig
 from dofsuite.evaluation.apertures.ebb_captions import captions_csv, captions_of
-from dofsuite.evaluation.apertures.pairs import identity_of, measured_scene
-from dofsuite.evaluation.apertures.pairs_table import COLUMNS, TITLE, measured, row_of, steps_of
+from dofsuite.evaluation.apertures.pairs import hash_scenes, measure_scene
+from dofsuite.evaluation.apertures.pairs_table import (
+    COLUMNS,
+    TITLE,
+    aperture_pairs,
+    measure,
+    row_of,
+)
 from dofsuite.evaluation.apertures.scenes import ApertureScene, find_scenes
 from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import compute_rows, default_device, seed_of
-from dofsuite.evaluation.report import ImageSheet, Table, write_report
-from dofsuite.evaluation.text2image.generators import Sampler, SampleRequest
-from dofsuite.evaluation.text2image.images import pictures_of, write_pictures
-from dofsuite.evaluation.text2image.images import read_picture as read_ours
+from dofsuite.evaluation.report import ImageSheet, Number, Table, write_report
+from dofsuite.evaluation.text2image.generators import SampleRequest
+from dofsuite.evaluation.text2image.images import image_folder, read_image_at, write_images
 from dofsuite.evaluation.text2image.trained import ExportedGenerator
 from dofsuite.files import write_text
 from dofsuite.images import center_crop, quantize_8bit, read_image, resize
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.training import write_sheet
 
-SHOWN_PX = 192
-"""Smaller pictures are enlarged on the sheet."""
-ROW_TITLE_LETTERS = 48
+SHEET_PX = 192
+"""Smaller images are enlarged on the sheet."""
+ROW_TITLE_CHARACTERS = 48
 """The sheet's part of a caption; the report has all of it."""
 
-DESCRIPTION = (
-    "Put our photographs beside EBB!'s: the caption of each f/16 photograph, at f/1.8 and f/16."
-)
 
-
-def configure(parser: Parser) -> None:
-    """Add the arguments."""
-    add = parser.add_argument
-    add(
-        "folder",
-        type=Path,
-        metavar="DIR",
-        help="original/ and bokeh/ (EBB!), or names like ID_f2.8.jpg",
-    )
-    add(
-        "--model",
-        type=Path,
-        required=True,
-        metavar="RUN",
-        help="a text-to-image run, or its export",
-    )
-    add(
-        "--captions",
-        type=Path,
-        metavar="CSV",
-        help="columns name,caption; its photographs alone are taken",
-    )
-    add(
-        "--captioner",
-        default="Salesforce/blip2-opt-2.7b",
-        metavar="PATH_OR_ID",
-        help="without --captions",
-    )
-    add("--prompt", help="what the captioner is asked, or a caption's beginning")
-    add(
-        "--scenes",
-        type=int,
-        default=8,
-        help="photographs, spread evenly over all; default %(default)s",
-    )
-    add(
-        "--focal-length",
-        type=float,
-        default=50.0,
-        metavar="MM",
-        help="on 36 mm of sensor; default %(default)g",
-    )
-    add("--seed", type=int, default=0, help="of the noise")
-    add("-o", "--output", type=Path, metavar="DIR", help="default: RUN/ebb/NAME")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Caption, generate and photograph this process's scenes; whoever finishes last writes the report."""
-    if arguments.scenes < 1:
-        raise UserError(
-            f"--scenes: {arguments.scenes} is no number of photographs; it must be 1 or above."
-        )
-    found = find_scenes(arguments.folder).scenes
-    generator = ExportedGenerator(str(arguments.model))
+def run(config: EbbConfig) -> None:
+    """Caption, generate and measure this process's scenes; the last to finish writes the report."""
+    # What the images depend on; cameras are checked before any network is loaded
+    generator = ExportedGenerator(str(config.model))
     sources = generator.sources()
-    captions = captions_of(
-        found, arguments.scenes, arguments.captions, arguments.captioner, arguments.prompt
-    )
-    for scene in captions.scenes:
-        Exif.checked(ends_of(scene), arguments.focal_length)
-    output = arguments.output or arguments.model / "ebb" / arguments.folder.resolve().name
+    found = find_scenes(config.folder).scenes
+    captions = captions_of(found, config.scenes, config.captions, config.captioner, config.prompt)
+    scenes = {scene.key: scene for scene in captions.scenes}
+    cameras = {
+        key: Exif.checked(end_apertures(scene), config.focal_length_mm)
+        for key, scene in scenes.items()
+    }
     settings = {
         "captions": captions.source,
         "model": sources,
-        "files": identity_of(captions.scenes, arguments.folder),
-        "focal_length_mm": arguments.focal_length,
-        "seed": arguments.seed,
+        "files": hash_scenes(captions.scenes, config.folder),
+        "focal_length_mm": config.focal_length_mm,
+        "seed": config.seed,
     }
-    version, scenes = config_hash(settings), {scene.key: scene for scene in captions.scenes}
-    paint = cache(lambda: generator.load(default_device()))
+    version = config_hash(settings)
+    output = config.output or config.model / "ebb" / config.folder.resolve().name
+    load_sampler = cache(lambda: generator.load(default_device()))
 
-    def make(key: str) -> dict[str, Any]:
-        caption = captions.of(scenes[key])
-        ours = photographed(paint(), caption, scenes[key], arguments)
-        write_pictures(pictures_of(output, version, key), ends_of(scenes[key]), ours)
-        of_ours = measured(key, zip(ends_of(scenes[key]), quantize_8bit(ours), strict=True))
+    def compute(key: str) -> dict[str, Any]:
+        # Both apertures from the same noise
+        scene, caption = scenes[key], captions.of(scenes[key])
+        request = SampleRequest(caption, cameras[key], seed_of(key, config.seed))
+        images = load_sampler()(request)
+        write_images(image_folder(output, version, key), end_apertures(scene), images)
+        pairs = zip(end_apertures(scene), quantize_8bit(images), strict=True)
         return {
             "key": key,
             "caption": caption,
-            "ours": of_ours,
-            "photographs": measured_scene(scenes[key]),
+            "ours": measure(key, pairs),
+            "photographs": measure_scene(scene),
         }
 
-    made = compute_rows(output / "rows" / version, list(scenes), make, settings)
-    if made is None:
+    rows = compute_rows(output / "rows" / version, list(scenes), compute, settings)
+    if rows is None:
         print(f"{output}: this process's photographs are done; the last process writes the report.")
         return
-    for file in write(output, version, scenes, made, facts_of(arguments, captions.source)):
-        print(file)
+    facts = {
+        "folder": config.folder.resolve().name,
+        "model": config.model.as_posix(),
+        "captions": captions.source,
+        "focal length": f"{config.focal_length_mm:g} mm on 36 mm of sensor",
+        "seed": config.seed,
+    }
+    print(*write(output, version, scenes, rows, facts), sep="\n")
 
 
-def ends_of(scene: ApertureScene) -> list[float]:
+def end_apertures(scene: ApertureScene) -> list[float]:
     """Return the largest and the smallest aperture's f-numbers (of EBB!, 1.8 and 16)."""
     return [min(scene.files), max(scene.files)]
-
-
-def photographed(
-    paint: Sampler, caption: str, scene: ApertureScene, arguments: argparse.Namespace
-) -> Tensor:
-    """Return our two photographs [2, 3, h, w] of a caption, from one noise."""
-    cameras = Exif.checked(ends_of(scene), arguments.focal_length)
-    return paint(SampleRequest(caption, cameras, seed_of(scene.key, arguments.seed)))
 
 
 def write(
     output: Path,
     version: str,
     scenes: dict[str, ApertureScene],
-    made: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
     facts: dict[str, Any],
 ) -> list[Path]:
     """Write the report, the sheet and the captions, and return their files."""
-    sheet = [(row["caption"], pictures_beside(output, version, scenes[row["key"]])) for row in made]
-    apertures = {tuple(ends_of(scene)) for scene in scenes.values()}
-    ends = (
-        [f"f/{number:g}" for number in apertures.pop()]
-        if len(apertures) == 1
-        else ["wide", "narrow"]
-    )
-    columns = [f"{whose} {end}" for end in ends for whose in ("photograph", "ours")]
-    write_text(output / "captions.csv", captions_csv({row["key"]: row["caption"] for row in made}))
-    titles = [shorten(caption, ROW_TITLE_LETTERS) for caption, _ in sheet]
-    scale = max(1, SHOWN_PX // sheet[0][1][0].shape[-1])
-    write_sheet(output / "sheet.png", [pictures for _, pictures in sheet], columns, titles, scale)
-    files = write_report(
-        output,
-        "Ours beside photographs",
-        [table_of(made)],
-        [ImageSheet("By caption", columns, sheet)],
-        facts,
-    )
+    # Columns: photograph and ours, at the larger and the smaller aperture
+    apertures = {tuple(end_apertures(scene)) for scene in scenes.values()}
+    ends = ["wide", "narrow"]
+    if len(apertures) == 1:
+        ends = [f"f/{number:g}" for number in apertures.pop()]
+    columns = [f"{side} {end}" for end in ends for side in ("photograph", "ours")]
+    sheet = [(row["caption"], image_row(output, version, scenes[row["key"]])) for row in rows]
+
+    # Captions, sheet, report
+    write_text(output / "captions.csv", captions_csv({row["key"]: row["caption"] for row in rows}))
+    titles = [shorten(caption, ROW_TITLE_CHARACTERS) for caption, _ in sheet]
+    scale = max(1, SHEET_PX // sheet[0][1][0].shape[-1])
+    write_sheet(output / "sheet.png", [images for _, images in sheet], columns, titles, scale)
+    sheets = [ImageSheet("By caption", columns, sheet)]
+    files = write_report(output, "Ours beside photographs", [table_of(rows)], sheets, facts)
     return [*files, output / "sheet.png", output / "captions.csv"]
 
 
-def pictures_beside(output: Path, version: str, scene: ApertureScene) -> list[Tensor]:
-    """Return photograph and ours at the larger aperture, then at the smaller, all of our pictures' size."""
-    pictures = []
-    for number in ends_of(scene):
-        ours = read_ours(pictures_of(output, version, scene.key), number)
-        pictures += [
-            center_resized(read_image(scene.files[number]), *ours.shape[-2:]),
-            ours,
-        ]
-    return pictures
+def image_row(output: Path, version: str, scene: ApertureScene) -> list[Tensor]:
+    """Return photograph and ours, at the larger and the smaller aperture, of our images' size."""
+    images = []
+    for number in end_apertures(scene):
+        ours = read_image_at(image_folder(output, version, scene.key), number)
+        images += [center_resized(read_image(scene.files[number]), *ours.shape[-2:]), ours]
+    return images
 
 
 def center_resized(image: Tensor, height: int, width: int) -> Tensor:
@@ -198,28 +142,13 @@ def center_resized(image: Tensor, height: int, width: int) -> Tensor:
     return resize(part, height, width)
 
 
-def table_of(made: Sequence[dict[str, Any]]) -> Table:
-    """Return how often the smaller aperture has more energy, among the photographs and among ours."""
-    lines: list[tuple[str, list[float | int | None]]] = []
-    for name in ("photographs", "ours"):
-        steps = [
-            step
-            for step in steps_of(row[name] for row in made if row[name]["one_size"])
-            if step.outermost
-        ]
-        lines.append((name, row_of(steps) if steps else [0, *[None] * (len(COLUMNS) - 1)]))
-    notes = (
-        "photographs at their own size, all pixels; the sheet shows their middle at our pictures' size",
-    )
-    return Table(TITLE, COLUMNS, lines, notes)
-
-
-def facts_of(arguments: argparse.Namespace, captions: dict[str, Any]) -> dict[str, Any]:
-    """Return what the pictures depend on."""
-    return {
-        "folder": arguments.folder.resolve().name,
-        "model": arguments.model.as_posix(),
-        "captions": captions,
-        "focal length": f"{arguments.focal_length:g} mm on 36 mm of sensor",
-        "seed": arguments.seed,
-    }
+def table_of(rows: Sequence[dict[str, Any]]) -> Table:
+    """Return how often the smaller aperture has more energy, for the photographs and for ours."""
+    lines: list[tuple[str, list[Number]]] = []
+    for side in ("photographs", "ours"):
+        pairs = aperture_pairs(row[side] for row in rows if row[side]["one_size"])
+        outermost = [pair for pair in pairs if pair.outermost]
+        empty: list[Number] = [0, *[None] * (len(COLUMNS) - 1)]
+        lines.append((side, row_of(outermost) if outermost else empty))
+    note = "photographs at their own size, all pixels; the sheet shows their center at our size"
+    return Table(TITLE, COLUMNS, lines, (note,))

@@ -20,7 +20,7 @@ HEADER = ("name", "caption")
 
 
 class Captions(NamedTuple):
-    """The scenes that have captions, where a scene's comes from, and what it depends on."""
+    """The scenes that have captions, how a scene is captioned, and what the captions depend on."""
 
     scenes: list[ApertureScene]
     of: Callable[[ApertureScene], str]
@@ -37,8 +37,8 @@ def captions_of(
     """Choose scenes, and say how they are captioned.
 
     Args:
-        scenes: All there are.
-        count: How many are taken: spread evenly over them, or the first ones of a CSV.
+        scenes: All scenes found.
+        count: How many are used: spread evenly over them, or the first ones of a CSV.
         file: A CSV with the columns name and caption; None for a captioner.
         captioner: Hub id or folder.
         prompt: See `dofsuite.backbones.Captioner`.
@@ -46,37 +46,34 @@ def captions_of(
     Raises:
         UserError: The CSV cannot be used. (A captioner is loaded with the first caption.)
     """
+    # From a CSV
     if file is not None:
-        told = read_captions(file, scenes)
-        chosen = [scene for scene in scenes if scene.key in told][:count]
-        return Captions(
-            chosen,
-            lambda scene: told[scene.key],
-            {"file": file.name, "sha256": sha256_of(read_bytes(file))},
-        )
+        captions = read_captions(file, scenes)
+        chosen = [scene for scene in scenes if scene.key in captions][:count]
+        source = {"file": file.name, "sha256": sha256_of(read_bytes(file))}
+        return Captions(chosen, lambda scene: captions[scene.key], source)
+
+    # From a captioner, of the photograph at the smallest aperture (of EBB!, f/16)
     from dofsuite.backbones import Captioner
 
-    description = Captioner(captioner, prompt=prompt)
-    writer = cache(lambda: description.load().to(default_device()))
+    descriptor = Captioner(captioner, prompt=prompt)
+    load = cache(lambda: descriptor.load().to(default_device()))
+
+    def caption(scene: ApertureScene) -> str:
+        return load()(read_image(scene.files[max(scene.files)])[None])[0]
+
     source = {
-        "captioner": description.name,
+        "captioner": descriptor.name,
         "prompt": prompt,
-        "longest_tokens": description.longest_tokens,
+        "longest_tokens": descriptor.longest_tokens,
     }
-    return Captions(
-        spread(scenes, count), lambda scene: writer()(read_image(sharpest(scene))[None])[0], source
-    )
-
-
-def sharpest(scene: ApertureScene) -> Path:
-    """Return the photograph at the smallest aperture (of EBB!, f/16)."""
-    return scene.files[max(scene.files)]
+    return Captions(spread(scenes, count), caption, source)
 
 
 def spread(scenes: Sequence[ApertureScene], count: int) -> list[ApertureScene]:
     """Return `count` scenes, evenly spread over all of them."""
     count = min(count, len(scenes))
-    return [scenes[number * len(scenes) // count] for number in range(count)]
+    return [scenes[index * len(scenes) // count] for index in range(count)]
 
 
 def read_captions(file: Path, scenes: Sequence[ApertureScene]) -> dict[str, str]:
@@ -94,22 +91,22 @@ def read_captions(file: Path, scenes: Sequence[ApertureScene]) -> dict[str, str]
         raise UserError(f"{file}: --captions: it is no CSV in UTF-8 ({error}).") from error
     if not table or not set(HEADER) <= set(table[0]):
         raise UserError(
-            f"{file}: --captions: its first line must be {','.join(HEADER)}, and a photograph's each other."
+            f"{file}: --captions: its first line must be {','.join(HEADER)}, and a photograph's "
+            "each other."
         )
-    told: dict[str, str] = {}
+
+    # Each line names one scene
+    captions: dict[str, str] = {}
     for number, line in enumerate(table, 2):
         name, caption = ((line[column] or "").strip() for column in HEADER)
         fitting = [scene.key for scene in scenes if name in names_of(scene)]
         if len(fitting) != 1 or not caption:
             reason = "it has no caption" if fitting else "there is no photograph of this name"
-            reason = (
-                f"it fits {len(fitting)} photographs; write the whole path"
-                if len(fitting) > 1
-                else reason
-            )
+            if len(fitting) > 1:
+                reason = f"it fits {len(fitting)} photographs; write the whole path"
             raise UserError(f"{file}: line {number}: {name or 'no name'}: {reason}.")
-        told[fitting[0]] = caption
-    return told
+        captions[fitting[0]] = caption
+    return captions
 
 
 def names_of(scene: ApertureScene) -> set[str]:
@@ -118,9 +115,8 @@ def names_of(scene: ApertureScene) -> set[str]:
     return {scene.key, last, *(path.name for path in scene.files.values())}
 
 
-def captions_csv(told: dict[str, str]) -> str:
-    """Return captions by scene key as a CSV that `read_captions` reads: to be looked through and used again."""
+def captions_csv(captions: dict[str, str]) -> str:
+    """Return captions by scene key as a CSV that `read_captions` reads, for a second use."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([HEADER, *told.items()])
+    csv.writer(text, lineterminator="\n").writerows([HEADER, *captions.items()])
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""From photographs of a scene at several apertures to energies, pairs of apertures, and the table of `pairs`."""
+"""From photographs of a scene at several apertures to energies, aperture pairs, and their table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dofsuite.evaluation.report import Table
+from dofsuite.evaluation.report import Number, Table
 from dofsuite.metrics import blur_energy
 from dofsuite.metrics.monotonicity import TIE
 from dofsuite.optics import srgb_to_linear
@@ -20,26 +20,35 @@ ENERGIES: dict[str, Callable[[Tensor], Tensor]] = {
     "paper, in light": lambda image: blur_energy(srgb_to_linear(image), "paper"),
     "ac, in light": lambda image: blur_energy(srgb_to_linear(image), "ac"),
 }
-"""Column of the table to energy of display values [3, h, w]."""
+"""Column of the table -> energy of display values [3, h, w]."""
 COLUMNS = ("pairs", *ENERGIES, "brightness ratio", "order of brightness", "ties (ac)")
 TITLE = "Share of pairs with E(smaller aperture) > E(larger aperture)"
 PAPER_SHARE = 0.96
 """Of EBB! (*stated*)."""
-SAME_BRIGHTNESS = 1e-6
-"""Mean display values of a smaller relative difference are one: pictures are decoded in float32."""
+BRIGHTNESS_TIE = 1e-6
+"""Relative difference below which mean display values are equal: images are decoded in float32."""
+COLUMN_NOTES = (
+    "paper, ac: share of pairs in which the smaller aperture's photograph has more of that energy",
+    "brightness ratio: median of the mean display value at the smaller aperture over that at the "
+    "larger",
+    "order of brightness: share of pairs in which the paper's energy rises exactly where the "
+    "brightness does",
+)
 
 
-def measured(key: str, pictures: Iterable[tuple[float, Tensor]]) -> dict[str, Any]:
-    """Return f-numbers, and each picture's energies and mean display value; plain data.
+def measure(key: str, images: Iterable[tuple[float, Tensor]]) -> dict[str, Any]:
+    """Return f-numbers, and each image's energies and mean display value; plain data.
 
     Args:
         key: The scene's name.
-        pictures: f-number and display values [3, h, w] in [0, 1], by rising f-number.
+        images: f-number and display values [3, h, w] in [0, 1], by rising f-number.
     """
     energies: dict[str, list[float]] = {name: [] for name in ENERGIES}
-    f_numbers, brightness, sizes = [], [], set()
-    for f_number, picture in pictures:
-        image = picture.double()
+    f_numbers, brightness = [], []
+    sizes = set()
+    # One image at a time, in float64
+    for f_number, image in images:
+        image = image.double()
         f_numbers.append(f_number)
         sizes.add(image.shape)
         brightness.append(image.mean().item())
@@ -60,110 +69,110 @@ class AperturePair(NamedTuple):
     key: str
     wide: float
     narrow: float
-    neighbours: bool
+    adjacent: bool
+    """Whether no other aperture of the scene lies between them."""
     outermost: bool
+    """Whether they are the scene's largest and smallest aperture."""
     brightness: tuple[float, float]
     energies: dict[str, tuple[float, float]]
 
     def rise(self, name: str) -> int:
-        """Return 1 where the smaller aperture has more of this energy, 0 for a tie, -1 where it has less."""
+        """Return 1 where the smaller aperture has more of this energy, 0 for a tie, else -1."""
         return order(*self.energies[name])
 
 
 def order(before: float, after: float, tie: float = TIE) -> int:
-    """Return 1, 0 or -1 as `after` is larger, tied or smaller: `dofsuite.metrics.blur_monotonicity`'s rule."""
+    """Return 1, 0 or -1 as `after` is larger, tied or smaller: `blur_monotonicity`'s rule."""
     difference = after - before
     return 0 if abs(difference) <= tie * max(before, after) else int(math.copysign(1, difference))
 
 
-def steps_of(scenes: Iterable[dict[str, Any]]) -> list[AperturePair]:
+def aperture_pairs(scenes: Iterable[dict[str, Any]]) -> list[AperturePair]:
     """Return all pairs of apertures of all scenes."""
-    return [
-        AperturePair(
-            scene["key"],
-            scene["f_numbers"][i],
-            scene["f_numbers"][j],
-            j == i + 1,
-            i == 0 and j == len(scene["f_numbers"]) - 1,
-            (scene["brightness"][i], scene["brightness"][j]),
-            {name: (values[i], values[j]) for name, values in scene["energies"].items()},
-        )
-        for scene in scenes
-        for j in range(len(scene["f_numbers"]))
-        for i in range(j)
-    ]
+    pairs = []
+    for scene in scenes:
+        f_numbers, brightness = scene["f_numbers"], scene["brightness"]
+        # i is the larger aperture, j the smaller
+        for j in range(len(f_numbers)):
+            for i in range(j):
+                pair = AperturePair(
+                    scene["key"],
+                    f_numbers[i],
+                    f_numbers[j],
+                    adjacent=j == i + 1,
+                    outermost=i == 0 and j == len(f_numbers) - 1,
+                    brightness=(brightness[i], brightness[j]),
+                    energies={name: (e[i], e[j]) for name, e in scene["energies"].items()},
+                )
+                pairs.append(pair)
+    return pairs
 
 
-def table_of(steps: list[AperturePair], notes: Sequence[str]) -> Table:
+def table_of(pairs: list[AperturePair], notes: Sequence[str]) -> Table:
     """Return the shares of pairs whose energy rises, for each kind of pair."""
-    kinds = kinds_of(steps)
-    once_a_scene = [step for step in steps if step.outermost]
-    paper = ("paper, EBB!", [None, PAPER_SHARE, *[None] * (len(COLUMNS) - 2)])
-    explained = [
-        "paper, ac: share of pairs in which the smaller aperture's photograph has more of that energy",
-        "brightness ratio: median of the mean display value at the smaller aperture over that at the larger",
-        "order of brightness: share of pairs in which the paper's energy rises exactly where the brightness does",
-        *(
-            interval_note(name, [step.rise(name) for step in once_a_scene])
-            for name in ("paper", "ac")
-        ),
+    rows = [(name, row_of(kind)) for name, kind in kinds_of(pairs).items()]
+    rows.append(("paper, EBB!", [None, PAPER_SHARE, *[None] * (len(COLUMNS) - 2)]))
+    once_a_scene = [pair for pair in pairs if pair.outermost]
+    intervals = [
+        interval_note(name, [pair.rise(name) > 0 for pair in once_a_scene])
+        for name in ("paper", "ac")
     ]
-    return Table(
-        TITLE,
-        COLUMNS,
-        [(name, row_of(kind)) for name, kind in kinds.items()] + [paper],
-        (*explained, *notes),
-    )
+    return Table(TITLE, COLUMNS, rows, (*COLUMN_NOTES, *intervals, *notes))
 
 
-def kinds_of(steps: list[AperturePair]) -> dict[str, list[AperturePair]]:
-    """Return the rows' names and pairs: all; neighbours; the outermost; and each aperture with its scene's smallest."""
-    apertures = {(step.wide, step.narrow) for step in steps}
+def kinds_of(pairs: list[AperturePair]) -> dict[str, list[AperturePair]]:
+    """Return the pairs of every row: all; adjacent; outermost; each aperture with the smallest."""
+    apertures = {(pair.wide, pair.narrow) for pair in pairs}
     if len(apertures) == 1:
-        return {name_of(*apertures.pop()): steps}
-    kinds = {"all pairs of apertures": steps}
-    if not all(step.neighbours for step in steps):
-        kinds["neighbouring apertures"] = [step for step in steps if step.neighbours]
-        kinds["largest and smallest"] = [step for step in steps if step.outermost]
-    smallest = {step.key: step.narrow for step in steps if step.outermost}
-    with_smallest = [step for step in steps if step.narrow == smallest[step.key]]
-    for pair in sorted({(step.wide, step.narrow) for step in with_smallest}):
-        kinds[name_of(*pair)] = [step for step in with_smallest if (step.wide, step.narrow) == pair]
+        return {name_of(*apertures.pop()): pairs}
+
+    # Scenes with more than two apertures
+    kinds = {"all pairs of apertures": pairs}
+    if not all(pair.adjacent for pair in pairs):
+        kinds["neighbouring apertures"] = [pair for pair in pairs if pair.adjacent]
+        kinds["largest and smallest"] = [pair for pair in pairs if pair.outermost]
+
+    # Each aperture with its scene's smallest
+    smallest = {pair.key: pair.narrow for pair in pairs if pair.outermost}
+    for pair in sorted(pairs, key=lambda pair: (pair.wide, pair.narrow)):
+        if pair.narrow == smallest[pair.key]:
+            kinds.setdefault(name_of(pair.wide, pair.narrow), []).append(pair)
     return kinds
 
 
 def name_of(wide: float, narrow: float) -> str:
-    """Return what a pair of apertures is called."""
+    """Return the name of a pair of apertures."""
     return f"f/{wide:g} and f/{narrow:g}"
 
 
-def row_of(steps: list[AperturePair]) -> list[float | int | None]:
+def row_of(pairs: list[AperturePair]) -> list[Number]:
     """Return a row of the table."""
-    rises = {name: [step.rise(name) for step in steps] for name in ENERGIES}
-    shares = [sum(rise > 0 for rise in rises[name]) / len(steps) for name in ENERGIES]
-    ratios = torch.tensor(
-        [step.brightness[1] / max(step.brightness[0], 1e-6) for step in steps], dtype=torch.float64
-    )
-    as_bright = [
-        order(*step.brightness, SAME_BRIGHTNESS) == rise
-        for step, rise in zip(steps, rises["paper"], strict=True)
-    ]
-    ties = sum(rise == 0 for rise in rises["ac"]) / len(steps)
-    return [len(steps), *shares, ratios.quantile(0.5).item(), sum(as_bright) / len(steps), ties]
+    # Shares of pairs whose energy rises, or is tied
+    rises = {name: [pair.rise(name) for pair in pairs] for name in ENERGIES}
+    shares = [sum(rise > 0 for rise in rises[name]) / len(pairs) for name in ENERGIES]
+    ties = sum(rise == 0 for rise in rises["ac"]) / len(pairs)
+
+    # Brightness: the median ratio, and how often the paper's energy has the same order
+    ratios = [pair.brightness[1] / max(pair.brightness[0], 1e-6) for pair in pairs]
+    median = torch.tensor(ratios, dtype=torch.float64).quantile(0.5).item()
+    orders = [order(*pair.brightness, BRIGHTNESS_TIE) for pair in pairs]
+    same_order = sum(a == b for a, b in zip(orders, rises["paper"], strict=True)) / len(pairs)
+    return [len(pairs), *shares, median, same_order, ties]
 
 
-def interval_note(name: str, rises: list[int]) -> str:
-    """Say a share with its 95 % interval."""
-    share, (low, high) = (
-        sum(rise > 0 for rise in rises) / len(rises),
-        wilson(sum(r > 0 for r in rises), len(rises)),
+def interval_note(name: str, rises: list[bool]) -> str:
+    """State a share with its 95 % interval."""
+    count = len(rises)
+    low, high = wilson(sum(rises), count)
+    return (
+        f"{name}: {sum(rises) / count:.3f}, with a 95 % interval of {low:.3f} to {high:.3f} "
+        f"(Wilson) for {count} scenes"
     )
-    return f"{name}: {share:.3f}, with a 95 % interval of {low:.3f} to {high:.3f} (Wilson) for {len(rises)} scenes"
 
 
 def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
     """Return Wilson's score interval of a share (JASA 22, 1927)."""
     share = successes / count
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return middle - half, middle + half
+    return center - half, center + half

@@ -1,10 +1,9 @@
-"""Folders of the same scene photographed at several apertures: EBB!'s pairs, and sets that name the f-number.
+"""Folders of scenes photographed at several apertures: EBB!'s pairs, and sets with named f-numbers.
 
 - EBB! (Ignatov et al., CVPR Workshops 2020): `original/` (f/16) and `bokeh/` (f/1.8) side by side,
   such as in `Training/`, with the same names in both; Canon 7D, 50 mm f/1.8.
 - Sets whose files end in `_f<N>`, such as RealBokeh_3MP's `<split>/gt/<id>/<id>_f<N>.JPG` with
-  `<split>/in/<id>_f22.JPG`: one scene is one id of one split, because ids begin anew in every
-  split.
+  `<split>/in/<id>_f22.JPG`: one scene is one id of one split, because ids restart in every split.
 
 Both may lie at any depth in the folder. Nothing of either set is shipped or downloaded; see their
 own licences.
@@ -24,25 +23,25 @@ EBB_FOLDERS = {"bokeh": 1.8, "original": 16.0}
 """Of EBB! (*stated*), by its folders' names."""
 NAMED_F_NUMBER = re.compile(r"^(?P<scene>.+?)[_-]f(?P<f_number>\d+(?:\.\d+)?)$", re.IGNORECASE)
 SIDES = ("gt", "in")
-"""Folders of RealBokeh_3MP that hold the same scenes; where both have an aperture, the first counts."""
+"""Folders of RealBokeh_3MP with the same scenes; where both have an aperture, the first counts."""
 
 
 class ApertureScene(NamedTuple):
     """One scene's photographs by rising f-number."""
 
     key: str
-    """Its place in the folder, without what tells the apertures apart."""
+    """Its path in the folder, without what differs between the apertures."""
     files: dict[float, Path]
 
 
-class Found(NamedTuple):
-    """The scenes in the order of their keys, and the pictures that have no partner."""
+class FoundScenes(NamedTuple):
+    """The scenes in the order of their keys, and the images that have no partner."""
 
     scenes: list[ApertureScene]
     alone: list[Path]
 
 
-def find_scenes(folder: Path) -> Found:
+def find_scenes(folder: Path) -> FoundScenes:
     """Find all scenes of at least two apertures, in folders of both kinds.
 
     Raises:
@@ -50,38 +49,44 @@ def find_scenes(folder: Path) -> Found:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; name a folder of pairs.")
+
+    # Group the images by scene and f-number
     files: dict[str, dict[float, Path]] = defaultdict(dict)
     for path in sorted(folder.rglob("*")):
-        if path.suffix[1:].lower() in IMAGE_EXTENSIONS and not path.name.startswith("."):
-            place = place_of(path.relative_to(folder))
-            if place is not None:
-                files[place[0]].setdefault(place[1], path)
-    scenes = [
-        ApertureScene(key, dict(sorted(found.items()))) for key, found in sorted(files.items())
-    ]
-    whole = [scene for scene in scenes if len(scene.files) > 1]
-    if not whole:
+        is_image = path.suffix[1:].lower() in IMAGE_EXTENSIONS and not path.name.startswith(".")
+        if is_image and (found := scene_and_f_number(path.relative_to(folder))):
+            key, f_number = found
+            files[key].setdefault(f_number, path)
+
+    # Scenes, and images without a partner
+    scenes, alone = [], []
+    for key, by_f_number in sorted(files.items()):
+        if len(by_f_number) > 1:
+            scenes.append(ApertureScene(key, dict(sorted(by_f_number.items()))))
+        else:
+            alone += by_f_number.values()
+    if not scenes:
         raise UserError(
-            f"{folder}: no scene at two apertures; it needs original/ and bokeh/ with the same names (EBB!), or names "
-            "that end in _f1.8, _f16 and so on (RealBokeh_3MP)."
+            f"{folder}: no scene at two apertures; it needs original/ and bokeh/ with the same "
+            "names (EBB!), or names that end in _f1.8, _f16 and so on (RealBokeh_3MP)."
         )
-    return Found(
-        whole, [path for scene in scenes if len(scene.files) == 1 for path in scene.files.values()]
-    )
+    return FoundScenes(scenes, alone)
 
 
-def place_of(path: Path) -> tuple[str, float] | None:
-    """Return the scene and the f-number of a picture, of its path in the folder; None for a picture of neither kind."""
+def scene_and_f_number(path: Path) -> tuple[str, float] | None:
+    """Return the scene and the f-number of an image, by its path in the folder; None for others."""
     parts = path.parent.parts
+    # A name that ends in the f-number
     if named := NAMED_F_NUMBER.match(path.stem):
         scene = named["scene"]
-        around = [part for part in parts if part.lower() not in SIDES]
-        if around and around[-1] == scene:
-            around.pop()
-        return "/".join([*around, scene]), float(named["f_number"])
-    side = next((number for number, part in enumerate(parts) if part.lower() in EBB_FOLDERS), None)
-    if side is None:
-        return None
-    return "/".join([*parts[:side], *parts[side + 1 :], path.stem]), EBB_FOLDERS[
-        parts[side].lower()
-    ]
+        parents = [part for part in parts if part.lower() not in SIDES]
+        if parents and parents[-1] == scene:
+            parents.pop()
+        return "/".join([*parents, scene]), float(named["f_number"])
+
+    # EBB!: the first folder named original or bokeh
+    for index, part in enumerate(parts):
+        if part.lower() in EBB_FOLDERS:
+            key = "/".join([*parts[:index], *parts[index + 1 :], path.stem])
+            return key, EBB_FOLDERS[part.lower()]
+    return None

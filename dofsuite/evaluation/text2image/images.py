@@ -13,27 +13,27 @@ from dofsuite.files import write_bytes
 from dofsuite.images import encode_png, read_image
 
 
-def pictures_of(output: Path, stem: str, key: str = "") -> Path:
+def image_folder(output: Path, stem: str, key: str = "") -> Path:
     """Return the folder of a method's pictures of a prompt, or of all prompts."""
     return output / "pictures" / stem / key.replace("/", "_")
 
 
-def write_pictures(folder: Path, f_numbers: Sequence[float], sweep: Tensor) -> None:
+def write_images(folder: Path, f_numbers: Sequence[float], sweep: Tensor) -> None:
     """Write a sweep [n, 3, h, w] as PNG files."""
     for number, image in zip(f_numbers, sweep, strict=True):
         write_bytes(folder / f"f{number:g}.png", encode_png(image))
 
 
-def has_pictures(folder: Path, f_numbers: Sequence[float]) -> bool:
+def has_images(folder: Path, f_numbers: Sequence[float]) -> bool:
     """Whether a whole sweep is there."""
     return all((folder / f"f{number:g}.png").is_file() for number in f_numbers)
 
 
-def read_pictures(folder: Path, f_numbers: Sequence[float]) -> Float[Tensor, "n 3 h w"]:
+def read_images(folder: Path, f_numbers: Sequence[float]) -> Float[Tensor, "n 3 h w"]:
     """Read a sweep in [0, 1] as it was written."""
-    return torch.stack([read_picture(folder, number) for number in f_numbers])
+    return torch.stack([read_image_at(folder, number) for number in f_numbers])
 
 
-def read_picture(folder: Path, f_number: float) -> Tensor:
+def read_image_at(folder: Path, f_number: float) -> Tensor:
     """Read a picture [3, h, w] in [0, 1] of a sweep."""
     return read_image(folder / f"f{f_number:g}.png")

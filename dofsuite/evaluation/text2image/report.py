@@ -13,7 +13,7 @@ import torchmetrics
 from dofsuite.data import ShardReader
 from dofsuite.evaluation.report import ImageSheet, Table, write_report
 from dofsuite.evaluation.text2image.features import ReferenceFeatures
-from dofsuite.evaluation.text2image.images import pictures_of, read_picture
+from dofsuite.evaluation.text2image.images import image_folder, read_image_at
 from dofsuite.evaluation.text2image.methods import Method
 from dofsuite.evaluation.text2image.prompts import Prompt, photographs
 from dofsuite.evaluation.text2image.scores import COLUMNS, Scorer, relative_energy, scores_of
@@ -107,12 +107,12 @@ def sheet(arguments: argparse.Namespace, prompt: Prompt, made: MethodResults) ->
     """Return one prompt's pictures, a method a row, an aperture a column."""
     lines = []
     for row, _ in made:
-        folder = pictures_of(arguments.output, row.stem, prompt.row)
+        folder = image_folder(arguments.output, row.stem, prompt.row)
         lines.append(
             (
                 row.method.name,
                 [
-                    thumbnail(read_picture(folder, number), SHEET_PX)
+                    thumbnail(read_image_at(folder, number), SHEET_PX)
                     for number in arguments.f_numbers
                 ],
             )

@@ -31,10 +31,10 @@ from dofsuite.evaluation.job import (
 from dofsuite.evaluation.text2image.features import NETWORKS, chosen
 from dofsuite.evaluation.text2image.generators import SampleRequest
 from dofsuite.evaluation.text2image.images import (
-    has_pictures,
-    pictures_of,
-    read_pictures,
-    write_pictures,
+    has_images,
+    image_folder,
+    read_images,
+    write_images,
 )
 from dofsuite.evaluation.text2image.methods import read_method
 from dofsuite.evaluation.text2image.prompts import Prompt, open_photographs, read_prompts
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_counts(len(prompts) * len(arguments.compared), len(real))
     table = [table_row(file, arguments) for file in arguments.methods]
     for row in table:  # before any network is loaded
-        check_settings(pictures_of(arguments.output, row.stem), row.cache_key, write=False)
+        check_settings(image_folder(arguments.output, row.stem), row.cache_key, write=False)
     load_scorer = cache(lambda: scorer_of(arguments))
     made = [make_rows(row, prompts, arguments, load_scorer) for row in table]
     if None in made:  # others may have finished meanwhile; nothing is made by this
@@ -216,26 +216,26 @@ def make_rows(
     photographer = cache(lambda: row.method.load(device))
 
     def kept(key: str) -> Path:
-        return pictures_of(arguments.output, row.stem, key)
+        return image_folder(arguments.output, row.stem, key)
 
     settings = row.cache_key | {"scores": scored_with(arguments)}
     folder = arguments.output / "rows" / f"{row.stem}-{config_hash(settings)}"
     if missing := pending(folder, list(by_row)):
         load_scorer()  # before anything is written or made: a network may be missing
-        if not all(has_pictures(kept(key), arguments.f_numbers) for key in missing):
+        if not all(has_images(kept(key), arguments.f_numbers) for key in missing):
             photographer()
     check_settings(kept(""), row.cache_key)
 
     def make(key: str) -> dict[str, Any]:
-        if has_pictures(kept(key), arguments.f_numbers):
-            return load_scorer().row(read_pictures(kept(key), arguments.f_numbers))
+        if has_images(kept(key), arguments.f_numbers):
+            return load_scorer().row(read_images(kept(key), arguments.f_numbers))
         prompt, seed = (
             by_row[key],
             draw_integer(arguments.seed, list(by_row).index(key), "text2image evaluation"),
         )
         cameras = Exif.checked(arguments.f_numbers, prompt.focal_length_mm)
         sweep = quantize_8bit(photographer()(SampleRequest(prompt.text, cameras, seed)))
-        write_pictures(kept(key), arguments.f_numbers, sweep)
+        write_images(kept(key), arguments.f_numbers, sweep)
         return load_scorer().row(sweep)
 
     return compute_rows(folder, list(by_row), make, settings)

@@ -15,7 +15,7 @@ from dofsuite.data.synthetic.photo_scenes import scenes
 from dofsuite.data.synthetic.sets import RECIPES
 from dofsuite.evaluate import main
 from dofsuite.evaluation.apertures.pairs_table import wilson
-from dofsuite.evaluation.apertures.scenes import find_scenes, place_of
+from dofsuite.evaluation.apertures.scenes import find_scenes, scene_and_f_number
 from dofsuite.metrics import BlurMonotonicity
 from dofsuite.optics import bokeh_radius_px, linear_to_srgb, render_bokeh, srgb_to_linear
 
@@ -135,15 +135,15 @@ def test_sets_of_several_apertures_agree_with_the_metric(tmp_path):
 
 
 def test_places_of_both_layouts():
-    assert place_of(Path("Training/bokeh/12.jpg")) == ("Training/12", 1.8)
-    assert place_of(Path("Training/original/12.jpg")) == ("Training/12", 16.0)
+    assert scene_and_f_number(Path("Training/bokeh/12.jpg")) == ("Training/12", 1.8)
+    assert scene_and_f_number(Path("Training/original/12.jpg")) == ("Training/12", 16.0)
     assert (
-        place_of(Path("train/gt/7/7_f2.8.JPG"))
-        == place_of(Path("train/in/7_f2.8.JPG"))
+        scene_and_f_number(Path("train/gt/7/7_f2.8.JPG"))
+        == scene_and_f_number(Path("train/in/7_f2.8.JPG"))
         == ("train/7", 2.8)
     )
-    assert place_of(Path("scene_a-F16.png")) == ("scene_a", 16.0)
-    assert place_of(Path("holiday/photo.jpg")) is None
+    assert scene_and_f_number(Path("scene_a-F16.png")) == ("scene_a", 16.0)
+    assert scene_and_f_number(Path("holiday/photo.jpg")) is None
 
 
 def test_jpeg_is_read_and_what_has_no_partner_or_another_size_is_left_out(tmp_path):
@@ -152,8 +152,8 @@ def test_jpeg_is_read_and_what_has_no_partner_or_another_size_is_left_out(tmp_pa
     save(tmp_path / "ebb" / "Training" / "bokeh" / "c.jpg", chequered(100, 10))
     found, notes = report(tmp_path / "ebb", tmp_path / "out")
     assert found["f/1.8 and f/16"]["pairs"] == 1
-    assert "1 scenes left out, whose pictures differ in size, such as Training/b" in notes
-    assert "1 pictures left out, which have no partner, such as c.jpg" in notes
+    assert "1 scenes left out, whose images differ in size, such as Training/b" in notes
+    assert "1 images left out, which have no partner, such as c.jpg" in notes
 
 
 def test_three_processes_and_a_second_start_give_the_same_report(tmp_path, monkeypatch):

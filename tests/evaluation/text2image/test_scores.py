@@ -15,7 +15,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 from dofsuite.evaluate import main
 from dofsuite.evaluation.text2image.features import ReferenceFeatures, chosen, load_extractor
-from dofsuite.evaluation.text2image.images import read_picture, write_pictures
+from dofsuite.evaluation.text2image.images import read_image_at, write_images
 from dofsuite.evaluation.text2image.scores import COLUMNS, Scorer, relative_energy, scores_of
 from dofsuite.images import quantize_8bit
 from dofsuite.metrics.consistency import Agreement
@@ -157,10 +157,10 @@ def test_the_stand_in_s_directions_are_whitened():
 def test_what_is_written_is_what_is_scored(tmp_path):
     made = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
     rounded = quantize_8bit(made)
-    write_pictures(tmp_path, [1.8, 22.0], rounded)
+    write_images(tmp_path, [1.8, 22.0], rounded)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["f1.8.png", "f22.png"]
-    assert torch.equal(read_picture(tmp_path, 1.8), rounded[0])
-    assert torch.equal(read_picture(tmp_path, 22.0), rounded[1])
+    assert torch.equal(read_image_at(tmp_path, 1.8), rounded[0])
+    assert torch.equal(read_image_at(tmp_path, 22.0), rounded[1])
 
 
 def test_a_feature_network_by_choice():
