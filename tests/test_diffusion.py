@@ -75,7 +75,7 @@ def test_a_shift_keeps_the_ends_and_moves_the_middle_to_noise():
 
 
 @pytest.mark.parametrize("wrong", [{"shift": 0.0}, {"std": -1.0}])
-def test_wrong_numbers_are_refused_by_name(wrong):
+def test_wrong_numbers_are_rejected_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TimestepSampling(**wrong)
 

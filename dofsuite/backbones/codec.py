@@ -56,7 +56,6 @@ class VaeCodec(nn.Module):
         return (latent - self.shift) * self.vae.config.scaling_factor
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Undo scale and shift, then decode."""
         latent = latent / self.vae.config.scaling_factor + self.shift
         with self._own_precision(latent):
             return self.vae.decode(latent.to(self.vae.dtype), return_dict=False)[0]
@@ -135,7 +134,6 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         return x.reshape(b, self.latent_channels, h // n, w // n)  # [b, (color u v), y, x]
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Invert `encode`."""
         b, _, h, w = latent.shape
         n = self.downscale
         cosines = self.cosines.to(latent.device)

@@ -159,12 +159,10 @@ def _missing_packages(error: BaseException) -> str:
 
 
 def _class_names(error: BaseException) -> set[str]:
-    """Return the names of the classes and base classes of an exception and its causes."""
     return {cls.__name__ for exc in _chain(error) for cls in type(exc).__mro__}
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return an exception and its causes."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
@@ -173,7 +171,6 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def cache_folder() -> Path:
-    """Return the folder of dofsuite's disk caches."""
     return Path(os.environ.get("DOFSUITE_CACHE") or Path.home() / ".cache" / "dofsuite")
 
 

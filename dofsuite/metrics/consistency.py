@@ -92,7 +92,6 @@ def chance_consistency(num_classes: int, top_k: int) -> float:
 
 
 def num_classes_of(segmenter: Segmenter, num_classes: int | None) -> int | None:
-    """The number given, else the segmenter's own, else None."""
     return getattr(segmenter, "num_classes", None) if num_classes is None else num_classes
 
 
@@ -129,24 +128,20 @@ class Agreement:
         one_of(self.unlabelled, Unlabelled, "unlabelled")
 
     def overlap(self, a: Int[Tensor, "k h w"], b: Int[Tensor, "k h w"]) -> Bool[Tensor, "h w"]:
-        """Where the two sets of classes overlap."""
         overlap = torch.zeros_like(a[0], dtype=torch.bool)
         for class_a in a:
             overlap |= ((class_a == b) & self.is_class(class_a)).any(dim=0)
         return overlap
 
     def labelled(self, classes: Int[Tensor, "k h w"]) -> Bool[Tensor, "h w"]:
-        """Where a pixel has a class."""
         return self.is_class(classes).any(dim=0)
 
     def is_class(self, classes: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-        """Where an id is a class."""
         if self.ignore_index is None:
             return torch.ones_like(classes, dtype=torch.bool)
         return classes != self.ignore_index
 
     def count(self, a: Int[Tensor, "k h w"], b: Int[Tensor, "k h w"]) -> tuple[Tensor, Tensor]:
-        """The numbers of pixels that agree and that count."""
         agreeing = self.overlap(a, b)
         counted = torch.ones_like(agreeing)
         if self.unlabelled == "match":
@@ -170,7 +165,6 @@ def agreeing_pixels(preds: Tensor, segmenter: Segmenter, rule: Agreement) -> tup
 
 
 def _checked_classes(classes: Tensor, num_images: int, top_k: int) -> Int[Tensor, "n k h w"]:
-    """The first `top_k` of the segmenter's classes."""
     if (
         classes.is_floating_point()
         or classes.ndim != 4
@@ -246,13 +240,11 @@ class ContentConsistency(ScalarMetric):
         self.add_state("counted", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor) -> None:
-        """Add the sweeps of a batch of scenes."""
         agreeing, counted = agreeing_pixels(preds, self.segmenter, self.rule)
         self.agreeing += agreeing
         self.counted += counted
 
     def compute(self) -> Tensor:
-        """The share of agreeing pixels so far."""
         return _share(self.agreeing, self.counted)
 
 

@@ -127,11 +127,9 @@ class FocusHitRate(ScalarMetric):
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, points: Tensor) -> None:
-        """Add a batch of pairs."""
         hits = focus_hits(preds, points, self.window)
         self.hits += hits.sum()
         self.count += hits.numel()
 
     def compute(self) -> Tensor:
-        """The rate of all points so far."""
         return self.hits.double() / self.count

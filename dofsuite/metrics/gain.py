@@ -88,7 +88,6 @@ class BlurGain(ScalarMetric):
         self.add_state("target_total", zeros.clone(), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add the sweeps of a batch of scenes."""
         if len(preds) != len(target):
             raise ValueError(
                 f"preds and target must show the same scenes, not {len(preds)} and {len(target)}."
@@ -97,7 +96,6 @@ class BlurGain(ScalarMetric):
         self.target_total += sharpness_curves(target, len(self.levels), "target").sum(dim=0)
 
     def compute(self) -> Tensor:
-        """The gain of all scenes so far."""
         return _gain(self.preds_total, self.target_total, self.levels)
 
 

@@ -135,10 +135,8 @@ class CLIPImageSimilarity(ScalarMetric):
         return f"CLIP-I ({self.backbone})"
 
     def update(self, preds: Tensor, reference: Tensor) -> None:
-        """Add a batch of images and their references."""
         self.total += _cosines(preds, reference, self.embedder).sum()
         self.count += len(preds)
 
     def compute(self) -> Tensor:
-        """The mean of all images so far."""
         return self.total / self.count

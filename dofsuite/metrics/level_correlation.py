@@ -126,7 +126,6 @@ class LVCorr(ScalarMetric):
         self.count += len(preds)
 
     def compute(self) -> Tensor:
-        """The score of all scenes so far."""
         mean = self.total / self.count
         if self.variant == "level_mean":
             return _correlations(mean[None], self.levels, self.variant)[0]
@@ -136,7 +135,6 @@ class LVCorr(ScalarMetric):
 def _correlations(
     curves: Float[Tensor, "n s"], levels: Tensor, variant: Variant, target: Tensor | None = None
 ) -> Float[Tensor, " n"]:
-    """The score of each curve; higher is better."""
     if variant != "genphoto_diff":
         return _pearson(curves, -levels.to(curves.device).expand_as(curves))
     if target is None:

@@ -197,7 +197,6 @@ class BlurMonotonicity(ScalarMetric):
             self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor) -> None:
-        """Add the sweeps of a batch of scenes."""
         check_sweep(preds, self.num_settings)
         steps = energy_steps(preds, self.mode, self.pairs)
         self.increases += (steps > 0).sum()
@@ -205,7 +204,6 @@ class BlurMonotonicity(ScalarMetric):
         self.count += steps.numel()
 
     def compute(self) -> Tensor:
-        """The share of increasing pairs so far."""
         return _share_of_increases(self.increases, self.tied, self.count)
 
     def ties(self) -> Tensor:

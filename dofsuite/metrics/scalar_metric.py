@@ -33,7 +33,6 @@ class ScalarMetric(Metric):
         self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def extra_repr(self) -> str:
-        """The settings, as the repr shows them."""
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
 
     def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> torch.nn.Module:

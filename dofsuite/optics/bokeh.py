@@ -28,14 +28,12 @@ class RenderOptions(NamedTuple):
 
     @property
     def largest_radius_px(self) -> float:
-        """The largest |radius| of the batch."""
         return max(
             (abs(radius_px) for extremes in self.radius_ranges_px for radius_px in extremes),
             default=0.0,
         )
 
     def of(self, items: list[int]) -> RenderOptions:
-        """The options of some of the items."""
         return self._replace(radius_ranges_px=[self.radius_ranges_px[i] for i in items])
 
 

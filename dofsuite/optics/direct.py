@@ -35,7 +35,6 @@ class NearScattering:
     """At least int(largest radius) + 1."""
 
     def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
-        """See `Scattering`."""
         light_per_area = light * per_area(radius_px)
         sums = torch.zeros_like(light)
         for ring in self.rings(*light.shape[-2:]):

@@ -151,7 +151,6 @@ class _Window:
         return padded[..., top : top + self.height, left : left + self.width]
 
     def ring_sum(self, padded: Tensor, ring: Ring) -> Tensor:
-        """Sum at each pixel over a ring's offsets."""
         total = self.at(padded, ring.offsets[0]).clone()
         for offset in ring.offsets[1:]:
             total += self.at(padded, offset)

@@ -57,5 +57,4 @@ def per_area(radius_px: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def per_area_slope(radius_px: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Derivative of `per_area` by the radius."""
     return -2 * radius_px * per_area(radius_px) ** 2

@@ -116,7 +116,6 @@ class _Layers:
         )
 
     def chunks(self) -> tuple[Tensor, ...]:
-        """The node numbers in chunks [k]."""
         nodes = torch.arange(self.last + 1, device=self.position.device, dtype=self.position.dtype)
         return self.frame.chunks(nodes, batch_size=self.position.shape[0])
 

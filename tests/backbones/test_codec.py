@@ -29,12 +29,12 @@ def test_a_latent_is_the_weighted_dct_of_its_square(image):
     assert torch.allclose(latent, expected, atol=1e-5)
 
 
-def test_opponent_colours_are_orthonormal():
+def test_opponent_colors_are_orthonormal():
     basis = opponent_basis()
     assert torch.allclose(basis @ basis.T, torch.eye(3, dtype=torch.float64), atol=1e-12)
 
 
-def test_whitening_brings_fine_detail_near_the_mean_colour():
+def test_whitening_brings_fine_detail_near_the_mean_color():
     plain, even = SpaceToDepthCodec(4, 0.0), SpaceToDepthCodec(4, 0.6)
     assert plain.gain.std() < 1e-6
     assert even.gain[0, 3, 3] / even.gain[0, 0, 0] > 5

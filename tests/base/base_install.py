@@ -25,7 +25,7 @@ ALWAYS_THERE = {"pip", "setuptools", "wheel", "dofsuite"}
 
 
 def required_by(name: str) -> set[str]:
-    """The names of `name` and of all that it requires here, with the extras that are asked for."""
+    """The names of `name` and of all that it requires here, with the requested extras."""
     installed = {normal(distribution.name): distribution for distribution in distributions()}
     done: set[tuple[str, str]] = set()
     todo = [(normal(name), "")]

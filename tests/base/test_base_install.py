@@ -12,11 +12,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_optics_and_metrics_work_with_the_base_install_alone(tmp_path: Path) -> None:
-    asked = os.environ.get("DOFSUITE_BASE_PYTHON")
-    python = ROOT / (asked or ".venv-base/bin/python")
+    configured = os.environ.get("DOFSUITE_BASE_PYTHON")
+    python = ROOT / (configured or ".venv-base/bin/python")
     if not python.exists():
         # Under `make test` it must be there; a bare pytest may go without.
-        (pytest.fail if asked else pytest.skip)(f"{python} is missing: `make setup-base` makes it.")
+        (pytest.fail if configured else pytest.skip)(
+            f"{python} is missing: `make setup-base` makes it."
+        )
     script = Path(__file__).with_name("base_install.py")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Every metric of the room with its function twin and pictures to score: what tests of all of them
+"""Every metric of the room with its function twin and images to score: what tests of all of them
 go through.
 """
 
@@ -42,7 +42,7 @@ def three_classes(images: Tensor) -> Tensor:
 
 
 def quadrants(images: Tensor) -> Tensor:
-    """An embedder: the mean of each channel in each quarter of the picture, around grey."""
+    """An embedder: the mean of each channel in each quarter of the image, around gray."""
     return torch.nn.functional.adaptive_avg_pool2d(images - 0.5, 2).flatten(1)
 
 

@@ -20,8 +20,8 @@ def channels_as_classes(images):
     return (images * 10).round().long() - 1
 
 
-def pictures_of(classes):
-    """The pictures that `channels_as_classes` reads as `classes`."""
+def images_of(classes):
+    """The images that `channels_as_classes` reads as `classes`."""
     return (classes + 1) / 10
 
 
@@ -33,7 +33,7 @@ def sweep():
     generator = torch.Generator().manual_seed(0)
     classes = torch.randint(-1, 10, (3, 4, 3, 6, 5), generator=generator)
     nothing = torch.rand(3, 4, 1, 6, 5, generator=generator) < 0.2
-    return pictures_of(classes.masked_fill(nothing, -1))
+    return images_of(classes.masked_fill(nothing, -1))
 
 
 def counted_in_a_loop(sweep, pairs, unlabelled):
@@ -66,7 +66,7 @@ def test_pairs_of_settings_are_those_written_out(reference):
 
 
 def test_without_an_ignored_id_minus_one_is_a_class_like_any_other():
-    sweep = pictures_of(torch.full((1, 2, 3, 4, 4), -1))
+    sweep = images_of(torch.full((1, 2, 3, 4, 4), -1))
     assert content_consistency(sweep, channels_as_classes) == 1
 
 
@@ -77,7 +77,7 @@ def test_top_k_takes_the_likeliest_classes():
         torch.tensor([4, 5, 1])[:, None, None],
     )
     scores = [
-        content_consistency(pictures_of(classes), channels_as_classes, top_k=k).item()
+        content_consistency(images_of(classes), channels_as_classes, top_k=k).item()
         for k in (1, 2, 3)
     ]
     assert scores == [0, 0, 1]
@@ -125,13 +125,13 @@ def test_a_network_s_own_number_of_classes_is_used_and_the_network_moves_with_th
     assert metric.segmenter.weight.is_meta
 
 
-def test_classes_of_another_size_than_the_pictures_are_taken(sweep):
+def test_classes_of_another_size_than_the_images_are_taken(sweep):
     coarse = content_consistency(sweep, lambda images: channels_as_classes(images[..., ::2, ::2]))
     assert coarse == content_consistency(sweep[..., ::2, ::2], channels_as_classes)
 
 
 def test_no_labelled_pixel_gives_0_and_a_warning():
-    nothing = pictures_of(torch.full((1, 2, 3, 4, 4), -1))
+    nothing = images_of(torch.full((1, 2, 3, 4, 4), -1))
     metric = ContentConsistency(channels_as_classes, ignore_index=-1)
     metric.update(nothing)
     with pytest.warns(UserWarning, match="no pixel has a class"):
@@ -139,7 +139,7 @@ def test_no_labelled_pixel_gives_0_and_a_warning():
 
 
 @pytest.mark.usefixtures("as_users_run_it")
-def test_mistakes_are_refused_by_name(sweep):
+def test_mistakes_are_rejected_by_name(sweep):
     with pytest.raises(ValueError, match="reference must be one of adjacent, all, first, last"):
         ContentConsistency(channels_as_classes, reference="middle")
     with pytest.raises(ValueError, match="unlabelled must be one of skip, miss, match"):

@@ -16,7 +16,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 
 class TinyFeatures(torch.nn.Module):
-    """Pictures [n, 3, h, w] in [0, 1] -> [n, 6]: what torchmetrics asks for is this shape and
+    """Images [n, 3, h, w] in [0, 1] -> [n, 6]: what torchmetrics asks for is this shape and
     `num_features`.
     """
 
@@ -41,12 +41,12 @@ def sets():
 @pytest.fixture
 def features(sets):
     with torch.no_grad():
-        return tuple(TinyFeatures()(pictures).numpy() for pictures in sets)
+        return tuple(TinyFeatures()(images).numpy() for images in sets)
 
 
 def score(metric, sets):
-    for pictures, real in zip(sets, (True, False), strict=True):
-        for batch in pictures.split(17):
+    for images, real in zip(sets, (True, False), strict=True):
+        for batch in images.split(17):
             metric.update(batch, real=real)
     return metric.compute()
 
@@ -69,7 +69,7 @@ def test_kid_of_our_features_is_numpy_s(sets, features):
     expected = (
         unbiased(kernel(real, real)) + unbiased(kernel(fake, fake)) - 2 * kernel(real, fake).mean()
     )
-    # subsets of all pictures: the score does not depend on what is drawn
+    # subsets of all images: the score does not depend on what is drawn
     metric = KernelInceptionDistance(
         feature=TinyFeatures(), subsets=2, subset_size=40, normalize=True
     )

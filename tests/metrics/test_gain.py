@@ -13,8 +13,8 @@ def model():
 
 def test_it_is_the_ratio_of_the_logs_of_averaged_falls(model, sweep):
     falls = []
-    for pictures in (model, sweep):
-        mean = laplacian_variance(pictures).numpy().mean(axis=0)
+    for images in (model, sweep):
+        mean = laplacian_variance(images).numpy().mean(axis=0)
         falls.append(np.log(mean[-1] / mean[0]))
     assert blur_gain(model, sweep, LEVELS).item() == pytest.approx(falls[0] / falls[1], rel=1e-9)
 
@@ -49,7 +49,7 @@ def test_a_truth_that_does_not_change_gives_0_and_a_warning(model):
             assert blur_gain(model, constant, LEVELS) == 0
 
 
-def test_sweeps_of_different_scenes_are_refused(model, sweep):
+def test_sweeps_of_different_scenes_are_rejected(model, sweep):
     with pytest.raises(ValueError, match="same scenes"):
         BlurGain(LEVELS).update(model[:3], sweep)
     with pytest.raises(ValueError, match="target must be"):

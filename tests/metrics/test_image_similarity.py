@@ -7,7 +7,7 @@ from tests.metrics.every_metric import quadrants
 
 
 @pytest.fixture
-def pictures():
+def images():
     generator = torch.Generator().manual_seed(0)
     return torch.rand(5, 3, 9, 8, generator=generator), torch.rand(
         5, 3, 12, 16, generator=generator
@@ -34,22 +34,22 @@ def clip():
     return CLIPModel(config).eval()
 
 
-def test_it_is_the_mean_of_scipy_s_cosines(pictures):
-    pairs = zip(*(quadrants(picture).double().numpy() for picture in pictures), strict=True)
+def test_it_is_the_mean_of_scipy_s_cosines(images):
+    pairs = zip(*(quadrants(image).double().numpy() for image in images), strict=True)
     expected = sum(1 - cosine(*pair) for pair in pairs) / 5
-    assert clip_image_similarity(*pictures, quadrants).item() == pytest.approx(expected, rel=1e-9)
+    assert clip_image_similarity(*images, quadrants).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_copy_scores_exactly_1_in_a_network_too(pictures, clip):
+def test_a_copy_scores_exactly_1_in_a_network_too(images, clip):
     metric = CLIPImageSimilarity(lambda x: clip.vision_model(x[..., :8, :8]).pooler_output)
-    for picture in pictures:
-        metric.update(picture, picture.clone())
-        assert clip_image_similarity(picture, picture, quadrants) == 1
+    for image in images:
+        metric.update(image, image.clone())
+        assert clip_image_similarity(image, image, quadrants) == 1
     assert metric.compute() == 1
 
 
-def test_of_transformers_clip_it_is_the_cosine_of_the_projected_embeddings(pictures, clip):
-    preds, reference = (picture[..., :8, :8] for picture in pictures)
+def test_of_transformers_clip_it_is_the_cosine_of_the_projected_embeddings(images, clip):
+    preds, reference = (image[..., :8, :8] for image in images)
     metric = CLIPImageSimilarity(
         lambda x: clip.get_image_features(pixel_values=x).pooler_output, "tiny CLIP"
     )
@@ -64,12 +64,12 @@ def test_of_transformers_clip_it_is_the_cosine_of_the_projected_embeddings(pictu
     assert "backbone='tiny CLIP'" in repr(metric)
 
 
-def test_a_transformers_output_as_it_comes_is_refused_with_the_mend(pictures, clip):
+def test_a_transformers_output_as_it_comes_is_rejected_with_the_mend(images, clip):
     metric = CLIPImageSimilarity(lambda x: clip.get_image_features(pixel_values=x[..., :8, :8]))
     with pytest.raises(
         ValueError, match=r"must return a tensor, not BaseModelOutputWithPooling.*pooler_output"
     ):
-        metric.update(*pictures)
+        metric.update(*images)
 
 
 def test_the_backbone_is_the_embedder_s_own_name_or_that_of_its_function_or_class(clip):
@@ -87,15 +87,15 @@ def test_an_embedding_of_zeros_counts_as_0():
     assert clip_image_similarity(black, black, lambda x: x.flatten(1)) == 0
 
 
-def test_it_is_differentiable_in_the_pictures(pictures):
-    preds = pictures[0].double().requires_grad_()
+def test_it_is_differentiable_in_the_images(images):
+    preds = images[0].double().requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x: clip_image_similarity(x, pictures[1].double(), quadrants), preds
+        lambda x: clip_image_similarity(x, images[1].double(), quadrants), preds
     )
 
 
-def test_mistakes_are_refused_by_name(pictures):
-    preds, reference = pictures
+def test_mistakes_are_rejected_by_name(images):
+    preds, reference = images
     with pytest.raises(ValueError, match=r"preds must be \[batch, 3, h, w\]"):
         CLIPImageSimilarity(quadrants).update(preds[0], reference)
     with pytest.raises(ValueError, match=r"reference must be \[batch, 3, h, w\]"):

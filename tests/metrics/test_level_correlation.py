@@ -16,16 +16,16 @@ from tests.optics.photographs import photo_21
 VARIANTS = ["level_mean", "level_per_scene"]
 
 
-def grey_sweep(scenes, settings=5, seed=0):
-    """8-bit grey pictures, so that no rule of grey conversion matters, as [scenes, settings, 3, h,
+def gray_sweep(scenes, settings=5, seed=0):
+    """8-bit gray images, so that no rule of gray conversion matters, as [scenes, settings, 3, h,
     w] and as numpy.
     """
-    pictures = np.random.default_rng(seed).integers(
+    images = np.random.default_rng(seed).integers(
         0, 256, (scenes, settings, 24, 20), dtype=np.uint8
     )
     contrast = np.random.default_rng(seed + 1).uniform(0.1, 1, (scenes, settings, 1, 1))
-    pictures = (pictures * contrast).astype(np.uint8)
-    return torch.from_numpy(pictures)[:, :, None].expand(-1, -1, 3, -1, -1).double() / 255, pictures
+    images = (images * contrast).astype(np.uint8)
+    return torch.from_numpy(images)[:, :, None].expand(-1, -1, 3, -1, -1).double() / 255, images
 
 
 def scipy_score(sweep, variant):
@@ -52,11 +52,11 @@ def test_class_equals_function_however_the_scenes_are_batched(sweep, variant):
 
 
 def test_genphoto_diff_is_numpy_s_correlation_of_opencv_s_differences_scene_by_scene():
-    (preds, preds_grey), (target, target_grey) = grey_sweep(6), grey_sweep(6, seed=5)
+    (preds, preds_gray), (target, target_gray) = gray_sweep(6), gray_sweep(6, seed=5)
     expected = []
-    for scene, true_scene in zip(preds_grey, target_grey, strict=True):
+    for scene, true_scene in zip(preds_gray, target_gray, strict=True):
         steps = [
-            np.diff([cv2.Laplacian(grey, cv2.CV_64F).var() for grey in each])
+            np.diff([cv2.Laplacian(gray, cv2.CV_64F).var() for gray in each])
             for each in (scene, true_scene)
         ]
         expected.append(np.corrcoef(*steps)[0, 1])
@@ -70,7 +70,7 @@ def test_genphoto_diff_is_numpy_s_correlation_of_opencv_s_differences_scene_by_s
 
 
 def test_genphoto_diff_of_the_truth_is_1_and_of_its_reverse_contrast_minus_1():
-    target, _ = grey_sweep(3)
+    target, _ = gray_sweep(3)
     assert lv_corr(target, [1, 2, 3, 4, 5], "genphoto_diff", target).item() == pytest.approx(
         1, rel=1e-12
     )
@@ -86,7 +86,7 @@ def test_genphoto_diff_of_the_truth_is_1_and_of_its_reverse_contrast_minus_1():
 
 
 def test_genphoto_diff_counts_a_sweep_that_does_not_change_as_0():
-    target, _ = grey_sweep(2)
+    target, _ = gray_sweep(2)
     preds = torch.cat([target[:1], target[1:, :1].expand(1, 5, 3, 24, 20)])
     with pytest.warns(UserWarning, match="LVCorr"):
         assert lv_corr(preds, [1, 2, 3, 4, 5], "genphoto_diff", target).item() == pytest.approx(
@@ -135,7 +135,7 @@ def test_one_flat_scene_counts_as_0_among_the_others(sweep):
     )
 
 
-def test_wrong_shape_and_unknown_variant_are_refused_by_name(sweep):
+def test_wrong_shape_and_unknown_variant_are_rejected_by_name(sweep):
     with pytest.raises(ValueError, match=r"preds must be \[batch, 4 levels"):
         LVCorr(LEVELS).update(sweep[:, :3])
     with pytest.raises(ValueError, match="level_mean, level_per_scene"):
@@ -151,11 +151,14 @@ def true_bokeh():
     light = display_to_linear(image, 4)
 
     @functools.cache
-    def picture(level, focus):
+    def rendered(level, focus):
         return linear_to_display(render_bokeh(light, level * (disparity - focus)), 4)[0]
 
     return lambda levels: torch.stack(
-        [torch.stack([picture(level, focus) for level in levels]) for focus in (0.2, 0.4, 0.6, 0.8)]
+        [
+            torch.stack([rendered(level, focus) for level in levels])
+            for focus in (0.2, 0.4, 0.6, 0.8)
+        ]
     )
 
 

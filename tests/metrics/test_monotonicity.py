@@ -12,8 +12,8 @@ MODES = ["paper", "ac", "high_band", "laplacian"]
 
 
 def photograph(name, size=96):
-    picture = cv2.resize(getattr(skimage.data, name)(), (size, size), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    image = cv2.resize(getattr(skimage.data, name)(), (size, size), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
 
 
 def perfect_lens(gamma, names=("astronaut", "coffee", "chelsea", "rocket")):
@@ -57,10 +57,10 @@ def test_the_energy_of_torch_s_own_fft_agrees_to_rounding():
 
 
 def test_laplacian_energy_is_opencv_s_variance():
-    grey = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
-    image = torch.from_numpy(grey).float().expand(3, 20, 30) / 255
+    gray = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    image = torch.from_numpy(gray).float().expand(3, 20, 30) / 255
     assert blur_energy(image, "laplacian").item() == pytest.approx(
-        cv2.Laplacian(grey, cv2.CV_64F).var(), rel=1e-12
+        cv2.Laplacian(gray, cv2.CV_64F).var(), rel=1e-12
     )
 
 
@@ -70,7 +70,7 @@ def test_it_is_the_share_counted_in_a_loop(mode, pairs):
     sweep = torch.rand(5, 4, 3, 9, 8, generator=torch.Generator().manual_seed(0))
     rises = count = 0
     for scene in sweep:
-        energy = [blur_energy(picture, mode).item() for picture in scene]
+        energy = [blur_energy(image, mode).item() for image in scene]
         for i in range(4):
             for j in range(i + 1, 4):
                 if pairs == "all" or j == i + 1:
@@ -98,7 +98,7 @@ def test_a_lens_that_blurs_light_fails_by_the_papers_energy_and_is_perfect_witho
 
 def test_where_small_lights_grow_only_fine_detail_tells():
     # a rocket's flame and a dark sky at gamma 4: opening the lens makes the flame large, and the
-    # picture's variance too
+    # image's variance too
     sweep = perfect_lens(gamma=4, names=["rocket"])
     assert blur_monotonicity(sweep, "paper") == 0
     assert blur_monotonicity(sweep, "ac") < 0.5
@@ -128,7 +128,7 @@ def test_ties_fail_and_their_share_is_told(mode):
 
 
 @pytest.mark.parametrize("mode", ["ac", "high_band", "laplacian"])
-def test_flat_pictures_of_any_brightness_are_ties(mode):
+def test_flat_images_of_any_brightness_are_ties(mode):
     flat = (
         torch.linspace(0, 1, 7, dtype=torch.float64).reshape(1, 7, 1, 1, 1).expand(1, 7, 3, 31, 33)
     )
@@ -138,18 +138,16 @@ def test_flat_pictures_of_any_brightness_are_ties(mode):
 
 
 def test_the_same_pixels_in_another_order_tie_by_the_papers_energy():
-    picture = torch.rand(1, 3, 97, 89, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, 97, 89, generator=torch.Generator().manual_seed(0))
     metric = BlurMonotonicity()
     metric.update(
-        torch.stack(
-            [picture, picture.flip(-1), picture.transpose(1, 2).reshape(1, 3, 97, 89)], dim=1
-        )
+        torch.stack([image, image.flip(-1), image.transpose(1, 2).reshape(1, 3, 97, 89)], dim=1)
     )
     assert metric.ties() == 1
 
 
 @pytest.mark.usefixtures("as_users_run_it")
-def test_mistakes_are_refused_by_name():
+def test_mistakes_are_rejected_by_name():
     sweep = torch.rand(2, 3, 3, 9, 8)
     with pytest.raises(
         ValueError, match=r"preds must be \[batch, settings, 3, h, w\] with at least two"

@@ -74,32 +74,32 @@ def test_a_saved_state_is_continued(case):
 
 @every_case
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_pictures_of_any_precision_within_a_module_of_that_precision(case, dtype):
+def test_images_of_any_precision_within_a_module_of_that_precision(case, dtype):
     metric = torch.nn.ModuleList([case.make()]).to(dtype)[0]
-    pictures = tuple(tensor.to(dtype) for tensor in case.inputs)
-    metric.update(*pictures)
-    assert metric.compute().item() == pytest.approx(case.function(*pictures).item(), rel=1e-9)
+    images = tuple(tensor.to(dtype) for tensor in case.inputs)
+    metric.update(*images)
+    assert metric.compute().item() == pytest.approx(case.function(*images).item(), rel=1e-9)
     if not hasattr(metric, "embedder") and not hasattr(
         metric, "segmenter"
     ):  # which compute as they like
-        in_full = case.function(*(tensor.double() for tensor in pictures))
+        in_full = case.function(*(tensor.double() for tensor in images))
         assert metric.compute().item() == pytest.approx(in_full.item(), rel=1e-9)
 
 
 @every_case
-def test_8_bit_and_empty_pictures_are_refused_by_name(case):
-    pictures, *others = case.inputs
+def test_8_bit_and_empty_images_are_rejected_by_name(case):
+    images, *others = case.inputs
     with pytest.raises(ValueError, match="preds must be floating-point"):
-        case.make().update((pictures * 255).byte(), *others)
+        case.make().update((images * 255).byte(), *others)
     with pytest.raises(ValueError, match="preds must hold at least one"):
-        case.make().update(pictures[:0], *(other[:0] for other in others))
+        case.make().update(images[:0], *(other[:0] for other in others))
 
 
 @every_case
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_value_that_is_not_finite_is_refused_and_not_summed(case, value):
-    pictures, *others = case.inputs
-    spoilt = pictures.clone()
+def test_a_value_that_is_not_finite_is_rejected_and_not_summed(case, value):
+    images, *others = case.inputs
+    spoilt = images.clone()
     spoilt.view(-1)[7] = value
     metric = case.make()
     metric.update(*case.inputs)
@@ -168,10 +168,10 @@ def test_focus_hits_of_two_windows_are_kept_apart_too():
     points = torch.tensor([[[0.5, 0.5], [0.5, 0.1]]])
     collection.update(torch.stack([detail, torch.full_like(detail, 0.5)])[None], points)
     assert {score.item() for score in collection.compute().values()} == {0.5}
-    faint_centre, strong_top = torch.full((2, 3, 24, 20), 0.5)
-    faint_centre[:, 11:13, 9:11] = 0.6
+    faint_center, strong_top = torch.full((2, 3, 24, 20), 0.5)
+    faint_center[:, 11:13, 9:11] = 0.6
     strong_top[:, :6] = detail[:, :6]
-    collection.update(torch.stack([faint_centre, strong_top])[None], points)
+    collection.update(torch.stack([faint_center, strong_top])[None], points)
     assert {name: score.item() for name, score in collection.compute().items()} == {
         "small": 0.75,
         "large": 0.5,

@@ -5,7 +5,7 @@ from torch import Tensor
 
 @pytest.fixture
 def scene() -> tuple[Tensor, Tensor]:
-    """A made-up picture [1, 3, 48, 40] and a signed radius map with a step, a ramp and a zero, up
+    """A made-up image [1, 3, 48, 40] and a signed radius map with a step, a ramp and a zero, up
     to 7 px.
     """
     generator = torch.Generator().manual_seed(0)

@@ -60,6 +60,6 @@ def photo_11(size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
 
 
 def psnr_db(preds: Tensor, target: Tensor) -> float:
-    """Peak signal-to-noise ratio of pictures in [0, 1]; 200 dB stands for equal ones."""
+    """Peak signal-to-noise ratio of images in [0, 1]; 200 dB stands for equal ones."""
     error = (preds.double() - target.double()).square().mean().item()
     return -10 * math.log10(error) if error > 1e-20 else 200.0

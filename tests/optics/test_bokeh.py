@@ -10,13 +10,13 @@ def test_unknown_method_names_the_ones_there_are():
         render_bokeh(torch.rand(1, 3, 4, 4), torch.zeros(1, 1, 4, 4), method="gauss")
 
 
-def test_fewer_than_two_layers_are_refused():
+def test_fewer_than_two_layers_are_rejected():
     with pytest.raises(ValueError, match="num_layers"):
         render_bokeh(torch.rand(1, 3, 4, 4), torch.zeros(1, 1, 4, 4), num_layers=1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_radius_that_is_not_finite_is_refused_by_name(value):
+def test_a_radius_that_is_not_finite_is_rejected_by_name(value):
     radius_px = torch.zeros(1, 1, 4, 4)
     radius_px[0, 0, 1, 2] = value
     with pytest.raises(ValueError, match="radius_px"):
@@ -24,7 +24,7 @@ def test_a_radius_that_is_not_finite_is_refused_by_name(value):
 
 
 @pytest.mark.parametrize("fft_dtype", [torch.bfloat16, torch.float16, torch.complex64])
-def test_an_fft_in_another_precision_is_refused_by_name(fft_dtype):
+def test_an_fft_in_another_precision_is_rejected_by_name(fft_dtype):
     with pytest.raises(ValueError, match="fft_dtype"):
         render_bokeh(torch.rand(1, 3, 4, 4), torch.zeros(1, 1, 4, 4), fft_dtype=fft_dtype)
 

@@ -12,7 +12,7 @@ from dofsuite.optics import (
 
 
 def test_srgb_matches_the_standard_at_known_values():
-    # IEC 61966-2-1: the two branches, their meeting point, and middle grey
+    # IEC 61966-2-1: the two branches, their meeting point, and middle gray
     srgb = torch.tensor([0.0, 0.02, 0.04045, 0.5, 1.0], dtype=torch.float64)
     linear = torch.tensor([0.0, 0.02 / 12.92, 0.0031308, 0.21404114, 1.0], dtype=torch.float64)
     assert torch.allclose(srgb_to_linear(srgb), linear, atol=1e-7)
@@ -21,10 +21,10 @@ def test_srgb_matches_the_standard_at_known_values():
 def test_srgb_agrees_with_scikit_image():
     color = pytest.importorskip("skimage.color")
     rgb = np.random.default_rng(0).random((1, 4, 5, 3))
-    # its rgb2xyz starts with the same transfer curve; grey pixels keep luminance = linear value
-    grey = np.repeat(rgb[..., :1], 3, axis=-1)
-    ours = srgb_to_linear(torch.from_numpy(grey[..., 0])).numpy()
-    assert np.allclose(color.rgb2xyz(grey)[..., 1], ours, atol=1e-6)
+    # its rgb2xyz starts with the same transfer curve; gray pixels keep luminance = linear value
+    gray = np.repeat(rgb[..., :1], 3, axis=-1)
+    ours = srgb_to_linear(torch.from_numpy(gray[..., 0])).numpy()
+    assert np.allclose(color.rgb2xyz(gray)[..., 1], ours, atol=1e-6)
 
 
 @pytest.mark.parametrize("gamma", [1, 2.2, 4])
@@ -44,7 +44,7 @@ def test_srgb_is_a_round_trip_with_finite_gradients_below_zero_too():
     assert torch.isfinite(values.grad).all()
 
 
-def test_luma_is_opencv_grey():
+def test_luma_is_opencv_gray():
     cv2 = pytest.importorskip("cv2")
     rgb = np.random.default_rng(0).random((7, 5, 3), dtype=np.float32)
     ours = srgb_to_luma(torch.from_numpy(rgb).permute(2, 0, 1))[0].numpy()

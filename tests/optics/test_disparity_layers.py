@@ -78,6 +78,6 @@ def test_half_precision_and_gradients(two_items):
     assert torch.isfinite(disparity.grad).all()
 
 
-def test_fewer_than_two_layers_are_refused(two_items):
+def test_fewer_than_two_layers_are_rejected(two_items):
     with pytest.raises(ValueError, match="layers"):
         DisparityLayers(*two_items, layers=1)

@@ -68,7 +68,7 @@ def test_constant_radius_is_a_convolution(method, radius):
 
 
 @pytest.mark.parametrize("method", ["exact", "layered"])
-def test_a_flat_picture_stays_flat_to_its_border(method, scene):
+def test_a_flat_image_stays_flat_to_its_border(method, scene):
     _, radius_px = scene
     flat = torch.full((1, 3, 48, 40), 0.3)
     assert torch.allclose(render_bokeh(flat, radius_px, method=method), flat, atol=1e-6)

@@ -107,7 +107,7 @@ def test_border_is_repeated_outwards_where_the_other_methods_see_nothing():
     image = torch.zeros(1, 3, 9, 9, dtype=torch.float64)
     image[..., 0] = 1
     radius_px = torch.full((1, 1, 9, 9), 1.0, dtype=torch.float64)
-    # a disc of radius 1: the centre 1, four neighbours 0.5, four corners 1.5 - sqrt(2)
+    # a disc of radius 1: the center 1, four neighbors 0.5, four corners 1.5 - sqrt(2)
     corner = 1.5 - 2**0.5
     expected = (1 + 3 * 0.5 + 2 * corner) / (1 + 4 * 0.5 + 4 * corner)
     assert render_bokeh(image, radius_px, method="gather")[0, 0, 4, 0].item() == pytest.approx(

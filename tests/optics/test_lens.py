@@ -40,7 +40,7 @@ def test_infinite_depth_gives_the_finite_limit():
     assert radii(depth_m=depth_map(1e12)).item() == pytest.approx(at_infinity)
 
 
-def test_focus_at_infinity_blurs_by_the_aperture_s_picture():
+def test_focus_at_infinity_blurs_by_the_aperture_s_image():
     # c = A F / Z, aperture A = F / N: at 1 m, 25 mm * 50 mm / 1000 mm; at infinity nothing
     radius = radii(depth_m=depth_map(1.0, 5.0, math.inf), focus_m=math.inf)
     assert radius.flatten().tolist() == pytest.approx([1.25 / 0.02, 0.25 / 0.02, 0.0], rel=1e-12)
@@ -82,19 +82,19 @@ def test_one_lens_per_item_equals_item_by_item():
 
 
 @pytest.mark.parametrize("focus_m", [0.05, 0.02, torch.tensor([0.04])])
-def test_focus_inside_the_focal_length_is_refused_by_name(focus_m):
+def test_focus_inside_the_focal_length_is_rejected_by_name(focus_m):
     with pytest.raises(ValueError, match="focus_m"):
         radii(focus_m=focus_m)
 
 
 @pytest.mark.parametrize("field", ["focal_length_mm", "f_number"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
-def test_a_lens_that_cannot_be_is_refused_by_name(field, value):
+def test_a_lens_that_cannot_be_is_rejected_by_name(field, value):
     with pytest.raises(ValueError, match=field):
         ThinLens(**{"focal_length_mm": 50.0, "f_number": 2.0, field: value})
 
 
-def test_the_centre_square_of_a_3_to_2_frame_spans_24_mm():
+def test_the_center_square_of_a_3_to_2_frame_spans_24_mm():
     assert 1000 * pixel_pitch_mm(1500) == pytest.approx(24.0)
 
 

@@ -43,7 +43,7 @@ def blurred_alone(image, radius):
 
 
 def two_layers(pair, shape, foreground_px, background_px):
-    """Picture, radius map, the exact photograph, and the band in which the two layers mix."""
+    """Image, radius map, the exact photograph, and the band in which the two layers mix."""
     (foreground, background), alpha = map(photograph, pair), silhouette(shape)
     radius_px = alpha * foreground_px + (1 - alpha) * background_px
     cover = blurred_alone(alpha.expand(-1, 3, -1, -1), foreground_px)
@@ -63,11 +63,9 @@ def two_layers(pair, shape, foreground_px, background_px):
 
 
 def decibels_better(*scene):
-    picture, radius_px, truth, band = two_layers(*scene)
-    rendered = (
-        render_bokeh(picture, radius_px, method=method) for method in ("occlusion", "exact")
-    )
-    occlusion, exact = (psnr_db(picture[band], truth[band]) for picture in rendered)
+    image, radius_px, truth, band = two_layers(*scene)
+    rendered = (render_bokeh(image, radius_px, method=method) for method in ("occlusion", "exact"))
+    occlusion, exact = (psnr_db(image[band], truth[band]) for image in rendered)
     return occlusion - exact
 
 
@@ -80,7 +78,8 @@ def test_around_an_edge_it_is_closer_to_the_exact_photograph(bar_db, foreground_
     scenes = itertools.product(PAIRS, ("disc", "slope"))
     better_db = [decibels_better(*scene, foreground_px, background_px) for scene in scenes]
     print(
-        f"{statistics.mean(better_db):.2f} dB better, the worst scene {min(better_db):.2f}, {bar_db} is asked"
+        f"{statistics.mean(better_db):.2f} dB better, the worst scene {min(better_db):.2f}, "
+        f"target {bar_db}"
     )
     assert statistics.mean(better_db) >= bar_db
     # What is hidden has to be guessed: where it is all detail and neither layer is in focus, there
@@ -89,12 +88,10 @@ def test_around_an_edge_it_is_closer_to_the_exact_photograph(bar_db, foreground_
 
 
 def test_a_foreground_in_focus_is_untouched_up_to_its_edge():
-    picture, radius_px, truth, _ = two_layers(PAIRS[0], "disc", 0, -8)
+    image, radius_px, truth, _ = two_layers(PAIRS[0], "disc", 0, -8)
     inside = silhouette("disc").bool().expand(-1, 3, -1, -1)
-    assert (render_bokeh(picture, radius_px, method="occlusion") - picture)[
-        inside
-    ].abs().max() < 1e-5
-    assert (render_bokeh(picture, radius_px, method="exact") - truth)[inside].abs().max() > 0.1
+    assert (render_bokeh(image, radius_px, method="occlusion") - image)[inside].abs().max() < 1e-5
+    assert (render_bokeh(image, radius_px, method="exact") - truth)[inside].abs().max() > 0.1
 
 
 def test_a_foreground_out_of_focus_is_seen_past_at_its_edge():
@@ -114,18 +111,16 @@ def test_a_slanted_plane_hides_nothing_and_is_rendered_as_without_occlusion(
     farthest_px, nearest_px, num_layers
 ):
     ramp = torch.linspace(farthest_px, nearest_px, SIZE_PX)
-    radius_px, picture = ramp[:, None].expand(1, 1, SIZE_PX, SIZE_PX), photograph("coffee")
-    rendered = render_bokeh(picture, radius_px, method="occlusion", num_layers=num_layers)
-    assert psnr_db(rendered, render_bokeh(picture, radius_px, method="exact")) > 50
+    radius_px, image = ramp[:, None].expand(1, 1, SIZE_PX, SIZE_PX), photograph("coffee")
+    rendered = render_bokeh(image, radius_px, method="occlusion", num_layers=num_layers)
+    assert psnr_db(rendered, render_bokeh(image, radius_px, method="exact")) > 50
 
 
 def test_one_radius_everywhere_is_the_yardstick_s_blur():
-    picture = photograph("chelsea")
+    image = photograph("chelsea")
     for radius in (-5.0, 0.8, 7.3):
-        rendered = render_bokeh(
-            picture, torch.full_like(picture[:, :1], radius), method="occlusion"
-        )
-        assert torch.allclose(rendered, blurred_alone(picture, radius), atol=1e-6)
+        rendered = render_bokeh(image, torch.full_like(image[:, :1], radius), method="occlusion")
+        assert torch.allclose(rendered, blurred_alone(image, radius), atol=1e-6)
 
 
 @pytest.mark.parametrize("fft_dtype", [torch.float32, torch.float64])
@@ -138,7 +133,7 @@ def test_in_focus_it_is_the_identity(fft_dtype):
 
 
 @pytest.mark.parametrize("fft_dtype", [torch.float32, torch.float64])
-def test_a_flat_picture_stays_flat_to_its_border(fft_dtype, scene):
+def test_a_flat_image_stays_flat_to_its_border(fft_dtype, scene):
     _, radius_px = scene
     flat = torch.full((1, 3, 48, 40), 0.3)
     noise_px = 3 * torch.randn(1, 1, 48, 40, generator=torch.Generator().manual_seed(0))
@@ -149,13 +144,11 @@ def test_a_flat_picture_stays_flat_to_its_border(fft_dtype, scene):
 
 
 def test_only_the_nearer_of_two_blurs_covers_the_other():
-    picture, radius_px, _, _ = two_layers(PAIRS[1], "disc", 6, 0)
-    front, behind = (
-        render_bokeh(picture, sign * radius_px, method="occlusion") for sign in (1, -1)
-    )
+    image, radius_px, _, _ = two_layers(PAIRS[1], "disc", 6, 0)
+    front, behind = (render_bokeh(image, sign * radius_px, method="occlusion") for sign in (1, -1))
     outside = ~silhouette("disc").bool().expand(-1, 3, -1, -1)
-    assert (front - picture)[outside].abs().max() > 0.1
-    assert (behind - picture)[outside].abs().max() < 1e-5
+    assert (front - image)[outside].abs().max() > 0.1
+    assert (behind - image)[outside].abs().max() < 1e-5
 
 
 def test_gradient_equals_finite_differences():
@@ -167,11 +160,9 @@ def test_gradient_equals_finite_differences():
     ends_px = torch.tensor([-6.0, 6.0, 0], dtype=torch.float64).reshape(1, 1, 3, 1)
 
     def render(image, radius_px):
-        picture, radius = (
-            torch.cat([image, image[..., :1]], dim=-1),
-            torch.cat([radius_px, ends_px], dim=-1),
-        )
-        return render_bokeh(picture, radius, method="occlusion", num_layers=5)
+        wide = torch.cat([image, image[..., :1]], dim=-1)
+        radius = torch.cat([radius_px, ends_px], dim=-1)
+        return render_bokeh(wide, radius, method="occlusion", num_layers=5)
 
     assert torch.autograd.gradcheck(render, (image.requires_grad_(), radius_px.requires_grad_()))
 
@@ -188,7 +179,7 @@ def test_gradient_equals_finite_differences():
     ],
     ids=["in focus", "one radius", "far beyond the frame", "three radii", "a steep ramp"],
 )
-def test_picture_and_gradients_are_finite_and_light_is_not_negative(radius_px, fft_dtype):
+def test_image_and_gradients_are_finite_and_light_is_not_negative(radius_px, fft_dtype):
     image = (torch.rand(1, 3, 24, 20) ** 4 * (torch.arange(20) > 7)).requires_grad_()
     radius_px = radius_px.clone().requires_grad_()
     rendered = render_bokeh(image, radius_px, method="occlusion", fft_dtype=fft_dtype)
@@ -201,21 +192,21 @@ def test_picture_and_gradients_are_finite_and_light_is_not_negative(radius_px, f
 
 
 def test_two_flat_radii_have_a_gradient_that_pulls_the_focus():
-    # a gradient step on the radius brings the picture closer to one whose background is less
+    # a gradient step on the radius brings the image closer to one whose background is less
     # blurred
-    picture, radius_px, _, _ = two_layers(PAIRS[0], "disc", 0, -6)
-    target = render_bokeh(picture, 5 / 6 * radius_px, method="occlusion")
+    image, radius_px, _, _ = two_layers(PAIRS[0], "disc", 0, -6)
+    target = render_bokeh(image, 5 / 6 * radius_px, method="occlusion")
 
     def loss(scale):
         return (
-            (render_bokeh(picture, scale * radius_px, method="occlusion", num_layers=33) - target)
+            (render_bokeh(image, scale * radius_px, method="occlusion", num_layers=33) - target)
             .square()
             .mean()
         )
 
     radius = radius_px.clone().requires_grad_()
     (
-        render_bokeh(picture, radius, method="occlusion", num_layers=33) - target
+        render_bokeh(image, radius, method="occlusion", num_layers=33) - target
     ).square().mean().backward()
     slope = (radius.grad * radius_px).sum()
     assert slope > 0
@@ -236,7 +227,7 @@ def test_a_batch_equals_its_items_each_with_layers_of_its_own(scene):
 
 
 def test_by_default_an_item_has_the_layers_of_its_own_range_whatever_its_company(scene):
-    """A picture at f/8 beside one at f/1.4: each has the layers and the gradients it has alone."""
+    """An image at f/8 beside one at f/1.4: each has the layers and the gradients it has alone."""
     image, radius_px = (values.double() for values in scene)
     radius_px = radius_px + torch.rand(
         radius_px.shape, generator=torch.Generator().manual_seed(1)
@@ -253,9 +244,9 @@ def test_by_default_an_item_has_the_layers_of_its_own_range_whatever_its_company
 
     def rendered_and_gradients(one):
         light, radius = (values[one].clone().requires_grad_() for values in (images, radii_px))
-        picture = render_bokeh(light, radius, method="occlusion")
-        (picture * images.flip(1)[one]).sum().backward()
-        return picture.detach(), light.grad, radius.grad
+        rendered = render_bokeh(light, radius, method="occlusion")
+        (rendered * images.flip(1)[one]).sum().backward()
+        return rendered.detach(), light.grad, radius.grad
 
     together = rendered_and_gradients(slice(None))
     for item in range(len(images)):
@@ -304,8 +295,8 @@ def test_filling_keeps_what_is_visible_and_extends_what_surrounds(size):
     assert torch.allclose(
         filled, torch.tensor([0.7, 1.0]).reshape(1, 2, 1, 1).expand_as(filled), atol=1e-6
     )
-    picture = torch.rand(1, 2, *size, generator=generator)
-    assert torch.equal((inpaint_hidden(picture * visible, visible) * visible), picture * visible)
+    image = torch.rand(1, 2, *size, generator=generator)
+    assert torch.equal((inpaint_hidden(image * visible, visible) * visible), image * visible)
 
 
 def test_more_blur_asks_for_more_layers():

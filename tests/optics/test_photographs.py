@@ -41,7 +41,7 @@ def cosine(a, b):
 
 def at_least(bar, value):
     """Hold a figure against its bar, and print it: `pytest -rP` shows what was measured."""
-    print(f"{value:.5g}, at least {bar:.5g} is asked")
+    print(f"{value:.5g}, target at least {bar:.5g}")
     assert value >= bar
 
 

@@ -26,7 +26,7 @@ def test_sharpness_is_the_absolute_laplacian_of_luma():
     assert torch.allclose(laplacian_sharpness(image), laplacian(luma).abs(), atol=1e-6)
 
 
-def test_mask_marks_the_sharper_picture_and_a_tie_is_the_second_s():
+def test_mask_marks_the_sharper_image_and_a_tie_is_the_second_s():
     sharp = torch.rand(1, 3, 16, 16)
     flat = torch.full_like(sharp, 0.5)
     assert stack_mask(sharp, flat).mean() > 0.95
@@ -39,7 +39,7 @@ def test_stack_of_one_is_the_photograph():
     assert torch.equal(stack_images(stack_mask(image, image), image, image), image)
 
 
-def test_stacking_two_focal_planes_restores_the_sharp_picture():
+def test_stacking_two_focal_planes_restores_the_sharp_image():
     # left half near, right half far: focused on each in turn, the stack is sharp in both
     image = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
     disparity = torch.zeros(1, 1, 32, 64)
@@ -53,7 +53,7 @@ def test_stacking_two_focal_planes_restores_the_sharp_picture():
     ]  # away from the seam, where blur of one half lies on the other
     for columns in inside:
         error = (stacked - image)[..., columns].abs().mean()
-        blurred = max((picture - image)[..., columns].abs().mean() for picture in (near, far))
+        blurred = max((shown - image)[..., columns].abs().mean() for shown in (near, far))
         assert error < 0.15 * blurred
 
 

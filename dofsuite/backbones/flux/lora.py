@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import FluxTransformer2DModel
@@ -44,11 +44,14 @@ class Lora:
         return names
 
     def attach(self, transformer: FluxTransformer2DModel) -> None:
-        """Freeze `transformer` and add a float32 adapter; as B is zero, the output is unchanged."""
-        transformer.requires_grad_(False)
-        names = self.target_names(transformer)
-        transformer.add_adapter(LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=names))
-        cast_training_params(transformer)
+        attach_lora(transformer, self.rank, self.target_names(transformer))
+
+
+def attach_lora(network: Any, rank: int, target_names: list[str]) -> None:
+    """Freeze a network and add a float32 adapter; as B is zero, the output is unchanged."""
+    network.requires_grad_(False)
+    network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=target_names))
+    cast_training_params(network)
 
 
 def save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:

@@ -45,7 +45,6 @@ class CaptionWriter(Frozen):
         return [self.caption(image) for image in images]
 
     def caption(self, image: Tensor) -> str:
-        """Write the caption of [3, h, w]."""
         levels = to_uint8(image).cpu()
         inputs = self.processor(images=[levels.numpy()], return_tensors="pt", **self.text_inputs())
         inputs = inputs.to(next(self.network.parameters()).device, self.dtype)

@@ -38,7 +38,6 @@ class Frozen(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype in which the network runs."""
         return next(self.network.parameters()).dtype
 
 

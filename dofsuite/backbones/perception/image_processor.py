@@ -31,8 +31,6 @@ FRACTION_BITS = 22
 
 
 class Filter(NamedTuple):
-    """One of Pillow's resampling filters."""
-
     support_px: float
     weight: Callable[[Tensor], Tensor]
 
@@ -77,7 +75,6 @@ class ImageProcessor(NamedTuple):
         return (levels / 255 - mean) / std
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width to which an image is resized."""
         if not self.size:
             return height, width
         if "height" in self.size:

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-from diffusers.training_utils import _collate_lora_metadata, cast_training_params
-from peft import LoraConfig, get_peft_model_state_dict
+from diffusers.training_utils import _collate_lora_metadata
+from peft import get_peft_model_state_dict
 from torch import Tensor, nn
 
+from dofsuite.backbones.flux.lora import attach_lora
 from dofsuite.backbones.hub import from_pretrained
 
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 """The linears of an attention layer, self and cross."""
 
 CONDITION_CHANNELS = (16, 32, 96, 256)
@@ -35,11 +36,7 @@ class UnetLora:
             raise ValueError(f"rank: must be at least 1, got {self.rank}")
 
     def attach(self, unet: UNet2DConditionModel) -> None:
-        """Freeze `unet` and add a float32 adapter; as B is zero, the output is unchanged."""
-        unet.requires_grad_(False)
-        config = LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=list(ATTENTION))
-        unet.add_adapter(config)
-        cast_training_params(unet)
+        attach_lora(unet, self.rank, ATTENTION)
 
 
 def save_unet_lora(unet: UNet2DConditionModel, folder: Path) -> None:
@@ -116,7 +113,6 @@ class ControlledUnet(nn.Module):
         added_cond_kwargs: dict[str, Tensor],
         **options: Any,
     ) -> Any:
-        """Add the ControlNet's residuals to the UNet's."""
         # The ControlNet in its own dtype, which may differ from the UNet's.
         dtype = self.control.conv_in.weight.dtype
         added = {

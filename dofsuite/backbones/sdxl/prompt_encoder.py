@@ -32,7 +32,6 @@ class PromptEmbeds(NamedTuple):
     """[b, p]"""
 
     def to(self, device: torch.device | str) -> PromptEmbeds:
-        """Move both tensors."""
         return PromptEmbeds(self.tokens.to(device), self.pooled.to(device))
 
 
@@ -176,7 +175,6 @@ class SdxlPromptEncoder:
         return PromptEmbeds(tokens.float(), pooled.float())
 
     def uncond(self, batch: int) -> PromptEmbeds:
-        """Return zeros; needs no encoder."""
         return zero_embeds(batch, self.num_tokens, self.token_dim, self.pooled_dim)
 
     def _file(self, prompt: str) -> Path:
@@ -184,14 +182,12 @@ class SdxlPromptEncoder:
         return self._folder / name[:2] / f"{name}.safetensors"
 
     def _read(self, prompt: str) -> tuple[Tensor, Tensor] | None:
-        """Return a prompt's tokens and pooled vector from the disk, or None."""
         if not self.cache or not self._file(prompt).is_file():
             return None
         found = load_file(self._file(prompt))
         return found["tokens"], found["pooled"]
 
     def _compute(self, prompts: list[str]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Load the encoders, encode the prompts, cache them, and free the encoders."""
         cuda = torch.cuda.is_available()
         device = torch.device("cuda", torch.cuda.current_device()) if cuda else "cpu"
         parts = self._parts or load_parts(self.path, self.revision, device)

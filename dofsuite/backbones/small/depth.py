@@ -14,7 +14,7 @@ from dofsuite.backbones.small.build import saved_folder, seeded
 
 
 class SmallDepth(Depth):
-    """A Depth Anything of 0.7 M weights for images of 64 px; depth in metres."""
+    """A Depth Anything of 0.7 M weights for images of 64 px; depth in meters."""
 
     def __init__(
         self,

@@ -44,7 +44,6 @@ class WordEncoder:
     """
 
     def __init__(self, num_tokens: int = 16, token_dim: int = 64, pooled_dim: int = 64) -> None:
-        """Choose the shapes, which are the UNet's."""
         self.num_tokens, self.token_dim = num_tokens, token_dim
         self.pooled_dim = pooled_dim
 
@@ -61,7 +60,6 @@ class WordEncoder:
         return embeds
 
     def uncond(self, batch: int) -> PromptEmbeds:
-        """Return zeros of the same shapes."""
         return zero_embeds(batch, self.num_tokens, self.token_dim, self.pooled_dim)
 
     def _tokens(self, words: list[str]) -> Tensor:

@@ -133,7 +133,7 @@ def saved(tmp_path_factory):
         folder = tmp_path_factory.mktemp("models") / kind
         torch.manual_seed(0)
         model, processor = build()
-        with torch.no_grad():  # large weights, so that the pictures matter to the words
+        with torch.no_grad():  # large weights, so that the images matter to the words
             for weight in model.parameters():
                 if weight.ndim > 1:
                     torch.nn.init.orthogonal_(weight.flatten(1), gain=3)
@@ -144,18 +144,17 @@ def saved(tmp_path_factory):
 
 
 def photographs():
-    """Two photographs, as PIL pictures and as values [2, 3, 60, 80]."""
+    """Two photographs, as PIL images and as values [2, 3, 60, 80]."""
     shown = [photograph(name).crop((0, 0, 80, 60)) for name in ("coffee", "chelsea")]
     values = (
-        torch.from_numpy(np.stack([np.asarray(picture) for picture in shown])).permute(0, 3, 1, 2)
-        / 255
+        torch.from_numpy(np.stack([np.asarray(image) for image in shown])).permute(0, 3, 1, 2) / 255
     )
     return shown, values
 
 
-def by_transformers(model, processor, picture: Image.Image, text=None):
+def by_transformers(model, processor, image: Image.Image, text=None):
     words = {} if text is None else {"text": [text]}
-    inputs = processor(images=[picture], return_tensors="pt", **words)
+    inputs = processor(images=[image], return_tensors="pt", **words)
     with torch.no_grad():
         return inputs, model.generate(**inputs, max_new_tokens=9, do_sample=False)
 
@@ -166,8 +165,8 @@ def test_captions_are_those_of_transformers_own_chain(saved, kind, prompt):
     folder, model, processor = saved[kind]
     shown, values = photographs()
     captions = Captioner(str(folder), prompt=prompt, longest_tokens=9).load()(values)
-    for picture, caption in zip(shown, captions, strict=True):
-        _, tokens = by_transformers(model, processor, picture, prompt)
+    for image, caption in zip(shown, captions, strict=True):
+        _, tokens = by_transformers(model, processor, image, prompt)
         expected = processor.batch_decode(tokens, skip_special_tokens=True)[0]
         assert caption == " ".join(expected.split())
         assert "\n" not in caption
@@ -178,11 +177,11 @@ def test_a_model_that_is_spoken_to_is_asked_and_its_answer_alone_is_kept(saved):
     folder, model, processor = saved["llava"]
     shown, values = photographs()
     captions = Captioner(str(folder), prompt="What is it?", longest_tokens=9).load()(values)
-    for picture, caption in zip(shown, captions, strict=True):
-        inputs, tokens = by_transformers(model, processor, picture, "USER:<image>What is it?ME:")
-        answer = tokens[0, inputs["input_ids"].shape[1] :]
+    for image, caption in zip(shown, captions, strict=True):
+        inputs, tokens = by_transformers(model, processor, image, "USER:<image>What is it?ME:")
+        new_tokens = tokens[0, inputs["input_ids"].shape[1] :]
         assert caption == " ".join(
-            processor.tokenizer.decode(answer, skip_special_tokens=True).split()
+            processor.tokenizer.decode(new_tokens, skip_special_tokens=True).split()
         )
         assert "USER" not in caption
 

@@ -62,8 +62,8 @@ def by_pillow(levels, size, number):
     """Bytes [3, h, w] resized by Pillow: the rows first, whatever order its version would
     choose.
     """
-    picture = Image.fromarray(levels.permute(1, 2, 0).numpy())
-    resized = picture.resize((size[1], picture.height), number).resize((size[1], size[0]), number)
+    image = Image.fromarray(levels.permute(1, 2, 0).numpy())
+    resized = image.resize((size[1], image.height), number).resize((size[1], size[0]), number)
     return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1).float()
 
 
@@ -78,7 +78,7 @@ def by_pillow(levels, size, number):
         ((9, 9), (9, 4)),
     ],
 )
-def test_pictures_are_resized_as_pillow_does_to_the_bit(number, before, after):
+def test_images_are_resized_as_pillow_does_to_the_bit(number, before, after):
     levels = levels_of("astronaut", *before)
     assert torch.equal(
         resized_levels(levels[None], after, FILTERS[number])[0], by_pillow(levels, after, number)
@@ -133,7 +133,7 @@ def test_openai_s_old_file_is_read_as_transformers_reads_it(tmp_path):
     )
 
 
-def test_a_crop_larger_than_the_picture_is_black_around_it(tmp_path):
+def test_a_crop_larger_than_the_image_is_black_around_it(tmp_path):
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": 30}, crop_size={"height": 45, "width": 52}
     )
@@ -149,21 +149,19 @@ def test_a_crop_larger_than_the_picture_is_black_around_it(tmp_path):
 
 def test_the_embedding_is_transformers_own(clip):
     folder, model, processor = clip
-    pictures = torch.stack(
-        [levels_of(name, 120, 90) for name in ("coffee", "astronaut", "chelsea")]
-    )
-    seen = processor(
-        [picture.numpy() for picture in pictures],
+    images = torch.stack([levels_of(name, 120, 90) for name in ("coffee", "astronaut", "chelsea")])
+    inputs = processor(
+        [image.numpy() for image in images],
         input_data_format="channels_first",
         return_tensors="pt",
     )
     with torch.no_grad():
-        expected = model.get_image_features(**seen).pooler_output
+        expected = model.get_image_features(**inputs).pooler_output
     embedder = ClipImages(str(folder)).load()
-    ours = embedder(pictures / 255)
+    ours = embedder(images / 255)
     assert ours.shape == (3, 24)
     assert torch.allclose(ours, expected, rtol=0, atol=1e-5)
-    assert torch.allclose(embedder(pictures[:1] / 255), expected[:1], rtol=0, atol=1e-5)
+    assert torch.allclose(embedder(images[:1] / 255), expected[:1], rtol=0, atol=1e-5)
 
 
 def test_clip_i_names_its_backbone_and_is_the_cosine(clip):

@@ -1,4 +1,4 @@
-"""Depth models: published sizes, transformers' own processing, metres, gradients, and one sentence
+"""Depth models: published sizes, transformers' own processing, meters, gradients, and one sentence
 on mistakes.
 """
 
@@ -31,8 +31,8 @@ from tests.full_size import RandomDepth
 
 
 @pytest.fixture
-def picture():
-    """A smooth picture [1, 3, 90, 120] with a hard edge in it."""
+def image():
+    """A smooth image [1, 3, 90, 120] with a hard edge in it."""
     y, x = torch.meshgrid(torch.linspace(0, 1, 90), torch.linspace(0, 1, 120), indexing="ij")
     smooth = torch.stack([x, y, (x + y) / 2]) * 0.6 + 0.2
     return torch.where((x > 0.5) & (y > 0.3), 1 - smooth, smooth)[None]
@@ -49,7 +49,7 @@ def test_depth_anything_has_its_published_sizes(size, millions):
 @pytest.mark.parametrize(
     ("height", "width"), [(480, 640), (1024, 1024), (1080, 1920), (90, 120), (700, 300)]
 )
-def test_a_picture_is_seen_at_the_size_and_values_of_transformers_own_processor(height, width):
+def test_an_image_is_seen_at_the_size_and_values_of_transformers_own_processor(height, width):
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.random((1, 3, 12, 12), dtype=np.float32))
     image = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
@@ -66,40 +66,40 @@ def test_a_picture_is_seen_at_the_size_and_values_of_transformers_own_processor(
     ).pixel_values
     size = fitted_size(height, width, 518, 14)
     assert size == tuple(expected.shape[-2:])
-    seen = normalize(resized(pixels[None] / 255, size, "bicubic"))
+    pixels_in = normalize(resized(pixels[None] / 255, size, "bicubic"))
     assert (
-        seen - expected
-    ).abs().mean() < 0.01  # two grey levels: Pillow rounds to bytes between its two passes
+        pixels_in - expected
+    ).abs().mean() < 0.01  # two gray levels: Pillow rounds to bytes between its two passes
 
 
-def test_without_a_size_a_picture_keeps_its_own_in_whole_patches():
+def test_without_a_size_an_image_keeps_its_own_in_whole_patches():
     assert fitted_size(1024, 1024, None, 14) == (1022, 1022)
     assert fitted_size(64, 64, None, 8) == (64, 64)
     assert fitted_size(3, 50, None, 8) == (8, 48)
 
 
-def test_what_comes_out_is_transformers_depth_at_the_picture_s_size(picture):
+def test_what_comes_out_is_transformers_depth_at_the_image_s_size(image):
     network = SmallDepth(weights=None).load()
-    image = picture[..., :64, :64]
+    square = image[..., :64, :64]
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    expected = network.network(pixel_values=(image - mean) / std).predicted_depth
-    assert torch.allclose(network(image)[:, 0], expected, atol=1e-6)
-    other = network(picture)
+    expected = network.network(pixel_values=(square - mean) / std).predicted_depth
+    assert torch.allclose(network(square)[:, 0], expected, atol=1e-6)
+    other = network(image)
     assert other.shape == (1, 1, 90, 120)
     assert other.dtype == torch.float32
     assert 0 < other.min() <= other.max() < 12
 
 
-def test_gradients_reach_the_picture_and_no_weight(picture):
+def test_gradients_reach_the_image_and_no_weight(image):
     network = SmallDepth(weights=None).load()
-    picture.requires_grad_()
-    network(picture).sum().backward()
-    assert picture.grad.abs().sum() > 0
-    assert torch.isfinite(picture.grad).all()
+    image.requires_grad_()
+    network(image).sum().backward()
+    assert image.grad.abs().sum() > 0
+    assert torch.isfinite(image.grad).all()
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
 
 
-def test_the_gradient_to_the_picture_is_the_function_s():
+def test_the_gradient_to_the_image_is_the_function_s():
     network = SmallDepth(weights=None, width=96, seed=3).load().double()
     torch.manual_seed(0)
     image = torch.rand(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
@@ -131,22 +131,22 @@ def test_small_weights_follow_from_the_seed_alone():
     assert sum(value.numel() for value in first.values()) == pytest.approx(0.67e6, rel=0.05)
 
 
-def test_a_saved_stand_in_is_read_by_us_and_by_transformers(tmp_path, picture):
+def test_a_saved_small_network_is_read_by_us_and_by_transformers(tmp_path, image):
     network = SmallDepth(weights=None, farthest_m=15, seed=4).load()
     save_small(network.network, tmp_path)
-    image = picture[..., :64, :64]
+    square = image[..., :64, :64]
     ours = SmallDepth(weights=str(tmp_path)).load()
-    assert torch.allclose(ours(image), network(image), rtol=1e-2)  # 16 bit
+    assert torch.allclose(ours(square), network(square), rtol=1e-2)  # 16 bit
     theirs = AutoModelForDepthEstimation.from_pretrained(tmp_path, dtype=torch.float32)
-    assert torch.allclose(theirs(normalize(image)).predicted_depth, ours(image)[:, 0], atol=1e-5)
+    assert torch.allclose(theirs(normalize(square)).predicted_depth, ours(square)[:, 0], atol=1e-5)
     assert {p.dtype for p in ours.parameters()} == {torch.float32}
 
 
-def test_a_local_metric_model_loads_as_the_hub_s_and_a_relative_one_is_refused(tmp_path, picture):
+def test_a_local_metric_model_loads_as_the_hub_s_and_a_relative_one_is_rejected(tmp_path, image):
     config = small_config(8, 96, 4, 20)
     DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path / "metric")
     network = DepthAnything(str(tmp_path / "metric"), size_px=32).load()
-    assert network(picture).shape == (1, 1, 90, 120)
+    assert network(image).shape == (1, 1, 90, 120)
     config.depth_estimation_type = "relative"
     DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path / "relative")
     with pytest.raises(UserError, match=r"no metric depth model"):
@@ -174,19 +174,19 @@ class Brightness(nn.Module):
     def __init__(self):
         super().__init__()
         self.gain = nn.Parameter(torch.ones(()))
-        self.seen = None
+        self.input = None
 
     def register_depth_expectation_anchor(self, bins_num, batch):
         raise AssertionError("this one asks for CUDA")
 
     def forward(self, data):
-        self.seen = data["input"]
-        red = self.seen[:, :1] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
+        self.input = data["input"]
+        red = self.input[:, :1] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
         return 10 * self.gain * red, None, {}
 
 
 @pytest.mark.parametrize(("height", "width"), [(616, 1064), (1024, 1024), (90, 120)])
-def test_metric3d_fits_a_picture_into_its_frame_and_comes_back(height, width):
+def test_metric3d_fits_an_image_into_its_frame_and_comes_back(height, width):
     image = torch.rand(1, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     image = (
         torch.nn.functional.interpolate(image, (height, width), mode="bicubic")
@@ -194,10 +194,10 @@ def test_metric3d_fits_a_picture_into_its_frame_and_comes_back(height, width):
         .requires_grad_()
     )
     depth = Metric3DDepth(Brightness(), None, 36.0)
-    answer = depth(image)
-    assert depth.network.seen.shape == (1, 3, 616, 1064)
-    assert (answer - 10 * image[:, :1]).abs().mean() < 0.05
-    answer.sum().backward()
+    output = depth(image)
+    assert depth.network.input.shape == (1, 3, 616, 1064)
+    assert (output - 10 * image[:, :1]).abs().mean() < 0.05
+    output.sum().backward()
     assert (image.grad[:, 0] > 0).float().mean() > 0.99
 
 

@@ -1,4 +1,4 @@
-"""Relative depth: transformers' own answer, and one sentence where a model answers with metres."""
+"""Relative depth: transformers' own output, and one sentence where a model predicts meters."""
 
 import pytest
 import torch
@@ -23,17 +23,17 @@ def save(folder, kind):
     return str(folder)
 
 
-def test_the_answer_is_transformers_disparity_at_the_picture_s_size(tmp_path):
+def test_the_answer_is_transformers_disparity_at_the_image_s_size(tmp_path):
     path = save(tmp_path, "relative")
     image = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     theirs = AutoModelForDepthEstimation.from_pretrained(path)(normalize(image)).predicted_depth
-    answer = RelativeDepth(path, size_px=None).load()(image)
-    assert answer.shape == (2, 1, 32, 48)
-    assert torch.allclose(answer[:, 0], theirs, atol=1e-6)
-    assert RelativeDepth(path, size_px=64).load()(image).shape == answer.shape
+    output = RelativeDepth(path, size_px=None).load()(image)
+    assert output.shape == (2, 1, 32, 48)
+    assert torch.allclose(output[:, 0], theirs, atol=1e-6)
+    assert RelativeDepth(path, size_px=64).load()(image).shape == output.shape
 
 
-def test_a_model_in_metres_is_refused(tmp_path):
+def test_a_model_in_meters_is_rejected(tmp_path):
     with pytest.raises(
         UserError, match=r"it predicts meters, not disparity; load it as DepthAnything"
     ):

@@ -14,31 +14,31 @@ from dofsuite.errors import UserError
 
 
 @pytest.fixture
-def picture():
+def image():
     return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def test_saliency_lies_between_zero_and_one_at_the_picture_s_size(picture):
+def test_saliency_lies_between_zero_and_one_at_the_image_s_size(image):
     network = SmallSaliency(weights=None).load()
-    answer = network(picture * 3 - 1)  # a generator's pictures leave [0, 1]
-    assert answer.shape == (2, 1, 64, 64)
-    assert 0 <= answer.min() <= answer.max() <= 1
-    assert network(picture[..., :40, :50]).shape == (2, 1, 40, 50)
+    output = network(image * 3 - 1)  # a generator's images leave [0, 1]
+    assert output.shape == (2, 1, 64, 64)
+    assert 0 <= output.min() <= output.max() <= 1
+    assert network(image[..., :40, :50]).shape == (2, 1, 40, 50)
 
 
-def test_gradients_reach_the_picture_and_no_weight(picture):
+def test_gradients_reach_the_image_and_no_weight(image):
     network = SmallSaliency(weights=None).load()
-    picture.requires_grad_()
-    network(picture).sum().backward()
-    assert picture.grad.abs().sum() > 0
+    image.requires_grad_()
+    network(image).sum().backward()
+    assert image.grad.abs().sum() > 0
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
 
 
-def test_a_saved_stand_in_is_read_again(tmp_path, picture):
+def test_a_saved_small_network_is_read_again(tmp_path, image):
     network = SmallSaliency(weights=None, seed=4).load()
     save_small(network.network, tmp_path)
     assert torch.allclose(
-        SmallSaliency(weights=str(tmp_path)).load()(picture), network(picture), atol=1e-3
+        SmallSaliency(weights=str(tmp_path)).load()(image), network(image), atol=1e-3
     )
 
 
@@ -56,18 +56,18 @@ class RedLogits(nn.Module):
         super().__init__()
         self.gain = nn.Parameter(torch.tensor(2.0))
 
-    def forward(self, seen):
-        assert seen.shape[-2:] == (128, 128)
-        red = seen[:, :1] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
+    def forward(self, pixels):
+        assert pixels.shape[-2:] == (128, 128)
+        red = pixels[:, :1] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
         return [torch.full_like(red, torch.nan), self.gain * red]
 
 
 def test_birefnet_is_shown_a_square_and_its_last_scale_is_read():
     y = torch.linspace(0, 1, 100)[:, None].expand(100, 60)
     image = torch.stack([y, y, y])[None].requires_grad_()
-    answer = BiRefNetSaliency(RedLogits(), 128)(image)
-    assert (answer[0, 0] - torch.sigmoid(2 * y)).abs().max() < 0.01
-    answer.sum().backward()
+    output = BiRefNetSaliency(RedLogits(), 128)(image)
+    assert (output[0, 0] - torch.sigmoid(2 * y)).abs().max() < 0.01
+    output.sum().backward()
     assert (image.grad[:, 0] > 0).all()
 
 
@@ -89,7 +89,8 @@ def test_the_packages_that_remote_code_lacks_are_named(tmp_path):
         f"{code}class Cfg(PretrainedConfig):\n    model_type = 'net'\n"
     )
     (tmp_path / "config.json").write_text(
-        '{"model_type": "net", "auto_map": {"AutoConfig": "cfg.Cfg", "AutoModelForImageSegmentation": "net.Net"}}'
+        '{"model_type": "net", "auto_map": {"AutoConfig": "cfg.Cfg", '
+        '"AutoModelForImageSegmentation": "net.Net"}}'
     )
     with pytest.raises(
         UserError, match=r"packages that are not installed; pip install no_such_package_here\."

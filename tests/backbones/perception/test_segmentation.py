@@ -1,4 +1,4 @@
-"""Segmenters: the likeliest class is transformers' own answer, the next ones are NumPy's; sizes,
+"""Segmenters: the likeliest class is transformers' own output, the next ones are NumPy's; sizes,
 and mistakes.
 """
 
@@ -95,11 +95,11 @@ def save_oneformer(folder):
     config = OneFormerConfig(backbone_config=swin(), **parts, **lengths, **texts, **MASKS)
     network = opinionated(OneFormerForUniversalSegmentation(config))
     with torch.no_grad():  # its queries begin alike, so one class would win everywhere
-        answer = network(
-            pixel_values=pictures(96, 96), task_inputs=torch.ones(2, 33, dtype=torch.int64)
+        output = network(
+            pixel_values=random_images(96, 96), task_inputs=torch.ones(2, 33, dtype=torch.int64)
         )
         head = network.model.transformer_module.decoder.class_embed
-        head.bias -= answer.class_queries_logits.mean((0, 1))
+        head.bias -= output.class_queries_logits.mean((0, 1))
     network.save_pretrained(folder)
     letters = [chr(code) for code in range(33, 127)]
     words = ["<|startoftext|>", "<|endoftext|>", *letters, *[f"{letter}</w>" for letter in letters]]
@@ -136,8 +136,8 @@ def saved(tmp_path_factory):
     return kinds
 
 
-def pictures(height, width, count=2):
-    """Smooth pictures of 8-bit values [n, 3, h, w] in [0, 1]."""
+def random_images(height, width, count=2):
+    """Smooth images of 8-bit values [n, 3, h, w] in [0, 1]."""
     coarse = torch.rand(count, 3, 9, 9, generator=torch.Generator().manual_seed(0))
     smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
     return (smooth * 255).round() / 255
@@ -153,7 +153,7 @@ def stock_inputs(kind, processor, image):
 @pytest.mark.parametrize(("height", "width"), [(50, 70), (120, 64), (200, 300)])
 def test_scores_and_the_likeliest_class_are_transformers_own(saved, kind, height, width):
     _, processor, segmenter = saved[kind]
-    images = pictures(height, width)
+    images = random_images(height, width)
     ids = segmenter(images)
     assert ids.shape == (2, CLASSES, height, width)
     assert ids.dtype == torch.int64
@@ -163,10 +163,10 @@ def test_scores_and_the_likeliest_class_are_transformers_own(saved, kind, height
         assert torch.allclose(
             segmenter.process(image[None]), inputs["pixel_values"], rtol=0, atol=1e-6
         )
-        told = {"task_inputs": inputs["task_inputs"]} if kind == "oneformer" else {}
+        options = {"task_inputs": inputs["task_inputs"]} if kind == "oneformer" else {}
         with torch.no_grad():
-            answer = segmenter.network(pixel_values=inputs["pixel_values"], **told)
-        stock = post(answer, target_sizes=[(height, width)], return_segmentation_scores=True)[0]
+            output = segmenter.network(pixel_values=inputs["pixel_values"], **options)
+        stock = post(output, target_sizes=[(height, width)], return_segmentation_scores=True)[0]
         scores = segmenter.scores(image[None])[0]
         assert (
             scores.std(dim=(-2, -1)).max() > 0.01 * scores.abs().max()
@@ -182,7 +182,7 @@ def test_scores_and_the_likeliest_class_are_transformers_own(saved, kind, height
 @pytest.mark.parametrize("kind", SAVE)
 def test_the_next_classes_are_those_of_a_full_sort(saved, kind):
     folder, _, segmenter = saved[kind]
-    images = pictures(50, 70)
+    images = random_images(50, 70)
     scores = segmenter.scores(images[:1])[0].numpy()
     order = np.argsort(-scores, axis=0, kind="stable")
     ids = SemanticSegmenter(str(folder), top_k=3).load()(images[:1])[0].numpy()
@@ -202,9 +202,9 @@ def test_class_times_mask_is_a_sum_over_queries():
     assert np.allclose(ours.numpy(), expected, atol=1e-5)
 
 
-def test_a_picture_s_classes_do_not_depend_on_its_company(saved):
+def test_an_image_s_classes_do_not_depend_on_its_company(saved):
     segmenter = saved["mask2former"][2]
-    images = pictures(50, 70, count=3)
+    images = random_images(50, 70, count=3)
     assert torch.equal(segmenter(images)[1], segmenter(images[1:2])[0])
 
 
@@ -214,7 +214,7 @@ def test_it_is_the_metric_s_segmenter(saved):
     with pytest.warns(UserWarning, match="3 of 12 classes"):
         metric = ContentConsistency(segmenter)
     assert "segmenter='segformer'" in repr(metric)
-    images = pictures(40, 40, count=2)
+    images = random_images(40, 40, count=2)
     metric.update(torch.stack([images, images]))
     first, second = segmenter(images).numpy()
     share = (first[:, None] == second[None]).any((0, 1)).mean()
@@ -234,7 +234,7 @@ def test_mistakes_are_one_sentence(saved, tmp_path, monkeypatch):
         SemanticSegmenter().load()
 
 
-def test_a_network_without_all_its_weights_is_refused(saved, tmp_path):
+def test_a_network_without_all_its_weights_is_rejected(saved, tmp_path):
     from safetensors.torch import load_file, save_file
 
     folder = saved["segformer"][0]

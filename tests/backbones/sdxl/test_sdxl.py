@@ -117,7 +117,7 @@ def test_small_weights_follow_from_the_seed_alone(small):
     assert not all(torch.equal(other[name], value) for name, value in again.items())
 
 
-def test_a_level_too_narrow_for_noise_is_refused():
+def test_a_level_too_narrow_for_noise_is_rejected():
     with pytest.raises(
         ValueError, match=r"channels: the first is 64; with downscale 8 it must be at least 192"
     ):
@@ -208,7 +208,7 @@ def test_what_a_network_predicts_stands_in_its_scheduler_s_configuration(tmp_pat
 @pytest.mark.parametrize(
     "other", [{"rescale_betas_zero_snr": True}, {"beta_end": 0.02}, {"beta_schedule": "linear"}]
 )
-def test_a_network_of_another_schedule_is_refused(tmp_path, other):
+def test_a_network_of_another_schedule_is_rejected(tmp_path, other):
     EulerDiscreteScheduler(**(BETAS | other)).save_pretrained(tmp_path / "scheduler")
     with pytest.raises(UserError, match=next(iter(other))):
         read_prediction(str(tmp_path))
