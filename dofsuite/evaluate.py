@@ -55,7 +55,7 @@ SUBCOMMANDS = {
         "METHOD.yaml... --prompts FILE -o DIR",
         "Every prompt at every aperture by every method: blur monotonicity, content consistency, "
         "KID and FID.",
-        "",
+        "text2image.config:Text2ImageConfig",
         "text2image.run",
     ),
     "pairs": Subcommand(
@@ -90,9 +90,6 @@ def config_class(name: str) -> type[Any]:
 def parser_of(name: str) -> Parser:
     """Return the parser of a subcommand's options."""
     parser = Parser(f"evaluate {name}", SUBCOMMANDS[name].description)
-    if not SUBCOMMANDS[name].config:  # TODO evaltext: give all a config and delete these branches
-        import_module(f"dofsuite.evaluation.{SUBCOMMANDS[name].run}").configure(parser)
-        return parser
     add_options(parser, config_class(name))
     return parser
 
@@ -113,9 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_MISTAKE
 
     def run(arguments: argparse.Namespace) -> None:
-        config: Any = arguments
-        if SUBCOMMANDS[name].config:
-            config = config_from(config_class(name), arguments)
+        config = config_from(config_class(name), arguments)
         import_module(f"dofsuite.evaluation.{SUBCOMMANDS[name].run}").run(config)
 
     return run_command_line(run, parser_of(name), words[1:])

@@ -44,7 +44,6 @@ def hash_file(file: Path) -> str:
 
 
 def hash_named_files(files: Iterable[tuple[str, Path]]) -> str:
-    """Return a sha256 over names and the contents of files, in their order."""
     digest = hashlib.sha256()
     for name, file in files:
         digest.update(name.encode() + bytes.fromhex(hash_file(file)))
@@ -52,7 +51,6 @@ def hash_named_files(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def hash_files(folder: Path, files: Iterable[Path]) -> str:
-    """Return a sha256 over files and their paths in a folder."""
     return hash_named_files((str(file.relative_to(folder)), file) for file in sorted(files))
 
 

@@ -153,7 +153,6 @@ def pending(folder: Path, keys: Sequence[str]) -> list[str]:
 
 
 def row_file(folder: Path, key: str) -> Path:
-    """Return a row's file; a key with a slash is one file too."""
     return folder / f"row-{quote(key, safe=' ')}.json"
 
 
@@ -190,7 +189,6 @@ def first_difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any]
 
 
 def shorten(value: Any) -> str:
-    """Return a setting for an error message."""
     text = "nothing" if value is ABSENT else repr(value)
     return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 4]} ..."
 

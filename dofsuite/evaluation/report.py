@@ -122,7 +122,6 @@ def format_fact(value: Any) -> str:
 
 
 def to_markdown(title: str, tables: Sequence[Table], facts: dict[str, Any]) -> str:
-    """Return the report as Markdown."""
     lines = [f"# {title}", ""]
     # Tables, each with its notes
     for table in tables:
@@ -138,7 +137,6 @@ def to_markdown(title: str, tables: Sequence[Table], facts: dict[str, Any]) -> s
 
 
 def markdown_row(cells: Sequence[str]) -> str:
-    """Return a row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -191,12 +189,10 @@ def to_html(
 
 
 def html_row(tag: str, texts: Sequence[str]) -> str:
-    """Return a row of an HTML table."""
     return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>"
 
 
 def sheet_html(sheet: ImageSheet) -> str:
-    """Return a sheet as an HTML table of images."""
     parts = [f"<h2>{html.escape(sheet.title)}</h2><div class='images'><table>"]
     parts.append(html_row("th", ["", *sheet.columns]))
     for name, images in sheet.rows:

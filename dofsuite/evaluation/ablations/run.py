@@ -28,7 +28,6 @@ Values = dict[str, float | None]
 
 
 def run(config: TableConfig) -> None:
-    """Write the report."""
     # Numbers of every run
     runs, left_out = read_runs(config.runs, config.unfinished)
     groups = group_runs(runs)
@@ -70,7 +69,6 @@ class Numbers(NamedTuple):
 
 
 def probe_numbers(run: Run) -> Iterator[Numbers]:
-    """Yield the numbers of a run's last validation."""
     probe = read_json(run.folder / "metrics.json").get("probe")
     if isinstance(probe, dict):
         yield Numbers(PROBE, "", {name: number(value) for name, value in probe.items()})
@@ -109,8 +107,6 @@ def evaluation_numbers(runs: Sequence[Run]) -> tuple[dict[Path, list[Numbers]], 
 
 
 class ReportRow(NamedTuple):
-    """A row of a report."""
-
     table: str
     name: str
     run: Path | None
@@ -162,7 +158,6 @@ def number(value: Any) -> float | None:
 
 
 def tables_of(groups: Sequence[Group], numbers: dict[Path, list[Numbers]]) -> list[Table]:
-    """Return a table for each title, a row for each group and variant that has numbers there."""
     by_title: dict[str, list[Numbers]] = {}
     for own in numbers.values():
         for found in own:
@@ -192,7 +187,6 @@ def values_of(own: Sequence[Numbers], title: str, variant: str) -> Values | None
 
 
 def table_of(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[Values]]]) -> Table:
-    """Return mean and, where a row has several runs, spread of each number."""
     with_spread = any(len(values) > 1 for _, values in rows)
     columns = ["runs"]
     for name in names:
@@ -223,12 +217,10 @@ def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float
 
 
 def run_and_seed(run: Run) -> str:
-    """Return a run's folder and its seed, for the record."""
     return f"{run.folder.as_posix()} (seed {run.seeds.get('seed_everything', '?')})"
 
 
 def to_text(table: Table) -> str:
-    """Return a table for a terminal."""
     lines = [["", *table.columns]]
     lines += [[name, *map(format_number, values)] for name, values in table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

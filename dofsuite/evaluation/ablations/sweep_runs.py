@@ -28,8 +28,6 @@ ABSENT = "absent"
 
 
 class Run(NamedTuple):
-    """A finished run."""
-
     folder: Path
     settings: dict[str, Any]
     """Its resolved experiment: full key to plain value, without `IGNORED_KEYS` and seeds."""
@@ -42,7 +40,6 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the run's folder."""
         return self.folder.resolve().name
 
     def shown(self, key: str) -> str:

@@ -107,7 +107,6 @@ def write(
     rows: Sequence[dict[str, Any]],
     facts: dict[str, Any],
 ) -> list[Path]:
-    """Write the report, the sheet and the captions, and return their files."""
     # Columns: photograph and ours, at the larger and the smaller aperture
     apertures = {tuple(end_apertures(scene)) for scene in scenes.values()}
     ends = ["wide", "narrow"]

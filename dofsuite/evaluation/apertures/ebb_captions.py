@@ -71,7 +71,6 @@ def captions_of(
 
 
 def spread(scenes: Sequence[ApertureScene], count: int) -> list[ApertureScene]:
-    """Return `count` scenes, evenly spread over all of them."""
     count = min(count, len(scenes))
     return [scenes[index * len(scenes) // count] for index in range(count)]
 

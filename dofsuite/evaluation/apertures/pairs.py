@@ -71,7 +71,6 @@ def run(config: PairsConfig) -> None:
 
 
 def hash_scenes(scenes: Sequence[ApertureScene], folder: Path) -> str:
-    """Return a hash of the scenes' files, by names, sizes and times."""
     return hash_file_stats(folder, [path for scene in scenes for path in scene.files.values()])
 
 
@@ -81,7 +80,6 @@ def measure_scene(scene: ApertureScene) -> dict[str, Any]:
 
 
 def notes_on(found: FoundScenes, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Say what was left out."""
     notes, unlike = [], [row["key"] for row in rows if not row["one_size"]]
     if unlike:
         notes.append(

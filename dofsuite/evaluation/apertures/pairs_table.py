@@ -88,7 +88,6 @@ def order(before: float, after: float, tie: float = TIE) -> int:
 
 
 def aperture_pairs(scenes: Iterable[dict[str, Any]]) -> list[AperturePair]:
-    """Return all pairs of apertures of all scenes."""
     pairs = []
     for scene in scenes:
         f_numbers, brightness = scene["f_numbers"], scene["brightness"]
@@ -141,12 +140,10 @@ def kinds_of(pairs: list[AperturePair]) -> dict[str, list[AperturePair]]:
 
 
 def name_of(wide: float, narrow: float) -> str:
-    """Return the name of a pair of apertures."""
     return f"f/{wide:g} and f/{narrow:g}"
 
 
 def row_of(pairs: list[AperturePair]) -> list[Number]:
-    """Return a row of the table."""
     # Shares of pairs whose energy rises, or is tied
     rises = {name: [pair.rise(name) for pair in pairs] for name in ENERGIES}
     shares = [sum(rise > 0 for rise in rises[name]) / len(pairs) for name in ENERGIES]
@@ -161,7 +158,6 @@ def row_of(pairs: list[AperturePair]) -> list[Number]:
 
 
 def interval_note(name: str, rises: list[bool]) -> str:
-    """State a share with its 95 % interval."""
     count = len(rises)
     low, high = wilson(sum(rises), count)
     return (

@@ -27,8 +27,6 @@ SIDES = ("gt", "in")
 
 
 class ApertureScene(NamedTuple):
-    """One scene's photographs by rising f-number."""
-
     key: str
     """Its path in the folder, without what differs between the apertures."""
     files: dict[float, Path]

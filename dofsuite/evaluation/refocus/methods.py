@@ -48,7 +48,6 @@ class Method(NamedTuple):
     """The trained run, resolved: `evaluate table` finds its rows by it."""
 
     def with_depth(self, perturbation: Perturbation) -> Method:
-        """Return the same method with a perturbed disparity."""
         title = TITLES[perturbation]
         name = f"{self.name}, {title}" if title else self.name
         return self._replace(name=name, perturbation=perturbation)
@@ -65,7 +64,6 @@ def oracle(benchmark: Benchmark) -> Method:
 
 
 def copy(benchmark: Benchmark) -> Method:
-    """Return the unchanged reference."""
     identity = {"kind": "copy"}
     return Method("copy", lambda sample, reference, _: reference, identity, stores_images=False)
 

@@ -95,7 +95,6 @@ def methods_of(config: RefocusConfig, benchmark: Benchmark) -> list[Method]:
 
 
 def run_folder(path: Path) -> Path:
-    """Return the run that an export lies in, or the folder itself."""
     return path.parent if path.name == "export" else path
 
 
@@ -173,7 +172,6 @@ def file_name(name: str) -> str:
 
 
 def facts_of(config: RefocusConfig, benchmark: Benchmark, scores: Scores) -> dict[str, Any]:
-    """Return what the numbers depend on, for the report."""
     sources = [scene.source for scene in benchmark.scenes]
     levels = benchmark.bokeh_levels
     return {

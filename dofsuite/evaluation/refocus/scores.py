@@ -82,7 +82,6 @@ def load_scores(clip: str, lpips: str, clip_iqa: str) -> Scores:
 
 
 def load_clip(path: str) -> ImageEmbedder:
-    """Load CLIP's image encoder."""
     from dofsuite.backbones import ClipImages
 
     try:
@@ -126,7 +125,6 @@ def load_clip_iqa(model: str) -> tuple[Score | None, str]:
 
 
 def left_out(name: str) -> str:
-    """Return the note for a score that an option leaves out."""
     return f"{name}: left out, as asked"
 
 
@@ -142,11 +140,9 @@ def try_load(load: Callable[[], Score], name: str, install: str) -> tuple[Score 
 
 
 def package_of(error: BaseException) -> str:
-    """Return which package an error is about."""
     names = [name for name in ("torchvision", "piq", "transformers") if name in str(error)]
     return names[0] if names else first_sentence(error)
 
 
 def first_sentence(error: BaseException) -> str:
-    """Return the first sentence of an error's message."""
     return " ".join(str(error).split()).split(". ")[0].rstrip(".")[:160] or type(error).__name__

@@ -117,7 +117,6 @@ def tables(
 
 
 def cells_of(benchmark: Benchmark, results: MethodResults) -> list[Cells]:
-    """Return the numbers of one method for every table."""
     samples = benchmark.samples
     every = scores_of(results, samples)
     by_task = {

@@ -21,7 +21,6 @@ METRIC_DEPTH = ("DepthAnything", "Metric3D", "SmallDepth")
 
 
 def levels(text: str) -> tuple[float, ...]:
-    """Read comma-separated numbers."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -162,7 +161,6 @@ class BenchmarkConfig:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether `folder` names a synthetic set."""
         return is_synthetic(self.folder)
 
     def settings(self) -> dict[str, Any]:

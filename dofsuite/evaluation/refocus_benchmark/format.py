@@ -86,17 +86,14 @@ class Benchmark(NamedTuple):
 
     @property
     def rendering(self) -> Rendering:
-        """The renderer of the targets."""
         return Rendering(**self.settings["rendering"])
 
     @property
     def size_px(self) -> int:
-        """Side of the images."""
         return self.settings["size_px"]
 
     @property
     def bokeh_levels(self) -> list[float]:
-        """The add-bokeh levels, rising."""
         return self.settings["bokeh_levels"]
 
     def image(self, path: str) -> Float[Tensor, "1 3 h w"]:
@@ -104,7 +101,6 @@ class Benchmark(NamedTuple):
         return read_image(self.folder / path)[None]
 
     def all_in_focus(self, scene: str) -> Float[Tensor, "1 3 h w"]:
-        """Read a scene's all-in-focus image."""
         return self.image(self._files(scene).image)
 
     def disparity(self, scene: str) -> Float[Tensor, "1 1 h w"]:
@@ -173,7 +169,6 @@ def read_benchmark(folder: Path, verify: Literal["full", "size"] = "full") -> Be
 
 
 def check_file(path: Path, entry: dict[str, Any], verify: Literal["full", "size"]) -> None:
-    """Compare a file with its entry in the manifest."""
     if not path.is_file() or path.stat().st_size != entry["bytes"]:
         raise UserError(
             f"{path}: the file is missing or has another size than {MANIFEST} says; copy it again."
@@ -185,6 +180,5 @@ def check_file(path: Path, entry: dict[str, Any], verify: Literal["full", "size"
 
 
 def disparity_png(disparity: Float[Tensor, "1 1 h w"]) -> bytes:
-    """Return a disparity in [0, 1] as a 16-bit PNG."""
     values = (disparity[0, 0].double().clamp(0, 1) * 65535).round().numpy()
     return encode_png(values.astype(np.uint16))

@@ -141,7 +141,6 @@ def points_of(line: dict[str, str], where: str) -> Points:
 
 
 def fraction(text: str, name: str, where: str) -> float:
-    """Return a fraction between 0 and 1, or say what is wrong with it."""
     try:
         number = float(text)
     except ValueError:
@@ -156,7 +155,6 @@ def fraction(text: str, name: str, where: str) -> float:
 
 
 def points_csv(points: dict[str, Points]) -> str:
-    """Return the points of all scenes as a CSV."""
     lines = [",".join(("scene", *COLUMNS))]
     for scene, chosen in points.items():
         numbers = [repr(value) for point in chosen for value in point]

@@ -47,7 +47,6 @@ def points_page(scenes: Sequence[PageScene], plane_gap: float) -> str:
 
 
 def scene_data(scene: PageScene) -> dict[str, object]:
-    """Return what the page's script knows of a scene."""
     depth = thumbnail(scene.disparity[0], MAX_PX)
     small = to_pil(depth).resize((DEPTH_PX, DEPTH_PX), Image.Resampling.NEAREST)
     return {

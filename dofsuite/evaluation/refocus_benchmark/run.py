@@ -138,7 +138,6 @@ def write_manifest(folder: Path, settings: dict[str, Any], rows: list[dict[str, 
 
 
 def write_page(folder: Path, originals: Sequence[Original], read: Reader, plane_gap: float) -> None:
-    """Write the page on which a person clicks the points."""
     scenes = [PageScene(original.scene, *read(original)) for original in originals]
     write_text(folder / "points.html", points_page(scenes, plane_gap))
     print(f"{folder / 'points.html'}: open it, click, save points.csv, then give it as --points")

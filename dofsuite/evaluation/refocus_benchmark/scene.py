@@ -129,5 +129,4 @@ def samples_of(
 
 
 def entry_of(data: bytes) -> dict[str, Any]:
-    """Return a file's entry in the manifest."""
     return {"sha256": sha256_of(data), "bytes": len(data)}

@@ -161,7 +161,6 @@ def find_depth(original: Original, folder: Path | None) -> tuple[Path, Callable[
 def hash_originals(
     originals: Sequence[Original], depth_folder: Path | None, has_model: bool
 ) -> str:
-    """Return a sha256 over all images, their scenes' names and their depth maps."""
     files = []
     for original in originals:
         files.append((original.scene, original.path))

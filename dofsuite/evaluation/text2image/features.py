@@ -1,8 +1,7 @@
-"""How far a method's pictures are from photographs: torchmetrics' KID and FID, on features of a network by choice."""
+"""How far images are from photographs: torchmetrics' KID and FID, on the features of a network."""
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,49 +13,77 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from dofsuite.backbones import SmallSaliency
 from dofsuite.errors import UserError
 from dofsuite.images import to_uint8
-from dofsuite.text2image.comparison import DIRECTIONS, Features, main_directions
 
 FeatureExtractor = Callable[[Tensor], Tensor]
-"""Pictures [n, 3, h, w] in [0, 1] -> features [n, d] in float64."""
+"""Images [n, 3, h, w] in [0, 1] -> features [n, d] in float64."""
 
-NETWORKS = ("auto", "inception", "stand-in", "clip", "none")
-"""`inception` needs torch-fidelity and torchvision; `auto` is it where they are, and else `stand-in`."""
-SUBSETS, SUBSET_SIZE, DEGREE, COEF = 100, 1000, 3, 1.0
-"""Of KID: torchmetrics' defaults, which are the paper's (arXiv 1801.01401); a smaller set is one subset's size."""
-PICTURES_A_DIRECTION = 16
-"""Photographs that the deviation along a main direction of the stand-in's features is taken from, at least (*ours*)."""
+NUM_SUBSETS, SUBSET_SIZE = 100, 1000
+"""Of KID: torchmetrics' defaults, as in its paper (arXiv 1801.01401), where the sets are larger."""
+DEGREE, COEF = 3, 1.0
+"""Of KID's kernel (x y / d + COEF) ** DEGREE, as in its paper."""
+NUM_DIRECTIONS = 48
+"""Main directions of the small network's features; few, so that 2000 images fix a covariance."""
+PHOTOGRAPHS_PER_DIRECTION = 16
+"""Photographs for each main direction, at least (*ours*)."""
 
 
 class Inception:
     """FID's own network through torchmetrics, pool layer of 2048 numbers."""
 
     def __init__(self, device: torch.device) -> None:
-        """Load it.
-
-        Raises:
-            UserError: Its packages are missing.
-        """
         try:
             self.network = FrechetInceptionDistance(feature=2048).inception.to(device)
         except (ModuleNotFoundError, ImportError) as error:
             raise UserError(
-                "--features inception: needs packages; pip install torchvision torch-fidelity, or take stand-in."
+                "--features inception: needs packages; pip install torchvision torch-fidelity, or "
+                "take small."
             ) from error
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Look at 8-bit pictures."""
+    def __call__(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 2048"]:
+        """Return the features of the images, rounded to 8 bit."""
         return self.network(to_uint8(images)).double()
 
 
-def chosen(network: str) -> str:
-    """Return the network that a choice stands for here."""
-    if network != "auto":
-        return network
-    there = all(importlib.util.find_spec(name) for name in ("torchvision", "torch_fidelity"))
-    return "inception" if there else "stand-in"
+class SmallFeatures:
+    """Mean and deviation over the positions of the small saliency network's last tokens.
+
+    FID's own network needs torchvision and was made for images of 299 px; this one knows the
+    synthetic scenes.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.saliency = SmallSaliency().load()
+        self.saliency.network.to(device)
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Return the features of the images."""
+        tokens: list[Tensor] = []
+
+        def keep_tokens(module: nn.Module, args: Any, output: Any) -> None:
+            tokens.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
+
+        # Capture the encoder's output, [n, tokens, channels]
+        encoder = self.saliency.network.backbone.encoder
+        handle = encoder.register_forward_hook(keep_tokens)
+        try:
+            self.saliency(images)
+        finally:
+            handle.remove()
+        return torch.cat([tokens[0].mean(dim=1), tokens[0].std(dim=1)], dim=1).double()
+
+
+def main_directions(
+    features: Float[Tensor, "n d"], count: int = NUM_DIRECTIONS
+) -> Float[Tensor, "d k"]:
+    """Return the `count` directions in which features vary most, scaled so that each varies by 1."""
+    centered = features - features.mean(dim=0)
+    _, values, directions = torch.linalg.svd(centered, full_matrices=False)
+    return directions[:count].T / (values[:count] / len(features) ** 0.5)
 
 
 def load_extractor(
@@ -65,7 +92,7 @@ def load_extractor(
     """Load a feature network; None for `none`.
 
     Raises:
-        UserError: Its packages are missing, or `clip` is asked for without a CLIP.
+        UserError: Its packages are missing, or it is `clip` without a CLIP.
     """
     if network == "none":
         return None
@@ -75,88 +102,95 @@ def load_extractor(
         if embedder is None:
             raise UserError("--features clip: there is no CLIP; name one with --clip.")
         return lambda images: embedder(images).double()
-    look = Features()
-    look.network.to(device)
-    return look
+    return SmallFeatures(device)
 
 
 class PrecomputedFeatures(nn.Module):
-    """Hands features to torchmetrics, which asks for a network of pictures."""
+    """Identity feature extractor: lets torchmetrics' KID and FID take precomputed features."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.num_features = num_features
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return them."""
         return features
+
+
+@torch.no_grad()
+def frechet_distance(real: Float[Tensor, "m d"], fake: Float[Tensor, "n d"]) -> float:
+    """Return FID: the Frechet distance of Gaussians (arXiv 1706.08500)."""
+    metric = FrechetInceptionDistance(PrecomputedFeatures(real.shape[1])).set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    return float(metric.compute())
 
 
 @dataclass(frozen=True)
 class ReferenceFeatures:
-    """The features of the photographs that methods are compared with.
-
-    Attributes:
-        features: [m, k].
-        mean: [d] that is taken off all pictures' features first, because KID's kernel depends on
-            where 0 is.
-        directions: [d, k] by which they are turned then.
-        size: Pictures in a subset of KID.
-    """
+    """The features of the photographs that methods are compared with."""
 
     features: Float[Tensor, "m k"]
     mean: Float[Tensor, " d"] | None
+    """Subtracted from all images' features first: KID's kernel depends on the origin."""
     directions: Float[Tensor, "d k"] | None
-    size: int
+    """Basis that the features are projected on then."""
+    subset_size: int
+    """Images in a subset of KID."""
 
     @classmethod
-    def seen(cls, raw: Float[Tensor, "m d"], network: str, num_made: int) -> ReferenceFeatures:
-        """Take raw features; those of the stand-in are turned to the photographs' main directions.
+    def from_raw(cls, raw: Float[Tensor, "m d"], network: str, num_fake: int) -> ReferenceFeatures:
+        """Take the photographs' features; the small network's are whitened to main directions.
 
-        Paper: nothing. Here (*ours*): at most 48 whitened directions of the stand-in, because a
-        covariance of its 192 features needs more pictures than a table of small networks has;
+        Paper: nothing. Here (*ours*): at most 48 whitened directions of the small network, because
+        a covariance of its 192 features needs more images than a table of small networks has;
         Inception's and CLIP's stay as they are.
 
         Args:
             raw: Of the photographs.
             network: Which features.
-            num_made: Pictures of a method.
+            num_fake: Images of a method.
         """
-        size = min(SUBSET_SIZE, len(raw), num_made)
-        if network != "stand-in":
+        size = min(SUBSET_SIZE, len(raw), num_fake)
+        if network != "small":
             return cls(raw, None, None, size)
-        mean = raw.mean(dim=0)
-        directions = main_directions(raw, min(DIRECTIONS, max(1, len(raw) // PICTURES_A_DIRECTION)))
+        count = min(NUM_DIRECTIONS, max(1, len(raw) // PHOTOGRAPHS_PER_DIRECTION))
+        mean, directions = raw.mean(dim=0), main_directions(raw, count)
         return cls((raw - mean) @ directions, mean, directions, size)
 
+    def project(self, raw: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """Return a method's features in the photographs' basis."""
+        return raw if self.directions is None else (raw - self.mean) @ self.directions
+
     def distances(self, raw: Float[Tensor, "n d"], seed: int) -> tuple[float, float]:
-        """Return (KID, FID) of a method's pictures; 0 is the photographs' own distribution."""
-        made = raw if self.directions is None else (raw - self.mean) @ self.directions
+        """Return (KID, FID) of a method's images; 0 is the photographs' own distribution."""
+        fake = self.project(raw)
+        # KID draws its subsets from torch's global generator; warnings are of the memory it takes
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")  # of the memory that features take
-            torch.manual_seed(seed)  # KID draws its subsets from torch's global generator
-            network = PrecomputedFeatures(made.shape[1])
+            warnings.simplefilter("ignore")
+            torch.manual_seed(seed)
             kid = KernelInceptionDistance(
-                network, SUBSETS, self.size, DEGREE, None, COEF
+                PrecomputedFeatures(fake.shape[1]),
+                NUM_SUBSETS,
+                self.subset_size,
+                DEGREE,
+                None,
+                COEF,
             ).set_dtype(torch.float64)
-            fid = FrechetInceptionDistance(network).set_dtype(torch.float64)
-            for metric in (kid, fid):
-                metric.update(self.features, real=True)
-                metric.update(made, real=False)
-            return float(kid.compute()[0]), float(fid.compute())
+            kid.update(self.features, real=True)
+            kid.update(fake, real=False)
+            return float(kid.compute()[0]), frechet_distance(self.features, fake)
 
     def facts(self, network: str, source: str) -> dict[str, Any]:
-        """Return the options, for the report."""
+        basis = "" if self.directions is None else ", the photographs' main directions, whitened"
         return {
             "photographs": f"{len(self.features)} of {source}",
-            "features": f"{network}, {self.features.shape[1]} numbers a picture"
-            + ("" if self.directions is None else ", the photographs' main directions, whitened"),
+            "features": f"{network}, {self.features.shape[1]} numbers an image{basis}",
             "KID": {
-                "subsets": SUBSETS,
-                "subset_size": self.size,
+                "subsets": NUM_SUBSETS,
+                "subset_size": self.subset_size,
                 "degree": DEGREE,
                 "coef": COEF,
                 "gamma": "1 / d",
             },
-            "FID": "biased upwards by few pictures: compare rows, not papers",
+            "FID": "biased upwards by few images: compare rows, not papers",
         }

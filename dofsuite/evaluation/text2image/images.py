@@ -1,4 +1,4 @@
-"""The pictures of the text-to-image table: where they lie and how they are written and read."""
+"""The images of the text-to-image table: where they lie, how they are written and read."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from dofsuite.images import encode_png, read_image
 
 
 def image_folder(output: Path, stem: str, key: str = "") -> Path:
-    """Return the folder of a method's pictures of a prompt, or of all prompts."""
+    """Return the folder of a method's images of a prompt, or of all prompts."""
     return output / "pictures" / stem / key.replace("/", "_")
 
 
-def write_images(folder: Path, f_numbers: Sequence[float], sweep: Tensor) -> None:
-    """Write a sweep [n, 3, h, w] as PNG files."""
+def write_images(folder: Path, f_numbers: Sequence[float], sweep: Float[Tensor, "n 3 h w"]) -> None:
     for number, image in zip(f_numbers, sweep, strict=True):
         write_bytes(folder / f"f{number:g}.png", encode_png(image))
 
 
 def has_images(folder: Path, f_numbers: Sequence[float]) -> bool:
-    """Whether a whole sweep is there."""
     return all((folder / f"f{number:g}.png").is_file() for number in f_numbers)
 
 
@@ -34,6 +32,5 @@ def read_images(folder: Path, f_numbers: Sequence[float]) -> Float[Tensor, "n 3 
     return torch.stack([read_image_at(folder, number) for number in f_numbers])
 
 
-def read_image_at(folder: Path, f_number: float) -> Tensor:
-    """Read a picture [3, h, w] in [0, 1] of a sweep."""
+def read_image_at(folder: Path, f_number: float) -> Float[Tensor, "3 h w"]:
     return read_image(folder / f"f{f_number:g}.png")

@@ -1,4 +1,4 @@
-"""What the methods are asked: prompts of a text file, or the captions of a set; and photographs to compare with."""
+"""Prompts, of a text file or a set's captions; and the photographs to compare with."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ from dofsuite.evaluation.fingerprint import config_hash
 
 FOCAL_LENGTH_MM = 50.0
 """For prompts without EXIF (*ours*)."""
-BATCH = 64
-"""Photographs looked at together."""
+BATCH_SIZE = 64
+"""Of photographs."""
 
 
 class Prompt(NamedTuple):
-    """One prompt."""
-
     key: str
     """Its number and, of a set, the sample's key."""
     text: str
@@ -33,7 +31,7 @@ class Prompt(NamedTuple):
 
     @property
     def row(self) -> str:
-        """Name of its row and pictures: those of another text, camera or number (which gives the seed) have another."""
+        """Name of its row and images; depends on text, camera and number (which gives the seed)."""
         return f"{self.key}-{config_hash(self._asdict())}"
 
 
@@ -56,11 +54,11 @@ def read_prompts(
     found = list(_of_file(Path(source)) if is_file else _of_set(source))
     if not found:
         raise UserError(f"{source}: --prompts: there is no prompt in it; name another file or set.")
+
+    # Focal length: as given, of the EXIF (NaN where there is none, and NaN > 0 is false), or 50 mm
     prompts = []
-    for number, (key, text, of_exif) in enumerate(found[:count]):
-        focal_mm = focal_length_mm or (
-            of_exif if of_exif > 0 else FOCAL_LENGTH_MM
-        )  # nan > 0 is false
+    for number, (key, text, exif_mm) in enumerate(found[:count]):
+        focal_mm = focal_length_mm or (exif_mm if exif_mm > 0 else FOCAL_LENGTH_MM)
         prompts.append(Prompt(f"{number:04d}{key and '-'}{key}", text, focal_mm))
     return prompts
 
@@ -72,11 +70,8 @@ def _of_file(file: Path) -> Iterator[tuple[str, str, float]]:
         raise UserError(
             f"{file}: --prompts: it cannot be read as text; name a text file in UTF-8."
         ) from error
-    return (
-        ("", line.strip(), 0.0)
-        for line in lines
-        if line.strip() and not line.lstrip().startswith("#")
-    )
+    texts = [line.strip() for line in lines]
+    return (("", text, 0.0) for text in texts if text and not text.startswith("#"))
 
 
 def _of_set(source: str) -> Iterator[tuple[str, str, float]]:
@@ -93,7 +88,7 @@ def _of_set(source: str) -> Iterator[tuple[str, str, float]]:
 
 
 def open_photographs(source: str) -> ShardReader:
-    """Open a set of photographs, before anything is made that is to be compared with it.
+    """Open a set of photographs.
 
     Raises:
         UserError: The set cannot be used.
@@ -104,13 +99,13 @@ def open_photographs(source: str) -> ShardReader:
 
 
 def photographs(reader: ShardReader, size_px: int) -> Iterator[Tensor]:
-    """Yield batches [b, 3, h, w] in [0, 1] of a set's photographs, their middle squares at `size_px`.
+    """Yield batches [b, 3, h, w] in [0, 1] of a set's photographs, center crops at `size_px`.
 
     Raises:
-        UserError: A picture cannot be read.
+        UserError: An image cannot be read.
     """
     loader: DataLoader = BatchLoader(
-        HeldOutSamples(reader, size_px), batch_size=BATCH, collate_fn=collate_or_error
+        HeldOutSamples(reader, size_px), batch_size=BATCH_SIZE, collate_fn=collate_or_error
     )
     for batch in loader:
         yield batch.image_srgb

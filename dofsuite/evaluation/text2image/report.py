@@ -1,8 +1,7 @@
-"""The report of the text-to-image table: numbers, energies by aperture, sheets, and the options they depend on."""
+"""The report of the text-to-image table: numbers, energies by aperture, sheets, and options."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import torchmetrics
 
 from dofsuite.data import ShardReader
 from dofsuite.evaluation.report import ImageSheet, Table, write_report
+from dofsuite.evaluation.text2image.config import Text2ImageConfig
 from dofsuite.evaluation.text2image.features import ReferenceFeatures
 from dofsuite.evaluation.text2image.images import image_folder, read_image_at
 from dofsuite.evaluation.text2image.methods import Method
@@ -21,13 +21,15 @@ from dofsuite.images import thumbnail
 from dofsuite.metrics.consistency import chance_consistency
 
 SHEET_PX = 192
-"""Pictures on the sheets are made no wider."""
+"""Images on the sheets are at most as wide."""
 NOTES = (
-    "BM: Blur Monotonicity, share of neighbouring apertures at which the energy rises; ties fail; chance is 0.5. "
-    "ac is the energy around the mean, paper the sum of squares, which moves with brightness too.",
+    "BM: Blur Monotonicity, share of neighbouring apertures at which the energy rises; ties fail; "
+    "chance is 0.5. ac is the energy around the mean, paper the sum of squares, which moves with "
+    "brightness too.",
     "published BM: what the paper reports for the row, in its own mode, over 100.",
-    "CC: Content Consistency over all pairs of apertures. CLIP-I: cosine to the picture at the last aperture.",
-    "All numbers are of the 8-bit pictures beside this report; a dash is what was not measured.",
+    "CC: Content Consistency over all pairs of apertures. CLIP-I: cosine to the image at the last "
+    "aperture.",
+    "All numbers are of the 8-bit images beside this report; a dash is what was not measured.",
 )
 
 
@@ -37,117 +39,108 @@ class Row(NamedTuple):
     stem: str
     method: Method
     cache_key: dict[str, Any]
-    """What its pictures depend on beside the prompt, as plain data."""
+    """What its images depend on beside the prompt, as plain data."""
 
 
 MethodResults = list[tuple[Row, list[dict[str, Any]]]]
-"""The methods with what was made for them, one dictionary a prompt."""
+"""The methods with their rows, one a prompt."""
 
 
 def write(
-    arguments: argparse.Namespace,
+    config: Text2ImageConfig,
     prompts: Sequence[Prompt],
-    made: MethodResults,
+    results: MethodResults,
     reader: ShardReader | None,
     load_scorer: Callable[[], Scorer],
 ) -> list[Path]:
     """Write `report.md`, `report.json` and `report.html`, and return their paths.
 
     Args:
-        arguments: Of the command.
+        config: Of the command.
         prompts: All of them.
-        made: The table's rows.
-        reader: Photographs that the pictures are compared with; None for none.
+        results: The table's rows.
+        reader: Photographs that the images are compared with; None for none.
         load_scorer: Gives the feature network.
 
     Raises:
         UserError: A photograph cannot be read, or the folder not be written.
     """
-    real = None if reader is None else seen_photographs(arguments, made, reader, load_scorer)
-    scores = [
-        (row.method.name, scores_of(rows, row.method.published, real, arguments.seed))
-        for row, rows in made
-    ]
-    energies = [(row.method.name, relative_energy(rows)) for row, rows in made]
-    columns = tuple(f"f/{number:g}" for number in arguments.f_numbers)
+    # Numbers
+    real = None if reader is None else reference_features(config, results, reader, load_scorer)
+    scores = []
+    energies = []
+    for row, rows in results:
+        numbers = scores_of(rows, row.method.published, real, config.seed)
+        scores.append((row.method.name, numbers))
+        energies.append((row.method.name, relative_energy(rows)))
+    energy_title = "Energy around the mean, over that of the last aperture (mean over prompts)"
+    columns = tuple(f"f/{number:g}" for number in config.f_numbers)
     tables = [
         Table("Every prompt at every aperture", COLUMNS, scores, NOTES),
-        Table(
-            "Energy around the mean, over that of the last aperture (mean over prompts)",
-            columns,
-            energies,
-        ),
+        Table(energy_title, columns, energies),
     ]
-    sheets = [sheet(arguments, prompt, made) for prompt in prompts[: arguments.sheets]]
-    return write_report(
-        arguments.output, "Text to image", tables, sheets, facts(arguments, prompts, made, real)
-    )
+
+    # Images
+    sheets = [sheet(config, prompt, results) for prompt in prompts[: config.sheets]]
+    facts = facts_of(config, prompts, results, real)
+    return write_report(config.output, "Text to image", tables, sheets, facts)
 
 
-def seen_photographs(
-    arguments: argparse.Namespace,
-    made: MethodResults,
+def reference_features(
+    config: Text2ImageConfig,
+    results: MethodResults,
     reader: ShardReader,
     load_scorer: Callable[[], Scorer],
 ) -> ReferenceFeatures | None:
-    """Look at the photographs, at the size of the first method's pictures; None without a feature network."""
-    if arguments.features == "none":
+    """Return the photographs' features, at the size of the first method's images."""
+    if config.feature_network == "none":
         return None
-    rows, scorer = made[0][1], load_scorer()
-    raw = [
-        scorer.look(batch.to(scorer.device)).cpu()
-        for batch in photographs(reader, rows[0]["size_px"])
-    ]
-    return ReferenceFeatures.seen(
-        torch.cat(raw), arguments.features, len(rows) * len(arguments.compared)
-    )
+    rows, scorer = results[0][1], load_scorer()
+    batches = photographs(reader, rows[0]["size_px"])
+    raw = torch.cat([scorer.extract(batch.to(scorer.device)).cpu() for batch in batches])
+    num_images = len(rows) * len(config.compared_f_numbers)
+    return ReferenceFeatures.from_raw(raw, config.feature_network, num_images)
 
 
-def sheet(arguments: argparse.Namespace, prompt: Prompt, made: MethodResults) -> ImageSheet:
-    """Return one prompt's pictures, a method a row, an aperture a column."""
+def sheet(config: Text2ImageConfig, prompt: Prompt, results: MethodResults) -> ImageSheet:
+    """Return one prompt's images, a method a row, an aperture a column."""
     lines = []
-    for row, _ in made:
-        folder = image_folder(arguments.output, row.stem, prompt.row)
-        lines.append(
-            (
-                row.method.name,
-                [
-                    thumbnail(read_image_at(folder, number), SHEET_PX)
-                    for number in arguments.f_numbers
-                ],
-            )
-        )
-    return ImageSheet(prompt.text, [f"f/{number:g}" for number in arguments.f_numbers], lines)
+    for row, _ in results:
+        folder = image_folder(config.output, row.stem, prompt.row)
+        images = [read_image_at(folder, number) for number in config.f_numbers]
+        lines.append((row.method.name, [thumbnail(image, SHEET_PX) for image in images]))
+    return ImageSheet(prompt.text, [f"f/{number:g}" for number in config.f_numbers], lines)
 
 
-def facts(
-    arguments: argparse.Namespace,
+def facts_of(
+    config: Text2ImageConfig,
     prompts: Sequence[Prompt],
-    made: MethodResults,
+    results: MethodResults,
     real: ReferenceFeatures | None,
 ) -> dict[str, Any]:
-    """Return the options that the numbers depend on."""
-    return {
-        "prompts": f"{len(prompts)} of {arguments.prompts}",
-        "f-numbers": arguments.f_numbers,
+    facts: dict[str, Any] = {
+        "prompts": f"{len(prompts)} of {config.prompts}",
+        "f-numbers": config.f_numbers,
         "focal lengths, mm": sorted({prompt.focal_length_mm for prompt in prompts}),
-        "seed": arguments.seed,
+        "seed": config.seed,
         "blur monotonicity": "neighbouring apertures, RGB in [0, 1], 8 bit",
-        "content consistency": consistency_facts(arguments, made),
-        "CLIP-I": arguments.clip,
-        **({} if real is None else real.facts(arguments.features, arguments.photographs)),
-        **({} if real is None else {"compared at": arguments.compared}),
-        "versions": {"torch": torch.__version__, "torchmetrics": torchmetrics.__version__},
-        **{f"method {row.stem}": row.cache_key["method"] for row, _ in made},
+        "content consistency": consistency_fact(config, results),
+        "CLIP-I": config.clip,
     }
+    if real is not None:
+        facts |= real.facts(config.feature_network, str(config.photographs))
+        facts["compared at"] = config.compared_f_numbers
+    facts["versions"] = {"torch": torch.__version__, "torchmetrics": torchmetrics.__version__}
+    return facts | {f"method {row.stem}": row.cache_key["method"] for row, _ in results}
 
 
-def consistency_facts(arguments: argparse.Namespace, made: MethodResults) -> str:
-    """Say which segmenter it was, and what chance gives."""
-    seen = made[0][1][0]["consistency"]
-    if seen is None:
+def consistency_fact(config: Text2ImageConfig, results: MethodResults) -> str:
+    """Name the segmenter, and what chance gives."""
+    consistency, top_k = results[0][1][0]["consistency"], config.classes_per_pixel
+    if consistency is None:
         return "not measured"
-    text = f"{arguments.segmenter}, top {arguments.top_k} of {seen['num_classes'] or 'unknown'} classes, all pairs"
-    if seen["num_classes"] is None:
+    classes = consistency["num_classes"]
+    text = f"{config.segmenter}, top {top_k} of {classes or 'unknown'} classes, all pairs"
+    if classes is None:
         return text
-    return f"{text}; chance is {chance_consistency(seen['num_classes'], arguments.top_k):.3f}"
+    return f"{text}; chance is {chance_consistency(classes, top_k):.3f}"

@@ -1,12 +1,11 @@
 """The numbers of one sweep, as plain data, and of a method, from all its sweeps.
 
-The metrics see what is written: 8-bit pictures. A row holds counts and sums, so that a method's
+The metrics get what is written: 8-bit images. A row holds counts and sums, so that a method's
 score does not depend on which process made which of its rows.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import warnings
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from torch import Tensor
 from dofsuite.backbones import ClipImages, SemanticSegmenter
 from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
 from dofsuite.evaluation.job import default_device
+from dofsuite.evaluation.text2image.config import Text2ImageConfig
 from dofsuite.evaluation.text2image.features import (
     FeatureExtractor,
     ReferenceFeatures,
@@ -48,72 +48,77 @@ PUBLISHED = "blur_monotonicity"
 
 @dataclass(frozen=True)
 class Scorer:
-    """What a sweep is measured with.
-
-    Attributes:
-        segmenter: For Content Consistency; None leaves it out.
-        agreement: Its options.
-        embedder: For CLIP-I; None leaves it out.
-        look: For KID and FID; None leaves them out.
-        compared: Numbers of the apertures whose pictures are compared with photographs.
-        device: Where the networks are.
-    """
+    """What a sweep is measured with."""
 
     segmenter: Segmenter | None
+    """For Content Consistency; None leaves it out."""
     agreement: Agreement
     embedder: ImageEmbedder | None
-    look: FeatureExtractor | None
+    """For CLIP-I; None leaves it out."""
+    extract: FeatureExtractor | None
+    """For KID and FID; None leaves them out."""
     compared: tuple[int, ...]
+    """Indices of the apertures whose images are compared with photographs."""
     device: torch.device
 
     def row(self, sweep: Float[Tensor, "n 3 h w"]) -> dict[str, Any]:
-        """Measure one prompt's pictures, in order of rising f-number, as written."""
-        steps = {mode: energy_steps(sweep[None], mode, "adjacent")[0] for mode in MODES}
-        seen = sweep.to(self.device)
+        """Measure one prompt's images, in order of rising f-number, as written."""
+        # Energies are summed on the CPU
+        blur = {}
+        for mode in MODES:
+            steps = energy_steps(sweep[None], mode, "adjacent")[0]
+            rises, ties = int((steps > 0).sum()), int((steps == 0).sum())
+            blur[mode] = {"rises": rises, "ties": ties, "pairs": steps.numel()}
+
+        # Networks
+        on_device = sweep.to(self.device)
+        features = None
+        if self.extract is not None:
+            features = self.extract(on_device[list(self.compared)]).cpu().tolist()
         return {
             "size_px": sweep.shape[-1],
-            "blur": {
-                mode: {"rises": int((s > 0).sum()), "ties": int((s == 0).sum()), "pairs": s.numel()}
-                for mode, s in steps.items()
-            },
+            "blur": blur,
             "energy_ac": blur_energy(sweep, "ac").tolist(),
-            "consistency": None if self.segmenter is None else self._consistency(seen),
-            "clip_to_last": None if self.embedder is None else self._to_last(seen),
-            "features": None
-            if self.look is None
-            else self.look(seen[list(self.compared)]).cpu().tolist(),
+            "consistency": self._consistency(on_device),
+            "clip_to_last": self._clip_to_last(on_device),
+            "features": features,
         }
 
-    def _consistency(self, sweep: Tensor) -> dict[str, int | None]:
+    def _consistency(self, sweep: Tensor) -> dict[str, int | None] | None:
+        if self.segmenter is None:
+            return None
         agreeing, counted = agreeing_pixels(sweep[None], self.segmenter, self.agreement)
         classes = getattr(self.segmenter, "num_classes", None)
         return {"agreeing": int(agreeing), "counted": int(counted), "num_classes": classes}
 
-    def _to_last(self, sweep: Tensor) -> list[float]:
-        """CLIP-I of every picture to the last, which is the sharpest."""
-        return [
-            float(clip_image_similarity(each[None], sweep[-1:], self.embedder))
-            for each in sweep[:-1]
-        ]
+    def _clip_to_last(self, sweep: Tensor) -> list[float] | None:
+        """CLIP-I of every image to the last, which is the sharpest."""
+        embedder = self.embedder
+        if embedder is None:
+            return None
+        last = sweep[-1:]
+        return [float(clip_image_similarity(each[None], last, embedder)) for each in sweep[:-1]]
 
 
-def scorer_of(arguments: argparse.Namespace) -> Scorer:
+def load_scorer(config: Text2ImageConfig) -> Scorer:
     """Load segmenter, CLIP and feature network.
 
     Raises:
         UserError: One of them cannot be loaded.
     """
-    device = default_device()
+    device, top_k = default_device(), config.classes_per_pixel
     segmenter = embedder = None
-    if is_color_segmenter(arguments.segmenter):
-        segmenter = ColorSegmenter(arguments.top_k)
-    elif arguments.segmenter != "none":
-        segmenter = SemanticSegmenter(arguments.segmenter, top_k=arguments.top_k).load().to(device)
-    if arguments.clip != "none":
-        embedder = ClipImages(arguments.clip).load().to(device)
-    compared = tuple(arguments.f_numbers.index(number) for number in arguments.compared)
-    look = load_extractor(arguments.features, embedder, device)
-    return Scorer(segmenter, Agreement(arguments.top_k), embedder, look, compared, device)
+    if is_color_segmenter(config.segmenter):
+        segmenter = ColorSegmenter(top_k)
+    elif config.segmenter != "none":
+        segmenter = SemanticSegmenter(config.segmenter, top_k=top_k).load().to(device)
+    if config.clip != "none":
+        embedder = ClipImages(config.clip).load().to(device)
+
+    # Images that are compared with photographs
+    compared = tuple(config.f_numbers.index(number) for number in config.compared_f_numbers)
+    extract = load_extractor(config.feature_network, embedder, device)
+    return Scorer(segmenter, Agreement(top_k), embedder, extract, compared, device)
 
 
 def scores_of(
@@ -123,35 +128,37 @@ def scores_of(
     seed: int,
 ) -> list[float | None]:
     """Return a method's numbers for `COLUMNS`, None where nothing was measured."""
+    # Blur Monotonicity: shares of all pairs of neighboring apertures
     numbers: list[float | None] = []
     for mode in MODES:
         pairs = sum(row["blur"][mode]["pairs"] for row in rows)
-        numbers += [
-            sum(row["blur"][mode][count] for row in rows) / pairs for count in ("rises", "ties")
-        ]
-    numbers += [published.get(PUBLISHED), _consistency_of(rows), _clip_of(rows)]
+        for count in ("rises", "ties"):
+            numbers.append(sum(row["blur"][mode][count] for row in rows) / pairs)
+    numbers += [published.get(PUBLISHED), mean_consistency(rows), mean_clip(rows)]
+
+    # KID and FID
     if photographs is None or rows[0]["features"] is None:
         return [*numbers, None, None]
     features = torch.tensor([each for row in rows for each in row["features"]], dtype=torch.float64)
     return [*numbers, *photographs.distances(features, seed)]
 
 
-def _consistency_of(rows: Sequence[dict[str, Any]]) -> float | None:
+def mean_consistency(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Return the share of pixels that agree, over all prompts."""
     if rows[0]["consistency"] is None:
         return None
-    agreeing, counted = (
-        sum(row["consistency"][name] for row in rows) for name in ("agreeing", "counted")
-    )
+    agreeing = sum(row["consistency"]["agreeing"] for row in rows)
+    counted = sum(row["consistency"]["counted"] for row in rows)
     if counted == 0:
         warnings.warn(
-            "Content Consistency: no pixel has a class in two pictures; it is left out.",
+            "Content Consistency: no pixel has a class in two images; it is left out.",
             stacklevel=2,
         )
         return None
     return agreeing / counted
 
 
-def _clip_of(rows: Sequence[dict[str, Any]]) -> float | None:
+def mean_clip(rows: Sequence[dict[str, Any]]) -> float | None:
     if rows[0]["clip_to_last"] is None:
         return None
     cosines = [cosine for row in rows for cosine in row["clip_to_last"]]
@@ -159,12 +166,12 @@ def _clip_of(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def relative_energy(rows: Sequence[dict[str, Any]]) -> list[float | None]:
-    """Return each aperture's energy around the mean over that of the last, as the mean over prompts."""
-    shares = [
-        [energy / row["energy_ac"][-1] for energy in row["energy_ac"]]
-        for row in rows
-        if row["energy_ac"][-1] > 0
-    ]
+    """Return each aperture's energy around the mean over the last one's, as mean over prompts."""
+    shares = []
+    for row in rows:
+        last = row["energy_ac"][-1]
+        if last > 0:
+            shares.append([energy / last for energy in row["energy_ac"]])
     if not shares:
         return [None] * len(rows[0]["energy_ac"])
     return [math.fsum(column) / len(column) for column in zip(*shares, strict=True)]

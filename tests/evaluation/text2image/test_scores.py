@@ -14,7 +14,7 @@ import torch
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from dofsuite.evaluate import main
-from dofsuite.evaluation.text2image.features import ReferenceFeatures, chosen, load_extractor
+from dofsuite.evaluation.text2image.features import ReferenceFeatures, load_extractor
 from dofsuite.evaluation.text2image.images import read_image_at, write_images
 from dofsuite.evaluation.text2image.scores import COLUMNS, Scorer, relative_energy, scores_of
 from dofsuite.images import quantize_8bit
@@ -49,7 +49,7 @@ def scorer(**changes) -> Scorer:
         "segmenter": ByBrightness(),
         "agreement": Agreement(3),
         "embedder": mean_color,
-        "look": lambda images: mean_color(images).double(),
+        "extract": lambda images: mean_color(images).double(),
         "compared": (0, 2),
         "device": CPU,
     }
@@ -91,7 +91,7 @@ def test_energies_are_relative_to_the_last_aperture():
 
 
 def test_what_is_not_measured_is_nothing_and_never_zero():
-    rows = [scorer(segmenter=None, embedder=None, look=None).row(sweep(0.2, 0.4, 0.6))]
+    rows = [scorer(segmenter=None, embedder=None, extract=None).row(sweep(0.2, 0.4, 0.6))]
     values = scored(rows)
     assert [values[name] for name in ("CC", "CLIP-I", "KID", "FID", "published BM")] == [None] * 5
     json.dumps(rows)
@@ -106,7 +106,7 @@ def test_flat_pictures_have_no_relative_energy_and_tie():
 def test_kid_and_fid_are_those_of_the_features():
     draw = np.random.default_rng(0)
     real, made = draw.normal(size=(60, 5)), draw.normal(size=(60, 5)) * 1.3 + 0.4
-    photographs = ReferenceFeatures.seen(torch.tensor(real), "inception", len(made))
+    photographs = ReferenceFeatures.from_raw(torch.tensor(real), "inception", len(made))
     assert photographs.directions is None
     kid, fid = photographs.distances(torch.tensor(made), seed=0)
 
@@ -128,7 +128,7 @@ def test_kid_and_fid_are_those_of_the_features():
 
 def test_kid_s_subsets_follow_from_the_seed_and_leave_torch_s_generator_alone():
     draw = torch.Generator().manual_seed(0)
-    photographs = ReferenceFeatures.seen(
+    photographs = ReferenceFeatures.from_raw(
         torch.randn(50, 4, generator=draw, dtype=torch.float64), "inception", 20
     )
     made = torch.randn(30, 4, generator=draw, dtype=torch.float64)
@@ -139,12 +139,12 @@ def test_kid_s_subsets_follow_from_the_seed_and_leave_torch_s_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_stand_in_s_directions_are_whitened():
+def test_the_small_network_s_directions_are_whitened():
     draw = torch.Generator().manual_seed(0)
     raw = torch.randn(800, 60, generator=draw, dtype=torch.float64) @ torch.diag(
         torch.linspace(0.1, 5, 60).double()
     )
-    photographs = ReferenceFeatures.seen(raw, "stand-in", 100)
+    photographs = ReferenceFeatures.from_raw(raw, "small", 100)
     assert photographs.features.shape == (800, 48)
     covariance = torch.cov(photographs.features.T, correction=0)
     assert torch.allclose(covariance, torch.eye(48, dtype=torch.float64), atol=1e-6)
@@ -164,10 +164,8 @@ def test_what_is_written_is_what_is_scored(tmp_path):
 
 
 def test_a_feature_network_by_choice():
-    assert chosen("clip") == "clip"
-    assert chosen("auto") in ("inception", "stand-in")
     assert load_extractor("none", None, CPU) is None
-    assert load_extractor("stand-in", None, CPU)(torch.rand(2, 3, 32, 32)).shape == (2, 192)
+    assert load_extractor("small", None, CPU)(torch.rand(2, 3, 32, 32)).shape == (2, 192)
     with pytest.raises(Exception, match="--clip"):
         load_extractor("clip", None, CPU)
 
@@ -199,7 +197,7 @@ def test_a_table_with_photographs_a_segmenter_and_a_clip(tmp_path):
         "1.8",
         "2.8",
         "--features",
-        "stand-in",
+        "small",
     ]
     words += [
         "--clip",
@@ -219,6 +217,6 @@ def test_a_table_with_photographs_a_segmenter_and_a_clip(tmp_path):
     facts = report["facts"]
     assert facts["KID"]["subset_size"] == 6  # three prompts at two apertures
     assert facts["photographs"] == "25 of synthetic:prompts"
-    assert facts["features"].startswith("stand-in, 1 numbers")
+    assert facts["features"].startswith("small, 1 numbers")
     assert facts["CLIP-I"] == str(tmp_path / "clip")
     assert facts["content consistency"].startswith(f"{tmp_path / 'segformer'}, top 1 of ")

@@ -131,7 +131,7 @@ def test_two_processes_one_of_them_killed_and_continued_make_the_table_of_one(
     killed.wait()
     out, error = first.communicate()
     assert first.returncode == 0, error
-    assert "other processes still make rows" in out
+    assert "other processes still compute rows" in out
     assert len(list(rows.glob("*/row-0000-*.json"))) == 4
     before = {file: file.stat().st_mtime_ns for file in rows.glob("*/row-*.json")}
     assert len(before) < 8
@@ -241,9 +241,9 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
                 "--photographs",
                 "synthetic:shallow_val",
                 "--features",
-                "stand-in",
+                "small",
             ],
-            "--photographs: KID and FID need two pictures and photographs at least, not 1 and ",
+            "--photographs: KID and FID need two images and photographs at least, not 1 and ",
         ),
     ],
 )
