@@ -70,7 +70,7 @@ def read_bytes(path: Path, key: str = "") -> bytes:
 
 
 def temp_sibling(path: Path, word: str) -> Path:
-    """Return an unused hidden name in the same folder (process ids of two containers may coincide)."""
+    """Return an unused hidden name in the same folder (containers may share process ids)."""
     return path.with_name(f".{path.name}.{word}-{os.getpid()}-{secrets.token_hex(4)}")
 
 

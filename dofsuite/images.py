@@ -95,12 +95,12 @@ def _values_of_upright(image: Image.Image) -> np.ndarray:
 
 
 def levels_8bit(image: Tensor) -> Tensor:
-    """Return the gray levels 0..255 that 8 bits keep of display values, as whole float32 numbers."""
+    """Round display values to the levels 0..255 of 8 bits, as float32."""
     return image.detach().float().clamp(0, 1).mul(255).round()
 
 
 def quantize_8bit(image: Tensor) -> Tensor:
-    """Round display values to the 8 bits of a PNG, on the CPU: what is saved, and what is scored."""
+    """Round display values to the 8 bits of a PNG, on the CPU; what is saved and scored."""
     return levels_8bit(image).cpu() / 255
 
 
@@ -154,7 +154,7 @@ def resize(image: Tensor, height: int, width: int, mode: str = "bicubic") -> Ten
 
 
 def center_crop(image: Tensor, height: int, width: int) -> Tensor:
-    """Keep the middle `[..., height, width]` of `[..., h, w]`; odd rests fall to bottom and right."""
+    """Crop the center `[..., height, width]`; odd remainders fall to bottom and right."""
     top = (image.shape[-2] - height) // 2
     left = (image.shape[-1] - width) // 2
     return image[..., top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""`Batch`, what the loader gives to a module, and the steps from files to it: decode, crop, collate."""
+"""`Batch`, what the loader gives to a module, and the way to it: decode, crop, collate."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def check_has_depth(batch: Batch) -> None:
         key = batch.key[batch.has_depth.tolist().index(False)]
         raise UserError(
             f"data.require_depth: the image {key} has no depth map, from which its depth of field "
-            "would be rendered; add one or remove the image, and set this key to true so that it is "
-            "checked before the run begins."
+            "would be rendered; add one or remove the image, and set this key to true so that it "
+            "is checked before the run begins."
         )
 
 
 def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
-    """Decode one sample into `image` `[3, h, w]`, `disparity` and `valid` `[1, h, w]`, and metadata.
+    """Decode a sample into `image` `[3, h, w]`, `disparity` and `valid` `[1, h, w]`, and metadata.
 
     Metadata: `has_depth`, `key`, and the fields of `Record`.
 

@@ -1,4 +1,4 @@
-"""Map-style data sets over shards, and the loader around them: decoding happens in the worker that reads."""
+"""Map-style datasets over shards, and their loader; samples are decoded in the loader's workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HELD_OUT = -1
 
 
 class TrainSamples(Dataset[Any]):
-    """Samples by position in the run: `dataset[p]` is a function of the seed and p, in whatever process it is asked."""
+    """Training samples by position in the run: `dataset[p]` depends on the seed and p alone."""
 
     def __init__(
         self,
@@ -29,90 +29,89 @@ class TrainSamples(Dataset[Any]):
         size_px: int | None,
         flip: float,
     ) -> None:
-        """Mix one or two sources; `flip` is the probability of mirroring a picture."""
+        """Mix one or two sources; `flip` is the probability of mirroring an image."""
         self.readers, self.source_mix = readers, source_mix
-        self.seed, self.size_px, self.flip = seed, size_px, flip
+        self.seed, self.size_px = seed, size_px
+        self.flip = flip
         self.orders = [
             SourceOrder(reader.shard_sizes, seed, source) for source, reader in enumerate(readers)
         ]
 
     def locate(self, position: int) -> tuple[int, int]:
-        """Return `(source, sample number within it)` of a position."""
+        """Return `(source, sample number in it)` of a position."""
         source, draw = 0, position
         if len(self.readers) == 2:
             source, draw = self.source_mix.source_at(position, self.seed)
         return source, self.orders[source][draw]
 
     def __getitem__(self, position: int) -> dict[str, Any] | UserError:
-        """Return the decoded sample of a position, or what is wrong with it."""
+        """Return the decoded sample of a position, or its `UserError`."""
         source, number = self.locate(position)
         item = _read(self.readers[source], number, self.size_px)
         if isinstance(item, UserError):
             return item
-        if self.flip > 0 and self._draw(position) < self.flip:
+        if (
+            float(torch.rand((), generator=sample_generator(self.seed, position, "flip")))
+            < self.flip
+        ):
             item = flip(item)
         return {**item, "source": source, "index": position}
 
-    def _draw(self, position: int) -> float:
-        return float(torch.rand((), generator=sample_generator(self.seed, position, "flip")))
-
 
 class HeldOutSamples(Dataset[Any]):
-    """Every sample of one folder in its own order."""
+    """Every sample of one folder, in order."""
 
     def __init__(self, reader: ShardReader, size_px: int | None) -> None:
-        """Read from `reader`."""
         self.reader, self.size_px = reader, size_px
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         return len(self.reader)
 
     def __getitem__(self, number: int) -> dict[str, Any] | UserError:
-        """Return one decoded sample, or what is wrong with it."""
+        """Return one decoded sample, or its `UserError`."""
         item = _read(self.reader, number, self.size_px)
-        return (
-            item if isinstance(item, UserError) else {**item, "source": HELD_OUT, "index": number}
-        )
+        if isinstance(item, UserError):
+            return item
+        return {**item, "source": HELD_OUT, "index": number}
 
 
 def _read(reader: ShardReader, number: int, size_px: int | None) -> dict[str, Any] | UserError:
+    # An error is returned as a value: raised in a worker it would arrive wrapped in a traceback.
     try:
-        return resize_and_crop(
-            decode_sample(reader.read(number), reader.manifest.depth_kind), size_px
-        )
+        item = decode_sample(reader.read(number), reader.manifest.depth_kind)
+        return resize_and_crop(item, size_px)
     except UserError as error:
-        return error  # as a value: raised in a worker it would arrive wrapped in a traceback
+        return error
 
 
 def collate_or_error(items: list[dict[str, Any] | UserError]) -> Batch | UserError:
-    """Stack a batch, or hand on the first thing that is wrong."""
+    """Stack a batch, or return the first `UserError`."""
+    samples = []
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+        samples.append(item)
     try:
-        for item in items:
-            if isinstance(item, UserError):
-                return item
-        return collate(items)  # type: ignore[arg-type]
+        return collate(samples)
     except UserError as error:
         return error
 
 
 class BatchLoader(DataLoader[Any]):
-    """A DataLoader of `Batch` that raises a worker's UserError as one sentence.
+    """A DataLoader of `Batch` that raises a worker's `UserError` as it was.
 
-    Its position is kept by `ShardData`; the two empty methods say to Lightning that it can be
+    `ShardData` keeps the position; the two empty methods tell Lightning that the loader can be
     resumed.
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Yield batches."""
         for batch in super().__iter__():
             if isinstance(batch, UserError):
                 raise batch
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the state is `ShardData`'s one integer."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore nothing."""
+        pass

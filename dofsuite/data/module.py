@@ -1,4 +1,4 @@
-"""`ShardData`: shards in, batches out, in an order that no number of ranks or workers and no interruption changes."""
+"""`ShardData`: shards in, batches out, in an order independent of ranks, workers and resumes."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ from dofsuite.errors import UserError
 REQUIREMENTS = {
     "require_depth": (
         "samples_with_depth",
-        "depth map: put a depth map of the same stem beside each picture (or name their folder with --depth)",
+        "depth map: put a depth map of the same stem next to each image (or name their folder with "
+        "--depth)",
     ),
     "require_captions": (
         "samples_with_caption",
-        "caption: put a .txt file of the same stem beside each picture",
+        "caption: put a .txt file of the same stem next to each image",
     ),
     "require_exif": (
         "samples_with_exif",
-        "EXIF of both f-number and focal length: take pictures whose files have kept FNumber and FocalLength",
+        "EXIF of both f-number and focal length: use images whose files have FNumber and "
+        "FocalLength",
     ),
 }
-"""Option of `ShardData` -> the manifest's count of samples that meet it; what the others lack, and the mend."""
+"""Option -> the manifest's count of samples that meet it; what is missing and the fix."""
 
 
 class ShardData(LightningDataModule):
     """One or two tagged training sources and a held-out set, all folders of shards.
 
     The state is one integer, the number of samples trained on (`samples_seen`): the next batch
-    begins there, also with another number of workers or ranks. Needs `use_distributed_sampler:
-    false` on more than one rank.
+    starts there, also with another number of workers or ranks. With several ranks
+    `trainer.use_distributed_sampler` must be false.
     """
 
     def __init__(
@@ -60,19 +62,19 @@ class ShardData(LightningDataModule):
         require_exif: bool = False,
         verify: Verify = "full",
     ) -> None:
-        """Describe the data; nothing is read yet.
+        """Configure the data; nothing is read yet.
 
         Args:
-            train: Tag -> folder of shards, one or two; `synthetic:photo` and `synthetic:texture` are
-                always there.
+            train: Tag -> folder of shards, one or two; `synthetic:photo` and `synthetic:texture`
+                need no download.
             val: Folder of held-out shards, for example `synthetic:val`.
-            batch_size: Samples of a rank's micro-batch.
+            batch_size: Micro-batch size per rank.
             val_batch_size: The same in validation.
-            num_workers: Reading and decoding processes of a rank.
-            size_px: Side of the centre square after resizing the short side to it; null leaves
-                pictures as they are.
-            flip: Probability of mirroring a training picture.
-            seed: The order of samples and all draws follow from it and the position in the run.
+            num_workers: Worker processes per rank, which read and decode.
+            size_px: Side of the center square after resizing the short side to it; null leaves
+                images as they are.
+            flip: Probability of mirroring a training image.
+            seed: Determines, with the position in the run, the order of samples and all draws.
             source_mix: How two sources are mixed. Null: as the model's own stages say (Text2Image),
                 else by DiffCamera's `ShareRamp`.
             require_depth: Whether a sample without a depth map is a mistake.
@@ -85,24 +87,21 @@ class ShardData(LightningDataModule):
             raise UserError(f"data.train: one or two sources are mixed, not {len(train)}.")
         if not 0 <= flip <= 1:
             raise UserError(f"data.flip: a probability is expected, not {flip}.")
-        numbers = (
+        for key, value, least in (
             ("batch_size", batch_size, 1),
             ("val_batch_size", val_batch_size, 1),
             ("size_px", size_px, 1),
-        )
-        for key, value, least in (*numbers, ("num_workers", num_workers, 0)):
+            ("num_workers", num_workers, 0),
+        ):
             if value is not None and value < least:
                 raise UserError(f"data.{key}: it must be at least {least}, not {value}.")
         self.train, self.val = dict(train), val
         for folder in self._folders().values():
             is_synthetic(folder)  # an old name ends the run here, before networks are loaded
-        self.batch_size, self.val_batch_size, self.num_workers = (
-            batch_size,
-            val_batch_size,
-            num_workers,
-        )
-        self.size_px, self.flip = size_px, flip
-        self.seed, self.source_mix = seed, source_mix
+        self.batch_size, self.val_batch_size = batch_size, val_batch_size
+        self.num_workers, self.size_px = num_workers, size_px
+        self.flip, self.seed = flip, seed
+        self.source_mix = source_mix
         self.required = {
             "require_depth": require_depth,
             "require_captions": require_captions,
@@ -115,33 +114,32 @@ class ShardData(LightningDataModule):
 
     @property
     def sources(self) -> list[str]:
-        """Tags of the training sources; `Batch.source` counts them."""
+        """Tags of the training sources, in the order of `Batch.source`."""
         return list(self.train)
 
     @property
     def world(self) -> tuple[int, int]:
-        """`(rank, number of ranks)`; one rank without a trainer."""
+        """`(rank, world size)`; (0, 1) without a trainer."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _folders(self) -> dict[str, str]:
-        """Return key in the experiment file -> folder."""
+        """Map keys of the experiment file to folders."""
         folders = {f"data.train.{tag}": folder for tag, folder in self.train.items()}
         return folders | ({"data.val": self.val} if self.val else {})
 
     def prepare_data(self) -> None:
-        """Write synthetic sets that are not there yet, and check every shard (on one process of a machine)."""
+        """Write synthetic sets that are missing, and check every shard (one process a machine)."""
         try:
             for folder in self._folders().values():
                 prepare(folder, self.verify)
         except UserError as error:
             if self.world[1] == 1:
                 raise
-            self._fault = str(
-                error
-            )  # raised by `setup` on every rank: raised here, the others would wait for this one
+            # Raised by `setup` on every rank: raised here, the others would wait for this one.
+            self._fault = str(error)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the shards, and count samples under a new trainer from 0 (a checkpoint then sets the count)."""
+        """Open and check the shards; under a new trainer `samples_seen` starts at 0."""
         if self.trainer is None:
             self.prepare_data()
         self._raise_fault_of_any_rank()
@@ -162,33 +160,36 @@ class ShardData(LightningDataModule):
                 raise UserError(fault)
 
     def _check(self, key: str, reader: ShardReader) -> None:
-        """Refuse held-out sets in training, sets that lack what is required, and ranks with nothing to validate."""
+        # A training set for training, a sample for each rank in validation
         manifest, folder = reader.manifest, self._folders()[key]
         if key != "data.val" and manifest.split != "train":
             raise UserError(
-                f"{key}: {folder} is a {manifest.split} set and must not be trained on: choose another."
+                f"{key}: {folder} is a {manifest.split} set and must not be trained on: choose "
+                "another."
             )
         if key == "data.val" and manifest.samples < self.world[1]:
             raise UserError(
-                f"{key}: {folder} has {manifest.samples} held-out samples for {self.world[1]} devices, and each needs "
-                "one: hold out more, or train on fewer with trainer.devices."
+                f"{key}: {folder} has {manifest.samples} held-out samples for {self.world[1]} "
+                "devices, and each needs one: hold out more, or use fewer with trainer.devices."
             )
-        for option, (count, mend) in REQUIREMENTS.items():
+        # What the model needs of every sample
+        for option, (count, fix) in REQUIREMENTS.items():
             missing = manifest.samples - getattr(manifest, count)
             if self.required[option] and missing:
                 raise UserError(
-                    f"{key}: {missing} of {manifest.samples} samples in {folder} have no {mend} and pack again with "
-                    f"python -m dofsuite.data; only for a model that does without, set data.{option} to false."
+                    f"{key}: {missing} of {manifest.samples} samples in {folder} have no {fix} and "
+                    "pack again with python -m dofsuite.data pack; only for a model that does "
+                    f"without, set data.{option} to false."
                 )
 
     def _attach(self) -> None:
-        """Count samples in the trainer's run; Lightning offers data modules no hook at the start of a batch."""
-        trainer = self.trainer
-        assert trainer is not None
+        # Lightning offers data modules no hook at the start of a batch: add a callback.
+        trainer: Any = self.trainer
         _, world = self.world
         if world > 1 and trainer._accelerator_connector.use_distributed_sampler:
             raise UserError(
-                "trainer.use_distributed_sampler: set it to false: the data module gives every rank its own samples."
+                "trainer.use_distributed_sampler: set it to false: the data module gives every "
+                "rank its own samples."
             )
         if not any(
             isinstance(callback, SamplesSeen) and callback.data is self
@@ -207,19 +208,23 @@ class ShardData(LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches of this rank from `samples_seen` on.
 
-        An epoch is a whole number of optimiser steps: Lightning steps at an epoch's last batch with
+        An epoch is a whole number of optimizer steps: Lightning steps at an epoch's last batch with
         whatever was accumulated until then, and its loss is still divided by the full count.
         """
         if not self._readers:
             self.setup()
         rank, world = self.world
+
+        # Samples by position in the run
         readers = [self._readers[f"data.train.{tag}"] for tag in self.train]
         dataset = TrainSamples(readers, self._resolved_mix(), self.seed, self.size_px, self.flip)
+
+        # Length of an epoch
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
-        steps = math.ceil(
-            sum(len(reader) for reader in readers) / (self.batch_size * world * accumulated)
-        )
-        batches = steps * accumulated
+        samples_per_step = self.batch_size * world * accumulated
+        batches = math.ceil(sum(map(len, readers)) / samples_per_step) * accumulated
+
+        # Workers draw their seeds from a generator of their own, not from the run's.
         return BatchLoader(
             dataset,
             batch_sampler=PositionBatches(
@@ -229,16 +234,17 @@ class ShardData(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else every start of workers draws from the run's own generator
+            generator=torch.Generator(),
         )
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
-        """Return the held-out batches of this rank: every `world`-th sample, in the folder's order."""
+        """Return the held-out batches of this rank: every `world`-th sample, in order."""
         if self.val is None:
             return []
         if not self._readers:
             self.setup()
         rank, world = self.world
+        # One worker at most: validation is short.
         dataset = HeldOutSamples(self._readers["data.val"], self.size_px)
         return BatchLoader(
             dataset,
@@ -260,5 +266,5 @@ class ShardData(LightningDataModule):
         return {"samples_seen": self.samples_seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue after `samples_seen` samples."""
+        """Resume after `samples_seen` samples."""
         self.samples_seen = int(state_dict["samples_seen"])

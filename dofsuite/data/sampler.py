@@ -1,12 +1,11 @@
 """The order of samples: a function of the seed and the position in the run alone.
 
-Position p of a run is one sample, the same whatever the number of ranks and workers and wherever
-the run was interrupted. Which source it is drawn from is decided by a schedule (`ShareRamp`,
-`CycleMix`), and its place
-within that source by `SourceOrder`: epoch after epoch, each a permutation of the shards and, within
-groups of shards, of the samples. Both are closed forms: nothing is replayed on resume.
+Position p of a run is one sample, independent of the number of ranks and workers and of resumes.
+`source_mix.py` decides which source it is drawn from, `SourceOrder` which sample of that source:
+epoch after epoch, each a permutation of the shards and, within groups of shards, of the samples.
+Both are closed forms: nothing is replayed on resume.
 
-Permutations are drawn with splitmix64, written out below, so that they never change with a
+Permutations are drawn with splitmix64, implemented below, so that they never change with a
 library's version.
 """
 
@@ -24,7 +23,7 @@ GROUP_SHARDS = 8
 
 
 def _splitmix64(state: np.ndarray) -> np.ndarray:
-    """Return the finaliser of splitmix64 (Steele, Lea and Flood 2014) of uint64 values."""
+    """Apply the finalizer of splitmix64 (Steele, Lea and Flood 2014) to uint64 values."""
     with np.errstate(over="ignore"):
         mixed = state + np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -33,7 +32,7 @@ def _splitmix64(state: np.ndarray) -> np.ndarray:
 
 
 def hash_of(*numbers: int) -> int:
-    """Return a 64-bit hash of non-negative integers, the same everywhere and always."""
+    """Return a 64-bit hash of non-negative integers, the same on every machine."""
     state = np.zeros(1, dtype=np.uint64)
     for number in numbers:
         state = _splitmix64(state ^ np.uint64(number & (2**64 - 1)))
@@ -41,41 +40,37 @@ def hash_of(*numbers: int) -> int:
 
 
 def permutation(length: int, *seed: int) -> np.ndarray:
-    """Return a permutation of `range(length)`: the order of the hashes of (seed, i)."""
+    """Return a permutation of `range(length)`: argsort of the hashes of (seed, i)."""
     keys = _splitmix64(np.uint64(hash_of(*seed)) ^ _splitmix64(np.arange(length, dtype=np.uint64)))
     return np.argsort(keys, kind="stable")
 
 
 class SourceOrder:
-    """The endless order of one source's samples: every epoch visits each sample once, in an order of its own."""
+    """The infinite order of one source's samples: a new permutation each epoch."""
 
     def __init__(
         self, shard_sizes: Sequence[int], seed: int, source: int, group_shards: int = GROUP_SHARDS
     ) -> None:
-        """Take the number of samples of each shard; `source` keeps the orders of two sources apart."""
-        self.shard_sizes, self.seed, self.source, self.group_shards = (
-            list(shard_sizes),
-            seed,
-            source,
-            group_shards,
-        )
+        """Order shards of `shard_sizes` samples; `source` (0 or 1) gives two sources two orders."""
+        self.shard_sizes, self.group_shards = list(shard_sizes), group_shards
+        self.seed, self.source = seed, source
         self.starts = [0, *accumulate(self.shard_sizes)]
         self._groups = lru_cache(maxsize=2)(self._draw_groups)
         self._members = lru_cache(maxsize=4)(self._draw_members)
 
     def __len__(self) -> int:
-        """Return the number of samples of one epoch."""
         return self.starts[-1]
 
     def __getitem__(self, draw: int) -> int:
         """Return the sample number of the source's draw `draw` in `[0, inf)`."""
-        epoch, place = divmod(draw, len(self))
+        epoch, position_in_epoch = divmod(draw, len(self))
         _, ends = self._groups(epoch)
-        group = bisect_right(ends, place)
-        return int(self._members(epoch, group)[place - (ends[group - 1] if group else 0)])
+        group = bisect_right(ends, position_in_epoch)
+        start = ends[group - 1] if group else 0
+        return int(self._members(epoch, group)[position_in_epoch - start])
 
     def _draw_groups(self, epoch: int) -> tuple[np.ndarray, list[int]]:
-        """Return the epoch's order of shards and the place at which each group of them ends."""
+        """Return the epoch's order of shards and the position at which each group of them ends."""
         shards = permutation(len(self.shard_sizes), self.seed, self.source, epoch)
         ends = list(accumulate(self.shard_sizes[shard] for shard in shards))
         return shards, [*ends[self.group_shards - 1 : -1 : self.group_shards], ends[-1]]
@@ -87,35 +82,30 @@ class SourceOrder:
         return members[permutation(len(members), self.seed, self.source, epoch, group)]
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Leave the caches behind when a worker process is spawned."""
+        # Workers start with empty caches.
         return (SourceOrder, (self.shard_sizes, self.seed, self.source, self.group_shards))
 
 
 class PositionBatches(Sampler[list[int]]):
-    """One rank's batches of positions: micro-batch k takes `first + k * global + rank * batch + [0, batch)`.
+    """One rank's batches of positions.
 
-    The length is always a whole epoch, so that Lightning's own count of batches fits after a
-    resume; the positions begin where the run stands (`first` is asked when the iteration begins).
+    Micro-batch k is `first() + (k * world_size + rank) * batch_size + [0, batch_size)`, with
+    `first` called when the iteration starts. The length is always a whole epoch, so that
+    Lightning's own count of batches is right after a resume.
     """
 
     def __init__(
         self, batch_size: int, batches: int, first: Callable[[], int], rank: int = 0, world: int = 1
     ) -> None:
-        """Take the batch size of a rank and the number of batches of an epoch."""
-        self.batch_size, self.batches, self.first, self.rank, self.world = (
-            batch_size,
-            batches,
-            first,
-            rank,
-            world,
-        )
+        """Yield `batches` batches of `batch_size` an epoch."""
+        self.batch_size, self.batches = batch_size, batches
+        self.rank, self.world = rank, world
+        self.first = first
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield an epoch's worth of batches from where the run stands."""
         first = self.first() + self.rank * self.batch_size
         for batch in range(self.batches):
             start = first + batch * self.batch_size * self.world

@@ -1,4 +1,4 @@
-"""Counting the samples that a run has trained on."""
+"""Counter of the samples that a run has trained on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 @runtime_checkable
 class Counted(Protocol):
-    """What keeps the count."""
+    """The object that holds the counter."""
 
     samples_seen: int
 
@@ -17,30 +17,27 @@ class Counted(Protocol):
 class SamplesSeen(Callback):
     """Adds a global batch to `data.samples_seen` when its training begins.
 
-    Counted at the start of a batch, because checkpoints are written during its end hooks and would
-    else hold a count one batch too small. An exception in the middle takes the batch back before an
-    exception checkpoint is written, so that it is trained on after resuming. `ShardData` puts this
-    callback first in the trainer's list.
+    At the start of a batch, because checkpoints are written in its end hooks and would otherwise be
+    one batch short. An exception within a batch subtracts it before an exception checkpoint is
+    written, so that it is trained on after resuming. `ShardData` puts this callback first in the
+    trainer's list.
     """
 
     def __init__(self, data: Counted, global_batch: int) -> None:
-        """Count into `data`."""
-        self.data, self.global_batch, self.in_flight = data, global_batch, 0
+        self.data, self.global_batch = data, global_batch
+        self.in_flight = 0
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch."""
         self.in_flight = self.global_batch
         self.data.samples_seen += self.global_batch
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Keep the count: the batch was trained on."""
         self.in_flight = 0
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Take back a batch that was not finished."""
         self.data.samples_seen -= self.in_flight
         self.in_flight = 0

@@ -228,8 +228,8 @@ class ShardReader:
             members[extension] = os.pread(file, size, offset)
             if sha256_of(members[extension]) != sha256:
                 raise UserError(
-                    f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the shard "
-                    "again."
+                    f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the "
+                    "shard again."
                 )
         return Sample(str(path), key, members)
 

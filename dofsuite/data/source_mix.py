@@ -1,4 +1,4 @@
-"""Which of two sources each sample of a run is drawn from: closed forms of its position, the same on every rank."""
+"""Which of two sources a sample is drawn from: closed forms of its position in the run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SourceMix(ABC):
         """Return how many of the positions `[0, position)` draw the second source."""
 
     def source_at(self, position: int, seed: int) -> tuple[int, int]:
-        """Return `(source, draw)` of a position: its source, and how often that was drawn before."""
+        """Return `(source, draw)` of a position: its source and that source's earlier draws."""
         before = self.num_second_before(position, seed)
         after = self.num_second_before(position + 1, seed)
         return (1, before) if after > before else (0, position - before)

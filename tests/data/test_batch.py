@@ -131,7 +131,7 @@ def test_mirroring_turns_everything() -> None:
 
 
 def test_sample_without_a_picture_is_named() -> None:
-    with pytest.raises(UserError, match=r"^s\.tar: k: a sample needs one picture, this one has 0"):
+    with pytest.raises(UserError, match=r"^s\.tar: k: a sample needs one image, this one has 0"):
         decode_sample(Sample("s.tar", "k", {"json": b"{}"}), None)
 
 

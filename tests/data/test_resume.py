@@ -226,8 +226,8 @@ def test_fewer_held_out_samples_than_ranks_are_refused(two_sources: dict[str, st
         with pytest.raises(UserError) if ranks > count else nullcontext() as said:
             data._check("data.val", ShardReader(Path(two_sources["made"])))
     assert str(said.value).endswith(
-        "made has 14 held-out samples for 15 devices, and each needs one: hold out more, or train on fewer with "
-        "trainer.devices."
+        "made has 14 held-out samples for 15 devices, and each needs one: hold out more, or use "
+        "fewer with trainer.devices."
     )
 
 

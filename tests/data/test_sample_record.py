@@ -158,7 +158,7 @@ def test_caption_that_is_no_text_is_named(folder: Path, capsys: pytest.CaptureFi
         ),
         (
             "require_exif",
-            "2 of 4 samples in .* have no EXIF of both f-number and focal length: take pictures",
+            "2 of 4 samples in .* have no EXIF of both f-number and focal length: use images",
         ),
         ("require_depth", "4 of 4 samples in .* have no depth map: put a depth map"),
     ],

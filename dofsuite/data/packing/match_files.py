@@ -15,7 +15,7 @@ DEPTH_ENDINGS = ("_depth", "_disparity")
 
 
 class Pair(NamedTuple):
-    """An image with its depth map and caption file; `stem` is its path in the folder, no extension."""
+    """An image, its depth map and caption file; `stem` is its path in the folder, no extension."""
 
     stem: str
     image: Path
@@ -109,6 +109,7 @@ def _sort_files(
         inside = depth_folder.resolve()
         files = [file for file in files if inside not in file.path.resolve().parents]
 
+    # Where a photograph and a PNG share a stem, the PNG is the depth map.
     others = []
     photos = {file.stem for file in files if file.extension in ("jpg", "jpeg", "webp")}
     for file in files:

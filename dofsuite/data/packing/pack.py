@@ -102,8 +102,8 @@ def pack(config: PackConfig) -> Manifest:
     depth = next((pair.depth for pair in listing.pairs if pair.depth), None)
     if config.depth_kind is None and depth is not None:
         raise UserError(
-            f"{depth}: say with --depth-kind what the depth maps hold: disparity (larger is nearer) "
-            "or depth (larger is farther)."
+            f"{depth}: say with --depth-kind what the depth maps hold: disparity (larger is "
+            "nearer) or depth (larger is farther)."
         )
     for path in listing.left_out:
         print(f"left out: {path} (not a JPEG, PNG or WebP image)", flush=True)
@@ -141,8 +141,8 @@ def _write_pairs(writer: ShardWriter, listing: Listing, config: PackConfig) -> N
         named = "; ".join(faults[:NAMED_FAULTS])
         more = f"; and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
         raise UserError(
-            f"{named}{more}: nothing was written ({len(faults)} of {len(listing.pairs)} samples are "
-            "at fault)."
+            f"{named}{more}: nothing was written ({len(faults)} of {len(listing.pairs)} samples "
+            "are at fault)."
         )
 
 

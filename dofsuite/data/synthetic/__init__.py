@@ -1,1 +1,1 @@
-"""Data sets made from the photographs of scikit-image: layered scenes with depth, captions and EXIF."""
+"""Synthetic sets from scikit-image's photographs: layered scenes with depth, captions and EXIF."""

@@ -1,18 +1,18 @@
-"""The synthetic sets with captions: staged scenes as they are (Deep) and other scenes photographed (Shallow).
+"""The synthetic sets with captions: layered scenes in focus (Deep) or photographed (Shallow).
 
     deep          training; all in focus, EXIF of f/11 to f/22 as a label
     shallow       training; other scenes, photographed with f/1.8 to f/5.6
-    prompts       held out; 25 scenes for sweeps, whose captions no training set has, mirrored or
-    not shallow_val   held out; 2048 photographs as in `shallow`, the other side of KID and FID
+    prompts       held out; 25 scenes for sweeps; captions in no training set, mirrored or not
+    shallow_val   held out; 2048 photographs as in `shallow`, the reference set of KID and FID
 
-Held out are scenes and, for `prompts`, captions. The photographs from which surfaces are cut are
-the same in all sets: a generator is compared with a set of its own distribution (*ours*).
+Held out are scenes and, for `prompts`, captions. Surfaces are cut from the same photographs in all
+sets: a generator is compared with a set of its own distribution (*ours*).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -36,7 +36,7 @@ from dofsuite.images import encode_png
 
 @dataclass(frozen=True)
 class CaptionedSet:
-    """What a synthetic set with captions is made of."""
+    """Recipe, split and kind of a synthetic set with captions."""
 
     recipe: StageRecipe
     split: str
@@ -52,50 +52,58 @@ CAPTIONED_SETS = {
     "prompts": CaptionedSet(StageRecipe(scenes=25, seed=13), "val", shallow=False),
     "shallow_val": CaptionedSet(StageRecipe(scenes=2048, seed=14), "val", shallow=True),
 }
-"""A change here, in the scenes or in how they are photographed needs another CAPTIONED_VERSION."""
+"""A change of these, of the scenes or of their defocus needs a new CAPTIONED_VERSION."""
+
+
+STORED_DISPARITY = {
+    "kind": "disparity",
+    "unit": "relative",
+    "stored": "16-bit PNG, 65535 = nearest",
+}
+"""`depth` of a sample's JSON."""
 
 
 @cache
 def held_out_captions() -> frozenset[str]:
-    """Return the captions of `synthetic:prompts`, and those mirrored: training mirrors its pictures."""
+    """Return the captions of `synthetic:prompts`, also mirrored, since training mirrors images."""
     captions = [scene.caption for scene in staged_scenes(CAPTIONED_SETS["prompts"].recipe)]
     return frozenset(captions + [mirror_caption(caption) for caption in captions])
 
 
 def exposed_scenes(name: str) -> Iterator[tuple[StagedScene, Exposure]]:
     """Yield a set's scenes, still all in focus, with their lenses."""
-    described = CAPTIONED_SETS[name]
-    f_numbers = SHALLOW_F_NUMBERS if described.shallow else DEEP_F_NUMBERS
-    held_out = held_out_captions() if described.split == "train" else frozenset()
-    for number, scene in enumerate(staged_scenes(described.recipe, held_out)):
-        yield (
-            scene,
-            draw_exposure(
-                np.random.default_rng([described.recipe.seed, number, 1]), scene, f_numbers
-            ),
-        )
+    spec = CAPTIONED_SETS[name]
+    f_numbers = SHALLOW_F_NUMBERS if spec.shallow else DEEP_F_NUMBERS
+    held_out = held_out_captions() if spec.split == "train" else frozenset()
+    for number, scene in enumerate(staged_scenes(spec.recipe, held_out)):
+        rng = np.random.default_rng([spec.recipe.seed, number, 1])
+        yield scene, draw_exposure(rng, scene, f_numbers)
 
 
 def captioned_samples(name: str, licence: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield `(key, members)` of a set's samples: picture, disparity as a 16-bit PNG, and the record."""
-    described = CAPTIONED_SETS[name]
-    exposed = photographed(exposed_scenes(name)) if described.shallow else exposed_scenes(name)
+    """Yield `(key, members)` of a set's samples: image, disparity as a 16-bit PNG, metadata."""
+    is_shallow = CAPTIONED_SETS[name].shallow
+    exposed = photographed(exposed_scenes(name)) if is_shallow else exposed_scenes(name)
     for number, (scene, exposure) in enumerate(exposed):
-        record = {
+        record: dict[str, object] = {
             "source": f"{OLD_PREFIX}{name}",
             "licence": licence,
             "caption": scene.caption,
             "exif": exposure.exif(),
-            "depth": {
-                "kind": "disparity",
-                "unit": "relative",
-                "stored": "16-bit PNG, 65535 = nearest",
-                "depth_m": "1 / (0.1 + 0.9 disparity)",
-            },
+            "depth": {**STORED_DISPARITY, "depth_m": "1 / (0.1 + 0.9 disparity)"},
             "things": scene.record(),
         }
-        if described.shallow:
+        if is_shallow:
             record["lens"] = {"method": METHOD, "gamma": GAMMA, "sensor_width_mm": SENSOR_WIDTH_MM}
-        disparity = np.rint(scene.disparity * 65535).astype(np.uint16)
-        members = {"png": encode_png(scene.image_srgb), "depth.png": encode_png(disparity)}
-        yield f"{name}{number:06d}", {**members, "json": json.dumps(record).encode()}
+        yield f"{name}{number:06d}", sample_members(scene.image_srgb, scene.disparity, record)
+
+
+def sample_members(
+    image_srgb: np.ndarray, disparity: np.ndarray, record: Mapping[str, object]
+) -> dict[str, bytes]:
+    """Return a sample's files: the image, its disparity in [0, 1] with 16 bits, its metadata."""
+    return {
+        "png": encode_png(image_srgb),
+        "depth.png": encode_png(np.rint(disparity * 65535).astype(np.uint16)),
+        "json": json.dumps(record).encode(),
+    }

@@ -1,8 +1,10 @@
-"""The language of the staged scenes: a closed vocabulary and one form of sentence, for a small network to learn.
+"""Captions of the layered scenes: a closed vocabulary and one sentence form, for a small network.
 
-    caption = "a" thing side "in front of" wall { ", a" thing side "behind" }        (none to two
-    further things) thing   = ( "red" | "yellow" | "green" | "blue" | "purple" | "white" ) ( "disc"
-    | "box" | "triangle" ) side    = "on the left" | "in the middle" | "on the right"
+    caption = "a" thing side "in front of" wall { ", a" thing side "behind" }
+              (none to two further things)
+    thing   = ( "red" | "yellow" | "green" | "blue" | "purple" | "white" )
+              ( "disc" | "box" | "triangle" )
+    side    = "on the left" | "in the middle" | "on the right"
     wall    = "bricks" | "grass" | "gravel" | "sand"
 
 For example: "a red disc on the left in front of grass, a blue box in the middle behind". The first
@@ -23,7 +25,7 @@ WALLS = ("bricks", "grass", "gravel", "sand")
 WORDS = tuple(
     sorted({"a", "in", "front", "of", "behind", *COLORS, *SHAPES, *WALLS, *" ".join(SIDES).split()})
 )
-"""Every word that a caption can have, in alphabetical order."""
+"""The vocabulary, in alphabetical order."""
 
 _THING = rf"a ({'|'.join(COLORS)}) ({'|'.join(SHAPES)}) ({'|'.join(SIDES)})"
 _FIRST = re.compile(rf"{_THING} in front of ({'|'.join(WALLS)})")
@@ -31,7 +33,7 @@ _FURTHER = re.compile(rf"{_THING} behind")
 
 
 class Named(NamedTuple):
-    """A thing as a caption names it."""
+    """An object as a caption names it."""
 
     color: str
     shape: str
@@ -39,10 +41,11 @@ class Named(NamedTuple):
 
 
 def caption_of(things: list[Named], wall: str) -> str:
-    """Return the caption of things, from near to far, in front of a wall.
+    """Return the caption of objects, from near to far, in front of a wall.
 
-    >>> caption_of([Named("red", "disc", "on the left"), Named("blue", "box", "in the middle")],
-    "grass") 'a red disc on the left in front of grass, a blue box in the middle behind'
+    >>> things = [Named("red", "disc", "on the left"), Named("blue", "box", "in the middle")]
+    >>> caption_of(things, "grass")
+    'a red disc on the left in front of grass, a blue box in the middle behind'
     """
     first, *further = (" ".join(("a", *thing)) for thing in things)
     return ", ".join([f"{first} in front of {wall}", *(f"{thing} behind" for thing in further)])

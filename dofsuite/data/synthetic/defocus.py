@@ -1,4 +1,4 @@
-"""Photographing staged scenes: EXIF is drawn, the nearest thing is focused, and a thin lens makes the picture.
+"""Photographs of the layered scenes: random EXIF, focus on the nearest object, a thin lens.
 
 The lens is `optics.coc_radius_px` on a sensor 36 mm wide, of which the 64 px of a scene are the
 whole width: a pixel is 0.5625 mm, so lenses are long. With focal lengths from 170 to 220 mm and
@@ -8,12 +8,11 @@ sweep at 64 px needs that: with a 50-mm lens every circle at f/22 would lie belo
 the lens of training is the identity. The wall alone is more than a quarter of every scene.
 
 f-numbers: 1.8 to 5.6 in the Shallow set and 11 to 22 in the Deep set, as the paper sorts
-photographs (below 10, and 10 and above, *stated*). The Deep set's pictures are the all-in-focus
-scenes themselves (*ours*: the paper takes photographs without blur), their EXIF is a label.
+photographs (below 10, and 10 and above, *stated*). The images of the Deep set are the all-in-focus
+scenes themselves (*ours*: the paper uses photographs without blur), their EXIF is a label.
 
-The values that the lens blurs are the display values (gamma 1): *inferred* for the paper's lens,
-which blurs the generator's own pixel values, and the Shallow set must be photographed as its module
-photographs.
+Display values are blurred (gamma 1): *inferred* for the paper's lens, which blurs the generator's
+own pixel values, and the Shallow set must be rendered like the lens of training.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ SENSOR_WIDTH_MM = 36.0
 GAMMA = 1.0
 METHOD = "occlusion"
 LAYERS = 16
-"""Layers of the renderer (*ours*): at 64 px 49 dB and more from its own default, in less than half of the time."""
-RENDERED_TOGETHER = 128
+"""Layers of the renderer (*ours*): at 64 px >= 49 dB to its default, in half the time."""
+BATCH_SIZE = 128
 
 
 class Exposure(NamedTuple):
@@ -56,7 +55,7 @@ class Exposure(NamedTuple):
     focus_m: float
 
     def exif(self) -> dict[str, object]:
-        """Return the numbers as a sample's JSON has them."""
+        """Return the `exif` of a sample's JSON."""
         return {
             "f_number": self.f_number,
             "focal_length_mm": self.focal_length_mm,
@@ -68,15 +67,14 @@ class Exposure(NamedTuple):
 def draw_exposure(
     rng: np.random.Generator, scene: StagedScene, f_numbers: tuple[float, ...]
 ) -> Exposure:
-    """Draw a lens; the focus is on the scene's nearest thing."""
+    """Draw a lens, focused on the scene's nearest object."""
     focal_length_mm = round(rng.uniform(*FOCAL_LENGTHS_MM), 1)
-    return Exposure(
-        float(rng.choice(f_numbers)), focal_length_mm, float(depth_m_of(scene.things[0].disparity))
-    )
+    focus_m = float(depth_m_of(scene.things[0].disparity))
+    return Exposure(float(rng.choice(f_numbers)), focal_length_mm, focus_m)
 
 
 def exposure_radius_px(scenes: list[StagedScene], exposures: list[Exposure]) -> Tensor:
-    """Return the signed radius of the circle of confusion `[b, 1, 64, 64]` float64 of scenes under their lenses."""
+    """Return the signed radius of the circle of confusion, `[b, 1, 64, 64]` float64."""
     disparity = np.stack([scene.disparity for scene in scenes])[:, None]
     f_number, focal_length_mm, focus_m = torch.tensor(exposures, dtype=torch.float64).unbind(1)
     pitch_mm = pixel_pitch_mm(STAGE_SIZE_PX, SENSOR_WIDTH_MM)
@@ -87,34 +85,26 @@ def exposure_radius_px(scenes: list[StagedScene], exposures: list[Exposure]) -> 
 def photographed(
     exposed: Iterable[tuple[StagedScene, Exposure]],
 ) -> Iterator[tuple[StagedScene, Exposure]]:
-    """Yield the scenes with their pictures as the lens shows them, in order."""
+    """Yield the scenes with their photographs, in order."""
     exposed = iter(exposed)
-    while some := list(islice(exposed, RENDERED_TOGETHER)):
-        pictures: dict[int, np.ndarray] = {}
-        for f_number in sorted(
-            {exposure.f_number for _, exposure in some}
-        ):  # small circles need small frames
-            alike = [
-                place for place, (_, exposure) in enumerate(some) if exposure.f_number == f_number
-            ]
-            pictures |= zip(alike, photograph([some[place] for place in alike]), strict=True)
-        for place, (scene, exposure) in enumerate(some):
-            yield scene._replace(image_srgb=pictures[place]), exposure
+    while batch := list(islice(exposed, BATCH_SIZE)):
+        # One f-number at a time: the renderer's padding grows with the largest circle.
+        images: dict[int, np.ndarray] = {}
+        for f_number in sorted({exposure.f_number for _, exposure in batch}):
+            same = [i for i, (_, exposure) in enumerate(batch) if exposure.f_number == f_number]
+            images |= zip(same, photograph([batch[i] for i in same]), strict=True)
+        for i, (scene, exposure) in enumerate(batch):
+            yield scene._replace(image_srgb=images[i]), exposure
 
 
 def photograph(exposed: list[tuple[StagedScene, Exposure]]) -> np.ndarray:
-    """Return the photographs `[b, 64, 64, 3]` uint8 of scenes, rendered together."""
+    """Render the photographs `[b, 64, 64, 3]` uint8 of scenes as one batch."""
     scenes, exposures = [scene for scene, _ in exposed], [exposure for _, exposure in exposed]
-    image_srgb = (
-        torch.from_numpy(np.stack([scene.image_srgb for scene in scenes]))
-        .permute(0, 3, 1, 2)
-        .float()
-        / 255
-    )
+    images = torch.from_numpy(np.stack([scene.image_srgb for scene in scenes]))
+    image_srgb = images.permute(0, 3, 1, 2).float() / 255  # [b, h, w, 3] -> [b, 3, h, w]
     radius_px = exposure_radius_px(scenes, exposures).float()
     with torch.no_grad():
         light = render_bokeh(
             display_to_linear(image_srgb, GAMMA), radius_px, METHOD, LAYERS, fft_dtype=torch.float32
         )
-    shown = linear_to_display(light, GAMMA).clamp(0, 1)
-    return to_uint8(shown).permute(0, 2, 3, 1).numpy()
+    return to_uint8(linear_to_display(light, GAMMA)).permute(0, 2, 3, 1).numpy()

@@ -1,20 +1,20 @@
-"""Staged scenes: one to three captioned things on a floor in front of a wall, all in focus, with metric depth.
+"""Layered scenes: one to three captioned objects on a floor before a wall, in focus, metric depth.
 
-64 px square, display values, drawn for training a small text-to-image network. The wall and the
-floor are of one material, the floor darker; the things stand on the floor and face the camera.
-`captions.py` has their language.
+64 px square, display values, for training a small text-to-image network. Wall and floor are of one
+material, the floor darker; the objects stand on the floor and face the camera. `captions.py`
+defines their captions.
 
-Depth is metric and the same rule for every scene: the wall is 10 m away, the floor comes to 1 m at
+Depth is metric and follows one rule in every scene: the wall is 10 m away, the floor reaches 1 m at
 the lowest row, and
 
     depth_m = 1 / (0.1 + 0.9 disparity)        disparity 0 at the wall, 1 at the lowest row
 
-The floor's disparity is affine in the row, as that of a plane in a pinhole camera is. So every
-scene spans the whole range, `Batch.disparity` (min-max per picture) is the disparity of this rule,
-and no other field is needed for metres. A thing's place on the floor tells its depth in the
-picture, too, and its size on average.
+The floor's disparity is affine in the row, like a plane's in a pinhole camera. Every scene spans
+the whole range, so `Batch.disparity` (min-max per image) is the disparity of this rule, and no
+other field is needed for meters. An object's position on the floor shows its depth in the image,
+and so does its size on average.
 
-The edges of things are binary: no pixel mixes two depths.
+The edges of objects are binary: no pixel mixes two depths.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MIN_VISIBLE_SHARE = 0.6
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """What a set of staged scenes is drawn from: every scene is a function of (seed, its number)."""
+    """Number of scenes and seed; every scene is a function of (seed, its number)."""
 
     scenes: int
     seed: int
@@ -50,7 +50,7 @@ class StageRecipe:
 
 @dataclass(frozen=True)
 class Thing:
-    """A thing's record: its name, its plane's disparity, and its centre and half width as shares of the frame."""
+    """An object: its name, its plane's disparity, center and half width as shares of the frame."""
 
     color: str
     shape: str
@@ -61,7 +61,7 @@ class Thing:
 
 
 class StagedScene(NamedTuple):
-    """`image_srgb` [64, 64, 3] uint8; `disparity` [64, 64] float64 from 0 to 1; `things` from near to far."""
+    """`image_srgb` [64, 64, 3] uint8; `disparity` [64, 64] in [0, 1]; `things` near to far."""
 
     image_srgb: np.ndarray
     disparity: np.ndarray
@@ -69,13 +69,13 @@ class StagedScene(NamedTuple):
     things: list[Thing]
 
     def record(self) -> list[dict[str, object]]:
-        """Return the things as plain data for the sample's JSON, spelled as the checksums know it."""
+        """Return the objects for the sample's JSON, whose keys and checksums must not change."""
         things = [asdict(thing) for thing in self.things]
         return [{"colour": thing.pop("color"), **thing} for thing in things]
 
 
 def depth_m_of(disparity: np.ndarray | float) -> np.ndarray | float:
-    """Return the depth in metres of a staged scene's disparity (0 at the wall, 10 m; 1 at the lowest row, 1 m)."""
+    """Return the depth in meters of a disparity: 0 is the wall at 10 m, 1 the lowest row at 1 m."""
     return 1.0 / (1 / FAR_M + (1 / NEAR_M - 1 / FAR_M) * disparity)
 
 
@@ -90,19 +90,23 @@ def staged_scenes(recipe: StageRecipe, held_out: Set[str] = frozenset()) -> Iter
 
 
 def draw_staged_scene(rng: np.random.Generator) -> StagedScene:
-    """Draw one scene; arrangements in which a thing is mostly hidden are drawn again."""
+    """Draw one scene; arrangements in which an object is mostly hidden are drawn again."""
+    # Arrangement, wall and floor
     horizon_px = round(rng.uniform(*HORIZON) * STAGE_SIZE_PX)
     things, owner = _draw_arrangement(rng, horizon_px)
     wall = WALLS[rng.integers(len(WALLS))]
     ground = ground_disparity(horizon_px)
     image = wall_surface(rng, wall, STAGE_SIZE_PX, horizon_px)
     disparity = np.repeat(ground[:, None], STAGE_SIZE_PX, axis=1)
+
+    # Texture and disparity of each object
     for number, thing in enumerate(things, start=1):
         rows, columns = np.nonzero(owner == number)
         top, left = rows.min(), columns.min()
         surface = thing_surface(rng, thing.color, int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
         image[rows, columns] = surface[rows - top, columns - left]
         disparity[rows, columns] = thing.disparity
+
     named = [Named(thing.color, thing.shape, thing.side) for thing in things]
     return StagedScene(
         np.rint(image * 255).astype(np.uint8), disparity, caption_of(named, wall), things
@@ -110,13 +114,13 @@ def draw_staged_scene(rng: np.random.Generator) -> StagedScene:
 
 
 def ground_disparity(horizon_px: int) -> np.ndarray:
-    """Return the disparity of each row `[64]` without things: 0 on the wall, then rising evenly to 1."""
+    """Return the disparity of each row `[64]` of wall and floor: 0, then linear to 1."""
     rows = np.arange(STAGE_SIZE_PX)
     return np.clip((rows - horizon_px + 1) / (STAGE_SIZE_PX - horizon_px), 0.0, 1.0)
 
 
 def _draw_arrangement(rng: np.random.Generator, horizon_px: int) -> tuple[list[Thing], np.ndarray]:
-    """Return the things from near to far and the thing of each pixel `[64, 64]` (0: none, 1: the nearest)."""
+    """Return the objects near to far and each pixel's object `[64, 64]` (0: none, 1: nearest)."""
     while True:
         things = _draw_things(rng)
         masks = [thing_mask(thing, horizon_px) for thing in things]
@@ -129,13 +133,16 @@ def _draw_arrangement(rng: np.random.Generator, horizon_px: int) -> tuple[list[T
 
 
 def _draw_things(rng: np.random.Generator) -> list[Thing]:
-    """Return one to three things from near to far, of different colors and sides."""
+    """Return one to three objects from near to far, of different colors and sides."""
+    # Disparities: each keeps its distance from the one before it.
     count = 1 + int(rng.choice(len(THING_COUNTS), p=THING_COUNTS))
     disparities = [rng.uniform(*NEAREST_DISPARITY)]
     behind = np.sort(rng.uniform(FARTHEST_DISPARITY, 1.0, count - 1))[::-1]
-    for place, share in enumerate(behind):  # each keeps its distance from the one before it
-        least = FARTHEST_DISPARITY + DISPARITY_GAP * (count - 2 - place)
+    for number, share in enumerate(behind):
+        least = FARTHEST_DISPARITY + DISPARITY_GAP * (count - 2 - number)
         disparities.append(least + share * (disparities[-1] - DISPARITY_GAP - least))
+
+    # Name, position and size
     colors, sides = rng.permutation(len(COLORS)), rng.permutation(len(SIDES))
     things = []
     for number, disparity in enumerate(disparities):
@@ -156,7 +163,7 @@ def _draw_things(rng: np.random.Generator) -> list[Thing]:
 
 
 def thing_mask(thing: Thing, horizon_px: int) -> np.ndarray:
-    """Return where a thing would be seen alone, `[64, 64]` bool: it stands where the floor has its disparity."""
+    """Return an object's mask without occlusion, `[64, 64]` bool; its foot is at its disparity."""
     base = (horizon_px + thing.disparity * (STAGE_SIZE_PX - horizon_px)) / STAGE_SIZE_PX
     grid = (np.arange(STAGE_SIZE_PX) + 0.5) / STAGE_SIZE_PX
     up = (base - grid[:, None]) / thing.half_width  # 0 at its foot, 2 at its top

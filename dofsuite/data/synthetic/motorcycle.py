@@ -1,7 +1,7 @@
-"""The Middlebury motorcycle: a real photograph with true metric depth, for evaluation only.
+"""The Middlebury motorcycle: a real photograph with measured metric depth, for evaluation only.
 
 From D. Scharstein et al., High-resolution stereo datasets with subpixel-accurate ground truth, GCPR
-2014, in the reduced form that `skimage.data.stereo_motorcycle` carries (its docstring states the
+2014, in the reduced form of `skimage.data.stereo_motorcycle` (its docstring states the
 calibration).
 
     depth_m = baseline_m * focal_length_px / (disparity_px + doffs_px)
@@ -21,7 +21,7 @@ DOFFS_PX = 31.086
 
 
 class Motorcycle(NamedTuple):
-    """`image_srgb` [500, 741, 3] uint8; `depth_m` [500, 741] float32, filled; `valid` [500, 741] bool."""
+    """`image_srgb` [500, 741, 3] uint8; `depth_m` [500, 741], filled; `valid` [500, 741]."""
 
     image_srgb: np.ndarray
     depth_m: np.ndarray
@@ -29,9 +29,9 @@ class Motorcycle(NamedTuple):
 
 
 def motorcycle() -> Motorcycle:
-    """Return the left picture, its depth in metres and where that depth was measured (92.7 % of it).
+    """Return the left image, its depth in meters and the mask of measured pixels (92.7 %).
 
-    Unmeasured pixels are filled for rendering, and to be left out of metrics by `valid`.
+    Unmeasured pixels are filled for rendering; metrics leave them out by `valid`.
     """
     disparity_px = motorcycle_disparity_px()
     valid = np.isfinite(disparity_px)
@@ -43,15 +43,17 @@ def fill_background(disparity_px: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Fill each unmeasured pixel with the farther of its nearest measured neighbours in its row.
 
     What stereo cannot measure is mostly background that the other camera does not see (*ours*, the
-    usual convention of stereo). A row without any measurement takes the row above it.
+    usual convention of stereo). A row without any measurement copies the row above it.
     """
     filled = np.where(valid, disparity_px, np.nan)
     columns = np.arange(filled.shape[1])
     for row, measured in zip(range(len(filled)), valid, strict=True):
+        # A row without measurements
         known = columns[measured]
         if not known.size:
             filled[row] = filled[row - 1] if row else np.nanmedian(disparity_px[valid])
             continue
+        # The measured neighbors to the right and left of each pixel
         after = np.searchsorted(known, columns).clip(max=known.size - 1)
         before = (np.searchsorted(known, columns, side="right") - 1).clip(min=0)
         farther = np.minimum(filled[row, known[before]], filled[row, known[after]])

@@ -8,7 +8,7 @@ from dofsuite.errors import UserError
 
 PREFIX = "synthetic:"
 OLD_PREFIX = "embedded:"
-"""What the prefix was; it stays in the records of the samples, whose checksums are those of before."""
+"""Of older versions; it stays in the samples' JSON, whose checksums must not change."""
 
 
 def is_synthetic(folder: str | os.PathLike[str]) -> bool:

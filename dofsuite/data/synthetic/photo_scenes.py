@@ -1,14 +1,13 @@
-"""Synthetic scenes: two to six layers cut from crops of real photographs and textures, at known depths.
+"""Photo scenes: two to six layers cut from real photographs and textures, at known depths.
 
 A scene is all in focus, 128 px square, in display values. Its disparity is exact for every pixel:
 each layer lies in one plane, `disparity(x, y) = at_origin + per_px_right * x + per_px_down * y` (x,
-y: pixel column and row), and the map is min-max normalised over the whole scene (0 far, 1 near).
+y: pixel column and row), and the map is min-max normalized over the whole scene (0 far, 1 near).
 Foreground layers are fronto-parallel; the background may be slanted (*ours*). The edges of layers
 are binary, so that no pixel mixes two depths.
 
 Crops are reduced with antialiasing, never enlarged, and the most detailed of five draws is taken
-(*ours*: the photographs have smooth and defocused parts, in which neither blur nor focus could be
-seen).
+(*ours*: in the smooth and defocused parts of the photographs neither blur nor focus would show).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SLANTED_SHARE = 0.4
 
 @dataclass(frozen=True)
 class SceneRecipe:
-    """What a set of scenes is drawn from."""
+    """Sources, size and seed of a set of scenes."""
 
     photographs: tuple[str, ...]
     """Names of color photographs (see `photographs.PHOTOGRAPHS`)."""
@@ -41,14 +40,14 @@ class SceneRecipe:
     texture_share: float
     """Probability that a layer is cut from a texture."""
     scenes: int
-    """How many scenes the set has."""
+    """Number of scenes."""
     seed: int
     """Every scene is a function of (seed, its number)."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's record: where it was cut from, and its disparity plane after normalisation."""
+    """A layer: its photograph, its shape, and its disparity plane after normalization."""
 
     photograph: str
     shape: str
@@ -65,7 +64,7 @@ class Layer:
 
 
 class Scene(NamedTuple):
-    """`image_srgb` [128, 128, 3] uint8; `disparity` [128, 128] float64, min-max; `layers` from far to near."""
+    """`image_srgb` [128, 128, 3] uint8; `disparity` [128, 128] in [0, 1]; `layers` far to near."""
 
     image_srgb: np.ndarray
     disparity: np.ndarray
@@ -77,19 +76,22 @@ class Scene(NamedTuple):
 
 
 def scenes(recipe: SceneRecipe) -> Iterator[Scene]:
-    """Yield the recipe's scenes in order; each depends on the recipe's seed and its number alone."""
+    """Yield the recipe's scenes in order; each is a function of the seed and its number."""
     for number in range(recipe.scenes):
         yield draw_scene(recipe, np.random.default_rng([recipe.seed, number]))
 
 
 def draw_scene(recipe: SceneRecipe, rng: np.random.Generator) -> Scene:
-    """Draw one scene; arrangements in which a layer can hardly be seen are drawn again."""
+    """Draw one scene; arrangements in which a layer is almost hidden are drawn again."""
+    # Planes, shapes and textures
     planes = _draw_planes(rng, layers=int(rng.integers(2, 7)))
     owner, shapes = _draw_arrangement(rng, len(planes))
     names, image = _paint(recipe, rng, owner, len(planes))
     layers = [
         Layer(name, shape, *plane) for name, shape, plane in zip(names, shapes, planes, strict=True)
     ]
+
+    # Disparity, and the layers' planes, min-max normalized
     disparity = np.choose(owner, [layer.disparity() for layer in layers])
     low, high = float(disparity.min()), float(disparity.max())
     scale = 1.0 / (high - low)
@@ -107,7 +109,7 @@ def draw_scene(recipe: SceneRecipe, rng: np.random.Generator) -> Scene:
 
 
 def _draw_planes(rng: np.random.Generator, layers: int) -> list[tuple[float, float, float]]:
-    """Return `(at_origin, per_px_right, per_px_down)` of each layer, from far to near, before normalisation."""
+    """Return `(at_origin, per_px_right, per_px_down)` of each layer, far to near, unnormalized."""
     gaps = MIN_DISPARITY_GAP + rng.dirichlet(np.ones(layers - 1)) * (
         1 - MIN_DISPARITY_GAP * (layers - 1)
     )
@@ -123,7 +125,7 @@ def _draw_planes(rng: np.random.Generator, layers: int) -> list[tuple[float, flo
 
 
 def _draw_arrangement(rng: np.random.Generator, layers: int) -> tuple[np.ndarray, list[str]]:
-    """Return the visible layer of each pixel `[128, 128]` (0: background) and the layers' shape names."""
+    """Return the visible layer of each pixel `[128, 128]` (0: background), and the shapes."""
     while True:
         owner, shapes = np.zeros((SCENE_SIZE_PX, SCENE_SIZE_PX), dtype=np.int64), ["frame"]
         for number in range(1, layers):
@@ -138,7 +140,7 @@ def _draw_arrangement(rng: np.random.Generator, layers: int) -> tuple[np.ndarray
 def _paint(
     recipe: SceneRecipe, rng: np.random.Generator, owner: np.ndarray, layers: int
 ) -> tuple[list[str], np.ndarray]:
-    """Return the layers' source names and the image `[128, 128, 3]` uint8; each layer fills its bounding box."""
+    """Return the layers' photographs and the image `[128, 128, 3]` uint8."""
     image, names = np.zeros((*owner.shape, 3), dtype=np.uint8), []
     for number in range(layers):
         is_texture = bool(recipe.textures) and rng.random() < recipe.texture_share
@@ -153,36 +155,36 @@ def _paint(
 
 
 def _crop(rng: np.random.Generator, name: str, width_px: int, height_px: int) -> Image.Image:
-    """Return the most detailed of five random crops, reduced by 1 to 2.5 times (as far as the source allows)."""
+    """Return the most detailed of five random crops, reduced 1 to 2.5 times (if large enough)."""
     source = photograph(name)
     largest = min(source.width / width_px, source.height / height_px, 2.5)
     reduction = rng.uniform(min(1.3, largest), largest)
     wide, high = min(width_px * reduction, source.width), min(height_px * reduction, source.height)
-    places = rng.uniform(0, 1, size=(5, 2)) * [source.width - wide, source.height - high]
-    left, top = max(places, key=lambda place: _detail(name, place, wide, high))
+    corners = rng.uniform(0, 1, size=(5, 2)) * [source.width - wide, source.height - high]
+    left, top = max(corners, key=lambda corner: _detail(name, corner, wide, high))
     box = (left, top, min(left + wide, source.width), min(top + high, source.height))
     crop = source.resize((width_px, height_px), Image.Resampling.LANCZOS, box=box)
     return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else crop
 
 
-def _detail(name: str, place: np.ndarray, wide: float, high: float) -> float:
+def _detail(name: str, corner: np.ndarray, wide: float, high: float) -> float:
     """Return the summed gradient of a photograph inside a box, by four look-ups."""
     table = _detail_table(name)
-    left, top = (int(edge) for edge in place)
+    left, top = (int(edge) for edge in corner)
     right, bottom = int(left + wide), int(top + high)
     return float(table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left])
 
 
 @cache
 def _detail_table(name: str) -> np.ndarray:
-    """Return the summed-area table `[h + 1, w + 1]` of the absolute gradient of a photograph's gray values."""
+    """Return the summed-area table `[h + 1, w + 1]` of a photograph's absolute gray gradient."""
     gray = np.asarray(photograph(name).convert("L"), dtype=np.float64)
     gradient = np.abs(np.gradient(gray, axis=0)) + np.abs(np.gradient(gray, axis=1))
     return np.pad(gradient.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
 
 
 def _recolor(rng: np.random.Generator, crop: Image.Image, tint: bool) -> np.ndarray:
-    """Return the crop `[h, w, 3]` uint8 under another light: a gamma, and a gain per channel (strong for a tint)."""
+    """Return the crop `[h, w, 3]` uint8 with a random gamma and a gain per channel."""
     spread = 0.45 if tint else 0.15
     gain = 1 - spread * rng.random(3) if tint else 1 + rng.uniform(-spread, spread, 3)
     values = (np.arange(256) / 255) ** rng.uniform(0.8, 1.25)

@@ -1,8 +1,8 @@
-"""The photographs that the scikit-image package carries: read from the installed package, without a download.
+"""The photographs of the installed scikit-image package, without a download.
 
-scikit-image itself is not imported (only found), so reading a picture costs Pillow and a checksum.
-Names and licences are those of `skimage.data`; `data_manifests/synthetic_photographs.yaml` states
-them for people.
+scikit-image itself is located but not imported: reading a photograph needs Pillow and a checksum.
+Names and licenses are those of `skimage.data`; `data_manifests/synthetic_photographs.yaml` lists
+them.
 """
 
 from __future__ import annotations
@@ -39,26 +39,30 @@ PHOTOGRAPHS: dict[str, tuple[str, str]] = {
         "2e49c8cebff3fa20359a0cc6880c82e1c03bbb106da81a177218281bc2f113d7",
     ),
 }
-"""Name -> (file in the package's data folder, sha256 of that file, as scikit-image's own registry has it)."""
+"""Name -> (file in the package's data folder, its sha256 in scikit-image's own registry)."""
 
 
 def package_bytes(name: str) -> bytes:
     """Return the bytes of one of `PHOTOGRAPHS`, checked against its sha256.
 
     Raises:
-        UserError: scikit-image is not installed, or its copy of the file is missing or another one.
+        UserError: scikit-image is not installed, or its file is missing or another one.
     """
+    # Locate the package's data folder
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise UserError(
-            "synthetic data: its photographs come with the scikit-image package, which is not installed: "
-            "pip install 'dofsuite[demo]'."
+            "synthetic data: its photographs come with the scikit-image package, which is not "
+            "installed: pip install 'dofsuite[demo]'."
         )
+
+    # Read and check the file
     file, sha256 = PHOTOGRAPHS[name]
     path = Path(spec.origin).parent / "data" / file
     if not path.is_file():
         raise UserError(
-            f"{path}: this photograph is missing from scikit-image: pip install 'scikit-image>=0.23'."
+            f"{path}: this photograph is missing from scikit-image: pip install "
+            "'scikit-image>=0.23'."
         )
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -68,12 +72,12 @@ def package_bytes(name: str) -> bytes:
 
 @cache
 def photograph(name: str) -> Image.Image:
-    """Return one photograph as an RGB image (display values, 8 bit); gray ones get three equal channels."""
+    """Return a photograph as RGB display values; gray ones get three equal channels."""
     with Image.open(io.BytesIO(package_bytes(name)), formats=["PNG", "JPEG"]) as image:
         return image.convert("RGB")
 
 
 def motorcycle_disparity_px() -> np.ndarray:
-    """Return the motorcycle's stereo disparity `[500, 741]` float32 in px; not finite where nothing was measured."""
+    """Return the motorcycle's stereo disparity `[500, 741]` in px; not finite if unmeasured."""
     with np.load(io.BytesIO(package_bytes("motorcycle_disp")), allow_pickle=False) as archive:
         return archive["arr_0"].astype(np.float32)

@@ -1,11 +1,10 @@
-"""The synthetic data sets: written as shards on first use, from the photographs of the scikit-image package.
+"""The synthetic sets: written as shards on first use, from scikit-image's photographs.
 
-`synthetic:photo` and `synthetic:texture` are for training, `synthetic:val` for validation (one
-photograph, coffee, which none of them contains), `synthetic:motorcycle` for evaluation only.
-`captioned_sets.py` has those with captions
-and EXIF: `synthetic:deep` and `synthetic:shallow` for training, `synthetic:prompts` and
-`synthetic:shallow_val` held out. They lie in `$DOFSUITE_CACHE`, or else in `~/.cache/dofsuite`, in a
-folder named for the version of their content.
+`synthetic:photo` and `synthetic:texture` are for training, `synthetic:val` for validation (of one
+photograph, coffee, that the training sets do not contain), `synthetic:motorcycle` for evaluation
+only. `captioned_sets.py` has those with captions and EXIF: `synthetic:deep` and `synthetic:shallow`
+for training, `synthetic:prompts` and `synthetic:shallow_val` held out. They lie in
+`$DOFSUITE_CACHE` (default `~/.cache/dofsuite`), in a folder named after their content's version.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +23,13 @@ from dofsuite.data.shards import write_shards
 from dofsuite.data.synthetic.captioned_sets import (
     CAPTIONED_SETS,
     CAPTIONED_VERSION,
+    STORED_DISPARITY,
     captioned_samples,
+    sample_members,
 )
 from dofsuite.data.synthetic.motorcycle import motorcycle
 from dofsuite.data.synthetic.names import OLD_PREFIX, PREFIX, is_synthetic
-from dofsuite.data.synthetic.photo_scenes import Scene, SceneRecipe, scenes
+from dofsuite.data.synthetic.photo_scenes import SceneRecipe, scenes
 from dofsuite.data.synthetic.photographs import photograph
 from dofsuite.errors import UserError
 from dofsuite.images import encode_png
@@ -35,6 +37,7 @@ from dofsuite.images import encode_png
 CONTENT_VERSION = "embedded-1"
 """Folder of the cache; not renamed with the sets, so that what was written before stays valid."""
 LICENCE = "public domain and CC0, as stated by scikit-image for each photograph"
+MIDDLEBURY = "Middlebury Stereo 2014 (see data_manifests/middlebury_motorcycle.yaml)"
 
 RECIPES = {
     "photo": SceneRecipe(("astronaut", "chelsea", "rocket"), (), 0.0, scenes=1024, seed=1),
@@ -47,16 +50,16 @@ RECIPES = {
     ),
     "val": SceneRecipe(("coffee",), (), 0.0, scenes=64, seed=3),
 }
-"""What each set of scenes is drawn from; a change here needs another CONTENT_VERSION."""
+"""Recipes of the sets of photo scenes; a change needs a new CONTENT_VERSION."""
 
 
 def cache_folder() -> Path:
-    """Return the folder for what dofsuite writes on first use."""
+    """Return dofsuite's cache folder."""
     return Path(os.environ.get("DOFSUITE_CACHE") or Path.home() / ".cache" / "dofsuite")
 
 
 def resolve(folder: str | os.PathLike[str]) -> Path:
-    """Return where a folder of shards lies; `synthetic:NAME` is one of the synthetic sets.
+    """Return the path of a folder of shards, which may be named `synthetic:NAME`.
 
     Raises:
         UserError: There is no synthetic set of that name.
@@ -73,19 +76,22 @@ def resolve(folder: str | os.PathLike[str]) -> Path:
 
 
 def prepare(folder: str | os.PathLike[str], verify: Verify = "full") -> Path:
-    """Write a synthetic set unless it is there, check a folder of shards, and return where it lies.
+    """Write a synthetic set if it is missing, check a folder of shards, and return its path.
 
     Raises:
-        UserError: The shards are not whole (see `verify_shards`), or cannot be written.
+        UserError: The shards are not intact (see `verify_shards`), or cannot be written.
     """
+    # Write a synthetic set once
     path = resolve(folder)
     if is_synthetic(folder) and not path.exists():
-        photograph("coffee")  # a missing package is told before anything is written
+        photograph("coffee")  # a missing package is an error before anything is written
         print(
             f"dofsuite: writing {folder} to {path} (once; from scikit-image's photographs)",
             flush=True,
         )
         _write(path.name, path)
+
+    # Check the shards
     try:
         verify_shards(path, read_manifest(path), verify)
     except UserError as error:
@@ -98,31 +104,22 @@ def prepare(folder: str | os.PathLike[str], verify: Verify = "full") -> Path:
 
 
 def _write(name: str, path: Path) -> None:
+    """Write a set's samples, with what its manifest says of them."""
+    samples: Iterable[tuple[str, dict[str, bytes]]]
+    facts: dict[str, Any] = {
+        "licence": LICENCE,
+        "depth_kind": "disparity",
+        "depth_unit": "relative",
+    }
     if name == "motorcycle":
-        licence = "Middlebury Stereo 2014 (see data_manifests/middlebury_motorcycle.yaml)"
-        write_shards(
-            path,
-            [_motorcycle_sample()],
-            source=name,
-            licence=licence,
-            split="test",
-            depth_kind="depth",
-            depth_unit="m",
-        )
-        return
-    if name in CAPTIONED_SETS:
-        split, samples = CAPTIONED_SETS[name].split, captioned_samples(name, LICENCE)
+        samples, split = [_motorcycle_sample()], "test"
+        facts = {"licence": MIDDLEBURY, "depth_kind": "depth", "depth_unit": "m"}
+    elif name in CAPTIONED_SETS:
+        samples, split = captioned_samples(name, LICENCE), CAPTIONED_SETS[name].split
     else:
-        split, samples = "val" if name == "val" else "train", _scene_samples(name, RECIPES[name])
-    write_shards(
-        path,
-        samples,
-        source=name,
-        licence=LICENCE,
-        split=split,
-        depth_kind="disparity",
-        depth_unit="relative",
-    )
+        samples = _scene_samples(name, RECIPES[name])
+        split = "val" if name == "val" else "train"
+    write_shards(path, samples, source=name, split=split, **facts)
 
 
 def _scene_samples(name: str, recipe: SceneRecipe) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -130,25 +127,15 @@ def _scene_samples(name: str, recipe: SceneRecipe) -> Iterator[tuple[str, dict[s
         record = {
             "source": f"{OLD_PREFIX}{name}",
             "licence": LICENCE,
-            "depth": {
-                "kind": "disparity",
-                "unit": "relative",
-                "stored": "16-bit PNG, 65535 = nearest",
-            },
+            "depth": STORED_DISPARITY,
             "layers": scene.record(),
         }
-        yield (
-            f"{name}{number:06d}",
-            {
-                "png": encode_png(scene.image_srgb),
-                "depth.png": encode_png(_as_uint16(scene)),
-                "json": json.dumps(record).encode(),
-            },
-        )
+        yield f"{name}{number:06d}", sample_members(scene.image_srgb, scene.disparity, record)
 
 
 def _motorcycle_sample() -> tuple[str, dict[str, bytes]]:
     image, depth_m, valid = motorcycle()
+    # Unlike the scenes it has measured depth in meters, with a mask.
     depth_file = io.BytesIO()
     np.save(depth_file, depth_m)
     record = {
@@ -166,7 +153,3 @@ def _motorcycle_sample() -> tuple[str, dict[str, bytes]]:
         "valid.png": encode_png(valid.astype(np.uint8) * 255),
         "json": json.dumps(record).encode(),
     }
-
-
-def _as_uint16(scene: Scene) -> np.ndarray:
-    return np.rint(scene.disparity * 65535).astype(np.uint16)

@@ -1,7 +1,7 @@
 """Object-like binary shapes `[size, size]`: ellipses, blobs and polygons.
 
-Convention: pixel (row, column) is tested at its centre; positions and radii are fractions of the
-    frame.
+Convention: pixel (row, column) is tested at its center; positions and radii are fractions of the
+frame.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ SHAPES = ("ellipse", "blob", "polygon")
 
 
 def draw_shape(rng: np.random.Generator, size_px: int) -> tuple[str, np.ndarray]:
-    """Draw a shape's kind, place, size and outline, and return its name and its mask `[size, size]` bool."""
+    """Draw a shape of random position, size and outline; return its name and mask."""
     kind = SHAPES[rng.integers(len(SHAPES))]
     center = rng.uniform(0.12, 0.88, size=2)
     radius = rng.uniform(0.13, 0.34)
@@ -47,12 +47,11 @@ def _blob(
 def _polygon(
     rng: np.random.Generator, down: np.ndarray, right: np.ndarray, radius: float
 ) -> np.ndarray:
-    """A convex polygon: the half planes of three to seven sides around the centre."""
+    """A convex polygon: the half planes of three to seven sides around the center."""
     sides = int(rng.integers(3, 8))
-    turn = 2 * np.pi * (np.arange(sides) + rng.uniform(-0.2, 0.2, sides)) / sides + rng.uniform(
-        0, 2 * np.pi
-    )
+    even = 2 * np.pi * (np.arange(sides) + rng.uniform(-0.2, 0.2, sides)) / sides
+    angles = even + rng.uniform(0, 2 * np.pi)
     inside = np.ones(np.broadcast_shapes(down.shape, right.shape), dtype=bool)
-    for angle, reach in zip(turn, rng.uniform(0.7, 1.0, sides) * radius, strict=True):
+    for angle, reach in zip(angles, rng.uniform(0.7, 1.0, sides) * radius, strict=True):
         inside &= down * np.sin(angle) + right * np.cos(angle) <= reach
     return inside

@@ -1,8 +1,8 @@
-"""The surfaces of the staged scenes: crops of real photographs and textures, reduced to gray and colored again.
+"""Surfaces of the layered scenes: crops of photographs and textures, made gray and colored.
 
-A crop's gray values are spread to the same mean and contrast wherever they were cut from (*ours*:
-smooth parts of the photographs would show neither blur nor focus), then multiplied by a color
-under a light drawn for the surface. Values are display values in [0, 1].
+A crop's gray values are normalized to one mean and contrast (*ours*: smooth parts of the
+photographs would show neither blur nor focus), then multiplied by a color and a random brightness.
+Values are display values in [0, 1].
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REDUCTIONS = (1.5, 3.0)
 
 
 class WallMaterial(NamedTuple):
-    """The photograph a wall is cut from, the range of its reduction, and the wall's color."""
+    """The photograph that a wall is cut from, the range of its reduction, and the wall's color."""
 
     photograph: str
     reductions: tuple[float, float]
@@ -48,23 +48,27 @@ DRAWS = 4
 
 
 def wall_surface(rng: np.random.Generator, wall: str, size_px: int, horizon_px: int) -> np.ndarray:
-    """Return the empty stage `[size, size, 3]` float64: the wall above the horizon, its darker floor below."""
+    """Return wall and floor `[size, size, 3]` float64: below the horizon the darker floor."""
     material = WALL_MATERIALS[wall]
     light = np.full((size_px, 1, 1), rng.uniform(0.85, 1.1))
     light[horizon_px:] *= FLOOR_LIGHT
     crops = [
         _crop(rng, material.photograph, size_px, size_px, material.reductions) for _ in range(DRAWS)
     ]
-    gray = _spread(max(crops, key=lambda crop: float(np.abs(np.diff(crop, axis=0)).sum())))
+    gray = _normalize_contrast(
+        max(crops, key=lambda crop: float(np.abs(np.diff(crop, axis=0)).sum()))
+    )
     return np.clip(gray[..., None] * np.array(material.color) * light * 1.25, 0, 1)
 
 
 def thing_surface(
     rng: np.random.Generator, color: str, width_px: int, height_px: int
 ) -> np.ndarray:
-    """Return a thing's bounding box `[height, width, 3]` float64, filled."""
+    """Return the texture of an object's bounding box, `[height, width, 3]` float64."""
     name = THING_PHOTOGRAPHS[rng.integers(len(THING_PHOTOGRAPHS))]
-    gray = _spread(_crop(rng, name, width_px, height_px, REDUCTIONS)) * rng.uniform(1.0, 1.25)
+    gray = _normalize_contrast(_crop(rng, name, width_px, height_px, REDUCTIONS)) * rng.uniform(
+        1.0, 1.25
+    )
     return np.clip(gray[..., None] * np.array(THING_COLORS[color]), 0, 1)
 
 
@@ -75,7 +79,7 @@ def _crop(
     height_px: int,
     reductions: tuple[float, float],
 ) -> np.ndarray:
-    """Return a crop's gray values `[height, width]` in [0, 255], reduced with antialiasing, flipped or not."""
+    """Return a random crop's gray values `[height, width]` in [0, 255], reduced, maybe flipped."""
     source = photograph(name)
     reduction = min(rng.uniform(*reductions), source.width / width_px, source.height / height_px)
     wide, high = width_px * reduction, height_px * reduction
@@ -87,6 +91,6 @@ def _crop(
     return np.asarray(crop.convert("L"), dtype=np.float64)
 
 
-def _spread(gray: np.ndarray) -> np.ndarray:
-    """Return gray values with the mean and contrast of all surfaces, in [0.2, 1]."""
+def _normalize_contrast(gray: np.ndarray) -> np.ndarray:
+    """Bring gray values to the mean and contrast of all surfaces, in [0.2, 1]."""
     return np.clip(MEAN + CONTRAST * (gray - gray.mean()) / (gray.std() + 4.0), 0.2, 1.0)

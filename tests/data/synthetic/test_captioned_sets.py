@@ -184,7 +184,7 @@ def test_lens_blurs_display_values_and_keeps_their_mean() -> None:
 def test_batches_of_mixed_lenses_are_the_photographs_taken_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(photographed, "RENDERED_TOGETHER", 5)
+    monkeypatch.setattr(photographed, "BATCH_SIZE", 5)
     exposed = some("shallow", 7)
     together = [scene.image_srgb for scene, _ in photographed.photographed(exposed)]
     for one, picture in zip(exposed, together, strict=True):
@@ -248,7 +248,7 @@ def test_prompts_are_written_and_read_as_batches(
 
 
 def test_shallow_samples_record_the_lens_that_made_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photographed, "RENDERED_TOGETHER", 4)
+    monkeypatch.setattr(photographed, "BATCH_SIZE", 4)
     samples = list(islice(captioned_samples("shallow_val", "CC0"), 4))
     exposed = some("shallow_val", 4)
     for (key, members), (scene, exposure) in zip(samples, exposed, strict=True):
