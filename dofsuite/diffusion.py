@@ -28,7 +28,6 @@ def draw_integer(seed: int, index: int, purpose: str) -> int:
 
 
 def sample_generator(seed: int, index: int, purpose: str) -> torch.Generator:
-    """Return a CPU generator that is a function of its three arguments alone."""
     return torch.Generator().manual_seed(draw_integer(seed, index, purpose))
 
 
@@ -86,7 +85,6 @@ def draw_times(sampling: TimestepSampling, seed: int, indices: Sequence[int]) ->
 
 
 def per_sample(t: Float[Tensor, "b"], like: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-    """Reshape `t` to broadcast over the samples of `like`."""
     return t.reshape(-1, *[1] * (like.ndim - 1))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from diffusers import AutoencoderKL
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dofsuite.optics.scattering import without_autocast
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Interface of `VaeCodec` and `SpaceToDepthCodec`."""
 
@@ -65,7 +66,6 @@ class VaeCodec(nn.Module):
 
 
 def cosine_basis(size: int) -> Tensor:
-    """Return the orthonormal DCT-II matrix [frequency, position]."""
     n = torch.arange(size, dtype=torch.float64)
     basis = torch.cos(math.pi * (2 * n[None] + 1) * n[:, None] / (2 * size)) * math.sqrt(2 / size)
     basis[0] /= math.sqrt(2)

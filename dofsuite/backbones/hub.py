@@ -90,7 +90,6 @@ def load_complete(
 
 
 def name_of_weights(path: str, revision: str | None) -> str:
-    """Return a name for reports: the hub id or a local folder's name, and the revision."""
     name = Path(path).resolve().name if Path(path).exists() else path
     return name if revision is None else f"{name}@{revision}"
 
@@ -147,7 +146,6 @@ def reason_of(path: str, error: Exception) -> str:
 
 
 def _missing_packages(error: BaseException) -> str:
-    """Return the packages whose absence stopped a model's own code; "" for any other error."""
     for exc in _chain(error):
         if isinstance(exc, ModuleNotFoundError) and exc.name:
             return exc.name.split(".")[0]
@@ -175,7 +173,6 @@ def cache_folder() -> Path:
 
 
 def cached_tensor(name: str, compute: Callable[[], Tensor]) -> Tensor:
-    """Return a constant tensor from the disk cache; it is computed at first use."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     file = cache_folder() / f"constant-{digest}.safetensors"
     if not file.is_file():

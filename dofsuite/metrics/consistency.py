@@ -152,7 +152,6 @@ class Agreement:
 
 
 def agreeing_pixels(preds: Tensor, segmenter: Segmenter, rule: Agreement) -> tuple[Tensor, Tensor]:
-    """The numbers of pixels, over all scenes and pairs, that agree and that count."""
     check_sweep(preds)
     agreeing = counted = torch.zeros((), dtype=torch.long, device=preds.device)
     for scene in preds:

@@ -131,7 +131,6 @@ class CLIPImageSimilarity(ScalarMetric):
 
     @property
     def label(self) -> str:
-        """The score's name in reports."""
         return f"CLIP-I ({self.backbone})"
 
     def update(self, preds: Tensor, reference: Tensor) -> None:

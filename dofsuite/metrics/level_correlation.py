@@ -166,7 +166,6 @@ def _pearson(curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]) -> Flo
 
 
 def _check_variant(variant: Variant, levels: Tensor) -> Variant:
-    """The variant, or a ValueError: unknown, or too few levels for it."""
     if variant == "genphoto_diff" and len(levels) < 3:
         raise ValueError(
             f"bokeh_levels must be at least three for genphoto_diff, not {levels.tolist()}."

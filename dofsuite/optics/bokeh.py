@@ -19,8 +19,6 @@ from dofsuite.optics.scattering import Scattering, scattered_mean
 
 
 class RenderOptions(NamedTuple):
-    """A method's options, besides light and radius."""
-
     radius_ranges_px: list[tuple[float, float]]
     """Each item's smallest and largest signed radius: of its farthest and its nearest pixel."""
     num_layers: int | None

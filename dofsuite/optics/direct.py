@@ -62,7 +62,6 @@ class NearScattering:
         return grad_light_per_area * per_area(radius_px), grad_radius
 
     def rings(self, height: int, width: int) -> Iterator[Ring]:
-        """The square |dy|, |dx| <= reach in rings, without offsets beyond a frame of this size."""
         for far in range(self.reach_px + 1):
             for near in range(far + 1):
                 offsets = {
@@ -76,6 +75,5 @@ class NearScattering:
 
 
 def _staying(image: Tensor, dy: int, dx: int) -> Tensor:
-    """The part of `image` whose pixels stay in the frame when they are moved by (dy, dx)."""
     height, width = image.shape[-2:]
     return image[..., max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]

@@ -46,7 +46,6 @@ class FourierFrame:
         return spectra
 
     def inverse(self, spectra: Tensor) -> Tensor:
-        """Half spectra to images [..., h, w], the padding cut off."""
         padded: Tensor = torch.fft.irfft2(spectra, s=self.size)
         return padded[..., : self.height, : self.width]
 

@@ -129,7 +129,6 @@ def _disc_radius_px(radius_px: Tensor) -> Tensor:
 
 
 def _edge(disc_px: Tensor, ring: Ring) -> Tensor:
-    """The weight of a ring's offsets, by the radius at the output pixel."""
     return (disc_px + (0.5 - ring.distance_px)).clamp_(0, 1)
 
 
@@ -142,7 +141,6 @@ class _Window:
         self.reach_px = max(max(offset) for ring in self.rings for offset in ring.offsets)
 
     def pad(self, image: Tensor) -> Tensor:
-        """[b, c, h, w] to [b, c, h + 2 reach, w + 2 reach]."""
         return functional.pad(image, (self.reach_px,) * 4, mode="replicate")
 
     def at(self, padded: Tensor, offset: tuple[int, int]) -> Tensor:

@@ -42,8 +42,6 @@ def near_taps(largest_radius_px: float) -> NearScattering:
 
 @dataclass(frozen=True)
 class LayeredScattering:
-    """Taps for pixels of |r| < NEAR_PX, layers for all others."""
-
     largest_radius_px: float
     num_layers: int
     fft_dtype: torch.dtype = torch.float64
@@ -120,7 +118,6 @@ class _Layers:
         return self.frame.chunks(nodes, batch_size=self.position.shape[0])
 
     def hat(self, chunk: Tensor) -> Tensor:
-        """Weights [b, k, h, w] of each pixel in the layers of a chunk."""
         return (self.position - chunk[:, None, None]).abs_().neg_().add_(1).clamp_(min=0)
 
     def hat_slope(self, chunk: Tensor) -> Tensor:

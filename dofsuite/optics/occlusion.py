@@ -200,7 +200,6 @@ class _LayerLens:
         )
 
     def blur(self, layer: Tensor, kernel_radius_px: Tensor) -> Tensor:
-        """Any channels [b, c, h, w] by radii [b] >= 0."""
         classical = self.kernel_spectra(kernel_radius_px)
         mixed = (kernel_radius_px / IDENTITY_PX).clamp(max=1).to(self.fft_dtype)[:, None, None]
         kernel = (1 + mixed * (classical / classical[:, :1, :1] - 1))[:, None]

@@ -35,7 +35,6 @@ class Lora:
             raise ValueError(f"rank: must be at least 1, got {self.rank}")
 
     def target_names(self, transformer: FluxTransformer2DModel) -> list[str]:
-        """Return the full names of the linears that get an adapter."""
         names = []
         for name, module in transformer.named_modules():
             wanted = self.targets == "all_linear" or ATTENTION_AND_MLP.fullmatch(name)
@@ -69,7 +68,6 @@ def save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
 
 
 def load_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
-    """Read an adapter that `save_lora` wrote, safetensors only."""
     state, metadata = FluxLoraLoaderMixin.lora_state_dict(
         folder, use_safetensors=True, return_lora_metadata=True
     )

@@ -56,11 +56,9 @@ class CaptionWriter(Frozen):
 
     @property
     def is_chat_model(self) -> bool:
-        """Whether the prompt is a conversation, rather than the beginning of a caption."""
         return bool(getattr(self.processor, "chat_template", None))
 
     def text_inputs(self) -> dict[str, Any]:
-        """Return the processor's text arguments: a conversation, a caption's beginning, or none."""
         if not self.is_chat_model:
             return {"text": [self.prompt]} if self.prompt else {}
         instruction = {"type": "text", "text": self.prompt or DEFAULT_INSTRUCTION}

@@ -42,7 +42,6 @@ class Frozen(nn.Module):
 
 
 def normalize(image: Tensor) -> Tensor:
-    """Normalize display values in [0, 1] by ImageNet's mean and standard deviation."""
     mean = image.new_tensor(IMAGENET_MEAN)[:, None, None]
     return (image - mean) / image.new_tensor(IMAGENET_STD)[:, None, None]
 

@@ -36,7 +36,6 @@ class Filter(NamedTuple):
 
 
 def triangle(x: Tensor) -> Tensor:
-    """Linear interpolation: 1 - |x|, 0 from 1 on."""
     return (1 - x.abs()).clamp(min=0)
 
 
@@ -162,7 +161,6 @@ def weights(before_px: int, after_px: int, filter: Filter) -> Tensor:
 
 
 def center_crop_or_pad(levels: Tensor, height: int, width: int) -> Tensor:
-    """Cut out the center; an image that is too small is padded with black."""
     lack_y, lack_x = max(0, height - levels.shape[-2]), max(0, width - levels.shape[-1])
     levels = pad(levels, (-(-lack_x // 2), lack_x // 2, -(-lack_y // 2), lack_y // 2))
     return center_crop(levels, height, width)

@@ -32,8 +32,6 @@ class Saliency(ABC):
 
 
 class BiRefNetSaliency(Frozen):
-    """BiRefNet between resizing to its input and resizing back."""
-
     def __init__(self, network: torch.nn.Module, size_px: int) -> None:
         super().__init__(network)
         self.size_px = size_px

@@ -40,7 +40,6 @@ class UnetLora:
 
 
 def save_unet_lora(unet: UNet2DConditionModel, folder: Path) -> None:
-    """Write `pytorch_lora_weights.safetensors`, as a stock `StableDiffusionXLPipeline` loads it."""
     StableDiffusionXLLoraLoaderMixin.save_lora_weights(
         folder,
         unet_lora_layers=get_peft_model_state_dict(unet),
@@ -49,7 +48,6 @@ def save_unet_lora(unet: UNet2DConditionModel, folder: Path) -> None:
 
 
 def load_unet_lora(unet: UNet2DConditionModel, folder: Path) -> None:
-    """Read an adapter that `save_unet_lora` wrote, safetensors only."""
     state, alphas, metadata = StableDiffusionXLLoraLoaderMixin.lora_state_dict(
         folder, use_safetensors=True, unet_config=unet.config, return_lora_metadata=True
     )

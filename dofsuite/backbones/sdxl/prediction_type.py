@@ -24,7 +24,6 @@ SDXL_SCHEDULE = {
 
 
 def save_scheduler(prediction: Prediction, folder: Path) -> None:
-    """Write the `scheduler/` of a few-step generator."""
     LCMScheduler(**SDXL_SCHEDULE, prediction_type=prediction).save_pretrained(folder / "scheduler")
 
 

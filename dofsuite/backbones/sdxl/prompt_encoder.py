@@ -58,8 +58,6 @@ def zero_embeds(batch: int, num_tokens: int, token_dim: int, pooled_dim: int) ->
 
 
 class TextParts(NamedTuple):
-    """Tokenizers and encoders, in the order in which SDXL concatenates them."""
-
     tokenizers: tuple[Any, Any]
     encoders: tuple[nn.Module, nn.Module]
     """CLIPTextModel (768) and CLIPTextModelWithProjection (1280, which gives the pooled vector)."""

@@ -14,7 +14,6 @@ share a color or a side.
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 COLORS = ("red", "yellow", "green", "blue", "purple", "white")
@@ -26,10 +25,6 @@ WORDS = tuple(
     sorted({"a", "in", "front", "of", "behind", *COLORS, *SHAPES, *WALLS, *" ".join(SIDES).split()})
 )
 """The vocabulary, in alphabetical order."""
-
-_THING = rf"a ({'|'.join(COLORS)}) ({'|'.join(SHAPES)}) ({'|'.join(SIDES)})"
-_FIRST = re.compile(rf"{_THING} in front of ({'|'.join(WALLS)})")
-_FURTHER = re.compile(rf"{_THING} behind")
 
 
 class Named(NamedTuple):
@@ -49,18 +44,3 @@ def caption_of(things: list[Named], wall: str) -> str:
     """
     first, *further = (" ".join(("a", *thing)) for thing in things)
     return ", ".join([f"{first} in front of {wall}", *(f"{thing} behind" for thing in further)])
-
-
-def parse_caption(caption: str) -> tuple[list[Named], str]:
-    """Return the things and the wall of a caption.
-
-    Raises:
-        ValueError: The sentence has another form, or another word, than the grammar.
-    """
-    first, *further = caption.split(", ")
-    found = [_FIRST.fullmatch(first), *map(_FURTHER.fullmatch, further)]
-    if not all(found) or len(found) > len(SIDES):
-        raise ValueError(
-            f"{caption!r} is no caption of the staged scenes; their grammar is {__name__}'s."
-        )
-    return [Named(*match.groups()[:3]) for match in found if match], found[0][4] if found[0] else ""

@@ -20,12 +20,13 @@ from dofsuite.data.module import ShardData
 from dofsuite.data.synthetic import captioned_sets
 from dofsuite.data.synthetic import defocus as photographed
 from dofsuite.data.synthetic.captioned_sets import CAPTIONED_SETS, captioned_samples, exposed_scenes
-from dofsuite.data.synthetic.captions import COLORS, SHAPES, SIDES, WALLS, WORDS, parse_caption
+from dofsuite.data.synthetic.captions import COLORS, SHAPES, SIDES, WALLS, WORDS
 from dofsuite.data.synthetic.defocus import DEEP_F_NUMBERS, SHALLOW_F_NUMBERS, Exposure, photograph
 from dofsuite.data.synthetic.layered_scenes import StagedScene, StageRecipe, staged_scenes
 from dofsuite.data.synthetic.sets import cache_folder, prepare, resolve
 from dofsuite.data.synthetic.textures import THING_COLORS, THING_PHOTOGRAPHS, WALL_MATERIALS
 from dofsuite.errors import UserError
+from tests.data.synthetic.caption_grammar import parse_caption
 
 NAMES = tuple(CAPTIONED_SETS)
 
