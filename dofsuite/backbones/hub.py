@@ -89,9 +89,22 @@ def load_complete(
     return loaded
 
 
-def name_of_weights(path: str, revision: str | None) -> str:
-    name = Path(path).resolve().name if Path(path).exists() else path
-    return name if revision is None else f"{name}@{revision}"
+class HubWeights:
+    """A light description of weights on the hub or in a folder."""
+
+    def __init__(self, path: str, revision: str | None, dtype: str) -> None:
+        self.path, self.revision = path, revision
+        self.dtype = dtype
+
+    @property
+    def name(self) -> str:
+        """Name in reports: the hub id or a local folder's name, and the revision."""
+        name = Path(self.path).resolve().name if Path(self.path).exists() else self.path
+        return name if self.revision is None else f"{name}@{self.revision}"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
 
 
 def pretrained_tokenizer(

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor
 
 from dofsuite.backbones.codec import Codec, VaeCodec
-from dofsuite.backbones.hub import cached_tensor, from_pretrained, pretrained_tokenizer
+from dofsuite.backbones.hub import HubWeights, cached_tensor, from_pretrained, pretrained_tokenizer
 
 
 class FluxModules(NamedTuple):
@@ -35,7 +35,7 @@ class Backbone(ABC):
         """Build the networks on torch's current default device, frozen, in evaluation mode."""
 
 
-class PretrainedFlux(Backbone):
+class PretrainedFlux(HubWeights, Backbone):
     """FLUX weights from the hub or a local diffusers folder."""
 
     def __init__(
@@ -51,8 +51,7 @@ class PretrainedFlux(Backbone):
             revision: Hub revision; null is the newest.
             dtype: Of the frozen weights; adapters are float32 in either case.
         """
-        self.path, self.revision = path, revision
-        self.dtype = dtype
+        super().__init__(path, revision, dtype)
 
     def load(self) -> FluxModules:
         """Load transformer and VAE; the empty prompt's pooled vector is cached on disk.
@@ -61,7 +60,7 @@ class PretrainedFlux(Backbone):
             UserError: The license was not accepted, the hub cannot be reached, or the folder lacks
                 a part.
         """
-        dtype = getattr(torch, self.dtype)
+        dtype = self.torch_dtype
         transformer = from_pretrained(
             FluxTransformer2DModel, self.path, "transformer", self.revision, dtype
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from dofsuite.backbones.hub import from_pretrained, load_complete, name_of_weights
+from dofsuite.backbones.hub import HubWeights, from_pretrained, load_complete
 from dofsuite.backbones.perception.frozen import Frozen
 from dofsuite.errors import UserError
 from dofsuite.images import to_uint8
@@ -76,7 +76,7 @@ class CaptionWriter(Frozen):
         return tokens[0, length:] if repeats else tokens[0]
 
 
-class Captioner:
+class Captioner(HubWeights):
     """A light description of a captioner.
 
     BLIP-2, BLIP, InternVL, or another image-text-to-text model of transformers. Paper: BLIP-2 for
@@ -103,14 +103,8 @@ class Captioner:
             longest_tokens: Of a caption (SDXL's text encoders read 77).
             dtype: Of the frozen weights.
         """
-        self.path, self.revision = path, revision
+        super().__init__(path, revision, dtype)
         self.prompt, self.longest_tokens = prompt, longest_tokens
-        self.dtype = dtype
-
-    @property
-    def name(self) -> str:
-        """Name in reports."""
-        return name_of_weights(self.path, self.revision)
 
     def load(self) -> CaptionWriter:
         """Load network and processor on the CPU.
@@ -124,8 +118,9 @@ class Captioner:
             raise UserError(
                 f"{self.path}: it has no processor for images and text; name a captioner."
             )
-        dtype = getattr(torch, self.dtype)
-        network = load_complete(AutoModelForImageTextToText, self.path, self.revision, dtype)
+        network = load_complete(
+            AutoModelForImageTextToText, self.path, self.revision, self.torch_dtype
+        )
         return CaptionWriter(network, processor, self.name, self.prompt, self.longest_tokens)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, CLIPVisionModelWithProjection
 
-from dofsuite.backbones.hub import from_pretrained, load_complete, name_of_weights
+from dofsuite.backbones.hub import HubWeights, from_pretrained, load_complete
 from dofsuite.backbones.perception.frozen import Frozen
 from dofsuite.backbones.perception.image_processor import ImageProcessor, load_image_processor
 from dofsuite.errors import UserError
@@ -36,7 +36,7 @@ class ClipEmbedder(Frozen):
         return self.network(pixel_values=pixels).image_embeds.float()
 
 
-class ClipImages:
+class ClipImages(HubWeights):
     """A light description of a CLIP image encoder.
 
     DiffCamera does not state its backbone; ViT-B/32 is what DreamBooth's CLIP-I mostly uses
@@ -56,13 +56,7 @@ class ClipImages:
             revision: Hub revision; null is the newest.
             dtype: Of the frozen weights.
         """
-        self.path, self.revision = path, revision
-        self.dtype = dtype
-
-    @property
-    def name(self) -> str:
-        """Name in reports."""
-        return name_of_weights(self.path, self.revision)
+        super().__init__(path, revision, dtype)
 
     def load(self) -> ClipEmbedder:
         """Load the image encoder on the CPU; the text encoder is left out.
@@ -84,7 +78,7 @@ class ClipImages:
             CLIPVisionModelWithProjection,
             self.path,
             self.revision,
-            getattr(torch, self.dtype),
+            self.torch_dtype,
             config=config,
         )
         return ClipEmbedder(network, load_image_processor(self.path, self.revision), self.name)

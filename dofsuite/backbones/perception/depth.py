@@ -10,11 +10,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 from transformers import AutoModelForDepthEstimation
 
-from dofsuite.backbones.hub import from_pretrained
+from dofsuite.backbones.hub import HubWeights, from_pretrained
 from dofsuite.backbones.perception.frozen import DensePrediction, Frozen
 from dofsuite.errors import UserError
 
@@ -37,7 +36,7 @@ class Depth(ABC):
         """Build the network on torch's current default device, frozen, in evaluation mode."""
 
 
-class DepthAnything(Depth):
+class DepthAnything(HubWeights, Depth):
     """A metric Depth Anything V2 (arXiv 2406.09414) through transformers.
 
     Paper: Metric3Dv2. Here: this, because it comes with transformers and downloads freely. The
@@ -62,8 +61,8 @@ class DepthAnything(Depth):
                 own.
             dtype: Of the frozen weights.
         """
-        self.path, self.revision = path, revision
-        self.size_px, self.dtype = size_px, dtype
+        super().__init__(path, revision, dtype)
+        self.size_px = size_px
 
     def load(self) -> DensePrediction:
         """Load the model.
@@ -72,8 +71,9 @@ class DepthAnything(Depth):
             UserError: It cannot be downloaded, or it predicts relative depth (inverse, without a
                 unit).
         """
-        dtype = getattr(torch, self.dtype)
-        network = from_pretrained(AutoModelForDepthEstimation, self.path, "", self.revision, dtype)
+        network = from_pretrained(
+            AutoModelForDepthEstimation, self.path, "", self.revision, self.torch_dtype
+        )
         if getattr(network.config, "depth_estimation_type", "") != "metric":
             raise UserError(
                 f"{self.path}: path: no metric depth model; choose one of the "

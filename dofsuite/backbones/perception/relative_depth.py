@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from transformers import AutoModelForDepthEstimation
 
-from dofsuite.backbones.hub import from_pretrained
+from dofsuite.backbones.hub import HubWeights, from_pretrained
 from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.errors import UserError
 
 
-class RelativeDepth:
+class RelativeDepth(HubWeights):
     """A light description of a relative Depth Anything V2 (arXiv 2406.09414) through transformers.
 
     It predicts disparity up to scale and shift, larger is nearer; so it is no `Depth`, whose values
@@ -36,8 +35,8 @@ class RelativeDepth:
                 own.
             dtype: Of the frozen weights.
         """
-        self.path, self.revision = path, revision
-        self.size_px, self.dtype = size_px, dtype
+        super().__init__(path, revision, dtype)
+        self.size_px = size_px
 
     def load(self) -> DensePrediction:
         """Load the model: display values [b, 3, h, w] in [0, 1] to disparity [b, 1, h, w] >= 0.
@@ -45,8 +44,9 @@ class RelativeDepth:
         Raises:
             UserError: It cannot be downloaded, or it predicts depth in meters.
         """
-        dtype = getattr(torch, self.dtype)
-        network = from_pretrained(AutoModelForDepthEstimation, self.path, "", self.revision, dtype)
+        network = from_pretrained(
+            AutoModelForDepthEstimation, self.path, "", self.revision, self.torch_dtype
+        )
         if getattr(network.config, "depth_estimation_type", "relative") != "relative":
             raise UserError(
                 f"{self.path}: path: it predicts meters, not disparity; load it as DepthAnything."

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageSegmentation
 
-from dofsuite.backbones.hub import from_pretrained
+from dofsuite.backbones.hub import HubWeights, from_pretrained
 from dofsuite.backbones.perception.frozen import Frozen, normalize, resized
 
 
@@ -43,7 +43,7 @@ class BiRefNetSaliency(Frozen):
         return resized(logits.sigmoid(), (image.shape[-2], image.shape[-1]), "bilinear")
 
 
-class BiRefNet(Saliency):
+class BiRefNet(HubWeights, Saliency):
     """BiRefNet (arXiv 2401.03407; MIT), through transformers with the code of its repository.
 
     Paper: the saliency target's network is not given. Here: BiRefNet, because it is maintained,
@@ -67,8 +67,8 @@ class BiRefNet(Saliency):
             size_px: Side of the network's square input (*stated* by the model: 1024).
             dtype: Of the frozen weights.
         """
-        self.path, self.revision = path, revision
-        self.size_px, self.dtype = size_px, dtype
+        super().__init__(path, revision, dtype)
+        self.size_px = size_px
 
     def load(self) -> BiRefNetSaliency:
         """Load code and weights.
@@ -81,7 +81,7 @@ class BiRefNet(Saliency):
             self.path,
             "",
             self.revision,
-            getattr(torch, self.dtype),
+            self.torch_dtype,
             trust_remote_code=True,
         )
         return BiRefNetSaliency(network, self.size_px)

@@ -22,9 +22,9 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 
 from dofsuite.backbones.hub import (
+    HubWeights,
     from_pretrained,
     load_complete,
-    name_of_weights,
     pretrained_tokenizer,
 )
 from dofsuite.backbones.perception.frozen import Frozen
@@ -126,7 +126,7 @@ def summed_over_masks(
     )
 
 
-class SemanticSegmenter:
+class SemanticSegmenter(HubWeights):
     """A light description of a semantic segmenter.
 
     Mask2Former, OneFormer, MaskFormer, SegFormer, BEiT, DPT, UperNet and others. The default knows
@@ -148,13 +148,8 @@ class SemanticSegmenter:
             top_k: Number of classes returned for each pixel (*stated*: 3).
             dtype: Of the frozen weights; scores are float32 in any case.
         """
-        self.path, self.revision = path, revision
-        self.top_k, self.dtype = top_k, dtype
-
-    @property
-    def name(self) -> str:
-        """Name in reports."""
-        return name_of_weights(self.path, self.revision)
+        super().__init__(path, revision, dtype)
+        self.top_k = top_k
 
     def load(self) -> Segmentation:
         """Load the network on the CPU.
@@ -164,7 +159,7 @@ class SemanticSegmenter:
         """
         model_type = from_pretrained(AutoConfig, self.path, "", self.revision, None).model_type
         network = load_complete(
-            self._auto_class(model_type), self.path, self.revision, getattr(torch, self.dtype)
+            self._auto_class(model_type), self.path, self.revision, self.torch_dtype
         )
         # OneFormer alone takes its task as tokens; its class file is for training.
         task_tokens, options = None, {}

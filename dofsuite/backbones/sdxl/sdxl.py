@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from dofsuite.backbones.codec import Codec, VaeCodec
-from dofsuite.backbones.hub import from_pretrained
+from dofsuite.backbones.hub import HubWeights, from_pretrained
 from dofsuite.backbones.sdxl.prediction_type import Prediction, read_prediction
 from dofsuite.backbones.sdxl.prompt_encoder import PromptEncoder, SdxlPromptEncoder
 
@@ -39,7 +39,7 @@ class Sdxl(ABC):
         """Build the networks on torch's current default device, frozen, in evaluation mode."""
 
 
-class PretrainedSdxl(Sdxl):
+class PretrainedSdxl(HubWeights, Sdxl):
     """SDXL weights from the hub or a local diffusers folder."""
 
     def __init__(
@@ -67,8 +67,7 @@ class PretrainedSdxl(Sdxl):
             keep_text_encoders: Leave the text encoders in memory once they are loaded; true where
                 nothing is cached.
         """
-        self.path, self.revision = path, revision
-        self.dtype = dtype
+        super().__init__(path, revision, dtype)
         self.vae, self.vae_dtype = vae, vae_dtype
         self.cache_prompts, self.keep_text_encoders = cache_prompts, keep_text_encoders
 
@@ -79,8 +78,9 @@ class PretrainedSdxl(Sdxl):
             UserError: The license was not accepted, the hub cannot be reached, or the folder lacks
                 a part.
         """
-        dtype = getattr(torch, self.dtype)
-        unet = from_pretrained(UNet2DConditionModel, self.path, "unet", self.revision, dtype)
+        unet = from_pretrained(
+            UNet2DConditionModel, self.path, "unet", self.revision, self.torch_dtype
+        )
         return self.with_unet(unet, self.path, self.revision)
 
     def with_unet(

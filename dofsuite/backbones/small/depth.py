@@ -1,4 +1,4 @@
-"""A small depth network of Depth Anything's class; small saliency shares its architecture."""
+"""Small depth networks of Depth Anything's class, whose architecture small saliency shares."""
 
 from __future__ import annotations
 
@@ -13,7 +13,50 @@ from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.backbones.small.build import saved_folder, seeded
 
 
-class SmallDepth(Depth):
+class SmallDense:
+    """A light description of a Depth Anything of 0.7 M weights for images of 64 px."""
+
+    def __init__(
+        self,
+        weights: str | None = "packaged",
+        patch_px: int = 8,
+        width: int = 96,
+        layers: int = 4,
+        seed: int = 0,
+    ) -> None:
+        """Describe the network.
+
+        Args:
+            weights: `packaged`, the one that comes with dofsuite; a folder that a run of
+                `dofsuite.pretraining` exported; or null, a new network of the values below.
+            patch_px: Pixels of a patch.
+            width: Channels of the encoder, a multiple of 96 (three heads of 32).
+            layers: Of the encoder, at least 4.
+            seed: Of a new network's weights.
+        """
+        self.weights, self.seed = weights, seed
+        self.patch_px, self.width = patch_px, width
+        self.layers = layers
+
+    def build(self, packaged: str, largest: int, smallest: float) -> DensePrediction:
+        """Build the network, or read it from the package (under the name `packaged`) or a folder.
+
+        Raises:
+            UserError: `weights` names a folder without a saved network.
+        """
+        if self.weights is None:
+            config = small_config(self.patch_px, self.width, self.layers, largest)
+            with seeded(self.seed):
+                network = DepthAnythingForDepthEstimation(config)
+        else:
+            # Not from_pretrained, whose progress bars would run through every command.
+            folder = saved_folder(self.weights, packaged, "config.json", "model.safetensors")
+            network = DepthAnythingForDepthEstimation(DepthAnythingConfig.from_pretrained(folder))
+            network.load_state_dict(load_file(folder / "model.safetensors"))
+        return DensePrediction(network, None, smallest)
+
+
+class SmallDepth(SmallDense, Depth):
     """A Depth Anything of 0.7 M weights for images of 64 px; depth in meters."""
 
     def __init__(
@@ -37,19 +80,11 @@ class SmallDepth(Depth):
             farthest_m: Largest depth that it can predict.
             seed: Of a new network's weights.
         """
-        self.weights, self.seed = weights, seed
-        self.patch_px, self.width = patch_px, width
-        self.layers, self.farthest_m = layers, farthest_m
+        super().__init__(weights, patch_px, width, layers, seed)
+        self.farthest_m = farthest_m
 
     def load(self) -> DensePrediction:
-        """Build the network, or read it.
-
-        Raises:
-            UserError: `weights` names a folder without a saved network.
-        """
-        config = small_config(self.patch_px, self.width, self.layers, self.farthest_m)
-        network = small_network(self.weights, "depth", config, self.seed)
-        return DensePrediction(network, None, NEAREST_M)
+        return self.build("depth", self.farthest_m, NEAREST_M)
 
 
 def small_config(patch_px: int, width: int, layers: int, largest: int) -> DepthAnythingConfig:
@@ -76,20 +111,6 @@ def small_config(patch_px: int, width: int, layers: int, largest: int) -> DepthA
         depth_estimation_type="metric",
         max_depth=largest,
     )
-
-
-def small_network(
-    weights: str | None, packaged: str, config: DepthAnythingConfig, seed: int
-) -> DepthAnythingForDepthEstimation:
-    """Build a network, or read it from the package (under the name `packaged`) or a folder."""
-    if weights is None:
-        with seeded(seed):
-            return DepthAnythingForDepthEstimation(config)
-    folder = saved_folder(weights, packaged, "config.json", "model.safetensors")
-    # Not from_pretrained, whose progress bars would run through every command that uses it.
-    network = DepthAnythingForDepthEstimation(DepthAnythingConfig.from_pretrained(folder))
-    network.load_state_dict(load_file(folder / "model.safetensors"))
-    return network
 
 
 def save_small(network: Any, folder: Path) -> None:

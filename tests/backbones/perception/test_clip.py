@@ -18,7 +18,6 @@ from transformers import (
 )
 
 from dofsuite.backbones import ClipImages
-from dofsuite.backbones.hub import name_of_weights
 from dofsuite.backbones.perception.image_processor import (
     FILTERS,
     load_image_processor,
@@ -189,14 +188,14 @@ def test_clip_i_names_its_backbone_and_is_the_cosine(clip):
 
 
 def test_weights_are_named_by_id_or_folder_and_revision(tmp_path, monkeypatch):
-    assert name_of_weights("openai/clip-vit-base-patch32", None) == "openai/clip-vit-base-patch32"
+    assert ClipImages("openai/clip-vit-base-patch32", None).name == "openai/clip-vit-base-patch32"
     assert (
-        name_of_weights("openai/clip-vit-base-patch32", "abc") == "openai/clip-vit-base-patch32@abc"
+        ClipImages("openai/clip-vit-base-patch32", "abc").name == "openai/clip-vit-base-patch32@abc"
     )
     (tmp_path / "models" / "vit-l").mkdir(parents=True)
-    assert name_of_weights(f"{tmp_path}/models/vit-l/", None) == "vit-l"
+    assert ClipImages(f"{tmp_path}/models/vit-l/", None).name == "vit-l"
     monkeypatch.chdir(tmp_path)
-    assert name_of_weights("models/vit-l", None) == "vit-l"
+    assert ClipImages("models/vit-l", None).name == "vit-l"
 
 
 def test_mistakes_are_one_sentence(clip, tmp_path, monkeypatch):
