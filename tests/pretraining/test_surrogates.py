@@ -7,14 +7,14 @@ import torch
 
 from dofsuite.backbones import SmallDepth, SmallSaliency
 from dofsuite.data import Batch
-from dofsuite.data.synthetic.layered_scenes import StageRecipe, depth_m_of, staged_scenes
+from dofsuite.data.synthetic.layered_scenes import LayeredRecipe, depth_m_of, layered_scenes
 from dofsuite.pretraining import DepthSurrogate, SaliencySurrogate
 from dofsuite.pretraining.surrogates import depth_target_m, known, saliency_target
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    return list(staged_scenes(StageRecipe(scenes=8, seed=99)))
+    return list(layered_scenes(LayeredRecipe(scenes=8, seed=99)))
 
 
 def batch_of(scenes, has_depth=True) -> Batch:

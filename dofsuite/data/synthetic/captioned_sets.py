@@ -29,7 +29,7 @@ from dofsuite.data.synthetic.defocus import (
     draw_exposure,
     photographed,
 )
-from dofsuite.data.synthetic.layered_scenes import StagedScene, StageRecipe, staged_scenes
+from dofsuite.data.synthetic.layered_scenes import LayeredRecipe, LayeredScene, layered_scenes
 from dofsuite.data.synthetic.names import OLD_PREFIX
 from dofsuite.images import encode_png
 
@@ -38,7 +38,7 @@ from dofsuite.images import encode_png
 class CaptionedSet:
     """Recipe, split and kind of a synthetic set with captions."""
 
-    recipe: StageRecipe
+    recipe: LayeredRecipe
     split: str
     shallow: bool
     """Whether the scenes are photographed; else they stay all in focus."""
@@ -47,10 +47,10 @@ class CaptionedSet:
 CAPTIONED_VERSION = "embedded-captioned-2"
 """Folder of the cache; not renamed with the sets, so that what was written before stays valid."""
 CAPTIONED_SETS = {
-    "deep": CaptionedSet(StageRecipe(scenes=4096, seed=11), "train", shallow=False),
-    "shallow": CaptionedSet(StageRecipe(scenes=2048, seed=12), "train", shallow=True),
-    "prompts": CaptionedSet(StageRecipe(scenes=25, seed=13), "val", shallow=False),
-    "shallow_val": CaptionedSet(StageRecipe(scenes=2048, seed=14), "val", shallow=True),
+    "deep": CaptionedSet(LayeredRecipe(scenes=4096, seed=11), "train", shallow=False),
+    "shallow": CaptionedSet(LayeredRecipe(scenes=2048, seed=12), "train", shallow=True),
+    "prompts": CaptionedSet(LayeredRecipe(scenes=25, seed=13), "val", shallow=False),
+    "shallow_val": CaptionedSet(LayeredRecipe(scenes=2048, seed=14), "val", shallow=True),
 }
 """A change of these, of the scenes or of their defocus needs a new CAPTIONED_VERSION."""
 
@@ -66,16 +66,16 @@ STORED_DISPARITY = {
 @cache
 def held_out_captions() -> frozenset[str]:
     """Return the captions of `synthetic:prompts`, also mirrored, since training mirrors images."""
-    captions = [scene.caption for scene in staged_scenes(CAPTIONED_SETS["prompts"].recipe)]
+    captions = [scene.caption for scene in layered_scenes(CAPTIONED_SETS["prompts"].recipe)]
     return frozenset(captions + [mirror_caption(caption) for caption in captions])
 
 
-def exposed_scenes(name: str) -> Iterator[tuple[StagedScene, Exposure]]:
+def exposed_scenes(name: str) -> Iterator[tuple[LayeredScene, Exposure]]:
     """Yield a set's scenes, still all in focus, with their lenses."""
     spec = CAPTIONED_SETS[name]
     f_numbers = SHALLOW_F_NUMBERS if spec.shallow else DEEP_F_NUMBERS
     held_out = held_out_captions() if spec.split == "train" else frozenset()
-    for number, scene in enumerate(staged_scenes(spec.recipe, held_out)):
+    for number, scene in enumerate(layered_scenes(spec.recipe, held_out)):
         rng = np.random.default_rng([spec.recipe.seed, number, 1])
         yield scene, draw_exposure(rng, scene, f_numbers)
 

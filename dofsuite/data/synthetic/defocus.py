@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dofsuite.data.synthetic.layered_scenes import STAGE_SIZE_PX, StagedScene, depth_m_of
+from dofsuite.data.synthetic.layered_scenes import LAYERED_SIZE_PX, LayeredScene, depth_m_of
 from dofsuite.images import to_uint8
 from dofsuite.optics import (
     ThinLens,
@@ -65,7 +65,7 @@ class Exposure(NamedTuple):
 
 
 def draw_exposure(
-    rng: np.random.Generator, scene: StagedScene, f_numbers: tuple[float, ...]
+    rng: np.random.Generator, scene: LayeredScene, f_numbers: tuple[float, ...]
 ) -> Exposure:
     """Draw a lens, focused on the scene's nearest object."""
     focal_length_mm = round(rng.uniform(*FOCAL_LENGTHS_MM), 1)
@@ -73,18 +73,18 @@ def draw_exposure(
     return Exposure(float(rng.choice(f_numbers)), focal_length_mm, focus_m)
 
 
-def exposure_radius_px(scenes: list[StagedScene], exposures: list[Exposure]) -> Tensor:
+def exposure_radius_px(scenes: list[LayeredScene], exposures: list[Exposure]) -> Tensor:
     """Return the signed radius of the circle of confusion, `[b, 1, 64, 64]` float64."""
     disparity = np.stack([scene.disparity for scene in scenes])[:, None]
     f_number, focal_length_mm, focus_m = torch.tensor(exposures, dtype=torch.float64).unbind(1)
-    pitch_mm = pixel_pitch_mm(STAGE_SIZE_PX, SENSOR_WIDTH_MM)
+    pitch_mm = pixel_pitch_mm(LAYERED_SIZE_PX, SENSOR_WIDTH_MM)
     depth_m = torch.from_numpy(np.asarray(depth_m_of(disparity)))
     return coc_radius_px(ThinLens(focal_length_mm, f_number), depth_m, focus_m, pitch_mm)
 
 
 def photographed(
-    exposed: Iterable[tuple[StagedScene, Exposure]],
-) -> Iterator[tuple[StagedScene, Exposure]]:
+    exposed: Iterable[tuple[LayeredScene, Exposure]],
+) -> Iterator[tuple[LayeredScene, Exposure]]:
     """Yield the scenes with their photographs, in order."""
     exposed = iter(exposed)
     while batch := list(islice(exposed, BATCH_SIZE)):
@@ -97,7 +97,7 @@ def photographed(
             yield scene._replace(image_srgb=images[i]), exposure
 
 
-def photograph(exposed: list[tuple[StagedScene, Exposure]]) -> np.ndarray:
+def photograph(exposed: list[tuple[LayeredScene, Exposure]]) -> np.ndarray:
     """Render the photographs `[b, 64, 64, 3]` uint8 of scenes as one batch."""
     scenes, exposures = [scene for scene, _ in exposed], [exposure for _, exposure in exposed]
     images = torch.from_numpy(np.stack([scene.image_srgb for scene in scenes]))

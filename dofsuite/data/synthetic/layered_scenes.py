@@ -28,7 +28,7 @@ import numpy as np
 from dofsuite.data.synthetic.captions import COLORS, SHAPES, SIDES, WALLS, Named, caption_of
 from dofsuite.data.synthetic.textures import thing_surface, wall_surface
 
-STAGE_SIZE_PX = 64
+LAYERED_SIZE_PX = 64
 NEAR_M, FAR_M = 1.0, 10.0
 HORIZON = (0.42, 0.55)
 NEAREST_DISPARITY = (0.5, 0.7)
@@ -41,7 +41,7 @@ MIN_VISIBLE_SHARE = 0.6
 
 
 @dataclass(frozen=True)
-class StageRecipe:
+class LayeredRecipe:
     """Number of scenes and seed; every scene is a function of (seed, its number)."""
 
     scenes: int
@@ -60,7 +60,7 @@ class Thing:
     half_width: float
 
 
-class StagedScene(NamedTuple):
+class LayeredScene(NamedTuple):
     """`image_srgb` [64, 64, 3] uint8; `disparity` [64, 64] in [0, 1]; `things` near to far."""
 
     image_srgb: np.ndarray
@@ -79,25 +79,27 @@ def depth_m_of(disparity: np.ndarray | float) -> np.ndarray | float:
     return 1.0 / (1 / FAR_M + (1 / NEAR_M - 1 / FAR_M) * disparity)
 
 
-def staged_scenes(recipe: StageRecipe, held_out: Set[str] = frozenset()) -> Iterator[StagedScene]:
+def layered_scenes(
+    recipe: LayeredRecipe, held_out: Set[str] = frozenset()
+) -> Iterator[LayeredScene]:
     """Yield the recipe's scenes in order; a scene whose caption is `held_out` is drawn again."""
     for number in range(recipe.scenes):
         rng = np.random.default_rng([recipe.seed, number])
-        scene = draw_staged_scene(rng)
+        scene = draw_layered_scene(rng)
         while scene.caption in held_out:
-            scene = draw_staged_scene(rng)
+            scene = draw_layered_scene(rng)
         yield scene
 
 
-def draw_staged_scene(rng: np.random.Generator) -> StagedScene:
+def draw_layered_scene(rng: np.random.Generator) -> LayeredScene:
     """Draw one scene; arrangements in which an object is mostly hidden are drawn again."""
     # Arrangement, wall and floor
-    horizon_px = round(rng.uniform(*HORIZON) * STAGE_SIZE_PX)
+    horizon_px = round(rng.uniform(*HORIZON) * LAYERED_SIZE_PX)
     things, owner = _draw_arrangement(rng, horizon_px)
     wall = WALLS[rng.integers(len(WALLS))]
     ground = ground_disparity(horizon_px)
-    image = wall_surface(rng, wall, STAGE_SIZE_PX, horizon_px)
-    disparity = np.repeat(ground[:, None], STAGE_SIZE_PX, axis=1)
+    image = wall_surface(rng, wall, LAYERED_SIZE_PX, horizon_px)
+    disparity = np.repeat(ground[:, None], LAYERED_SIZE_PX, axis=1)
 
     # Texture and disparity of each object
     for number, thing in enumerate(things, start=1):
@@ -108,15 +110,15 @@ def draw_staged_scene(rng: np.random.Generator) -> StagedScene:
         disparity[rows, columns] = thing.disparity
 
     named = [Named(thing.color, thing.shape, thing.side) for thing in things]
-    return StagedScene(
+    return LayeredScene(
         np.rint(image * 255).astype(np.uint8), disparity, caption_of(named, wall), things
     )
 
 
 def ground_disparity(horizon_px: int) -> np.ndarray:
     """Return the disparity of each row `[64]` of wall and floor: 0, then linear to 1."""
-    rows = np.arange(STAGE_SIZE_PX)
-    return np.clip((rows - horizon_px + 1) / (STAGE_SIZE_PX - horizon_px), 0.0, 1.0)
+    rows = np.arange(LAYERED_SIZE_PX)
+    return np.clip((rows - horizon_px + 1) / (LAYERED_SIZE_PX - horizon_px), 0.0, 1.0)
 
 
 def _draw_arrangement(rng: np.random.Generator, horizon_px: int) -> tuple[list[Thing], np.ndarray]:
@@ -124,7 +126,7 @@ def _draw_arrangement(rng: np.random.Generator, horizon_px: int) -> tuple[list[T
     while True:
         things = _draw_things(rng)
         masks = [thing_mask(thing, horizon_px) for thing in things]
-        owner = np.zeros((STAGE_SIZE_PX, STAGE_SIZE_PX), dtype=np.int64)
+        owner = np.zeros((LAYERED_SIZE_PX, LAYERED_SIZE_PX), dtype=np.int64)
         for number, mask in reversed(list(enumerate(masks, start=1))):
             owner[mask] = number
         visible = [(owner == n).sum() / mask.sum() for n, mask in enumerate(masks, start=1)]
@@ -164,8 +166,8 @@ def _draw_things(rng: np.random.Generator) -> list[Thing]:
 
 def thing_mask(thing: Thing, horizon_px: int) -> np.ndarray:
     """Return an object's mask without occlusion, `[64, 64]` bool; its foot is at its disparity."""
-    base = (horizon_px + thing.disparity * (STAGE_SIZE_PX - horizon_px)) / STAGE_SIZE_PX
-    grid = (np.arange(STAGE_SIZE_PX) + 0.5) / STAGE_SIZE_PX
+    base = (horizon_px + thing.disparity * (LAYERED_SIZE_PX - horizon_px)) / LAYERED_SIZE_PX
+    grid = (np.arange(LAYERED_SIZE_PX) + 0.5) / LAYERED_SIZE_PX
     up = (base - grid[:, None]) / thing.half_width  # 0 at its foot, 2 at its top
     across = np.abs(grid[None, :] - thing.center) / thing.half_width
     if thing.shape == "disc":

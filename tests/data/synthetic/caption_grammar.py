@@ -1,4 +1,4 @@
-"""The grammar of the staged scenes' captions, read back: what a caption says against what is drawn."""
+"""The grammar of the layered scenes' captions, read back: what a caption says against what is drawn."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def parse_caption(caption: str) -> tuple[list[Named], str]:
     found = [_FIRST.fullmatch(first), *map(_FURTHER.fullmatch, further)]
     if not all(found) or len(found) > len(SIDES):
         raise ValueError(
-            f"{caption!r} is no caption of the staged scenes; their grammar is {__name__}'s."
+            f"{caption!r} is no caption of the layered scenes; their grammar is {__name__}'s."
         )
     return [Named(*match.groups()[:3]) for match in found if match], found[0][4] if found[0] else ""

@@ -1,4 +1,4 @@
-"""Staged scenes: captions that are true, metric depth, lenses that blur enough, and sets that keep
+"""Layered scenes: captions that are true, metric depth, lenses that blur enough, and sets that keep
 apart.
 """
 
@@ -22,7 +22,7 @@ from dofsuite.data.synthetic import defocus as photographed
 from dofsuite.data.synthetic.captioned_sets import CAPTIONED_SETS, captioned_samples, exposed_scenes
 from dofsuite.data.synthetic.captions import COLORS, SHAPES, SIDES, WALLS, WORDS
 from dofsuite.data.synthetic.defocus import DEEP_F_NUMBERS, SHALLOW_F_NUMBERS, Exposure, photograph
-from dofsuite.data.synthetic.layered_scenes import StagedScene, StageRecipe, staged_scenes
+from dofsuite.data.synthetic.layered_scenes import LayeredRecipe, LayeredScene, layered_scenes
 from dofsuite.data.synthetic.sets import cache_folder, prepare, resolve
 from dofsuite.data.synthetic.textures import THING_COLORS, THING_PHOTOGRAPHS, WALL_MATERIALS
 from dofsuite.errors import UserError
@@ -32,11 +32,11 @@ NAMES = tuple(CAPTIONED_SETS)
 
 
 @cache
-def some(name: str, count: int = 100) -> list[tuple[StagedScene, Exposure]]:
+def some(name: str, count: int = 100) -> list[tuple[LayeredScene, Exposure]]:
     return list(islice(exposed_scenes(name), count))
 
 
-def disparity_as_drawn(scene: StagedScene) -> np.ndarray:
+def disparity_as_drawn(scene: LayeredScene) -> np.ndarray:
     """Return the ground's disparity, found from the record alone: the lowest row is 1, rows fall
     evenly to 0.
     """
@@ -84,7 +84,7 @@ def test_every_word_is_used_and_things_differ() -> None:
     "sentence", ["a red disc", "a pink disc on the left in front of grass", "a red disc, a box"]
 )
 def test_other_sentences_are_no_captions(sentence: str) -> None:
-    with pytest.raises(ValueError, match="no caption of the staged scenes"):
+    with pytest.raises(ValueError, match="no caption of the layered scenes"):
         parse_caption(sentence)
 
 
@@ -108,7 +108,7 @@ def test_depth_is_metric_and_spans_the_whole_range(name: str) -> None:
         assert all((scene.disparity == thing.disparity).sum() > 25 for thing in scene.things)
 
 
-def coc_diameter_px(scene: StagedScene, exposure: Exposure, f_number: float) -> np.ndarray:
+def coc_diameter_px(scene: LayeredScene, exposure: Exposure, f_number: float) -> np.ndarray:
     """The thin lens written out in metres and millimetres: c = F^2 / (N (S1 - F)) |Z - S1| / Z,
     pixels of 36/64 mm.
     """
@@ -197,9 +197,9 @@ def test_no_training_scene_has_a_held_out_caption() -> None:
     assert len(prompts) == 25
     swapped = str.maketrans({"<": "right", ">": "left"})
     mirrored = {p.replace("left", "<").replace("right", ">").translate(swapped) for p in prompts}
-    recipe = StageRecipe(scenes=300, seed=CAPTIONED_SETS["deep"].recipe.seed)
+    recipe = LayeredRecipe(scenes=300, seed=CAPTIONED_SETS["deep"].recipe.seed)
     assert any(
-        scene.caption in prompts for scene in staged_scenes(recipe)
+        scene.caption in prompts for scene in layered_scenes(recipe)
     )  # drawn freely, one would come up
     assert not any(scene.caption in prompts | mirrored for scene, _ in some("deep", 300))
 
