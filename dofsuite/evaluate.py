@@ -97,6 +97,7 @@ def parser_of(name: str) -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # General help, or the subcommand
     if not words or words[0] in ("-h", "--help"):
         lines = [
             f"    {name} {c.usage}\n        {c.description}" for name, c in SUBCOMMANDS.items()

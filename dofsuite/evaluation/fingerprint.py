@@ -17,16 +17,16 @@ from typing import Any
 from dofsuite.diffusion import draw_integer
 from dofsuite.errors import UserError
 
+# Weight files up to this size are read completely.
 FULL_BYTES = 2**22
-"""Weight files up to this size are read completely."""
+# Of a larger one, spread evenly from its first bytes to its last.
 BLOCKS, BLOCK_BYTES = 32, 2**16
-"""Of a larger one, spread evenly from its first bytes to its last."""
+# Of safetensors (names, types and shapes); a longer one is no header.
 MAX_HEADER_BYTES = 2**24
-"""Of safetensors (names, types and shapes); a longer one is no header."""
 
 
 def config_hash(settings: dict[str, Any]) -> str:
-    """Return eight digits that tell one plain dictionary from another."""
+    # Eight digits
     return f"{draw_integer(0, 0, json.dumps(settings, sort_keys=True)):016x}"[:8]
 
 

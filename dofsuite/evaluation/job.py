@@ -28,12 +28,12 @@ from dofsuite.errors import UserError
 from dofsuite.files import make_folder, write_json
 
 SETTINGS = "settings.json"
+# Seconds between progress lines in a log; a terminal has a bar.
 LOG_EVERY_S = 10.0
-"""Seconds between progress lines in a log; a terminal has a bar."""
+# Of a setting in an error message.
 MAX_CHARACTERS = 80
-"""Of a setting in an error message."""
+# Stands for a setting that is not there.
 ABSENT = object()
-"""Stands for a setting that is not there."""
 
 
 def rank_and_world_size() -> tuple[int, int]:

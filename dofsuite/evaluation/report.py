@@ -19,9 +19,10 @@ from dofsuite.files import write_json, write_text
 from dofsuite.images import encode_png, to_pil
 
 DECIMALS = 3
+# Printed where there is no number.
 EMPTY = "-"
-"""Printed where there is no number."""
 
+# The content security policy lets the page load and run nothing: its images are in it.
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
@@ -43,11 +44,10 @@ th:first-child, td:first-child {{ text-align: left }}
 img {{ display: block; min-width: 96px; image-rendering: pixelated }}
 </style></head><body>
 """
-"""The content security policy lets the page load and run nothing: its images are in it."""
 
 
+# Value of a cell: None where there is no number; an integer is printed as one.
 Number = float | int | None
-"""Value of a cell: None where there is no number; an integer is printed as one."""
 
 
 class RunVariant(NamedTuple):
@@ -117,7 +117,6 @@ def format_number(value: Number) -> str:
 
 
 def format_fact(value: Any) -> str:
-    """Print text as it is, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
@@ -159,6 +158,7 @@ def to_json(
             row = {"name": name, "run": os.path.relpath(run, folder.resolve()), **row}
         return row | {"values": dict(zip(table.columns, map(number, values), strict=True))}
 
+    # All digits, whatever is printed
     tables_data = [
         {
             "title": table.title,
@@ -175,7 +175,6 @@ def to_json(
 def to_html(
     title: str, tables: Sequence[Table], sheets: Sequence[ImageSheet], facts: dict[str, Any]
 ) -> str:
-    """Return the report as one HTML page: styles and images are in it, and there is no script."""
     parts = [HEAD.format(title=html.escape(title)), f"<h1>{html.escape(title)}</h1>"]
     for table in tables:
         parts.append(f"<h2>{html.escape(table.title)}</h2><table>")

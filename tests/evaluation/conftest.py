@@ -1,6 +1,4 @@
-"""One thread, as the processes that these tests start have: a sum in another order rounds another
-way.
-"""
+"""One thread, as in the processes that these tests start: sums in another order round otherwise."""
 
 from __future__ import annotations
 

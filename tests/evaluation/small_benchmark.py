@@ -23,13 +23,13 @@ SMALL = ("--size", "32", "--gamma", "2.2", "--layers", "21", "--reference-width"
 
 
 def write_scenes(folder: Path, count: int = 3) -> Path:
-    """Pictures of 128 px with 16-bit disparities beside them, by source in turn."""
+    """Images of 128 px with 16-bit disparities beside them, by source in turn."""
     reader = ShardReader(prepare("synthetic:val"))
     for number in range(count):
-        sample, place = reader.read(number), folder / SOURCES[number % 3]
-        place.mkdir(parents=True, exist_ok=True)
+        sample, source = reader.read(number), folder / SOURCES[number % 3]
+        source.mkdir(parents=True, exist_ok=True)
         for extension in ("png", "depth.png"):
-            (place / f"{sample.key}.{extension}").write_bytes(sample.members[extension])
+            (source / f"{sample.key}.{extension}").write_bytes(sample.members[extension])
     return folder
 
 
@@ -42,9 +42,9 @@ def evaluate(benchmark: Path, output: Path, *words: str, clip: str = "none") -> 
     return main(["run", *words, "--benchmark", str(benchmark), "-o", str(output), "--clip", clip])
 
 
-def started(words: list[str], place: tuple[int, int]) -> subprocess.Popen[bytes]:
+def start_process(words: list[str], rank: int, world_size: int) -> subprocess.Popen[bytes]:
     """A process of its own, one of several."""
-    env = os.environ | {"RANK": str(place[0]), "WORLD_SIZE": str(place[1]), "OMP_NUM_THREADS": "1"}
+    env = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-m", "dofsuite.evaluate", *words], cwd=ROOT, env=env)
 
 

@@ -37,11 +37,11 @@ def test_a_copy_is_the_same_and_another_training_is_not(tmp_path, count):
 @pytest.mark.parametrize(
     "place", [20, 200, 1 << 23, -1], ids=["header", "first weight", "middle", "last byte"]
 )
-def test_a_byte_changed_at_either_end_or_in_the_middle_is_seen_at_once(tmp_path, place):
+def test_a_byte_changed_at_either_end_or_in_the_middle_is_seen_at_once(tmp_path, position):
     file = tmp_path / "model.safetensors"
     save_file(weights(count=1 << 21), file)
     data = bytearray(file.read_bytes())
     before, middle = hash_weights(file), (len(data) - (1 << 16)) * 16 // 31
-    data[middle if place == 1 << 23 else place] ^= 1
+    data[middle if position == 1 << 23 else position] ^= 1
     file.write_bytes(data)
     assert hash_weights(file) != before

@@ -26,35 +26,35 @@ def as_array_task(monkeypatch, number, numbers, **more):
     """One of `sbatch --array=...`, as SLURM tells it."""
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
-    told = {"ID": number, "MIN": min(numbers), "MAX": max(numbers), "COUNT": len(numbers)}
+    variables = {"ID": number, "MIN": min(numbers), "MAX": max(numbers), "COUNT": len(numbers)}
     for name, value in {
-        **{f"SLURM_ARRAY_TASK_{key}": value for key, value in told.items()},
+        **{f"SLURM_ARRAY_TASK_{key}": value for key, value in variables.items()},
         **more,
     }.items():
         monkeypatch.setenv(name, str(value))
 
 
 def test_rows_come_in_the_order_of_their_keys_and_are_made_once(tmp_path):
-    made = []
+    computed = []
 
     def make(key):
-        made.append(key)
+        computed.append(key)
         return {"key": key, "tenth": 0.1 + 0.2}
 
     for _ in range(2):
         found = compute_rows(tmp_path / "rows", KEYS, make, {"seed": 0})
         assert [row["key"] for row in found] == KEYS
         assert found[0]["tenth"] == 0.1 + 0.2
-    assert made == KEYS
+    assert computed == KEYS
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
-    made = []
+    computed = []
 
     def make(key):
-        if len(made) == 2:
+        if len(computed) == 2:
             raise KeyboardInterrupt
-        made.append(key)
+        computed.append(key)
         return {"key": key}
 
     with pytest.raises(KeyboardInterrupt):
@@ -65,10 +65,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.parametrize("processes", [2, 3, 5])
 def test_processes_share_the_keys_and_the_last_one_reads_them_all(tmp_path, monkeypatch, processes):
-    made = []
+    computed = []
 
     def make(key):
-        made.append(key)
+        computed.append(key)
         return {"key": key}
 
     for rank in range(processes):
@@ -76,7 +76,7 @@ def test_processes_share_the_keys_and_the_last_one_reads_them_all(tmp_path, monk
         found = compute_rows(tmp_path / "rows", KEYS, make, {})
         done = {key for number, key in enumerate(KEYS) if number % processes <= rank}
         assert (found is None) == (done != set(KEYS))
-    assert sorted(made) == sorted(KEYS)
+    assert sorted(computed) == sorted(KEYS)
     assert [row["key"] for row in found] == KEYS
 
 
@@ -140,30 +140,30 @@ def test_an_array_with_gaps_is_refused_unless_it_is_said_which_process_this_is(m
 def test_an_array_s_task_makes_its_share_first_and_then_what_is_still_missing(
     tmp_path, monkeypatch
 ):
-    made, before = [], tmp_path / "before"
+    computed, before = [], tmp_path / "before"
 
     def make(key):
-        made.append(key)
+        computed.append(key)
         return {"key": key}
 
     as_array_task(monkeypatch, 3, [2, 3])
     assert [row["key"] for row in compute_rows(tmp_path / "rows", KEYS, make, {})] == KEYS
-    assert made == [KEYS[1], KEYS[3], KEYS[2], KEYS[0]]
+    assert computed == [KEYS[1], KEYS[3], KEYS[2], KEYS[0]]
     as_array_task(monkeypatch, 2, [2, 3])
     assert compute_rows(tmp_path / "rows", KEYS, make, {}) is not None
-    assert len(made) == 4
-    made.clear()
+    assert len(computed) == 4
+    computed.clear()
 
     def make_while_another_does(key):
-        if not made:  # the other task makes all the other rows while this one makes its first
+        if not computed:  # the other task makes all the other rows while this one makes its first
             as_array_task(monkeypatch, 3, [2, 3])
-            made.append("begun")
+            computed.append("begun")
             compute_rows(before, KEYS[1:], make, {})
             as_array_task(monkeypatch, 2, [2, 3])
         return make(key)
 
     assert compute_rows(before, KEYS, make_while_another_does, {}) is not None
-    assert made == ["begun", KEYS[2], KEYS[3], KEYS[1], KEYS[0]]
+    assert computed == ["begun", KEYS[2], KEYS[3], KEYS[1], KEYS[0]]
 
 
 def test_the_gpu_is_the_process_s_own(monkeypatch):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +19,10 @@ from dofsuite.evaluation.ablations.config import TableConfig
 from dofsuite.evaluation.ablations.sweep_runs import Group, Run, group_runs, read_runs
 from dofsuite.evaluation.report import Number, Table, format_number, write_report
 
+# Title of the table of `metrics.json`.
 PROBE = "Last validation"
-"""Title of the table of `metrics.json`."""
+# Before a column: the standard deviation over seeds (n - 1).
 SPREAD = "±"
-"""Before a column: the standard deviation over seeds (n - 1)."""
 
 Values = dict[str, float | None]
 
@@ -31,8 +31,7 @@ def run(config: TableConfig) -> None:
     # Numbers of every run
     runs, left_out = read_runs(config.runs, config.unfinished)
     groups = group_runs(runs)
-    evaluations, unused_rows = evaluation_numbers(runs)
-    numbers = {run.folder: [*probe_numbers(run), *evaluations[run.folder]] for run in runs}
+    numbers, unused_rows = numbers_of(runs)
     tables = tables_of(groups, numbers)
     if not tables:
         raise UserError(
@@ -59,32 +58,33 @@ def run(config: TableConfig) -> None:
         print(f"\n{table.title}\n{to_text(table)}", *table.notes, sep="\n")
 
 
-class Numbers(NamedTuple):
-    """Named numbers of one run, with the title of their table."""
+class ReportRow(NamedTuple):
+    """Named numbers: a row of a report, or a run's last validation."""
 
     table: str
+    name: str
+    run: Path | None
+    """The trained run, resolved; None where it is no run's."""
     variant: str
     """How the evaluation differs from the usual; "" if it does not."""
     values: Values
 
 
-def probe_numbers(run: Run) -> Iterator[Numbers]:
-    probe = read_json(run.folder / "metrics.json").get("probe")
-    if isinstance(probe, dict):
-        yield Numbers(PROBE, "", {name: number(value) for name, value in probe.items()})
+def numbers_of(runs: Sequence[Run]) -> tuple[dict[Path, list[ReportRow]], list[str]]:
+    """Read the last validations and all reports below the runs' folders.
 
-
-def evaluation_numbers(runs: Sequence[Run]) -> tuple[dict[Path, list[Numbers]], list[str]]:
-    """Read all reports below the runs' folders; one report may hold several runs.
+    One report may hold several runs.
 
     Returns:
         Numbers by the run's folder, and which rows were not used, with why.
-
-    Raises:
-        UserError: A file is no report.
     """
     folders = {run.folder.resolve(): run.folder for run in runs}
-    numbers: dict[Path, list[Numbers]] = {run.folder: [] for run in runs}
+    numbers: dict[Path, list[ReportRow]] = {}
+    for run in runs:
+        probe = read_json(run.folder / "metrics.json").get("probe")
+        has_probe = isinstance(probe, dict)
+        numbers[run.folder] = [row_of(PROBE, "", run.folder, "", probe)] if has_probe else []
+
     unused: list[str] = []
     for run in runs:
         for path in sorted(run.folder.rglob("report.json")):
@@ -92,7 +92,7 @@ def evaluation_numbers(runs: Sequence[Run]) -> tuple[dict[Path, list[Numbers]], 
             reasons = []
             for row in rows_of(path):
                 if row.run in folders:
-                    own = Numbers(f"{place}: {row.table}", row.variant, row.values)
+                    own = row._replace(table=f"{place}: {row.table}")
                     numbers[folders[row.run]].append(own)
                 elif row.run is not None:
                     reasons.append(f"{row.run}, which is none of the runs asked for")
@@ -106,15 +106,6 @@ def evaluation_numbers(runs: Sequence[Run]) -> tuple[dict[Path, list[Numbers]], 
     return numbers, unused
 
 
-class ReportRow(NamedTuple):
-    table: str
-    name: str
-    run: Path | None
-    """The trained run, resolved; None where it is no run's."""
-    variant: str
-    values: Values
-
-
 def rows_of(path: Path) -> list[ReportRow]:
     """Read a report's rows.
 
@@ -126,14 +117,24 @@ def rows_of(path: Path) -> list[ReportRow]:
         for table in read_json(path).get("tables", []):
             for row in table["rows"]:
                 run = (path.parent.resolve() / row["run"]).resolve() if "run" in row else None
-                values = {name: number(value) for name, value in row["values"].items()}
                 variant = row.get("variant", "")
-                rows.append(ReportRow(table["title"], str(row["name"]), run, variant, values))
+                rows.append(row_of(table["title"], str(row["name"]), run, variant, row["values"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: it is no report of dofsuite; delete it, or evaluate the run again."
         ) from error
     return rows
+
+
+def row_of(table: str, name: str, run: Path | None, variant: str, values: Any) -> ReportRow:
+    """Return a row; infinities and NaN are text in JSON, and what is no number is None."""
+    numbers: Values = {}
+    for key, value in values.items():
+        try:
+            numbers[key] = float(value)
+        except (TypeError, ValueError):
+            numbers[key] = None
+    return ReportRow(table, name, run, variant, numbers)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -149,38 +150,30 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def number(value: Any) -> float | None:
-    """Return a number of a report, where infinities and NaN are text; None for what is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def tables_of(groups: Sequence[Group], numbers: dict[Path, list[Numbers]]) -> list[Table]:
-    by_title: dict[str, list[Numbers]] = {}
+def tables_of(groups: Sequence[Group], numbers: dict[Path, list[ReportRow]]) -> list[Table]:
+    by_title: dict[str, list[ReportRow]] = {}
     for own in numbers.values():
-        for found in own:
-            by_title.setdefault(found.table, []).append(found)
+        for row in own:
+            by_title.setdefault(row.table, []).append(row)
 
     tables = []
     for title, found in by_title.items():
         # Columns that have a number anywhere
-        names = dict.fromkeys(name for one in found for name in one.values)
-        names = [name for name in names if any(one.values.get(name) is not None for one in found)]
+        columns = dict.fromkeys(name for row in found for name in row.values)
+        names = [name for name in columns if any(row.values.get(name) is not None for row in found)]
 
         # One row a group and variant, with the values of its runs
         rows = []
         for group in groups:
-            for variant in dict.fromkeys(one.variant for one in found):
+            for variant in dict.fromkeys(row.variant for row in found):
                 of_runs = [values_of(numbers[run.folder], title, variant) for run in group.runs]
-                if values := [found for found in of_runs if found is not None]:
+                if values := [each for each in of_runs if each is not None]:
                     rows.append((f"{group.name}, {variant}" if variant else group.name, values))
         tables.append(table_of(title, names, rows))
     return tables
 
 
-def values_of(own: Sequence[Numbers], title: str, variant: str) -> Values | None:
+def values_of(own: Sequence[ReportRow], title: str, variant: str) -> Values | None:
     """Return a run's numbers in one table; the last of several reports counts."""
     found = [one.values for one in own if (one.table, one.variant) == (title, variant)]
     return found[-1] if found else None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from dofsuite.errors import UserError
 from dofsuite.training.run.record import finished_at, stored_config
 
+# Keys about hardware and logging, ignored when comparing runs.
 IGNORED_KEYS = (
     "trainer.logger",
     "trainer.enable_progress_bar",
@@ -18,13 +19,12 @@ IGNORED_KEYS = (
     "trainer.num_nodes",
     "data.init_args.num_workers",
 )
-"""Keys about hardware and logging, ignored when comparing runs."""
+# Parts of a key that names leave out.
 CLASS_PATH_PARTS = ("init_args", "class_path")
-"""Parts of a key that names leave out."""
+# Runs that differ in more settings are not one sweep's; they are named by their folders.
 MAX_KEYS_IN_NAME = 8
-"""Runs that differ in more settings are not one sweep's; they are named by their folders."""
+# Shown for a key that only other runs of the sweep have.
 ABSENT = "absent"
-"""Shown for a key that only other runs of the sweep have."""
 
 
 class Run(NamedTuple):
@@ -115,7 +115,7 @@ def flatten(node: Any, key: str = "") -> dict[str, Any]:
     """Return {"a": {"b": 1}} as {"a.b": 1}; lists and empty mappings are values."""
     if not isinstance(node, dict) or not node:
         return {key: node}
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, child in node.items():
         flat |= flatten(child, f"{key}.{name}".lstrip("."))
     return flat

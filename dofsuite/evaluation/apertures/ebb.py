@@ -38,14 +38,13 @@ from dofsuite.images import center_crop, quantize_8bit, read_image, resize
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.training import write_sheet
 
+# Smaller images are enlarged on the sheet.
 SHEET_PX = 192
-"""Smaller images are enlarged on the sheet."""
+# The sheet's part of a caption; the report has all of it.
 ROW_TITLE_CHARACTERS = 48
-"""The sheet's part of a caption; the report has all of it."""
 
 
 def run(config: EbbConfig) -> None:
-    """Caption, generate and measure this process's scenes; the last to finish writes the report."""
     # What the images depend on; cameras are checked before any network is loaded
     generator = ExportedGenerator(str(config.model))
     sources = generator.sources()
@@ -142,7 +141,6 @@ def center_resized(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def table_of(rows: Sequence[dict[str, Any]]) -> Table:
-    """Return how often the smaller aperture has more energy, for the photographs and for ours."""
     lines: list[tuple[str, list[Number]]] = []
     for side in ("photographs", "ours"):
         pairs = aperture_pairs(row[side] for row in rows if row[side]["one_size"])

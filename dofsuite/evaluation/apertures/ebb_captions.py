@@ -50,7 +50,7 @@ def captions_of(
     if file is not None:
         captions = read_captions(file, scenes)
         chosen = [scene for scene in scenes if scene.key in captions][:count]
-        source = {"file": file.name, "sha256": sha256_of(read_bytes(file))}
+        source: dict[str, Any] = {"file": file.name, "sha256": sha256_of(read_bytes(file))}
         return Captions(chosen, lambda scene: captions[scene.key], source)
 
     # From a captioner, of the photograph at the smallest aperture (of EBB!, f/16)
@@ -109,7 +109,6 @@ def read_captions(file: Path, scenes: Sequence[ApertureScene]) -> dict[str, str]
 
 
 def names_of(scene: ApertureScene) -> set[str]:
-    """Return what a CSV may call a scene."""
     last = scene.key.rpartition("/")[2]
     return {scene.key, last, *(path.name for path in scene.files.values())}
 

@@ -31,12 +31,11 @@ from dofsuite.evaluation.report import ImageSheet, write_report
 from dofsuite.images import read_image, thumbnail
 from dofsuite.metrics.monotonicity import TIE
 
+# Images in the report are shown no larger.
 MAX_PX = 256
-"""Images in the report are shown no larger."""
 
 
 def run(config: PairsConfig) -> None:
-    """Measure this process's scenes; whoever finishes last writes the report."""
     # Measure the scenes
     found, name = find_scenes(config.folder), config.folder.resolve().name
     output = config.output or Path("runs/pairs") / name
@@ -109,7 +108,6 @@ def failure_sheets(
 
 
 def failure_row(scene: ApertureScene, pair: AperturePair, name: str) -> tuple[str, list[Tensor]]:
-    """Return a pair's row on the sheet: its name with its energies, and its two images."""
     before, after = pair.energies[name]
     title = f"{pair.key}, f/{pair.wide:g} to f/{pair.narrow:g}: {before:.4g} to {after:.4g}"
     files = (scene.files[pair.wide], scene.files[pair.narrow])

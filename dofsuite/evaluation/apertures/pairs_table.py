@@ -14,19 +14,19 @@ from dofsuite.metrics import blur_energy
 from dofsuite.metrics.monotonicity import TIE
 from dofsuite.optics import srgb_to_linear
 
+# Column of the table -> energy of display values [3, h, w].
 ENERGIES: dict[str, Callable[[Tensor], Tensor]] = {
     "paper": lambda image: blur_energy(image, "paper"),
     "ac": lambda image: blur_energy(image, "ac"),
     "paper, in light": lambda image: blur_energy(srgb_to_linear(image), "paper"),
     "ac, in light": lambda image: blur_energy(srgb_to_linear(image), "ac"),
 }
-"""Column of the table -> energy of display values [3, h, w]."""
 COLUMNS = ("pairs", *ENERGIES, "brightness ratio", "order of brightness", "ties (ac)")
 TITLE = "Share of pairs with E(smaller aperture) > E(larger aperture)"
+# Of EBB! (*stated*).
 PAPER_SHARE = 0.96
-"""Of EBB! (*stated*)."""
+# Relative difference below which mean display values are equal: images are decoded in float32.
 BRIGHTNESS_TIE = 1e-6
-"""Relative difference below which mean display values are equal: images are decoded in float32."""
 COLUMN_NOTES = (
     "paper, ac: share of pairs in which the smaller aperture's photograph has more of that energy",
     "brightness ratio: median of the mean display value at the smaller aperture over that at the "
@@ -108,7 +108,6 @@ def aperture_pairs(scenes: Iterable[dict[str, Any]]) -> list[AperturePair]:
 
 
 def table_of(pairs: list[AperturePair], notes: Sequence[str]) -> Table:
-    """Return the shares of pairs whose energy rises, for each kind of pair."""
     rows = [(name, row_of(kind)) for name, kind in kinds_of(pairs).items()]
     rows.append(("paper, EBB!", [None, PAPER_SHARE, *[None] * (len(COLUMNS) - 2)]))
     once_a_scene = [pair for pair in pairs if pair.outermost]
@@ -145,23 +144,23 @@ def name_of(wide: float, narrow: float) -> str:
 
 def row_of(pairs: list[AperturePair]) -> list[Number]:
     # Shares of pairs whose energy rises, or is tied
-    rises = {name: [pair.rise(name) for pair in pairs] for name in ENERGIES}
-    shares = [sum(rise > 0 for rise in rises[name]) / len(pairs) for name in ENERGIES]
-    ties = sum(rise == 0 for rise in rises["ac"]) / len(pairs)
+    signs = {name: [pair.rise(name) for pair in pairs] for name in ENERGIES}
+    shares = [sum(rise > 0 for rise in signs[name]) / len(pairs) for name in ENERGIES]
+    ties = sum(rise == 0 for rise in signs["ac"]) / len(pairs)
 
     # Brightness: the median ratio, and how often the paper's energy has the same order
     ratios = [pair.brightness[1] / max(pair.brightness[0], 1e-6) for pair in pairs]
     median = torch.tensor(ratios, dtype=torch.float64).quantile(0.5).item()
     orders = [order(*pair.brightness, BRIGHTNESS_TIE) for pair in pairs]
-    same_order = sum(a == b for a, b in zip(orders, rises["paper"], strict=True)) / len(pairs)
+    same_order = sum(a == b for a, b in zip(orders, signs["paper"], strict=True)) / len(pairs)
     return [len(pairs), *shares, median, same_order, ties]
 
 
-def interval_note(name: str, rises: list[bool]) -> str:
-    count = len(rises)
-    low, high = wilson(sum(rises), count)
+def interval_note(name: str, has_risen: list[bool]) -> str:
+    count = len(has_risen)
+    low, high = wilson(sum(has_risen), count)
     return (
-        f"{name}: {sum(rises) / count:.3f}, with a 95 % interval of {low:.3f} to {high:.3f} "
+        f"{name}: {sum(has_risen) / count:.3f}, with a 95 % interval of {low:.3f} to {high:.3f} "
         f"(Wilson) for {count} scenes"
     )
 

@@ -19,11 +19,11 @@ from typing import NamedTuple
 from dofsuite.errors import UserError
 from dofsuite.images import IMAGE_EXTENSIONS
 
+# Of EBB! (*stated*), by its folders' names.
 EBB_FOLDERS = {"bokeh": 1.8, "original": 16.0}
-"""Of EBB! (*stated*), by its folders' names."""
 NAMED_F_NUMBER = re.compile(r"^(?P<scene>.+?)[_-]f(?P<f_number>\d+(?:\.\d+)?)$", re.IGNORECASE)
+# Folders of RealBokeh_3MP with the same scenes; where both have an aperture, the first counts.
 SIDES = ("gt", "in")
-"""Folders of RealBokeh_3MP with the same scenes; where both have an aperture, the first counts."""
 
 
 class ApertureScene(NamedTuple):
@@ -57,7 +57,8 @@ def find_scenes(folder: Path) -> FoundScenes:
             files[key].setdefault(f_number, path)
 
     # Scenes, and images without a partner
-    scenes, alone = [], []
+    scenes: list[ApertureScene] = []
+    alone: list[Path] = []
     for key, by_f_number in sorted(files.items()):
         if len(by_f_number) > 1:
             scenes.append(ApertureScene(key, dict(sorted(by_f_number.items()))))

@@ -9,8 +9,8 @@ from typing import Literal, get_args
 from dofsuite.cli import option
 from dofsuite.errors import UserError
 
+# `given` is the depth as it is; the others are the rows of Table 6.
 Perturbation = Literal["given", "zero", "mask", "crop", "noise"]
-"""`given` is the depth as it is; the others are the rows of Table 6."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +66,13 @@ class RefocusConfig:
         default="openai/clip-vit-base-patch32",
         help="of CLIP-I; none leaves it empty",
     )
-    lpips: str = option(
+    lpips: Literal["alex", "vgg", "squeeze", "none"] = option(
         "--lpips",
         choices=("alex", "vgg", "squeeze", "none"),
         default="alex",
         help="its network (not stated)",
     )
-    clip_iqa: str = option(
+    clip_iqa: Literal["clip_iqa", "none"] = option(
         "--clip-iqa", choices=("clip_iqa", "none"), default="clip_iqa", help="its model"
     )
     sheet_scenes: int = option(

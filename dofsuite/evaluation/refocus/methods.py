@@ -25,8 +25,8 @@ from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
 from dofsuite.refocus.export import SETTINGS, read_settings
 from dofsuite.refocus.rendering import photograph
 
+# Sample, reference [1, 3, h, w] and disparity [1, 1, h, w] -> image [1, 3, h, w] in [0, 1].
 Predict = Callable[[Sample, Tensor, Tensor], Tensor]
-"""Sample, reference [1, 3, h, w] and disparity [1, 1, h, w] -> image [1, 3, h, w] in [0, 1]."""
 
 
 class Method(NamedTuple):
@@ -69,7 +69,6 @@ def copy(benchmark: Benchmark) -> Method:
 
 
 def render(benchmark: Benchmark, image: Tensor, disparity: Tensor, sample: Sample) -> Tensor:
-    """Photograph an image with the benchmark's renderer and a sample's camera."""
     width_px = torch.tensor([float(benchmark.size_px)])
     return photograph(image, disparity, width_px, [sample.camera], benchmark.rendering)[0]
 
@@ -123,6 +122,7 @@ def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
     Raises:
         UserError: There is none, or one is not square.
     """
+    # Files by sample, with any extension
     files = {}
     for sample in benchmark.samples:
         candidates = (path / f"{sample.key}.{extension}" for extension in IMAGE_EXTENSIONS)

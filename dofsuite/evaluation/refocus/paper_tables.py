@@ -8,12 +8,13 @@ from __future__ import annotations
 
 Row = tuple[str, dict[str, float | None]]
 
+# Table 1, refocus.
 REFOCUS: list[Row] = [
     ("GPT-4o (paper, 5 % of samples)", {"CLIP-I": 0.859, "MAE": 0.138, "CLIP-IQA": 0.724}),
     ("DiffCamera (paper)", {"CLIP-I": 0.954, "MAE": 0.025, "CLIP-IQA": 0.834}),
 ]
-"""Table 1, refocus."""
 
+# Table 1, add bokeh; the truth's LVCorr is of Table 3.
 BOKEH: list[Row] = [
     ("GPT-4o (paper, 5 % of samples)", {"CLIP-I": 0.792, "MAE": 0.087, "CLIP-IQA": 0.567}),
     (
@@ -21,8 +22,8 @@ BOKEH: list[Row] = [
         {"CLIP-I": 0.969, "MAE": 0.022, "LVCorr": 0.920, "truth's LVCorr": 0.93, "CLIP-IQA": 0.857},
     ),
 ]
-"""Table 1, add bokeh; the truth's LVCorr is of Table 3."""
 
+# Table 2.
 DEBLUR: list[Row] = [
     (
         "GPT-4o (paper, 5 % of samples)",
@@ -37,8 +38,8 @@ DEBLUR: list[Row] = [
         {"CLIP-I": 0.970, "MAE": 0.037, "LPIPS": 0.176, "PSNR": 25.200, "CLIP-IQA": 0.883},
     ),
 ]
-"""Table 2."""
 
+# Columns of Tables 3 to 6.
 ABLATION_COLUMNS = (
     "all CLIP-I",
     "all MAE",
@@ -48,7 +49,6 @@ ABLATION_COLUMNS = (
     "deblur LPIPS",
     "deblur PSNR",
 )
-"""Columns of Tables 3 to 6."""
 
 _ABLATIONS: list[tuple[str, tuple[float, ...]]] = [
     ("ground truth (paper)", (0.970, 0.000, 0.867, 0.93, 0.000, 0.000, float("inf"))),
@@ -71,7 +71,7 @@ _ABLATIONS: list[tuple[str, tuple[float, ...]]] = [
     ("full, depth with noise (paper, Table 6)", (0.965, 0.033, 0.835, 0.901, 0.039, 0.180, 24.946)),
 ]
 
+# Tables 3 to 6.
 ABLATIONS: list[Row] = [
     (name, dict(zip(ABLATION_COLUMNS, values, strict=True))) for name, values in _ABLATIONS
 ]
-"""Tables 3 to 6."""

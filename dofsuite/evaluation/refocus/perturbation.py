@@ -16,12 +16,11 @@ TITLES: dict[Perturbation, str] = {
     "crop": "depth cropped",
     "noise": "depth with noise",
 }
+# *Stated*: each pixel is set to 0 with this probability.
 MASKED_SHARE = 0.3
-"""*Stated*: each pixel is set to 0 with this probability."""
+# *Stated*: "standard Gaussian noise", independent for each pixel; of a disparity in [0, 1]
+# (*inferred*).
 NOISE_SIGMA = 1.0
-"""*Stated*: "standard Gaussian noise", independent for each pixel; of a disparity in [0, 1]
-(*inferred*).
-"""
 
 
 def perturb(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ from dofsuite.metrics import ImageEmbedder, clip_image_similarity
 LPIPS_INSTALL = 'pip install "torchmetrics[image]" (for torch 2.13: torchvision==0.28.0)'
 CLIP_IQA_INSTALL = 'pip install "torchmetrics[multimodal]" torchvision'
 
+# One image, or an image and its target, [1, 3, h, w] each -> a number.
 Score = Callable[..., Tensor]
-"""One image, or an image and its target, [1, 3, h, w] each -> a number."""
 
 
 class Scores(NamedTuple):
@@ -49,7 +49,11 @@ class Scores(NamedTuple):
         }
 
 
-def load_scores(clip: str, lpips: str, clip_iqa: str) -> Scores:
+def load_scores(
+    clip: str,
+    lpips: Literal["alex", "vgg", "squeeze", "none"],
+    clip_iqa: Literal["clip_iqa", "none"],
+) -> Scores:
     """Load the networks of the scores.
 
     Args:
@@ -65,7 +69,7 @@ def load_scores(clip: str, lpips: str, clip_iqa: str) -> Scores:
     embedder = None if clip == "none" else load_clip(clip)
     lpips_score, lpips_note = load_lpips(lpips)
     iqa_score, iqa_note = load_clip_iqa(clip_iqa)
-    clip_note = "" if embedder else left_out("CLIP-I")
+    clip_note = "" if embedder else "CLIP-I: left out, as asked"
 
     # Their options, for the report
     lpips_fact = f"torchmetrics, net_type {lpips}, normalize True"
@@ -92,8 +96,10 @@ def load_clip(path: str) -> ImageEmbedder:
         ) from error
 
 
-def load_lpips(network: str) -> tuple[Score | None, str]:
+def load_lpips(network: Literal["alex", "vgg", "squeeze", "none"]) -> tuple[Score | None, str]:
     """Load torchmetrics' LPIPS; None and a note where torchvision or the weights are missing."""
+    if network == "none":
+        return None, "LPIPS: left out, as asked"
 
     def load() -> Score:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
@@ -102,47 +108,29 @@ def load_lpips(network: str) -> tuple[Score | None, str]:
         metric(torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64))
         return metric
 
-    return (
-        try_load(load, "LPIPS", LPIPS_INSTALL) if network != "none" else (None, left_out("LPIPS"))
-    )
+    return try_load(load, "LPIPS", LPIPS_INSTALL)
 
 
-def load_clip_iqa(model: str) -> tuple[Score | None, str]:
+def load_clip_iqa(model: Literal["clip_iqa", "none"]) -> tuple[Score | None, str]:
     """Load torchmetrics' CLIP-IQA; None and a note where piq or the weights are missing."""
+    if model == "none":
+        return None, "CLIP-IQA: left out, as asked"
 
     def load() -> Score:
         from torchmetrics.multimodal import CLIPImageQualityAssessment
 
-        metric = CLIPImageQualityAssessment(
-            model_name_or_path=model, prompts=("quality",), data_range=1.0
-        )
+        metric = CLIPImageQualityAssessment(model, 1.0, ("quality",))
         metric(torch.zeros(1, 3, 224, 224))
         return metric
 
-    if model == "none":
-        return None, left_out("CLIP-IQA")
     return try_load(load, "CLIP-IQA", CLIP_IQA_INSTALL)
-
-
-def left_out(name: str) -> str:
-    return f"{name}: left out, as asked"
 
 
 def try_load(load: Callable[[], Score], name: str, install: str) -> tuple[Score | None, str]:
     """Load a score; any error of torchmetrics or its packages becomes a note."""
     try:
         return load(), ""
-    except (ModuleNotFoundError, ValueError) as error:
-        reason = f"a package is missing here ({package_of(error)})"
-    except Exception as error:  # a download that failed, or versions that do not fit each other
-        reason = f"it could not be loaded ({first_sentence(error)})"
-    return None, f"{name}: empty, because {reason}: {install}"
-
-
-def package_of(error: BaseException) -> str:
-    names = [name for name in ("torchvision", "piq", "transformers") if name in str(error)]
-    return names[0] if names else first_sentence(error)
-
-
-def first_sentence(error: BaseException) -> str:
-    return " ".join(str(error).split()).split(". ")[0].rstrip(".")[:160] or type(error).__name__
+    except Exception as error:  # a missing package, a failed download, versions that do not fit
+        sentence = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:160]
+        reason = sentence or type(error).__name__
+        return None, f"{name}: empty, because it cannot be loaded here ({reason}): {install}"

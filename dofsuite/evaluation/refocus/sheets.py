@@ -13,8 +13,8 @@ from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.evaluation.report import ImageSheet
 from dofsuite.images import draw_marker, thumbnail
 
+# Larger images are reduced to this, so that the report stays a file that one can send.
 MAX_PX = 192
-"""Larger images are reduced to this, so that the report stays a file that one can send."""
 
 
 def sheets(

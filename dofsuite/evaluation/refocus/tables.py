@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from dofsuite.images import quantize_8bit, read_image
 from dofsuite.metrics import BlurGain, LVCorr
 
 SAMPLES = "samples"
+# Column -> key in a row.
 SCORES = {
     "CLIP-I": "clip_i",
     "MAE": "mae",
@@ -28,12 +29,13 @@ SCORES = {
     "LPIPS": "lpips",
     "CLIP-IQA": "clip_iqa",
 }
-"""Column -> key in a row."""
-VARIANTS = {"level_mean": "", "level_per_scene": " per scene"}
-"""Variants of LVCorr with the suffixes of their columns.
-
-How the paper pools scenes is not stated: its number stands beside the first.
-"""
+# Variants of LVCorr with the suffixes of their columns.
+#
+# How the paper pools scenes is not stated: its number stands beside the first.
+VARIANTS: dict[Literal["level_mean", "level_per_scene"], str] = {
+    "level_mean": "",
+    "level_per_scene": " per scene",
+}
 SWEEP_COLUMNS = (
     "LVCorr",
     "truth's LVCorr",
@@ -42,6 +44,7 @@ SWEEP_COLUMNS = (
     "blur gain",
 )
 SOURCE_COLUMNS = tuple(f"{source} {name}" for name in ("MAE", "CLIP-I") for source in SOURCES)
+# Title, columns after the number of samples, and the paper's rows; `cells_of` has this order.
 TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
     ("Table 1: refocus", ("CLIP-I", "MAE", "CLIP-IQA"), paper_tables.REFOCUS),
     (
@@ -61,10 +64,9 @@ TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
     ),
     ("All sub-tasks by source", SOURCE_COLUMNS, []),
 ]
-"""Title, columns after the number of samples, and the paper's rows; `cells_of` has this order."""
 
+# Column -> number, of one method.
 Cells = dict[str, Number]
-"""Column -> number, of one method."""
 
 
 class MethodResults(NamedTuple):

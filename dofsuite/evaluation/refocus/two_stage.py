@@ -70,8 +70,8 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         sharp = deblur.predict(in_focus, reference, disparity).clamp(0, 1)
         return render(benchmark, resize(sharp, *reference.shape[-2:]), disparity, sample)
 
-    identity = {"kind": "two_stage", "deblur": deblur.identity}
-    return deblur._replace(predict=predict, identity=identity, stores_images=True)
+    two = {"kind": "two_stage", "deblur": deblur.identity}
+    return deblur._replace(predict=predict, identity=two, stores_images=True)
 
 
 def exported_network(path: Path) -> Callable[[Tensor], Tensor]:

@@ -12,12 +12,12 @@ from dofsuite.cli import option
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.errors import UserError
 
+# The paper's: 60 photographs by cameras, 30 by phones, 60 AI-generated images.
 SOURCES = ("camera", "phone", "ai")
-"""The paper's: 60 photographs by cameras, 30 by phones, 60 AI-generated images."""
+# Model that `--depth-model` alone stands for; its output is disparity.
 RELATIVE_DEPTH = "RelativeDepth"
-"""Model that `--depth-model` alone stands for; its output is disparity."""
+# Models whose output is depth (larger is farther).
 METRIC_DEPTH = ("DepthAnything", "Metric3D", "SmallDepth")
-"""Models whose output is depth (larger is farther)."""
 
 
 def levels(text: str) -> tuple[float, ...]:

@@ -31,8 +31,8 @@ from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.rendering import Rendering
 
 MANIFEST = "benchmark.json"
+# A manifest of another number is not read.
 FORMAT = 1
-"""A manifest of another number is not read."""
 
 Task = Literal["refocus", "bokeh", "deblur"]
 

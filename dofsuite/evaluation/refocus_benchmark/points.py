@@ -25,8 +25,8 @@ from dofsuite.refocus.cameras import choose, point_of, prefer
 Point = tuple[float, float]
 COLUMNS = ("x1", "y1", "x2", "y2", "x3", "y3")
 FLAT_WINDOW_PX = 5
+# The seeded rule avoids depth edges: around its points disparity varies no more (*ours*).
 FLAT_WITHIN = 0.05
-"""The seeded rule avoids depth edges: around its points disparity varies no more (*ours*)."""
 
 
 class Points(NamedTuple):
@@ -98,7 +98,6 @@ def away_from_edges(disparity: Float[Tensor, "1 1 h w"]) -> Bool[Tensor, "1 1 h 
 
 
 def disparity_at(disparity: Float[Tensor, "1 1 h w"], point: Point) -> float:
-    """Return the disparity of the pixel under a point."""
     height, width = disparity.shape[-2:]
     column = min(int(point[0] * width), width - 1)
     row = min(int(point[1] * height), height - 1)

@@ -19,10 +19,10 @@ from dofsuite.evaluation.refocus_benchmark.points import COLUMNS
 from dofsuite.evaluation.report import data_uri
 from dofsuite.images import thumbnail, to_pil
 
+# Images are shown no larger.
 MAX_PX = 512
-"""Images are shown no larger."""
+# Side of the depth map that the page's script reads distances from.
 DEPTH_PX = 128
-"""Side of the depth map that the page's script reads distances from."""
 
 
 class PageScene(NamedTuple):

@@ -44,12 +44,11 @@ from dofsuite.evaluation.refocus_benchmark.sources import (
 from dofsuite.evaluation.refocus_benchmark.synthetic import synthetic_originals
 from dofsuite.files import write_json, write_text
 
+# Original -> image [1, 3, s, s] and disparity [1, 1, s, s], both in [0, 1].
 Reader = Callable[[Original], tuple[Tensor, Tensor]]
-"""Original -> image [1, 3, s, s] and disparity [1, 1, s, s], both in [0, 1]."""
 
 
 def run(config: BenchmarkConfig) -> None:
-    """Write the page on which a person clicks the points, or the benchmark."""
     # Images, and how one is read together with its disparity
     if config.is_synthetic:
         name = str(config.folder)
@@ -86,7 +85,6 @@ def build(
     points: dict[str, Points] | None,
     settings: dict[str, Any],
 ) -> None:
-    """Write the scenes that are missing, and the manifest last."""
     folder, by_scene = config.output, {original.scene: original for original in originals}
 
     def compute(scene: str) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from dofsuite.images import encode_png
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.rendering import Rendering, photograph
 
+# Where deblurring focuses (*stated*); at level 0 it changes nothing but a model's camera token.
 CENTER: Point = (0.5, 0.5)
-"""Where deblurring focuses (*stated*); at level 0 it changes nothing but a model's camera token."""
 
 
 def write_scene(

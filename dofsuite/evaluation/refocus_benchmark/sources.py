@@ -21,8 +21,8 @@ from dofsuite.files import read_bytes
 from dofsuite.images import IMAGE_EXTENSIONS, minmax_normalize, quantize_8bit, read_image
 
 DEPTH_ENDINGS = tuple(extension for extension in DECODERS if extension.startswith("depth."))
+# Image [1, 3, h, w] in [0, 1] -> disparity [1, 1, h, w], larger is nearer, of any scale.
 DisparityModel = Callable[[Tensor], Tensor]
-"""Image [1, 3, h, w] in [0, 1] -> disparity [1, 1, h, w], larger is nearer, of any scale."""
 
 
 class Original(NamedTuple):

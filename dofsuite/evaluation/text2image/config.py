@@ -10,10 +10,10 @@ from typing import Any
 from dofsuite.cli import option
 from dofsuite.errors import UserError
 
+# Full stops (*stated*).
 F_NUMBERS = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
-"""Full stops (*stated*)."""
+# Feature networks; `auto` is `inception` where torch-fidelity and torchvision are, else `small`.
 NETWORKS = ("auto", "inception", "small", "clip", "none")
-"""Feature networks; `auto` is `inception` where torch-fidelity and torchvision are, else `small`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,17 +17,17 @@ from dofsuite.backbones import SmallSaliency
 from dofsuite.errors import UserError
 from dofsuite.images import to_uint8
 
+# Images [n, 3, h, w] in [0, 1] -> features [n, d] in float64.
 FeatureExtractor = Callable[[Tensor], Tensor]
-"""Images [n, 3, h, w] in [0, 1] -> features [n, d] in float64."""
 
+# Of KID: torchmetrics' defaults, as in its paper (arXiv 1801.01401), where the sets are larger.
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000
-"""Of KID: torchmetrics' defaults, as in its paper (arXiv 1801.01401), where the sets are larger."""
+# Of KID's kernel (x y / d + COEF) ** DEGREE, as in its paper.
 DEGREE, COEF = 3, 1.0
-"""Of KID's kernel (x y / d + COEF) ** DEGREE, as in its paper."""
+# Main directions of the small network's features; few, so that 2000 images fix a covariance.
 NUM_DIRECTIONS = 48
-"""Main directions of the small network's features; few, so that 2000 images fix a covariance."""
+# Photographs for each main direction, at least (*ours*).
 PHOTOGRAPHS_PER_DIRECTION = 16
-"""Photographs for each main direction, at least (*ours*)."""
 
 
 class Inception:
@@ -80,7 +80,7 @@ class SmallFeatures:
 def main_directions(
     features: Float[Tensor, "n d"], count: int = NUM_DIRECTIONS
 ) -> Float[Tensor, "d k"]:
-    """Return the `count` directions in which features vary most, scaled so that each varies by 1."""
+    """Return the `count` directions of largest variance, scaled so that each has variance 1."""
     centered = features - features.mean(dim=0)
     _, values, directions = torch.linalg.svd(centered, full_matrices=False)
     return directions[:count].T / (values[:count] / len(features) ** 0.5)
@@ -158,8 +158,9 @@ class ReferenceFeatures:
         return cls((raw - mean) @ directions, mean, directions, size)
 
     def project(self, raw: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """Return a method's features in the photographs' basis."""
-        return raw if self.directions is None else (raw - self.mean) @ self.directions
+        if self.mean is None or self.directions is None:
+            return raw
+        return (raw - self.mean) @ self.directions
 
     def distances(self, raw: Float[Tensor, "n d"], seed: int) -> tuple[float, float]:
         """Return (KID, FID) of a method's images; 0 is the photographs' own distribution."""

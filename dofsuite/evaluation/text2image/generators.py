@@ -32,8 +32,8 @@ class SampleRequest(NamedTuple):
     """Of the one noise that all of them begin from."""
 
 
+# What is asked -> pictures [n, 3, h, w], display values in [0, 1], on the device of the networks.
 Sampler = Callable[[SampleRequest], Tensor]
-"""What is asked -> pictures [n, 3, h, w], display values in [0, 1], on the device of the networks."""
 
 
 class Generator(ABC):

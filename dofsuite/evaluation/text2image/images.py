@@ -28,7 +28,6 @@ def has_images(folder: Path, f_numbers: Sequence[float]) -> bool:
 
 
 def read_images(folder: Path, f_numbers: Sequence[float]) -> Float[Tensor, "n 3 h w"]:
-    """Read a sweep in [0, 1] as it was written."""
     return torch.stack([read_image_at(folder, number) for number in f_numbers])
 
 

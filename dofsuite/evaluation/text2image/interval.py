@@ -2,9 +2,9 @@
 
     python -m dofsuite.evaluate text2image --interval runs/DEEP runs/FULL -o runs/interval
 
-KID and FID of both, with a bootstrap interval of the difference. Both get the same prompts, the same
-noise, and the same depth model, focus predictor and lens (the second one's), so that nothing but the
-generator differs.
+KID and FID of both, with a bootstrap interval of the difference. Both get the same prompts, the
+same noise, and the same depth model, focus predictor and lens (the second one's), so that nothing
+but the generator differs.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from dofsuite.evaluation.text2image.features import (
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.pipeline import Text2ImagePipeline
 
+# What is compared with by default: the held-out Shallow set.
 PHOTOGRAPHS = "synthetic:shallow_val"
-"""What is compared with by default: the held-out Shallow set."""
+# Noises, each with a row of its own.
 NUM_SEEDS = 3
-"""Noises, each with a row of its own."""
+# Bootstrap samples of the interval.
 NUM_RESAMPLES = 200
-"""Bootstrap samples of the interval."""
 INTERVAL = (0.025, 0.975)
 
 Distance = Callable[[Tensor, Tensor], float]
@@ -104,7 +104,7 @@ def held_out(folder: str, size_px: int) -> list[Batch]:
 def photograph_captions(
     generator: Text2ImagePipeline, lens: Text2ImagePipeline, batches: Sequence[Batch], seed: int
 ) -> Iterator[Tensor]:
-    """Yield the images that `generator` makes of the captions, photographed by `lens` at their EXIF."""
+    """Generate images of the captions, and yield `lens`'s photographs of them at their EXIF."""
     is_hidden = not sys.stderr.isatty()
     for number, batch in enumerate(tqdm(batches, desc=f"seed {seed}", disable=is_hidden)):
         noise = torch.Generator().manual_seed(seed * len(batches) + number)

@@ -17,10 +17,10 @@ from dofsuite.data.synthetic.sets import prepare
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import config_hash
 
+# For prompts without EXIF (*ours*).
 FOCAL_LENGTH_MM = 50.0
-"""For prompts without EXIF (*ours*)."""
+# Of photographs.
 BATCH_SIZE = 64
-"""Of photographs."""
 
 
 class Prompt(NamedTuple):

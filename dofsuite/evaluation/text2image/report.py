@@ -20,8 +20,8 @@ from dofsuite.evaluation.text2image.scores import COLUMNS, Scorer, relative_ener
 from dofsuite.images import thumbnail
 from dofsuite.metrics.consistency import chance_consistency
 
+# Images on the sheets are at most as wide.
 SHEET_PX = 192
-"""Images on the sheets are at most as wide."""
 NOTES = (
     "BM: Blur Monotonicity, share of neighbouring apertures at which the energy rises; ties fail; "
     "chance is 0.5. ac is the energy around the mean, paper the sum of squares, which moves with "
@@ -42,8 +42,8 @@ class Row(NamedTuple):
     """What its images depend on beside the prompt, as plain data."""
 
 
+# The methods with their rows, one a prompt.
 MethodResults = list[tuple[Row, list[dict[str, Any]]]]
-"""The methods with their rows, one a prompt."""
 
 
 def write(
@@ -92,10 +92,9 @@ def reference_features(
     reader: ShardReader,
     load_scorer: Callable[[], Scorer],
 ) -> ReferenceFeatures | None:
-    """Return the photographs' features, at the size of the first method's images."""
-    if config.feature_network == "none":
-        return None
     rows, scorer = results[0][1], load_scorer()
+    if scorer.extract is None:
+        return None
     batches = photographs(reader, rows[0]["size_px"])
     raw = torch.cat([scorer.extract(batch.to(scorer.device)).cpu() for batch in batches])
     num_images = len(rows) * len(config.compared_f_numbers)
@@ -135,7 +134,6 @@ def facts_of(
 
 
 def consistency_fact(config: Text2ImageConfig, results: MethodResults) -> str:
-    """Name the segmenter, and what chance gives."""
     consistency, top_k = results[0][1][0]["consistency"], config.classes_per_pixel
     if consistency is None:
         return "not measured"

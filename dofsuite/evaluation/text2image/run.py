@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dofsuite.data import ShardReader
 from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
 from dofsuite.diffusion import draw_integer
 from dofsuite.errors import UserError
@@ -45,11 +46,9 @@ def run(config: Text2ImageConfig) -> None:
         return
 
     # What can be checked before any network is loaded
-    check_cameras_and_classes(config)
     prompts = read_prompts(str(config.prompts), config.count, config.focal_length_mm)
     photographs = None if config.photographs is None else open_photographs(config.photographs)
-    if photographs is not None:
-        check_counts(len(prompts) * len(config.compared_f_numbers), len(photographs))
+    check(config, len(prompts), photographs)
     table = [table_row(file, config) for file in config.methods]
     for row in table:
         check_settings(image_folder(config.output, row.stem), row.cache_key, write=False)
@@ -69,22 +68,21 @@ def run(config: Text2ImageConfig) -> None:
     )
 
 
-def check_cameras_and_classes(config: Text2ImageConfig) -> None:
-    """Check f-numbers, focal length and the number of classes against what the networks take."""
+def check(config: Text2ImageConfig, num_prompts: int, photographs: ShardReader | None) -> None:
+    """Check cameras and classes against what the networks take, and that sets can be compared."""
     focal_mm = 50.0 if config.focal_length_mm is None else config.focal_length_mm
     Exif.checked(list(config.f_numbers), focal_mm)
     classes = ColorSegmenter.num_classes
     if is_color_segmenter(config.segmenter) and config.classes_per_pixel > classes:
         raise UserError(f"--top-k: the segmenter colors has {classes} classes; choose fewer.")
 
-
-def check_counts(images: int, photographs: int) -> None:
-    """Check that both sets, a method's compared images and the photographs, have a distribution."""
-    if min(images, photographs) < 2:
+    # KID and FID are of distributions
+    num_images = num_prompts * len(config.compared_f_numbers)
+    if photographs is not None and min(num_images, len(photographs)) < 2:
         raise UserError(
-            f"--photographs: KID and FID need two images and photographs at least, not {images} "
-            f"and {photographs}; raise --count, give --compared more f-numbers, or leave "
-            "--photographs out."
+            f"--photographs: KID and FID need two images and photographs at least, not "
+            f"{num_images} and {len(photographs)}; raise --count, give --compared more f-numbers, "
+            "or leave --photographs out."
         )
 
 

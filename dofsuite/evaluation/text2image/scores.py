@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -29,8 +29,8 @@ from dofsuite.metrics import ImageEmbedder, Segmenter, blur_energy, clip_image_s
 from dofsuite.metrics.consistency import Agreement, agreeing_pixels
 from dofsuite.metrics.monotonicity import energy_steps
 
-MODES = ("ac", "paper")
-"""Energies of Blur Monotonicity that the table has."""
+# Energies of Blur Monotonicity that the table has.
+MODES: tuple[Literal["ac", "paper"], ...] = ("ac", "paper")
 COLUMNS = (
     "BM ac",
     "ties ac",
@@ -42,8 +42,8 @@ COLUMNS = (
     "KID",
     "FID",
 )
+# Key of a method file's `published`: Blur Monotonicity over 100.
 PUBLISHED = "blur_monotonicity"
-"""Key of a method file's `published`: Blur Monotonicity over 100."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Scorer:
         blur = {}
         for mode in MODES:
             steps = energy_steps(sweep[None], mode, "adjacent")[0]
-            rises, ties = int((steps > 0).sum()), int((steps == 0).sum())
-            blur[mode] = {"rises": rises, "ties": ties, "pairs": steps.numel()}
+            num_rises, num_ties = int((steps > 0).sum()), int((steps == 0).sum())
+            blur[mode] = {"rises": num_rises, "ties": num_ties, "pairs": steps.numel()}
 
         # Networks
         on_device = sweep.to(self.device)
@@ -107,7 +107,8 @@ def load_scorer(config: Text2ImageConfig) -> Scorer:
         UserError: One of them cannot be loaded.
     """
     device, top_k = default_device(), config.classes_per_pixel
-    segmenter = embedder = None
+    segmenter: Segmenter | None = None
+    embedder = None
     if is_color_segmenter(config.segmenter):
         segmenter = ColorSegmenter(top_k)
     elif config.segmenter != "none":
@@ -144,7 +145,6 @@ def scores_of(
 
 
 def mean_consistency(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Return the share of pixels that agree, over all prompts."""
     if rows[0]["consistency"] is None:
         return None
     agreeing = sum(row["consistency"]["agreeing"] for row in rows)

@@ -45,10 +45,10 @@ def swept(tmp_path_factory):
     """A folder in which `fit` ran every line of a sweep, with the numbers of a probe in each
     run.
     """
-    place = tmp_path_factory.mktemp("swept")
+    folder = tmp_path_factory.mktemp("swept")
     content = {**EXPERIMENT, "trainer": {**EXPERIMENT["trainer"], "max_steps": 1}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
+        patch.chdir(folder)
         patch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
         Path("x.yaml").write_text(yaml.safe_dump(content))
         Path("ablation_width.txt").write_text(SWEEP)
@@ -68,7 +68,7 @@ def swept(tmp_path_factory):
                 f"runs/ablation_width/{index}/metrics.json",
                 {"step": 1, "probe": probe, "levels": [5, 10]},
             )
-    return place
+    return folder
 
 
 @pytest.fixture
@@ -266,8 +266,8 @@ def test_of_classes_their_names_tell_runs_apart_and_not_their_own_arguments(tmp_
 
     pair = [config("Disc", layers=3, gamma=1.0), config("Gather", taps=5, gamma=2.2)]
     found = [run_of(tmp_path / "sweep" / str(n), one) for n, one in enumerate(pair)]
-    place = "model.init_args.lens"
-    assert differing_keys(found) == [f"{place}.class_path", f"{place}.init_args.gamma"]
+    key = "model.init_args.lens"
+    assert differing_keys(found) == [f"{key}.class_path", f"{key}.init_args.gamma"]
     assert [group.name for group in group_runs(found)] == [
         "lens Disc, lens.gamma 1.0",
         "lens Gather, lens.gamma 2.2",

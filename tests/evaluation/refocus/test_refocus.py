@@ -21,7 +21,7 @@ from tests.evaluation.browser import CHROMIUM, NO_BROWSER, Page
 from tests.evaluation.small_benchmark import (
     build,
     evaluate,
-    started,
+    start_process,
     tiny_clip,
     tiny_run,
     write_scenes,
@@ -150,10 +150,10 @@ def test_both_ways_of_pooling_scenes_are_printed_and_the_paper_stands_beside_the
 
 def test_a_run_is_asked_on_the_process_s_gpu(benchmark, model, tmp_path, monkeypatch, capsys):
     """diffusers is told which of this machine's imagined GPUs; nothing can be made there."""
-    seen = []
+    devices = []
 
     def to(pipe, device):
-        seen.append(device)
+        devices.append(device)
         raise UserError("no such GPU here.")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -161,7 +161,7 @@ def test_a_run_is_asked_on_the_process_s_gpu(benchmark, model, tmp_path, monkeyp
     monkeypatch.setattr(DiffusionPipeline, "to", to)
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert evaluate(benchmark, tmp_path, str(model)) == 2
-    assert seen == [torch.device("cuda", 3)]
+    assert devices == [torch.device("cuda", 3)]
 
 
 def test_a_model_above_copy_is_flagged_and_others_are_not(report):
@@ -221,7 +221,7 @@ def test_one_of_two_processes_killed_and_one_alone_going_on_give_the_same_number
         str(clip),
         *WORDS,
     ]
-    process, end = started(words, (0, 2)), time.monotonic() + 60
+    process, end = start_process(words, 0, 2), time.monotonic() + 60
     while len(list(output.glob("rows/*/row-*.json"))) < 10 and time.monotonic() < end:
         time.sleep(0.002)
     process.kill()

@@ -218,11 +218,11 @@ def test_depth_in_metres_and_another_folder_of_maps_give_the_same_benchmark(
 
 
 def test_a_depth_model_gives_the_depth(scenes, tmp_path):
-    made = read_benchmark(
+    built = read_benchmark(
         build(scenes, tmp_path / "made", "--depth-model", "SmallDepth", "--size", "64")
     )
-    assert made.settings["depth"] == "SmallDepth"
-    assert made.disparity(made.scenes[0].scene).shape == (1, 1, 64, 64)
+    assert built.settings["depth"] == "SmallDepth"
+    assert built.disparity(built.scenes[0].scene).shape == (1, 1, 64, 64)
 
 
 def save_depth_anything(folder, kind):
@@ -246,18 +246,18 @@ def test_a_relative_model_s_answer_is_the_disparity_itself(scenes, tmp_path, cap
     """
     network = save_depth_anything(tmp_path / "relative", "relative")
     model = f"RelativeDepth={tmp_path / 'relative'}"
-    made = read_benchmark(
+    built = read_benchmark(
         build(scenes, tmp_path / "made", "--depth-model", model, "--size", "64", "--count", "1")
     )
     processor = DPTImageProcessorPil(
         size={"height": 518, "width": 518}, keep_aspect_ratio=True, ensure_multiple_of=8,
         image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225],
     )  # fmt: skip
-    for scene in made.scenes:
+    for scene in built.scenes:
         picture = Image.open(tmp_path / "made" / scene.image)
         with torch.no_grad():
-            answer = network(**processor(picture, return_tensors="pt")).predicted_depth[None]
-        theirs = torch.nn.functional.interpolate(answer, (64, 64), mode="bilinear", antialias=True)[
+            output = network(**processor(picture, return_tensors="pt")).predicted_depth[None]
+        theirs = torch.nn.functional.interpolate(output, (64, 64), mode="bilinear", antialias=True)[
             0, 0
         ].numpy()
         ours = np.asarray(Image.open(tmp_path / "made" / scene.disparity)) / 65535
@@ -282,27 +282,27 @@ def test_a_depth_model_without_a_name_is_the_relative_one(scenes, tmp_path, monk
 
 
 def test_a_depth_model_runs_on_the_process_s_gpu(scenes, tmp_path, monkeypatch):
-    seen = []
+    devices = []
     to = torch.nn.Module.to
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setenv("LOCAL_RANK", "3")
     monkeypatch.setattr(
-        torch.nn.Module, "to", lambda self, device: seen.append(device) or to(self, "meta")
+        torch.nn.Module, "to", lambda self, device: devices.append(device) or to(self, "meta")
     )
     depth_model("SmallDepth")
-    assert seen == [torch.device("cuda", 3)]
+    assert devices == [torch.device("cuda", 3)]
 
 
 def test_synthetic_scenes_are_a_benchmark_with_true_disparity(
     scenes, folder, tmp_path, monkeypatch, capsys
 ):
     """The same as from a folder into which the same scenes were copied by hand."""
-    made = build("synthetic:val", tmp_path / "made", "--count", "3")
+    built = build("synthetic:val", tmp_path / "made", "--count", "3")
     for one in read_benchmark(folder).scenes:
         for name in (one.image, one.disparity, f"rendered/{one.scene}/bokeh_10.png"):
-            assert (made / name).read_bytes() == (folder / name).read_bytes()
-    assert read_benchmark(made).samples == read_benchmark(folder).samples
+            assert (built / name).read_bytes() == (folder / name).read_bytes()
+    assert read_benchmark(built).samples == read_benchmark(folder).samples
     tagged = read_benchmark(
         build("synthetic:val", tmp_path / "tagged", "--count", "1", "--source", "camera")
     )
@@ -335,8 +335,8 @@ def test_pictures_outside_the_three_folders_need_a_tag(scenes, tmp_path, capsys)
         shutil.copy(path, flat)
     assert main(["build-benchmark", str(flat), "-o", str(tmp_path / "b"), *SMALL]) == 2
     assert "it has no source tag" in capsys.readouterr().err
-    made = read_benchmark(build(flat, tmp_path / "b", "--source", "phone"))
-    assert [scene.source for scene in made.scenes] == ["phone"]
+    built = read_benchmark(build(flat, tmp_path / "b", "--source", "phone"))
+    assert [scene.source for scene in built.scenes] == ["phone"]
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,11 @@ def test_a_wrong_csv_is_one_sentence(tmp_path, text, said):
 @pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
 def test_points_clicked_in_the_page_are_the_points_read(tmp_path):
     disparity = staircase(64, 64, 4)
-    pictures = [
+    scenes = [
         PageScene(name, torch.rand(1, 3, 64, 64), disparity)
         for name in ("camera_a", "ai_</script>")
     ]
-    (tmp_path / "points.html").write_text(points_page(pictures, 0.3))
+    (tmp_path / "points.html").write_text(points_page(scenes, 0.3))
     clicks = {0: [(0.1, 0.2), (0.9, 0.7), (0.4, 0.4)], 1: [(0.3, 0.3), (0.35, 0.6)]}
     with Page(tmp_path / "points.html", tmp_path / "profile") as page:
         page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
@@ -103,7 +103,8 @@ def test_points_clicked_in_the_page_are_the_points_read(tmp_path):
                 f"document.querySelectorAll('section')[{scene}].querySelectorAll('.view')[{scene}]"
             )
             left, top, width, height = page.evaluate(
-                f"{view}.scrollIntoView({{block: 'center'}}), (b => [b.left, b.top, b.width, b.height])"
+                f"{view}.scrollIntoView({{block: 'center'}}), "
+                "(b => [b.left, b.top, b.width, b.height])"
                 f"({view}.getBoundingClientRect())"
             )
             for x, y in points:

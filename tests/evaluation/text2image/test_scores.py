@@ -105,10 +105,10 @@ def test_flat_pictures_have_no_relative_energy_and_tie():
 
 def test_kid_and_fid_are_those_of_the_features():
     draw = np.random.default_rng(0)
-    real, made = draw.normal(size=(60, 5)), draw.normal(size=(60, 5)) * 1.3 + 0.4
-    photographs = ReferenceFeatures.from_raw(torch.tensor(real), "inception", len(made))
+    real, fake = draw.normal(size=(60, 5)), draw.normal(size=(60, 5)) * 1.3 + 0.4
+    photographs = ReferenceFeatures.from_raw(torch.tensor(real), "inception", len(fake))
     assert photographs.directions is None
-    kid, fid = photographs.distances(torch.tensor(made), seed=0)
+    kid, fid = photographs.distances(torch.tensor(fake), seed=0)
 
     def kernel(a, b):
         return (a @ b / 5 + 1) ** 3
@@ -116,13 +116,13 @@ def test_kid_and_fid_are_those_of_the_features():
     n = len(real)  # one subset of all: the unbiased estimate by a loop
     among = [
         sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / n / (n - 1)
-        for x in (real, made)
+        for x in (real, fake)
     ]
-    between = sum(kernel(a, b) for a in real for b in made) / n / n
+    between = sum(kernel(a, b) for a in real for b in fake) / n / n
     assert kid == pytest.approx(among[0] + among[1] - 2 * between, rel=1e-9)
-    c_real, c_made = np.cov(real.T), np.cov(made.T)
-    root = scipy.linalg.sqrtm(c_real @ c_made).real
-    expected = ((real.mean(0) - made.mean(0)) ** 2).sum() + np.trace(c_real + c_made - 2 * root)
+    c_real, c_fake = np.cov(real.T), np.cov(fake.T)
+    root = scipy.linalg.sqrtm(c_real @ c_fake).real
+    expected = ((real.mean(0) - fake.mean(0)) ** 2).sum() + np.trace(c_real + c_fake - 2 * root)
     assert fid == pytest.approx(expected, rel=1e-6)
 
 
@@ -131,11 +131,11 @@ def test_kid_s_subsets_follow_from_the_seed_and_leave_torch_s_generator_alone():
     photographs = ReferenceFeatures.from_raw(
         torch.randn(50, 4, generator=draw, dtype=torch.float64), "inception", 20
     )
-    made = torch.randn(30, 4, generator=draw, dtype=torch.float64)
+    fake = torch.randn(30, 4, generator=draw, dtype=torch.float64)
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    assert photographs.distances(made, 0) == photographs.distances(made, 0)
-    assert photographs.distances(made, 0)[0] != photographs.distances(made, 1)[0]
+    assert photographs.distances(fake, 0) == photographs.distances(fake, 0)
+    assert photographs.distances(fake, 0)[0] != photographs.distances(fake, 1)[0]
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -155,8 +155,8 @@ def test_the_small_network_s_directions_are_whitened():
 
 
 def test_what_is_written_is_what_is_scored(tmp_path):
-    made = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
-    rounded = quantize_8bit(made)
+    fake = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
+    rounded = quantize_8bit(fake)
     write_images(tmp_path, [1.8, 22.0], rounded)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["f1.8.png", "f22.png"]
     assert torch.equal(read_image_at(tmp_path, 1.8), rounded[0])

@@ -23,13 +23,16 @@ from tests.evaluation.text2image.tiny_text2image import (
     tiny_method,
 )
 
-PROMPTS = "a red disc in the middle in front of grass\n\n# not this\na blue box on the left in front of bricks\n"
+PROMPTS = (
+    "a red disc in the middle in front of grass\n\n# not this\n"
+    "a blue box on the left in front of bricks\n"
+)
 OWN_SCENE = ("8_sdxl_fixed_occlusion", "8_deep_taf", "ours")
 """Rows that photograph one scene at every aperture."""
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("text2image")
     runs = make_runs(folder / "runs")
     for file in BASELINES:
@@ -39,25 +42,25 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def words(place) -> list[str]:
+def words(folder) -> list[str]:
     return command(
-        sorted((place / "methods").glob("*.yaml")), place / "prompts.txt", place / "whole"
+        sorted((folder / "methods").glob("*.yaml")), folder / "prompts.txt", folder / "whole"
     )
 
 
 @pytest.fixture(scope="module")
-def whole(place, words) -> dict:
+def complete(folder, words) -> dict:
     assert main(words) == 0
-    return json.loads((place / "whole" / "report.json").read_text())
+    return json.loads((folder / "whole" / "report.json").read_text())
 
 
 def sweep_of(folder: Path, stem: str, prompt: int) -> list[np.ndarray]:
-    (place,) = (folder / "pictures" / stem).glob(f"{prompt:04d}-*")
-    return [np.asarray(Image.open(place / f"f{number}.png")) for number in ("1.8", "4", "11")]
+    (images,) = (folder / "pictures" / stem).glob(f"{prompt:04d}-*")
+    return [np.asarray(Image.open(images / f"f{number}.png")) for number in ("1.8", "4", "11")]
 
 
-def test_every_row_runs(place, whole):
-    scores, energies = whole["tables"]
+def test_every_row_runs(folder, complete):
+    scores, energies = complete["tables"]
     assert len(scores["rows"]) == len(BASELINES) == 8
     for row in scores["rows"]:
         values = row["values"]
@@ -69,40 +72,42 @@ def test_every_row_runs(place, whole):
         assert row["values"]["f/11"] == 1
     for file in BASELINES:
         for prompt in (0, 1):
-            sweep = sweep_of(place / "whole", file.stem, prompt)
+            sweep = sweep_of(folder / "whole", file.stem, prompt)
             assert len({picture.tobytes() for picture in sweep}) == 3, (
                 file.stem
             )  # every row hears the camera
             assert sweep[0].shape == (32, 32, 3)
 
 
-def test_a_lens_after_one_scene_only_blurs(place, whole):
+def test_a_lens_after_one_scene_only_blurs(folder, complete):
     names = {
-        file.stem: row for file, row in zip(BASELINES, whole["tables"][0]["rows"], strict=True)
+        file.stem: row for file, row in zip(BASELINES, complete["tables"][0]["rows"], strict=True)
     }
     for stem in OWN_SCENE:
         assert names[stem]["values"]["BM ac"] == 1
-        first, *_, last = (picture.astype(float) for picture in sweep_of(place / "whole", stem, 0))
+        first, *_, last = (picture.astype(float) for picture in sweep_of(folder / "whole", stem, 0))
         for axis in (0, 1):
             assert (
                 np.abs(np.diff(first, axis=axis)).mean() < np.abs(np.diff(last, axis=axis)).mean()
             )
 
 
-def test_the_table_is_in_the_order_of_the_command(place, whole):
-    assert [row["name"] for row in whole["tables"][0]["rows"]][-1] == "Ours"
-    assert whole["tables"][0]["rows"][0]["values"]["published BM"] == 0.4847
-    assert "top 1 of 9 classes, all pairs; chance is 0.111" in whole["facts"]["content consistency"]
-    html = (place / "whole" / "report.html").read_text()
+def test_the_table_is_in_the_order_of_the_command(folder, complete):
+    assert [row["name"] for row in complete["tables"][0]["rows"]][-1] == "Ours"
+    assert complete["tables"][0]["rows"][0]["values"]["published BM"] == 0.4847
+    assert (
+        "top 1 of 9 classes, all pairs; chance is 0.111" in complete["facts"]["content consistency"]
+    )
+    html = (folder / "whole" / "report.html").read_text()
     assert html.count("<img") == 2 * 8 * 3
 
 
-def test_blur_monotonicity_is_that_of_the_pictures(place, whole):
+def test_blur_monotonicity_is_that_of_the_pictures(folder, complete):
     """From the files, with NumPy."""
-    for file, row in zip(BASELINES, whole["tables"][0]["rows"], strict=True):
+    for file, row in zip(BASELINES, complete["tables"][0]["rows"], strict=True):
         rises: dict[str, list[bool]] = {"ac": [], "paper": []}
         for prompt in (0, 1):
-            sweep = [picture / 255.0 for picture in sweep_of(place / "whole", file.stem, prompt)]
+            sweep = [picture / 255.0 for picture in sweep_of(folder / "whole", file.stem, prompt)]
             energy = {
                 "ac": [((x - x.mean(axis=(0, 1))) ** 2).sum() for x in sweep],
                 "paper": [(np.abs(np.fft.fft2(x, axes=(0, 1))) ** 2).sum() for x in sweep],
@@ -114,7 +119,7 @@ def test_blur_monotonicity_is_that_of_the_pictures(place, whole):
 
 
 def test_two_processes_one_of_them_killed_and_continued_make_the_table_of_one(
-    place, words, whole, monkeypatch
+    folder, words, complete, monkeypatch
 ):
     stems = ("2_sdxl_words", "4_distilled_exif", "5_camera_tokens_depth", "ours")
     methods = [word for word in words if word.endswith(".yaml")]
@@ -122,7 +127,7 @@ def test_two_processes_one_of_them_killed_and_continued_make_the_table_of_one(
     words = [
         word.replace("whole", "shared") for word in (words[0], *kept, *words[1 + len(methods) :])
     ]
-    rows = place / "shared" / "rows"
+    rows = folder / "shared" / "rows"
     first, killed = (start(words, rank, 2) for rank in (0, 1))
     while not list(rows.glob("*/row-0001-*.json")):
         assert killed.poll() is None, killed.stderr.read()
@@ -139,22 +144,24 @@ def test_two_processes_one_of_them_killed_and_continued_make_the_table_of_one(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(words) == 0
     assert all(file.stat().st_mtime_ns == written for file, written in before.items())
-    tables = json.loads((place / "shared" / "report.json").read_text())["tables"]
+    tables = json.loads((folder / "shared" / "report.json").read_text())["tables"]
     chosen = [number for number, method in enumerate(methods) if Path(method).stem in stems]
-    for table, of_whole in zip(tables, whole["tables"], strict=True):
-        assert table["rows"] == [of_whole["rows"][number] for number in chosen]
+    for table, of_complete in zip(tables, complete["tables"], strict=True):
+        assert table["rows"] == [of_complete["rows"][number] for number in chosen]
 
 
-def test_a_method_joins_a_table_and_one_retrained_does_not(place, words, whole, capsys):
-    methods = sorted((place / "methods").glob("*.yaml"))
+def test_a_method_joins_a_table_and_one_retrained_does_not(folder, words, complete, capsys):
+    methods = sorted((folder / "methods").glob("*.yaml"))
     joined = [word.replace("whole", "joined") for word in words]
     assert main([joined[0], str(methods[0]), *joined[1 + len(methods) :]]) == 0
-    first = next((place / "joined" / "rows").glob(f"{methods[0].stem}-*/row-*"))
+    first = next((folder / "joined" / "rows").glob(f"{methods[0].stem}-*/row-*"))
     written = first.stat().st_mtime_ns
     assert main([joined[0], *map(str, methods[:2]), *joined[1 + len(methods) :]]) == 0
     assert first.stat().st_mtime_ns == written
-    assert len(json.loads((place / "joined" / "report.json").read_text())["tables"][0]["rows"]) == 2
-    weights = place / "runs" / "text2image_exif" / "unet" / "diffusion_pytorch_model.safetensors"
+    assert (
+        len(json.loads((folder / "joined" / "report.json").read_text())["tables"][0]["rows"]) == 2
+    )
+    weights = folder / "runs" / "text2image_exif" / "unet" / "diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
     weights.write_bytes(data)  # the same weights, copied a moment ago
     assert main([joined[0], *map(str, methods[:2]), *joined[1 + len(methods) :]]) == 0
@@ -175,15 +182,15 @@ def pictures_in(folder: Path) -> dict[Path, int]:
 
 
 def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
-    place, words, whole, tmp_path, capsys
+    folder, words, complete, tmp_path, capsys
 ):
     methods = [word for word in words if word.endswith(".yaml")]
     (tmp_path / "prompts.txt").write_text(PROMPTS)
     options = [
-        word.replace(str(place / "prompts.txt"), str(tmp_path / "prompts.txt")) for word in words
+        word.replace(str(folder / "prompts.txt"), str(tmp_path / "prompts.txt")) for word in words
     ]
     options = [
-        word.replace(str(place / "whole"), str(tmp_path / "out"))
+        word.replace(str(folder / "whole"), str(tmp_path / "out"))
         for word in options[1 + len(methods) :]
     ]
     command = [
@@ -198,7 +205,7 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
     values = json.loads((tmp_path / "out" / "report.json").read_text())["tables"][0]["rows"][0][
         "values"
     ]
-    before = whole["tables"][0]["rows"][-1]["values"]
+    before = complete["tables"][0]["rows"][-1]["values"]
     assert values == before | {"CC": None}
     (tmp_path / "prompts.txt").write_text(PROMPTS + "a green disc\n")
     assert main(command) == 0
@@ -247,10 +254,10 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
         ),
     ],
 )
-def test_a_mistake_is_one_sentence(place, words, change, said, capsys):
+def test_a_mistake_is_one_sentence(folder, words, change, said, capsys):
     words = [word.replace("whole", "mistaken") for word in words]
     methods = [word for word in words if word.endswith("ours.yaml")]
     assert main([words[0], *methods, *words[9:], *change]) == 2
     error = capsys.readouterr().err
     assert said in error.splitlines()[-1]
-    assert not (place / "mistaken").exists()
+    assert not (folder / "mistaken").exists()
