@@ -35,7 +35,7 @@ def test_a_copy_is_the_same_and_another_training_is_not(tmp_path, count):
 
 
 @pytest.mark.parametrize(
-    "place", [20, 200, 1 << 23, -1], ids=["header", "first weight", "middle", "last byte"]
+    "position", [20, 200, 1 << 23, -1], ids=["header", "first weight", "middle", "last byte"]
 )
 def test_a_byte_changed_at_either_end_or_in_the_middle_is_seen_at_once(tmp_path, position):
     file = tmp_path / "model.safetensors"
