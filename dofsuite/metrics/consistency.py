@@ -212,9 +212,6 @@ class ContentConsistency(ScalarMetric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
-    agreeing: Tensor
-    counted: Tensor
-
     def __init__(
         self,
         segmenter: Segmenter,
@@ -229,22 +226,22 @@ class ContentConsistency(ScalarMetric):
         num_classes = num_classes_of(segmenter, num_classes)
         warn_of_chance(num_classes, top_k)
         chance = None if num_classes is None else chance_consistency(num_classes, top_k)
-        super().__init__(
-            {"segmenter": name_of(segmenter), **vars(rule), "chance": chance and round(chance, 4)},
-            **kwargs,
-        )
+        settings = {
+            "segmenter": name_of(segmenter),
+            **vars(rule),
+            "chance": chance and round(chance, 4),
+        }
+        super().__init__(settings, torch.zeros((), dtype=torch.long), **kwargs)
         self.segmenter, self.rule = segmenter, rule
         self.chance = chance
-        self.add_state("agreeing", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("counted", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor) -> None:
         agreeing, counted = agreeing_pixels(preds, self.segmenter, self.rule)
-        self.agreeing += agreeing
-        self.counted += counted
+        self.total += agreeing
+        self.count += counted
 
     def compute(self) -> Tensor:
-        return _share(self.agreeing, self.counted)
+        return _share(self.total, self.count)
 
 
 def _share(agreeing: Tensor, counted: Tensor) -> Tensor:

@@ -115,21 +115,13 @@ class FocusHitRate(ScalarMetric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
-    hits: Tensor
-    count: Tensor
-
     def __init__(self, window: float | int = 0.1, **kwargs: Any) -> None:
-        super().__init__({"window": window}, **kwargs)
+        super().__init__({"window": window}, torch.zeros((), dtype=torch.long), **kwargs)
         if not 0 < window <= 1:
             raise ValueError(f"window must be a share of the long side in (0, 1], not {window}.")
         self.window = window
-        self.add_state("hits", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, points: Tensor) -> None:
         hits = focus_hits(preds, points, self.window)
-        self.hits += hits.sum()
+        self.total += hits.sum()
         self.count += hits.numel()
-
-    def compute(self) -> Tensor:
-        return self.hits.double() / self.count

@@ -76,27 +76,23 @@ class BlurGain(ScalarMetric):
 
     higher_is_better = None
 
-    preds_total: Tensor
-    target_total: Tensor
-
     def __init__(self, bokeh_levels: Levels, **kwargs: Any) -> None:
         levels = checked_levels(bokeh_levels)
-        super().__init__({"bokeh_levels": levels.tolist()}, **kwargs)
+        zeros = torch.zeros(2, len(levels), dtype=torch.float64)  # of preds and target
+        super().__init__({"bokeh_levels": levels.tolist()}, zeros, **kwargs)
         self.levels = levels  # no buffer: `half()` of a module around the metric would round it
-        zeros = torch.zeros(len(self.levels), dtype=torch.float64)
-        self.add_state("preds_total", zeros, dist_reduce_fx="sum")
-        self.add_state("target_total", zeros.clone(), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         if len(preds) != len(target):
             raise ValueError(
                 f"preds and target must show the same scenes, not {len(preds)} and {len(target)}."
             )
-        self.preds_total += sharpness_curves(preds, len(self.levels), "preds").sum(dim=0)
-        self.target_total += sharpness_curves(target, len(self.levels), "target").sum(dim=0)
+        self.total[0] += sharpness_curves(preds, len(self.levels), "preds").sum(dim=0)
+        self.total[1] += sharpness_curves(target, len(self.levels), "target").sum(dim=0)
+        self.count += len(preds)
 
     def compute(self) -> Tensor:
-        return _gain(self.preds_total, self.target_total, self.levels)
+        return _gain(self.total[0], self.total[1], self.levels)
 
 
 def _gain(preds_curve: Tensor, target_curve: Tensor, levels: Tensor) -> Tensor:

@@ -119,15 +119,10 @@ class CLIPImageSimilarity(ScalarMetric):
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
 
-    total: Tensor
-    count: Tensor
-
     def __init__(self, embedder: ImageEmbedder, backbone: str | None = None, **kwargs: Any) -> None:
         backbone = name_of(embedder) if backbone is None else backbone
-        super().__init__({"backbone": backbone}, **kwargs)
+        super().__init__({"backbone": backbone}, torch.zeros((), dtype=torch.float64), **kwargs)
         self.embedder, self.backbone = embedder, backbone
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     @property
     def label(self) -> str:
@@ -136,6 +131,3 @@ class CLIPImageSimilarity(ScalarMetric):
     def update(self, preds: Tensor, reference: Tensor) -> None:
         self.total += _cosines(preds, reference, self.embedder).sum()
         self.count += len(preds)
-
-    def compute(self) -> Tensor:
-        return self.total / self.count

@@ -102,19 +102,15 @@ class LVCorr(ScalarMetric):
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
 
-    total: Tensor
-    count: Tensor
-
     def __init__(
         self, bokeh_levels: Levels, variant: Variant = "level_mean", **kwargs: Any
     ) -> None:
         levels = checked_levels(bokeh_levels)
-        super().__init__({"bokeh_levels": levels.tolist(), "variant": variant}, **kwargs)
+        settings = {"bokeh_levels": levels.tolist(), "variant": variant}
+        size = len(levels) if variant == "level_mean" else 1
+        super().__init__(settings, torch.zeros(size, dtype=torch.float64), **kwargs)
         self.variant = _check_variant(variant, levels)
         self.levels = levels  # no buffer: `half()` of a module around the metric would round it
-        size = len(levels) if variant == "level_mean" else 1
-        self.add_state("total", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor | None = None) -> None:
         """Add the sweeps of a batch of scenes; `target` is used by `genphoto_diff` only."""
@@ -126,7 +122,7 @@ class LVCorr(ScalarMetric):
         self.count += len(preds)
 
     def compute(self) -> Tensor:
-        mean = self.total / self.count
+        mean = super().compute()
         if self.variant == "level_mean":
             return _correlations(mean[None], self.levels, self.variant)[0]
         return mean[0]

@@ -174,9 +174,7 @@ class BlurMonotonicity(ScalarMetric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
-    increases: Tensor
     tied: Tensor
-    count: Tensor
 
     def __init__(
         self,
@@ -185,7 +183,8 @@ class BlurMonotonicity(ScalarMetric):
         pairs: StepPairs = "adjacent",
         **kwargs: Any,
     ) -> None:
-        super().__init__({"f_numbers": f_numbers, "mode": mode, "pairs": pairs}, **kwargs)
+        settings = {"f_numbers": f_numbers, "mode": mode, "pairs": pairs}
+        super().__init__(settings, torch.zeros((), dtype=torch.long), **kwargs)
         if f_numbers is not None and (
             len(f_numbers) < 2 or list(f_numbers) != sorted(set(f_numbers))
         ):
@@ -193,18 +192,17 @@ class BlurMonotonicity(ScalarMetric):
         self.num_settings = None if f_numbers is None else len(f_numbers)
         self.mode = one_of(mode, Mode, "mode")
         self.pairs = one_of(pairs, StepPairs, "pairs")
-        for name in ("increases", "tied", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("tied", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor) -> None:
         check_sweep(preds, self.num_settings)
         steps = energy_steps(preds, self.mode, self.pairs)
-        self.increases += (steps > 0).sum()
+        self.total += (steps > 0).sum()
         self.tied += (steps == 0).sum()
         self.count += steps.numel()
 
     def compute(self) -> Tensor:
-        return _share_of_increases(self.increases, self.tied, self.count)
+        return _share_of_increases(self.total, self.tied, self.count)
 
     def ties(self) -> Tensor:
         """The share of tied pairs so far. Collective: must be called on all ranks."""

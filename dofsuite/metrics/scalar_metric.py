@@ -1,9 +1,9 @@
-"""Base class of all metrics: one score, settings in the repr, and a plot."""
+"""Base class of all metrics: one score from a sum and a count, settings in the repr, and a plot."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 
 class ScalarMetric(Metric):
-    """A torchmetrics `Metric` with one score that knows its settings.
+    """A torchmetrics `Metric` with one score, the mean `total / count`, that knows its settings.
 
     `MetricCollection` merges metrics whose states have equal names and, after the first batch,
     equal values, and then updates only one of them; but two counters can be equal by chance. So a
@@ -20,17 +20,26 @@ class ScalarMetric(Metric):
 
     Args:
         settings: what the score depends on, for the repr and for reports.
+        total: zeros of the shape and dtype of the sum; it and `count` are summed over processes.
         kwargs: see `torchmetrics.Metric`.
     """
 
     is_differentiable = False
     full_state_update = False
 
-    def __init__(self, settings: dict[str, object], **kwargs: Any) -> None:
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, settings: Mapping[str, object], total: Tensor, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.settings = settings
         name = "settings_" + re.sub(r"\W+", "_", self.extra_repr())
-        self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        for state in (name, "count"):
+            self.add_state(state, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("total", total, dist_reduce_fx="sum")
+
+    def compute(self) -> Tensor:
+        return self.total.double() / self.count
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
