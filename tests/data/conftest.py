@@ -75,7 +75,7 @@ def two_sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def synthetic_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that holds `synthetic:val` and `synthetic:motorcycle`, written for this test run."""
+    """A cache that holds `synthetic:val` and `synthetic:motorcycle`, written for this test run."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOFSUITE_CACHE", str(cache))

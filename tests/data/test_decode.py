@@ -35,7 +35,7 @@ def npy(values: np.ndarray, **options: bool) -> bytes:
 
 @pytest.fixture
 def picture() -> np.ndarray:
-    """A smooth color picture, 24 rows by 40 columns, another in every corner."""
+    """A smooth color image, 24 rows by 40 columns, another in every corner."""
     rows, columns = np.mgrid[0:24, 0:40]
     return np.stack([rows * 10, columns * 6, 240 - rows * 5], axis=-1).astype(np.uint8)
 
@@ -167,14 +167,14 @@ def test_decompression_bomb_is_refused_before_it_is_decoded() -> None:
 def test_no_damage_gets_past_as_anything_but_a_sentence(picture: np.ndarray, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "text"
-    whole = (
+    intact = (
         npy(picture[..., 0]) if kind == "npy" else saved(Image.fromarray(picture), kind, exif=exif)
     )
     dice = random.Random(1)
     decode = decode_npy if kind == "npy" else decode_image
     refused = []
     for _ in range(300):
-        data = bytearray(whole)
+        data = bytearray(intact)
         for _ in range(dice.randint(1, 4)):
             data[min(int(dice.expovariate(1 / 60)), len(data) - 1)] = dice.randrange(256)
         try:

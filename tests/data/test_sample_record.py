@@ -84,9 +84,11 @@ def test_exif_is_what_the_camera_wrote(
 
 
 def test_damaged_exif_is_no_exif() -> None:
-    whole = photograph({F_NUMBER: (RATIONAL, (28, 10))})
-    place = whole.index(b"II*\0")
-    assert exif_of_photograph(whole[: place + 4] + b"\xff" * 8 + whole[place + 12 :]) == {}
+    photo_bytes = photograph({F_NUMBER: (RATIONAL, (28, 10))})
+    place = photo_bytes.index(b"II*\0")
+    assert (
+        exif_of_photograph(photo_bytes[: place + 4] + b"\xff" * 8 + photo_bytes[place + 12 :]) == {}
+    )
 
 
 @pytest.fixture

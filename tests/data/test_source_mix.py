@@ -80,15 +80,15 @@ def drawn_keys(
 
 
 def test_order_is_the_same_for_every_shape_and_after_a_resume(two_sources: dict[str, str]) -> None:
-    whole = drawn_keys(two_sources, ranks=1, workers=0, first=0, last=32)
-    assert [whole[position][:4] for position in range(32)] == [
+    uninterrupted = drawn_keys(two_sources, ranks=1, workers=0, first=0, last=32)
+    assert [uninterrupted[position][:4] for position in range(32)] == [
         ("real", "made")[source_of_step(step)] for step in range(8) for _ in range(4)
     ]
-    assert drawn_keys(two_sources, ranks=2, workers=2, first=0, last=32) == whole
+    assert drawn_keys(two_sources, ranks=2, workers=2, first=0, last=32) == uninterrupted
     parts = drawn_keys(two_sources, 2, 0, 0, 12) | drawn_keys(
         two_sources, 1, 2, 12, 32
     )  # stopped within a cycle
-    assert parts == whole
+    assert parts == uninterrupted
 
 
 def test_samples_of_a_source_are_each_drawn_once_an_epoch(two_sources: dict[str, str]) -> None:
@@ -98,8 +98,8 @@ def test_samples_of_a_source_are_each_drawn_once_an_epoch(two_sources: dict[str,
         [data._readers[f"data.train.{tag}"] for tag in two_sources], CYCLES, 0, 16, 0.0
     )
     numbers = [samples.locate(position) for position in range(400)]
-    made = [number for source, number in numbers if source == 1]
-    assert sorted(made[:14]) == sorted(made[14:28]) == list(range(14))
+    second_draws = [number for source, number in numbers if source == 1]
+    assert sorted(second_draws[:14]) == sorted(second_draws[14:28]) == list(range(14))
 
 
 def test_steps_are_of_the_run_s_own_batch_unless_the_mix_says_another() -> None:

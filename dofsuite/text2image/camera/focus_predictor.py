@@ -18,7 +18,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dofsuite.errors import UserError
-from dofsuite.images import minmax_normalize
 from dofsuite.text2image.camera.focus_decoder import Decoded, SaliencyDecoder
 from dofsuite.text2image.camera.focus_encoder import CrossModalEncoder
 
@@ -115,8 +114,9 @@ class FocusPredictor(ModelMixin, ConfigMixin):
         # finite.
         nearest = (1e-4 * depth.detach().amax((1, 2, 3), keepdim=True)).clamp(min=1e-12)
         log_depth = self._resized(depth.clamp(min=nearest).log())
-        near, far = log_depth.amin((1, 2, 3)), log_depth.amax((1, 2, 3))
-        place = minmax_normalize(log_depth, min_range=1e-4)
+        # Min-max normalized; the range is also that of the predicted focus.
+        near, far = log_depth.amin((1, 2, 3), keepdim=True), log_depth.amax((1, 2, 3), keepdim=True)
+        place = (log_depth - near) / (far - near).clamp(min=1e-4)
         centred = log_depth - log_depth.mean((1, 2, 3), keepdim=True)
         decoded = self._decode(
             self._resized(image.float()) * 2 - 1, torch.cat([2 * place - 1, centred], dim=1)
@@ -126,7 +126,7 @@ class FocusPredictor(ModelMixin, ConfigMixin):
             focus_distance = weighted_mean(depth, salient_weights(logits))
         else:
             focus_place = self._focus_place(decoded, place)
-            focus_distance = torch.exp(near + focus_place * (far - near))
+            focus_distance = torch.exp(near.flatten() + focus_place * (far - near).flatten())
         return Focus(focus_distance, self._scale_mm(decoded.scale), torch.sigmoid(logits))
 
     def _decode(self, image: Tensor, depth: Tensor) -> Decoded:

@@ -1,4 +1,4 @@
-"""The grammar of the layered scenes' captions, read back: what a caption says against what is drawn."""
+"""Parser of the layered scenes' captions, to compare them with what is drawn."""
 
 from __future__ import annotations
 

@@ -55,9 +55,10 @@ def test_caption_names_what_the_picture_shows(name: str) -> None:
         ]
         assert set(scene.caption.replace(",", "").split()) <= set(WORDS)
         for thing in scene.things:
-            seen = scene.image_srgb[scene.disparity == thing.disparity].astype(float).mean(0)
+            mean_color = scene.image_srgb[scene.disparity == thing.disparity].astype(float).mean(0)
             distance = {
-                color: np.abs(seen / seen.max() - THING_COLORS[color]).sum() for color in COLORS
+                color: np.abs(mean_color / mean_color.max() - THING_COLORS[color]).sum()
+                for color in COLORS
             }
             assert min(distance, key=distance.get) == thing.color
             columns = np.nonzero((scene.disparity == thing.disparity).any(0))[0] / 64
