@@ -157,7 +157,7 @@ def row_file(folder: Path, key: str) -> Path:
 
 
 def check_settings(folder: Path, settings: dict[str, Any], write: bool = True) -> None:
-    """Check that a folder's settings are these; where it has none yet, write them if told to.
+    """Check that a folder has these settings; where it has none yet, write them (`write`).
 
     Raises:
         UserError: The folder has other settings; the first that differs is named.
