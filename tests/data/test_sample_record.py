@@ -84,11 +84,9 @@ def test_exif_is_what_the_camera_wrote(
 
 
 def test_damaged_exif_is_no_exif() -> None:
-    photo_bytes = photograph({F_NUMBER: (RATIONAL, (28, 10))})
-    place = photo_bytes.index(b"II*\0")
-    assert (
-        exif_of_photograph(photo_bytes[: place + 4] + b"\xff" * 8 + photo_bytes[place + 12 :]) == {}
-    )
+    data = photograph({F_NUMBER: (RATIONAL, (28, 10))})
+    start = data.index(b"II*\0")
+    assert exif_of_photograph(data[: start + 4] + b"\xff" * 8 + data[start + 12 :]) == {}
 
 
 @pytest.fixture

@@ -69,7 +69,8 @@ def find_pairs(folder: Path, depth_folder: Path | None = None) -> Listing:
         for file in others
         if file.extension == CAPTION_EXTENSION and file.stem in images
     }
-    left_out = [file.path for file in others if file.path not in captions.values()]
+    used = set(captions.values())
+    left_out = [file.path for file in others if file.path not in used]
 
     # One image and at most one depth map for each stem
     pairs, faults = [], []

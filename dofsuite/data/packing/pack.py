@@ -59,7 +59,9 @@ class PackConfig:
     source: str | None = option(
         "--source", default=None, help="where the images are from; default: the folder's name"
     )
-    licence: str = option("--licence", default="not stated", help="license of the images")
+    licence: str = option(
+        "--license", "--licence", default="not stated", help="license of the images"
+    )
     split: str = option(
         "--split",
         choices=("train", "val", "test"),

@@ -55,7 +55,8 @@ def test_caption_names_what_the_picture_shows(name: str) -> None:
         ]
         assert set(scene.caption.replace(",", "").split()) <= set(WORDS)
         for thing in scene.things:
-            mean_color = scene.image_srgb[scene.disparity == thing.disparity].astype(float).mean(0)
+            pixels = scene.image_srgb[scene.disparity == thing.disparity]
+            mean_color = pixels.astype(float).mean(0)
             distance = {
                 color: np.abs(mean_color / mean_color.max() - THING_COLORS[color]).sum()
                 for color in COLORS
