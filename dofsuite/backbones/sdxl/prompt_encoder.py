@@ -127,7 +127,8 @@ class SdxlPromptEncoder:
     whether they come from the disk or from the encoders, so a run does not depend on the cache.
     """
 
-    num_tokens, token_dim, pooled_dim = 77, 2048, 1280
+    num_tokens, token_dim = 77, 2048
+    pooled_dim = 1280
 
     def __init__(
         self, path: str, revision: str | None = None, cache: bool = True, keep: bool = False
