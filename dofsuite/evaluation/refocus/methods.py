@@ -135,6 +135,7 @@ def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
             "names."
         )
 
+    # Read one when it is scored
     def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
         image = read_image(files[sample.key])[None]
         if image.shape[-1] != image.shape[-2]:
