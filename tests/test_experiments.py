@@ -16,7 +16,8 @@ from dofsuite.training import RunLog, RunProgress
 from tests.full_size import RandomDepth, RandomFlux, RandomSdxl
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+FOLDERS = (ROOT / "experiments", ROOT / "experiments" / "pretraining")
+EXPERIMENTS = sorted(path for folder in FOLDERS for path in folder.glob("*.yaml"))
 SWEEPS = sorted((ROOT / "experiments" / "sweeps").glob("*.txt"))
 LINES = [(sweep, index) for sweep in SWEEPS for index in range(len(read_sweep(sweep)))]
 ON_ONE_CPU = [

@@ -1,4 +1,4 @@
-"""What trained the small networks that come with the package."""
+"""Training of the small networks shipped with the package."""
 
 from dofsuite._lazy import lazy_exports
 

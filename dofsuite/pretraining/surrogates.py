@@ -1,19 +1,20 @@
-"""What trains the small depth and saliency models that dofsuite carries; they stand in for the large ones at 64 px.
+"""Training of the small depth and saliency networks shipped with dofsuite (64 px images).
 
-Both learn from scenes whose disparity is known (0 far, 1 near, as in `Batch`). Their targets are
-*ours*: a depth in metres by the rule of the synthetic scenes, and the nearest thing that stands
-    upright.
+Both learn from synthetic scenes of known disparity (0 far, 1 near, as in `Batch`). Their targets
+are *ours*: depth in metres by the scenes' own rule, and the nearest upright object.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -26,45 +27,49 @@ NEAR_M, FAR_M = 1.0, 10.0
 """Depth of disparity 1 and of disparity 0 in the synthetic scenes."""
 
 UPRIGHT = 0.004
-"""Change of disparity to the next row below which a surface stands upright; a floor in 64 rows changes by .03."""
-BEHIND = 0.05
+"""Change of disparity to the next row below which a surface is upright; a floor in 64 rows: .03."""
+BACKGROUND = 0.05
 """Disparity up to which a surface is background, whatever its slope."""
-SAME_THING = 0.06
-"""Difference of disparity within which upright surfaces are one thing; the synthetic scenes keep twice that."""
+SAME_OBJECT = 0.06
+"""Difference of disparity within which upright surfaces are one object; the synthetic scenes keep
+twice that between objects."""
 
 
 def depth_target_m(disparity: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Return metres for a disparity in [0, 1]: inverse depth is affine in it, 1 m at 1 and 10 m at 0."""
+    """Convert disparity in [0, 1] to metres: inverse depth is affine in it, 1 m at 1, 10 m at 0."""
     return 1 / (1 / FAR_M + (1 / NEAR_M - 1 / FAR_M) * disparity)
 
 
 def saliency_target(disparity: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Return the soft mask in [0, 1] of the nearest thing that stands upright; 0 where nothing does.
+    """Return the soft mask in [0, 1] of the nearest upright object; 0 where there is none.
 
-    A pixel stands upright if its disparity is that of the pixel above or below it and not the
-    background's: things do, a floor rises towards the camera. The mask fades over its outermost
-    pixels, inwards alone: outside it is 0, so that a mean of depth by saliency, which is where the
-        focus predictor gets its target, holds nothing of the background.
+    A pixel is upright if its disparity is that of the pixel above or below it and not the
+    background's: objects are, a floor rises towards the camera. The mask fades over its outermost
+    pixels, inwards only: outside it is 0, so that the saliency-weighted mean depth, the target of
+    the focus predictor, excludes the background.
     """
+    # Upright surfaces: constant disparity along a column
     same = (disparity[..., 1:, :] - disparity[..., :-1, :]).abs() < UPRIGHT
     upright = torch.zeros_like(disparity, dtype=torch.bool)
     upright[..., 1:, :] |= same
     upright[..., :-1, :] |= same
-    upright &= disparity > BEHIND
+    upright &= disparity > BACKGROUND
+    # The nearest of them, with a soft border
     nearest = torch.where(upright, disparity, 0.0).amax((2, 3), keepdim=True)
-    thing = upright & (disparity > nearest - SAME_THING)
-    return thing * avg_pool2d(thing.float(), 3, stride=1, padding=1, count_include_pad=False)
+    object_mask = upright & (disparity > nearest - SAME_OBJECT)
+    neighbors = avg_pool2d(object_mask.float(), 3, stride=1, padding=1, count_include_pad=False)
+    return object_mask * neighbors
 
 
 def weighted_mean(
     values: Float[Tensor, "b 1 h w"], weights: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, ""]:
-    """Return the mean of `values` by `weights`; 0 where no pixel counts."""
+    """Return the weighted mean; 0 where all weights are 0."""
     return (values * weights).sum() / weights.sum().clamp(min=1)
 
 
-class StandIn(pl.LightningModule, ABC):
-    """Trains a small network of pictures on batches whose disparity is known."""
+class Surrogate(pl.LightningModule, ABC):
+    """Trains a small image-to-map network on batches of known disparity."""
 
     def __init__(
         self,
@@ -76,67 +81,55 @@ class StandIn(pl.LightningModule, ABC):
         super().__init__()
         if noise_std < 0:
             raise ValueError(f"noise_std: must be 0 or above, got {noise_std}")
-        self.backbone, self.optimizer, self.noise_std, self.seed = (
-            backbone,
-            optimizer,
-            noise_std,
-            seed,
-        )
-        self.model: torch.nn.Module | None = None
+        self.backbone, self.optimizer = backbone, optimizer
+        self.noise_std, self.seed = noise_std, seed
+        self.model: Any = None
 
     def configure_model(self) -> None:
-        """Build the network and train all of it."""
         if self.model is None:
             self.model = self.backbone.load().requires_grad_(True)
 
     @abstractmethod
-    def losses(self, answer: Tensor, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        """Return `loss`, and an error that a person can read, of answers [b, 1, h, w] over pixels that count."""
+    def losses(self, output: Tensor, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+        """Return `loss` and a readable error of outputs [b, 1, h, w], weighted by pixel."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Answer for pictures with a little noise, as a generator's are not clean either (*ours*)."""
-        noise = diffusion.draw_noise(
-            batch.image_srgb.shape[1:], self.seed, batch.index.tolist(), "stand-in"
-        )
-        losses = self.losses(
-            self.model(batch.image_srgb + self.noise_std * noise.to(self.device)),
-            batch,
-            known(batch),
-        )
-        self.log_dict(
-            {f"train/{name}": loss for name, loss in losses.items()}, batch_size=len(batch.key)
-        )
-        return losses["loss"]
+        """Train with a little input noise: generated images are not clean either (*ours*)."""
+        shape, index = batch.image_srgb.shape[1:], batch.index.tolist()
+        noise = diffusion.draw_noise(shape, self.seed, index, "stand-in").to(self.device)
+        return self.log_losses("train", batch, batch.image_srgb + self.noise_std * noise)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the same of held-out pictures."""
-        losses = self.losses(self.model(batch.image_srgb), batch, known(batch))
-        self.log_dict(
-            {f"val/{name}": loss for name, loss in losses.items()}, batch_size=len(batch.key)
-        )
+        self.log_losses("val", batch, batch.image_srgb)
 
-    def configure_optimizers(self) -> dict[str, object]:
-        """Make the optimiser; its rate falls along a cosine to 0 at the run's end (*ours*)."""
+    def log_losses(self, split: str, batch: Batch, image: Tensor) -> Tensor:
+        """Log the losses of a batch and return the one to minimize."""
+        losses = self.losses(self.model(image), batch, known(batch))
+        values = {f"{split}/{name}": loss for name, loss in losses.items()}
+        self.log_dict(values, batch_size=len(batch.key))
+        return losses["loss"]
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Build the optimizer with cosine decay to 0 at the end of the run (*ours*)."""
         optimizer = self.optimizer(self.parameters())
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, max(1, self.trainer.max_steps)
-        )
+        steps = max(1, self.trainer.max_steps)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
     def export(self, folder: Path) -> None:
-        """Write the network as transformers loads it, in 16 bit safetensors."""
+        """Write the network in transformers' format, as 16-bit safetensors."""
         save_small(self.model.network, folder)
 
 
 def known(batch: Batch) -> Float[Tensor, "b 1 h w"]:
-    """Return 1 where the disparity was measured, else 0."""
+    """Return 1 where the disparity is measured, else 0."""
     return (batch.valid & batch.has_depth[:, None, None, None]).float()
 
 
-class DepthSurrogate(StandIn):
+class DepthSurrogate(Surrogate):
     """Trains `SmallDepth` on the depth of synthetic scenes, in metres."""
 
     def __init__(
@@ -146,26 +139,26 @@ class DepthSurrogate(StandIn):
         noise_std: float = 0.02,
         seed: int = 0,
     ) -> None:
-        """Describe the training; the network is built when it begins.
+        """Store the configuration; the network is built in `configure_model`.
 
         Args:
             backbone: Which network.
-            optimizer: Its rate is the highest of a cosine.
-            noise_std: Of noise on display values in training.
+            optimizer: Its learning rate is the peak of the cosine decay.
+            noise_std: Standard deviation of the input noise, in display values.
             seed: Of that noise.
         """
         super().__init__(backbone, optimizer, noise_std, seed)
 
-    def losses(self, answer: Tensor, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        """Mean |log D - log D*|: relative error, the same for near and far; and mean |D - D*| / D*."""
+    def losses(self, output: Tensor, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+        """Mean |log D - log D*|, a relative error; and mean |D - D*| / D*."""
         target_m = depth_target_m(batch.disparity)
-        loss = weighted_mean((answer.log() - target_m.log()).abs(), weights)
-        relative = weighted_mean((answer.detach() - target_m).abs() / target_m, weights)
+        loss = weighted_mean((output.log() - target_m.log()).abs(), weights)
+        relative = weighted_mean((output.detach() - target_m).abs() / target_m, weights)
         return {"loss": loss, "relative_error": relative}
 
 
-class SaliencySurrogate(StandIn):
-    """Trains `SmallSaliency` on the nearest upright thing of synthetic scenes."""
+class SaliencySurrogate(Surrogate):
+    """Trains `SmallSaliency` on the nearest upright object of synthetic scenes."""
 
     def __init__(
         self,
@@ -174,21 +167,21 @@ class SaliencySurrogate(StandIn):
         noise_std: float = 0.02,
         seed: int = 0,
     ) -> None:
-        """Describe the training; the network is built when it begins.
+        """Store the configuration; the network is built in `configure_model`.
 
         Args:
             backbone: Which network.
-            optimizer: Its rate is the highest of a cosine.
-            noise_std: Of noise on display values in training.
+            optimizer: Its learning rate is the peak of the cosine decay.
+            noise_std: Standard deviation of the input noise, in display values.
             seed: Of that noise.
         """
         super().__init__(backbone, optimizer, noise_std, seed)
 
-    def losses(self, answer: Tensor, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy and mean |S - S*|, over the pictures in which something stands upright."""
+    def losses(self, output: Tensor, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy and mean |S - S*|, over the images with an upright object."""
         target = saliency_target(batch.disparity)
         weights = weights * (target.amax((1, 2, 3), keepdim=True) > 0)
-        odds = answer.clamp(1e-6, 1 - 1e-6)
-        entropy = -(target * odds.log() + (1 - target) * (1 - odds).log())
-        error = weighted_mean((answer.detach() - target).abs(), weights)
+        probability = output.clamp(1e-6, 1 - 1e-6)
+        entropy = -(target * probability.log() + (1 - target) * (1 - probability).log())
+        error = weighted_mean((output.detach() - target).abs(), weights)
         return {"loss": weighted_mean(entropy, weights), "absolute_error": error}

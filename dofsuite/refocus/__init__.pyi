@@ -1,5 +1,5 @@
 from dofsuite.refocus.camera_embedder import CameraEmbedder as CameraEmbedder
-from dofsuite.refocus.cameras import CameraDraws as CameraDraws
+from dofsuite.refocus.cameras import CameraSampling as CameraSampling
 from dofsuite.refocus.losses import Stacking as Stacking
 from dofsuite.refocus.module import Refocus as Refocus
 from dofsuite.refocus.pipeline import RefocusPipeline as RefocusPipeline

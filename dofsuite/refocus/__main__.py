@@ -8,113 +8,127 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 
-from dofsuite.cli import Parser, run_command_line
+from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 
-OUTPUTS = (".png", ".jpg", ".jpeg", ".webp")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def focus_point(text: str) -> tuple[float, float]:
-    """Read `X,Y`."""
+    """Parse `X,Y`."""
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError:
         raise UserError(
             f"--focus: {text!r} is not X,Y; give fractions of width and height, as in 0.3,0.6."
         ) from None
-    if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise UserError(
-            f"--focus: {text} lies outside the photograph; X and Y are fractions between 0 and 1."
-        )
     return x, y
 
 
-def parser() -> Parser:
-    """Return the command line."""
-    parser = Parser("refocus", "Refocus a photograph.")
-    parser.add_argument("photo", type=Path, help="JPEG, PNG or WebP")
-    parser.add_argument(
+@dataclass(frozen=True, kw_only=True)
+class RefocusConfig:
+    """The command line's options."""
+
+    photo: Path = option(type=Path, help="JPEG, PNG or WebP")
+    focus: tuple[float, float] = option(
         "--focus",
-        required=True,
+        type=focus_point,
         metavar="X,Y",
         help="fractions of width and height from the top left",
     )
-    parser.add_argument("--bokeh", required=True, type=float, help="bokeh level; 0 is all in focus")
-    parser.add_argument(
-        "--depth", type=Path, help="depth map of the same size (grey PNG or .npy); none works too"
+    bokeh: float = option("--bokeh", type=float, help="bokeh level; 0 is all in focus")
+    depth: Path | None = option(
+        "--depth",
+        default=None,
+        type=Path,
+        help="depth map of the same size (gray PNG or .npy); optional",
     )
-    parser.add_argument(
+    depth_kind: Literal["disparity", "depth"] = option(
         "--depth-kind",
-        choices=("disparity", "depth"),
         default="disparity",
-        help="larger is nearer, or farther",
+        choices=("disparity", "depth"),
+        help="whether larger values are nearer or farther",
     )
-    parser.add_argument(
-        "--model", type=Path, default=Path("runs/quickstart"), help="a run, or its export"
+    model: Path = option(
+        "--model", default=Path("runs/quickstart"), type=Path, help="a run, or its export"
     )
-    parser.add_argument("--steps", type=int, help="Euler steps; by default the export's")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="OUT", help="PNG, JPEG or WebP"
+    steps: int | None = option(
+        "--steps", default=None, type=int, help="Euler steps; by default the export's"
     )
+    seed: int = option("--seed", default=0, type=int, help="of the noise")
+    output: Path = option("-o", "--output", type=Path, metavar="OUT", help="PNG, JPEG or WebP")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**64:
+            raise UserError(f"--seed: {self.seed} is no seed; it must be from 0 to 2**64 - 1.")
+        if self.output.suffix.lower() not in FORMATS:
+            raise UserError(f"{self.output}: --output: end the name in {', '.join(FORMATS)}.")
+
+
+def parser() -> Parser:
+    parser = Parser("refocus", "Refocus a photograph.")
+    add_options(parser, RefocusConfig)
     return parser
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Load, refocus, write."""
-    point = focus_point(arguments.focus)
-    if not 0 <= arguments.bokeh < float("inf"):
-        raise UserError(f"--bokeh: {arguments.bokeh} is no level; it must be 0 or above.")
-    if arguments.steps is not None and arguments.steps < 1:
-        raise UserError(f"--steps: {arguments.steps} is no number of steps; it must be 1 or above.")
-    if not 0 <= arguments.seed < 2**64:
-        raise UserError(f"--seed: {arguments.seed} is no seed; it must be from 0 to 2**64 - 1.")
-    if arguments.output.suffix.lower() not in OUTPUTS:
-        raise UserError(f"{arguments.output}: --output: end the name in {', '.join(OUTPUTS)}.")
-    photo = read_bytes(arguments.photo, "PHOTO")
-    depth_bytes = read_bytes(arguments.depth, "--depth") if arguments.depth else None
+def read_disparity(path: Path, kind: str, size: tuple[int, int]) -> Tensor:
+    """Read a depth map as disparity [1, 1, h, w] in [0, 1]; `size` is the photograph's (h, w)."""
     import torch
 
     from dofsuite.data.decode import DECODERS, disparity_from_depth_map
-    from dofsuite.files import write_atomic
-    from dofsuite.images import decode_image
-    from dofsuite.refocus.export import read_settings
-    from dofsuite.refocus.pipeline import RefocusPipeline
 
-    image = decode_image(photo, str(arguments.photo))
+    content = read_bytes(path, "--depth")
+    extension = f"depth.{path.suffix.lower().lstrip('.')}"
+    if extension not in DECODERS:
+        raise UserError(f"{path}: --depth: a depth map is a gray PNG, JPEG or WebP, or a .npy.")
+    values = DECODERS[extension](content, str(path))
+    return torch.from_numpy(disparity_from_depth_map(values, kind, size, str(path)))[None, None]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Refocus one photograph and write it."""
+    config = config_from(RefocusConfig, arguments)
+    photo = read_bytes(config.photo, "PHOTO")
+    # After the checks that need nothing heavy
+    import torch
+
+    from dofsuite.files import write_atomic
+    from dofsuite.images import decode_image, to_pil
+    from dofsuite.refocus.pipeline import RefocusPipeline, checked_controls
+
+    # Before a large model is loaded: the pipeline's own check
+    try:
+        checked_controls(config.focus, config.bokeh, 1 if config.steps is None else config.steps)
+    except ValueError as error:
+        raise UserError(f"--focus, --bokeh or --steps: {error}.") from error
+    image = torch.from_numpy(decode_image(photo, str(config.photo))).permute(2, 0, 1)[None]
     depth = None
-    if depth_bytes is not None:
-        extension = f"depth.{arguments.depth.suffix.lower().lstrip('.')}"
-        if extension not in DECODERS:
-            raise UserError(
-                f"{arguments.depth}: --depth: a depth map is a grey PNG, JPEG or WebP, or a .npy."
-            )
-        values = DECODERS[extension](depth_bytes, str(arguments.depth))
-        disparity = disparity_from_depth_map(
-            values, arguments.depth_kind, image.shape[:2], str(arguments.depth)
-        )
-        depth = torch.from_numpy(disparity)[None, None]
-    read_settings(arguments.model)
-    pipe = RefocusPipeline.from_export(arguments.model)
+    if config.depth is not None:
+        depth = read_disparity(config.depth, config.depth_kind, (image.shape[-2], image.shape[-1]))
+    # Refocus
+    pipe = RefocusPipeline.from_export(config.model)
     if torch.cuda.is_available():
         pipe.to("cuda")
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
-    generator = torch.Generator().manual_seed(arguments.seed)
-    picture = pipe(pixels, point, arguments.bokeh, depth, arguments.steps, generator).images[0]
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[
-        arguments.output.suffix.lower()
-    ]
-    write_atomic(arguments.output, lambda file: picture.save(file, format=kind))
-    print(
-        f"{arguments.output}: {picture.width}x{picture.height}, focus {arguments.focus}, bokeh {arguments.bokeh:g}"
-    )
+    generator = torch.Generator().manual_seed(config.seed)
+    inputs = (image, config.focus, config.bokeh, depth, config.steps, generator)
+    (images,) = cast(tuple[torch.Tensor], pipe(*inputs, "pt", return_dict=False))
+    # Write in the format that the name says
+    refocused, path = to_pil(images[0].cpu()), config.output
+    write_atomic(path, lambda file: refocused.save(file, format=FORMATS[path.suffix.lower()]))
+    x, y = config.focus
+    size = f"{refocused.width}x{refocused.height}"
+    print(f"{path}: {size}, focus {x:g},{y:g}, bokeh {config.bokeh:g}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; a mistake is one line and exit code 2."""
     return run_command_line(run, parser(), argv)
 
 

@@ -1,4 +1,4 @@
-"""The camera token: focus point and bokeh level through a linear map into the space of FLUX's prompt embeddings."""
+"""The camera token: a linear map of focus point and bokeh level to FLUX's prompt embeddings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 class CameraEmbedder(ModelMixin, ConfigMixin):
     """(f_x, f_y, b) -> one token (DiffCamera, sec. 3.2: "a learnable linear projector").
 
-    It maps into the prompt embeddings' space, ahead of the frozen `context_embedder`: two linear
-    maps make the paper's one, and the token fits the `prompt_embeds` of stock diffusers. Its
-    configuration keeps what the numbers mean, so an adapter cannot be run in other units than it
-    was trained in. `pooled_text` [p] is the empty prompt's pooled vector, kept with it so that
-    nobody needs a text encoder to use an adapter.
+    The token lives in the space of the prompt embeddings, before the frozen `context_embedder`: the
+    two linear maps together are the paper's one, and the token fits the `prompt_embeds` of stock
+    diffusers. The config stores the units of the inputs, so an adapter is always run in the units
+    it was trained in. `pooled_text` [p] is the pooled embedding of the empty prompt, stored here so
+    that an adapter needs no text encoder.
     """
 
     @register_to_config
@@ -30,13 +30,13 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
         reference_width_px: float = 512.0,
         pooled_dim: int = 768,
     ) -> None:
-        """Make the map; at first it writes its three numbers into the first three dimensions (*ours*).
+        """Initialize the map: its three inputs are copied to the first three dimensions (*ours*).
 
         Args:
             dim: Width of the prompt embeddings (`joint_attention_dim`).
-            level_scale: Bokeh level that is fed as 1 (*inferred*: the paper's largest training
+            level_scale: Bokeh level that is scaled to 1 (*inferred*: the paper's largest training
                 level).
-            focus_range: Feed fractions of width and height as they are, or as -1 to 1 (*ours*).
+            focus_range: Range of the focus point as an input, [0, 1] or [-1, 1] (*ours*).
             reference_width_px: Width at which a bokeh level is pixels of radius per unit of
                 disparity.
             pooled_dim: Width of the pooled text vector (`pooled_projection_dim`).
@@ -52,7 +52,7 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
     def forward(
         self, focus_point: Float[Tensor, "b 2"], bokeh_level: Float[Tensor, "b"]
     ) -> Float[Tensor, "b 1 e"]:
-        """Return the camera token.
+        """Return the camera token; zeros, the unconditional token, for a negative level.
 
         Args:
             focus_point: (x, y) as fractions of width and height from the top left, in [0, 1].
@@ -61,4 +61,5 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
         """
         point = focus_point * 2 - 1 if self.config.focus_range == "signed" else focus_point
         numbers = torch.cat([point, bokeh_level[:, None] / self.config.level_scale], dim=1)
-        return self.projector(numbers.to(self.projector.weight.dtype))[:, None]
+        token = self.projector(numbers.to(self.projector.weight.dtype))[:, None]
+        return token * (bokeh_level >= 0)[:, None, None]

@@ -1,4 +1,4 @@
-"""DiffCamera's losses (arXiv 2509.26599, eqs. 1 and 5, repaired from a damaged print in facts/refocus.md A.2).
+"""DiffCamera's losses (arXiv 2509.26599, eqs. 1 and 5; how they are read: docs/reproduction.md).
 
 Convention: velocities and latents are [b, c, h, w] in float32; masks are [b, 1, h, w] in [0, 1], 1
 where image 1 is the sharper one; every loss is a mean over all elements.
@@ -15,8 +15,8 @@ from torch import Tensor
 from dofsuite.optics.stacking import stack_images
 
 Norm = Literal["squared", "plain"]
-"""`squared`: mean squared error (*inferred*, usual for flow matching); `plain`: root mean square of each sample, the
-printed ||.|| taken at its word."""
+"""`squared`: mean squared error (*inferred*, usual for flow matching); `plain`: root mean square of
+each sample, the ||.|| as printed."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class Stacking:
     """The stacking constraint, eqs. (2) to (6)."""
 
     weight: float = 0.1
-    """lambda of eq. (6) (*stated*); 0 drops the constraint and its two rows."""
+    """lambda of eq. (6) (*stated*); 0 drops the constraint and its two forward rows."""
     latent: Literal["stack", "own"] = "stack"
-    """What the two passes see: both the noisy stacked latent (*inferred* from eq. (5)), or each its own image's."""
+    """Input of the two predictions: both the noisy stacked latent (*inferred* from eq. (5)), or
+    each the noisy latent of its own target."""
     norm: Norm = "squared"
-    """Of both losses."""
+    """Norm of both losses."""
     antialias: bool = False
-    """Filter the mask before it is shrunk to latent size; the paper says bilinear only (*stated*)."""
+    """Low-pass the mask before downsampling to latent size; the paper: bilinear only (*stated*)."""
 
     def __post_init__(self) -> None:
         if self.weight < 0:
@@ -57,5 +58,5 @@ def stacking_loss(
     velocity_stack: Float[Tensor, "b c h w"],
     norm: Norm = "squared",
 ) -> Float[Tensor, ""]:
-    """L_stack = E || v_stack - [ m * theta(., t, c_1) + (1 - m) * theta(., t, c_2) ] ||, eq. (5)."""
+    """L_stack = E || v_stack - [ m theta(., t, c_1) + (1 - m) theta(., t, c_2) ] ||, eq. (5)."""
     return mean_norm(velocity_stack - stack_images(mask, first, second), norm)

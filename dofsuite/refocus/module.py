@@ -8,29 +8,32 @@ from typing import Any, Literal, NamedTuple
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from dofsuite import diffusion
 from dofsuite.backbones import Backbone, Lora, PretrainedFlux
+from dofsuite.backbones.descriptors import describe
 from dofsuite.data import Batch, check_has_depth
 from dofsuite.diffusion import TimestepSampling
 from dofsuite.optics import downsample_mask, stack_images, stack_mask
 from dofsuite.refocus.camera_embedder import CameraEmbedder
-from dofsuite.refocus.cameras import NUM_UNIFORMS, CameraDraws, Cameras, draw_cameras
-from dofsuite.refocus.export import export
-from dofsuite.refocus.flux_tokens import PositionIds, check_token_grid, predict_velocity
+from dofsuite.refocus.cameras import NUM_UNIFORMS, Cameras, CameraSampling, draw_cameras
+from dofsuite.refocus.export import export_adapter, export_base
+from dofsuite.refocus.flux_tokens import PositionIds, check_token_grid
 from dofsuite.refocus.losses import Stacking, flow_loss, stacking_loss
-from dofsuite.refocus.probe import Probe, ProbeRun, Task
+from dofsuite.refocus.probe import Probe, ProbeQuery, ProbeRun
 from dofsuite.refocus.rendering import Rendering, input_width_px, photograph
-from dofsuite.refocus.sampling import euler
+from dofsuite.refocus.sampling import Sampler
+from dofsuite.refocus.settings import RefocusSettings
 from dofsuite.refocus.two_pass import backward_early
 from dofsuite.training import check_compatible, run_folder
 from dofsuite.training.lr_schedule import LrSchedule, start_step
 
 
 class Example(NamedTuple):
-    """A training example in latents [b, c, h, w]."""
+    """A training example; images and noise are latents [b, c, h, w]."""
 
     reference: Tensor
     depth: Tensor
@@ -42,91 +45,88 @@ class Example(NamedTuple):
     second_camera: Cameras
     noise: Tensor
     t: Tensor
+    """[b] flow time."""
 
 
 class Refocus(pl.LightningModule):
-    """Any image in, the same scene focused at a chosen point with a chosen bokeh level out (arXiv 2509.26599)."""
+    """Refocuses an image at a chosen point with a chosen bokeh level (arXiv 2509.26599)."""
 
     def __init__(
         self,
         backbone: Backbone = PretrainedFlux(),  # noqa: B008  (a light description, never changed)
         lora: Lora | None = Lora(),  # noqa: B008
-        draws: CameraDraws = CameraDraws(),  # noqa: B008
+        camera_sampling: CameraSampling = CameraSampling(),  # noqa: B008
         rendering: Rendering = Rendering(),  # noqa: B008
         stacking: Stacking = Stacking(),  # noqa: B008
-        time: TimestepSampling = TimestepSampling(),  # noqa: B008
+        timestep_sampling: TimestepSampling = TimestepSampling(),  # noqa: B008
         probe: Probe = Probe(),  # noqa: B008
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-4),
-        schedule: LrSchedule = LrSchedule(),  # noqa: B008
+        lr_schedule: LrSchedule = LrSchedule(),  # noqa: B008
         depth_dropout: float = 0.5,
         level_scale: float = 20.0,
         focus_range: Literal["unit", "signed"] = "signed",
-        guidance: float = 1.0,
+        guidance_embed: float = 1.0,
         position_ids: PositionIds = "kontext",
-        rows: Literal["together", "apart"] = "together",
+        split_backward: bool = False,
         gradient_checkpointing: bool = False,
         num_inference_steps: int = 28,
         seed: int = 0,
     ) -> None:
-        """Describe the training; weights are loaded when it begins.
+        """Store the configuration; weights are loaded in `configure_model`.
 
         Args:
             backbone: Which FLUX.
             lora: The adapter; null trains all of the transformer's weights.
-            draws: Planes, levels and points of the training pictures.
-            rendering: How those pictures are rendered.
+            camera_sampling: Focal planes, bokeh levels and focus points of the training images.
+            rendering: How those images are rendered.
             stacking: The stacking constraint.
-            time: Distribution of flow times.
+            timestep_sampling: Distribution of flow times.
             probe: The control probe and the sample sheet.
-            optimizer: Paper: constant rate of 1e-4, optimiser not given. Here: AdamW (*inferred*).
-            schedule: Warm-up and cool-down of the learning rate; none in the paper.
-            depth_dropout: Share of depth images replaced by zeros (*stated*: 0.5); with 1 no depth
-                is shown in the probe nor by the export either (*stated*: "training and inference").
-            level_scale: Bokeh level that the camera token is fed as 1 (*inferred*).
-            focus_range: Feed the focus point as [0, 1] or as [-1, 1] (*ours*).
-            guidance: FLUX.1-dev's guidance embedding in training and inference (*inferred*: 1, as
-                FLUX adapters do).
+            optimizer: Paper: constant rate of 1e-4, optimizer not given. Here: AdamW (*inferred*).
+            lr_schedule: Warm-up and cool-down of the learning rate; none in the paper.
+            depth_dropout: Share of depth images replaced by zeros (*stated*: 0.5); with 1 the probe
+                and the export use no depth either (*stated*: "training and inference").
+            level_scale: Bokeh level that the camera token scales to 1 (*inferred*).
+            focus_range: Range of the focus point in the camera token, [0, 1] or [-1, 1] (*ours*).
+            guidance_embed: FLUX.1-dev's distilled guidance, in training and inference (*inferred*:
+                1, as in FLUX adapters).
             position_ids: Of reference and depth tokens (*inferred*).
-            rows: The flow row and the two stacking rows of a sample in one call of the transformer,
-                or the flow row first, with a backward of its own (needs a third of the memory at
-                1024 px).
+            split_backward: Two forward passes a step instead of one: the flow row with its own
+                backward, then the two stacking rows; a third of the memory at 1024 px.
             gradient_checkpointing: Recompute blocks in the backward pass.
             num_inference_steps: Euler steps of sheet and probe, and the export's default (*ours*).
-            seed: Noise, times, dropout and cameras follow from it and the sample's position in the
-                run.
+            seed: Noise, flow times, dropout and cameras are functions of it and of the sample's
+                position in the run.
         """
         super().__init__()
         if not 0 <= depth_dropout <= 1:
             raise ValueError(
                 f"depth_dropout: a share between 0 and 1 is expected, not {depth_dropout}"
             )
+        # Networks and optimization
         self.backbone, self.lora = backbone, lora
-        self.draws, self.rendering, self.stacking, self.time, self.probe = (
-            draws,
-            rendering,
-            stacking,
-            time,
-            probe,
-        )
-        self.optimizer, self.schedule = optimizer, schedule
-        self.depth_dropout, self.uses_depth = depth_dropout, depth_dropout < 1
+        self.optimizer, self.lr_schedule = optimizer, lr_schedule
+        self.gradient_checkpointing, self.split_backward = gradient_checkpointing, split_backward
+        # Training examples and losses
+        self.camera_sampling, self.rendering = camera_sampling, rendering
+        self.stacking, self.timestep_sampling = stacking, timestep_sampling
+        self.depth_dropout, self.seed = depth_dropout, seed
+        # Conditioning and inference
         self.level_scale, self.focus_range = level_scale, focus_range
-        self.guidance, self.position_ids, self.rows = guidance, position_ids, rows
-        self.gradient_checkpointing, self.num_inference_steps = (
-            gradient_checkpointing,
-            num_inference_steps,
-        )
-        self.seed = seed
+        self.guidance_embed, self.position_ids = guidance_embed, position_ids
+        self.num_inference_steps, self.probe = num_inference_steps, probe
+        # State
         self.strict_loading = False  # checkpoints hold trained weights only
         self.transformer: Any = None
         self.trained_size_px: int | None = None
         self.start_step = 0
 
     def configure_model(self) -> None:
-        """Load the frozen networks and add what is trained: adapter (or all weights) and camera token."""
+        """Load the frozen networks; add the adapter (or train all weights) and the camera token."""
         if self.transformer is not None:
             return
         self.transformer, self.codec, pooled_text = self.backbone.load()
+        # Adapter and camera token, initialized from the run's own seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if self.lora is None:
@@ -147,7 +147,7 @@ class Refocus(pl.LightningModule):
     # --- the algorithm box ---
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One example per sample: L = L_flow + lambda L_stack, eq. (6)."""
+        """L = L_flow + lambda L_stack, eq. (6), on one example per sample."""
         losses = self.losses(self.example(batch))
         self.log_dict(
             {f"train/{name}": loss for name, loss in losses.items()}, batch_size=len(batch.key)
@@ -156,92 +156,93 @@ class Refocus(pl.LightningModule):
 
     @torch.no_grad()
     def example(self, batch: Batch) -> Example:
-        """Draw cameras, render their pictures and encode them (sec. 3.1 and 3.2)."""
-        indices = batch.index.tolist()
-        uniforms = diffusion.draw_uniform(self.seed, indices, "cameras", NUM_UNIFORMS)
-        dropped = (
-            diffusion.draw_uniform(self.seed, indices, "dropout", 1).to(self.device)
-            < self.depth_dropout
-        )
-        cameras = draw_cameras(batch.disparity, uniforms, self.draws)
-        pictures = self.pictures(batch, cameras)
-        depth = batch.disparity * ~dropped[:, :, None, None]
-        reference, first, second, depth_latent = self.encode(*pictures, depth.expand(-1, 3, -1, -1))
-        mask = downsample_mask(stack_mask(*pictures[1:]), first.shape[-2:], self.stacking.antialias)
-        noise = diffusion.draw_noise(first.shape[1:], self.seed, indices, "noise").to(self.device)
-        t = diffusion.draw_times(self.time, self.seed, indices).to(self.device)
+        """Draw cameras, render their photographs and encode them (sec. 3.1 and 3.2)."""
+        index = batch.index.tolist()
+        # Three cameras: the reference's and two targets' on different focal planes (sec. 3.1).
+        uniforms = diffusion.draw_uniform(self.seed, index, "cameras", NUM_UNIFORMS)
+        cameras = draw_cameras(batch.disparity, uniforms, self.camera_sampling)
+        images = self.render(batch, cameras)
+        # Depth dropout: a share of the depth images is zero (sec. 3.2).
+        uniform = diffusion.draw_uniform(self.seed, index, "dropout", 1).to(self.device)
+        depth = batch.disparity * (uniform >= self.depth_dropout)[:, :, None, None]
+        # Latents of reference, targets and depth; stacking mask M at their size, eq. (2).
+        latents = self.encode(*images, depth.expand(-1, 3, -1, -1))
+        reference, depth_latent = latents[0], latents[3]
+        first, second = latents[1], latents[2]
+        height, width = first.shape[-2:]
+        mask = stack_mask(images[1], images[2])
+        mask = downsample_mask(mask, (height, width), self.stacking.antialias)
+        # One noise and one flow time for all of a sample's rows.
+        noise = diffusion.draw_noise(first.shape[1:], self.seed, index, "noise").to(self.device)
+        t = diffusion.draw_times(self.timestep_sampling, self.seed, index).to(self.device)
         return Example(
             reference, depth_latent, first, second, mask, cameras[1], cameras[2], noise, t
         )
 
-    def pictures(self, batch: Batch, cameras: tuple[Cameras, Cameras, Cameras]) -> list[Tensor]:
-        """Render a sample's reference and two targets, display values [b, 3, h, w]."""
+    def render(self, batch: Batch, cameras: tuple[Cameras, Cameras, Cameras]) -> list[Tensor]:
+        """Render the reference and the two targets, display values [b, 3, h, w]."""
         width_px = input_width_px(batch.image_srgb)
         return photograph(batch.image_srgb, batch.disparity, width_px, cameras, self.rendering)
 
     def losses(self, x: Example) -> dict[str, Tensor]:
-        """Return flow and stacking loss and their weighted sum; one noise and one time for all of a sample's rows."""
-        flow_row = (diffusion.interpolate(x.first, x.noise, x.t), x.first_camera)
-        if self.stacking.weight == 0:
-            flow = flow_loss(
-                self.predict(x, [flow_row])[0],
-                diffusion.velocity(x.first, x.noise),
-                self.stacking.norm,
-            )
+        """Return L_flow and L_stack and their weighted sum, eq. (6)."""
+        norm, weight = self.stacking.norm, self.stacking.weight
+        # Rows of one sample: z_t of the first target, and the two rows of the stacking constraint.
+        flow_rows = [(diffusion.interpolate(x.first, x.noise, x.t), x.first_camera)]
+        stack_rows = self.stacking_rows(x) if weight else []
+        rows = flow_rows if self.split_backward else flow_rows + stack_rows
+        flow_prediction, *stack_predictions = self.predict_velocities(x, rows)
+        # Flow matching, eq. (1).
+        flow = flow_loss(flow_prediction, diffusion.velocity(x.first, x.noise), norm)
+        if not weight:
             return {"loss": flow, "flow": flow.detach()}
-        if self.rows == "together":
-            flow_prediction, *stack_predictions = self.predict(
-                x, [flow_row, *self.stacking_rows(x)]
-            )
-            flow = flow_loss(
-                flow_prediction, diffusion.velocity(x.first, x.noise), self.stacking.norm
-            )
-        else:
-            flow = flow_loss(
-                self.predict(x, [flow_row])[0],
-                diffusion.velocity(x.first, x.noise),
-                self.stacking.norm,
-            )
+        # Split: the flow row's activations are freed before the stacking rows' forward pass.
+        if self.split_backward:
             flow = backward_early(flow, [p for p in self.parameters() if p.requires_grad])
-            stack_predictions = self.predict(x, self.stacking_rows(x))
-        velocity_stack = diffusion.velocity(stack_images(x.mask, x.first, x.second), x.noise)
-        stack = stacking_loss(*stack_predictions, x.mask, velocity_stack, self.stacking.norm)
-        return {
-            "loss": flow + self.stacking.weight * stack,
-            "flow": flow.detach(),
-            "stack": stack.detach(),
-        }
+            stack_predictions = self.predict_velocities(x, stack_rows)
+        # Stacking constraint, eq. (5): the masked predictions are the stacked latent's velocity.
+        v_stack = diffusion.velocity(stack_images(x.mask, x.first, x.second), x.noise)
+        prediction_1, prediction_2 = stack_predictions
+        stack = stacking_loss(prediction_1, prediction_2, x.mask, v_stack, norm)
+        return {"loss": flow + weight * stack, "flow": flow.detach(), "stack": stack.detach()}
 
     def stacking_rows(self, x: Example) -> list[tuple[Tensor, Cameras]]:
-        """Return what the two passes of eq. (5) see: the noisy stacked latent, or each its own image's."""
-        if self.stacking.latent == "own":
-            latents = [diffusion.interpolate(own, x.noise, x.t) for own in (x.first, x.second)]
-        else:
-            latents = [
-                diffusion.interpolate(stack_images(x.mask, x.first, x.second), x.noise, x.t)
-            ] * 2
-        return list(zip(latents, (x.first_camera, x.second_camera), strict=True))
+        """Return the inputs of eq. (5): the noisy stacked latent, or each target's own."""
+        first, second = x.first, x.second
+        if self.stacking.latent == "stack":
+            first = second = stack_images(x.mask, x.first, x.second)
+        return [
+            (diffusion.interpolate(first, x.noise, x.t), x.first_camera),
+            (diffusion.interpolate(second, x.noise, x.t), x.second_camera),
+        ]
 
     # --- the network ---
 
+    @property
+    def sampler(self) -> Sampler:
+        """The networks as inference calls them."""
+        return Sampler(
+            self.transformer, self.codec, self.camera, self.guidance_embed, self.position_ids
+        )
+
     def encode(self, *images: Tensor) -> list[Tensor]:
         """Encode display values in [0, 1] to float32 latents, in one call of the codec."""
-        check_token_grid(*images[0].shape[-2:], self.codec.downscale)
-        return list(self.codec.encode(torch.cat(images) * 2 - 1).float().chunk(len(images)))
+        height, width = images[0].shape[-2:]
+        check_token_grid(height, width, self.codec.downscale)
+        return list(self.sampler.encode(torch.cat(images)).chunk(len(images)))
 
-    def predict(self, x: Example, rows: list[tuple[Tensor, Cameras]]) -> tuple[Tensor, ...]:
-        """Return the velocities of several rows of every sample by one call of the transformer."""
-        latents, cameras = zip(*rows, strict=True)
+    def predict_velocities(self, x: Example, rows: list[tuple[Tensor, Cameras]]) -> list[Tensor]:
+        """Predict the velocities of several rows of every sample in one forward pass."""
         n = len(rows)
         predictions = self.velocity(
-            torch.cat(latents),
+            torch.cat([latent for latent, _ in rows]),  # [n b, c, h, w]
             x.t.repeat(n),
             x.reference.repeat(n, 1, 1, 1),
             x.depth.repeat(n, 1, 1, 1),
-            torch.cat([camera.focus_point for camera in cameras]),
-            torch.cat([camera.bokeh_level for camera in cameras]),
+            torch.cat([camera.focus_point for _, camera in rows]),
+            torch.cat([camera.bokeh_level for _, camera in rows]),
         )
-        return predictions.chunk(n)
+        return list(predictions.chunk(n))
 
     def velocity(
         self,
@@ -252,21 +253,18 @@ class Refocus(pl.LightningModule):
         focus_point: Tensor,
         bokeh_level: Tensor,
     ) -> Tensor:
-        """theta(z_t, t, I_r, D, (f_x, f_y), b); a level below 0 is a camera that is not told, a token of zeros."""
-        token = self.camera(focus_point, bokeh_level) * (bokeh_level >= 0)[:, None, None]
-        return predict_velocity(
-            self.transformer,
-            noisy,
-            reference,
-            depth,
-            token,
-            t,
-            self.camera.pooled_text,
-            self.guidance,
-            self.position_ids,
-        )
+        """theta(z_t, t, I_r, D, (f_x, f_y), b); a negative level means unconditional."""
+        token = self.camera(focus_point, bokeh_level)
+        return self.sampler.velocity(noisy, t, reference, depth, token)
 
-    @torch.no_grad()
+    def predict(self, batch: Batch, query: ProbeQuery) -> Tensor:
+        """Refocus for a probe query; a scene has one noise, the same for all its queries."""
+        disparity = batch.disparity * (self.depth_dropout < 1)
+        reference, depth = self.encode(query.reference, disparity.expand(-1, 3, -1, -1))
+        noise = diffusion.draw_noise(depth.shape[1:], self.seed, batch.index.tolist(), "probe")
+        point, level = query.camera.focus_point, query.camera.bokeh_level
+        return self.refocus(reference, depth, point, level, noise.to(depth))
+
     def refocus(
         self,
         reference: Tensor,
@@ -275,33 +273,17 @@ class Refocus(pl.LightningModule):
         bokeh_level: Tensor,
         noise: Tensor,
     ) -> Tensor:
-        """Return refocused pictures [b, 3, h, w] in [0, 1] for references and depths given as latents."""
-
-        def velocity(latent: Tensor, t: Tensor) -> Tensor:
-            return self.velocity(latent, t, reference, depth, focus_point, bokeh_level)
-
-        times = diffusion.euler_times(self.num_inference_steps, self.time.shift)
-        return ((self.codec.decode(euler(velocity, noise, times)).float() + 1) / 2).clamp(0, 1)
-
-    def answer(self, batch: Batch, task: Task) -> Tensor:
-        """Answer a task of the probe; one noise a scene, the same for all its tasks."""
-        disparity = batch.disparity * self.uses_depth
-        reference, depth = self.encode(task.reference, disparity.expand(-1, 3, -1, -1))
-        noise = diffusion.draw_noise(depth.shape[1:], self.seed, batch.index.tolist(), "probe").to(
-            depth
-        )
-        return self.refocus(
-            reference, depth, task.camera.focus_point, task.camera.bokeh_level, noise
-        )
+        """Sample images [b, 3, h, w] in [0, 1] from latents, with the run's steps and shift."""
+        times = diffusion.euler_times(self.num_inference_steps, self.timestep_sampling.shift)
+        return self.sampler.refocus(reference, depth, focus_point, bokeh_level, noise, times)
 
     # --- Lightning ---
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Make the optimiser over what is trained, and the schedule of its rate."""
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
-        max_steps, start_step = self.trainer.max_steps, self.start_step
+        max_steps, start = self.trainer.max_steps, self.start_step
         scheduler = LambdaLR(
-            optimizer, lambda step: self.schedule.factor(step, max_steps, start_step)
+            optimizer, lambda step: self.lr_schedule.factor(step, max_steps, start)
         )
         return {
             "optimizer": optimizer,
@@ -309,35 +291,30 @@ class Refocus(pl.LightningModule):
         }
 
     def on_fit_start(self) -> None:
-        """Note the size of the training pictures, which the export states."""
-        self.trained_size_px = getattr(self.trainer.datamodule, "size_px", None)
-        if self.trained_size_px is not None:
-            check_token_grid(self.trained_size_px, self.trained_size_px, self.codec.downscale)
+        """Keep the size of the training images for the export."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        self.trained_size_px = getattr(datamodule, "size_px", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse other weights than are trained here, and note where this run begins, before its schedule is made."""
+        """Check that the checkpoint has the weights trained here; keep where this run starts."""
         names, shapes = "model.lora (its targets, or null)", "model.lora.rank or model.backbone"
         check_compatible(checkpoint["state_dict"], self, names=names, shapes=shapes)
         self.start_step = start_step(checkpoint)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Refuse pictures without depth, to which every camera would be a pinhole."""
-        check_has_depth(batch)
-
-    def on_validation_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Refuse them here too."""
+        """Check that every image has depth; without it nothing is blurred."""
         check_has_depth(batch)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a probe."""
-        ranks = (self.trainer.world_size, self.trainer.global_rank)
-        self._probe_run = ProbeRun(self.probe, self.rendering, self.seed, self.answer, *ranks)
-        self._probe_run.metrics.to(
-            self.device
-        )  # also on a rank without a batch: NCCL adds up nothing on the CPU
+        world_size, rank = self.trainer.world_size, self.trainer.global_rank
+        self._probe_run = ProbeRun(
+            self.probe, self.rendering, self.seed, self.predict, world_size, rank
+        )
+        # Also on a rank without a batch: NCCL reduces nothing on the CPU.
+        self._probe_run.metrics.to(self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Refocus held-out scenes over the probe's cameras."""
+        check_has_depth(batch)
         self._probe_run.update(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -348,12 +325,24 @@ class Refocus(pl.LightningModule):
             self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is trained; frozen networks come from the backbone."""
+        """Keep the trained weights only; frozen networks come from the backbone."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {
             k: v for k, v in checkpoint["state_dict"].items() if k in trained
         }
 
     def export(self, folder: Path) -> None:
-        """Write the adapter, or a base's weights, as safetensors that diffusers loads."""
-        export(self, folder)
+        """Write the adapter, or a base model's weights, as safetensors that diffusers loads."""
+        if self.lora is None:
+            export_base(folder, self.transformer, self.codec)
+            return
+        settings = RefocusSettings(
+            backbone=describe(self.backbone),
+            guidance_embed=self.guidance_embed,
+            position_ids=self.position_ids,
+            num_inference_steps=self.num_inference_steps,
+            time_shift=self.timestep_sampling.shift,
+            size_px=self.trained_size_px,
+            uses_depth=self.depth_dropout < 1,
+        )
+        export_adapter(folder, self.transformer, self.camera, settings)

@@ -1,4 +1,4 @@
-"""Photographs of an all-in-focus picture: the pairs that DiffCamera trains on, rendered where the model trains."""
+"""DiffCamera's training pairs: photographs rendered from an all-in-focus image, on the device."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from dofsuite.refocus.cameras import Cameras
 
 @dataclass(frozen=True)
 class Rendering:
-    """How bokeh is rendered. Paper: BokehMe, which half and settings it does not say. Here: its classical renderer."""
+    """How bokeh is rendered.
+
+    Paper: BokehMe, without saying which half of it and with which settings. Here: its classical
+    renderer.
+    """
 
     gamma: float = 4.0
-    """Display value to light, image ** gamma (*inferred*: BokehMe's default; 2.2 is nearer to a display's)."""
+    """Display value to linear light, image ** gamma (*inferred*: BokehMe's default; a display has
+    about 2.2)."""
     layers: int = 61
     """Layers over disparity; more are more exact (see `dofsuite.optics.DisparityLayers`)."""
     reference_width_px: float = 512.0
-    """Long side at which a level is pixels of radius per unit of disparity (*inferred*: the first stage's size); an
-    image of another size gets the same look."""
+    """Long side at which a bokeh level is pixels of radius per unit of disparity (*inferred*: the
+    first stage's size); images of another size get the same relative blur."""
 
     def __post_init__(self) -> None:
         if self.gamma <= 0 or self.layers < 2 or self.reference_width_px <= 0:
@@ -31,13 +36,12 @@ class Rendering:
 
 
 def input_width_px(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
-    """Return the long side, in px, of the pictures that a model sees: the width at which it is told its levels.
+    """Return the long side in px of the model's input, at which its bokeh levels are defined.
 
-    A level counts at the long side of a picture. Were that the frame's from which a training square
-    was cropped, one blur in one square would have another level for every frame it may come from,
-    and a network cannot see the frame. So it is the square's (*ours*; the paper shows squares
-    only): whatever it was cropped from, the camera token has the levels that were drawn, 1 to 20,
-    as it has at inference, which never crops.
+    Not the long side of the frame from which a training square was cropped: one blur in one square
+    would have another level for every frame that it may come from, and the network cannot know the
+    frame. So it is the square's (*ours*; the paper shows squares only): the camera token has the
+    levels that were drawn, 1 to 20, whatever the crop, as at inference, which never crops.
     """
     return torch.full((len(image),), float(max(image.shape[-2:])), device=image.device)
 
@@ -50,28 +54,34 @@ def photograph(
     cameras: Sequence[Cameras],
     rendering: Rendering,
 ) -> list[Float[Tensor, "b 3 h w"]]:
-    """Render one picture a camera of every sample; the layers' spectra are shared by all cameras.
+    """Render every sample with each of several cameras; they share the layers' spectra.
 
     Args:
         image: All in focus, display values in [0, 1].
         disparity: 0 far to 1 near.
-        width_px: Long side of the picture that the levels are of, at the scale given; see
+        width_px: Long side at which the levels are defined, at this image's scale; see
             `input_width_px`.
         cameras: Focal plane and bokeh level of every sample; level 0 gives the image itself, bit
             for bit.
         rendering: Gamma, layers and reference width.
+
+    Returns:
+        One batch of images for each camera.
     """
+    # Layers of linear light over disparity
     levels = torch.stack([camera.bokeh_level for camera in cameras])
     largest_radius_px = float((levels * width_px).max()) / rendering.reference_width_px
     image_linear = display_to_linear(image.float(), rendering.gamma)
     layers = DisparityLayers(
         image_linear, disparity, rendering.layers, largest_radius_px=largest_radius_px
     )
-    pictures = []
+    # Each camera scatters the layers; an all-in-focus one returns the image itself
+    photographs = []
     for camera in cameras:
         light = layers.render(
             camera.bokeh_level, camera.focus_disparity, width_px, rendering.reference_width_px
         )
-        picture = linear_to_display(light, rendering.gamma).clamp(0, 1)
-        pictures.append(torch.where(camera.bokeh_level[:, None, None, None] > 0, picture, image))
-    return pictures
+        blurred = linear_to_display(light, rendering.gamma).clamp(0, 1)
+        is_blurred = camera.bokeh_level[:, None, None, None] > 0
+        photographs.append(torch.where(is_blurred, blurred, image))
+    return photographs

@@ -1,32 +1,37 @@
-"""From noise to the refocused latent: Euler steps along the learnt velocity."""
+"""Inference of a refocus model, the same for validation, pipeline and evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""(noisy latent [b, c, h, w], flow time [b]) -> velocity [b, c, h, w]."""
+from dofsuite.backbones import Codec
+from dofsuite.refocus.camera_embedder import CameraEmbedder
+from dofsuite.refocus.flux_tokens import PositionIds, predict_velocity
+
+AfterStep = Callable[[int, Tensor], Tensor]
+"""(step, latent after it) -> latent to continue with."""
 
 
 @torch.no_grad()
 def euler(
-    velocity: Velocity,
+    velocity: Callable[[Tensor, Tensor], Tensor],
     noise: Float[Tensor, "b c h w"],
     times: Float[Tensor, "steps"],
-    after_step: Callable[[int, Tensor], Tensor] | None = None,
+    after_step: AfterStep | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """Integrate dx/dt = v(x, t) from the first time to the last.
 
     Args:
-        velocity: The model with everything but latent and time filled in.
+        velocity: (noisy latent [b, c, h, w], flow time [b]) -> velocity [b, c, h, w].
         noise: The latent at `times[0]`.
         times: Decreasing flow times, 1 to 0; as `diffusion.euler_times` or a stock scheduler's
             `sigmas`.
-        after_step: (number of the step, its latent) -> the latent to go on with.
+        after_step: Called after every step.
     """
     latent = noise
     for step, (now, then) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
@@ -35,3 +40,59 @@ def euler(
         if after_step is not None:
             latent = after_step(step, latent)
     return latent
+
+
+class Sampler(NamedTuple):
+    """The networks of a refocus model and the settings of their calls."""
+
+    transformer: Any
+    """FLUX with the adapter."""
+    codec: Codec
+    camera: CameraEmbedder
+    guidance_embed: float
+    position_ids: PositionIds
+
+    def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """Encode display values in [0, 1] to float32 latents."""
+        return self.codec.encode(image * 2 - 1).float()
+
+    def velocity(
+        self,
+        noisy: Float[Tensor, "b c h w"],
+        t: Float[Tensor, "b"],
+        reference: Float[Tensor, "b c h w"],
+        depth: Float[Tensor, "b c h w"],
+        camera_token: Float[Tensor, "b 1 e"],
+    ) -> Float[Tensor, "b c h w"]:
+        """Predict the velocity, theta(z_t, t, I_r, D, c)."""
+        return predict_velocity(
+            self.transformer,
+            noisy,
+            reference,
+            depth,
+            camera_token,
+            t,
+            self.camera.pooled_text.to(noisy.device),
+            self.guidance_embed,
+            self.position_ids,
+        )
+
+    @torch.no_grad()
+    def refocus(
+        self,
+        reference: Float[Tensor, "b c h w"],
+        depth: Float[Tensor, "b c h w"],
+        focus_point: Float[Tensor, "b 2"],
+        bokeh_level: Float[Tensor, "b"],
+        noise: Float[Tensor, "b c h w"],
+        times: Float[Tensor, "steps"],
+        after_step: AfterStep | None = None,
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Sample refocused images in [0, 1] from latents of references and depth images."""
+        token = self.camera(focus_point, bokeh_level)
+
+        def velocity(latent: Tensor, t: Tensor) -> Tensor:
+            return self.velocity(latent, t, reference, depth, token)
+
+        latent = euler(velocity, noise, times, after_step)
+        return ((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Losses that are back-propagated one after the other, so that the activations of one live at a time."""
+"""Sequential backward passes of several losses: only one loss's graph is alive at a time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 
-class _Settled(torch.autograd.Function):
-    """A value that is already differentiated: its backward hands out gradients that were computed before."""
+class _ReplayGradients(torch.autograd.Function):
+    """Replays precomputed parameter gradients, scaled by the upstream gradient."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
@@ -23,12 +23,12 @@ class _Settled(torch.autograd.Function):
 
 
 def backward_early(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Differentiate `loss` now and free its graph; the result back-propagates into `parameters` as `loss` would.
+    """Differentiate `loss` now and free its graph; the result's backward replays the gradients.
 
-    Two calls with a backward each would do the same, but automatic optimisation, gradient
-    accumulation and DDP expect one backward a step; here the gradients arrive in that one. Costs
+    Two calls, each with a backward pass, would do the same, but automatic optimization, gradient
+    accumulation and DDP expect one backward pass a step: the gradients arrive in that one. Costs
     one copy of the trainable parameters' gradients.
     """
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     used = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
-    return _Settled.apply(loss.detach(), [g for _, g in used], *(p for p, _ in used))
+    return _ReplayGradients.apply(loss.detach(), [g for _, g in used], *(p for p, _ in used))

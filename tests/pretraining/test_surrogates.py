@@ -1,4 +1,4 @@
-"""The stand-ins' targets against the scenes' own records, and that training moves towards them."""
+"""The surrogates' targets against the scenes' own records, and that training moves towards them."""
 
 import numpy as np
 import pytest
@@ -79,11 +79,11 @@ def test_pixels_without_a_measured_depth_do_not_count(scenes):
     assert known(batch).min() == 1
     assert known(batch._replace(has_depth=torch.zeros(len(scenes), dtype=torch.bool))).max() == 0
     module = DepthSurrogate()
-    answer = torch.full_like(batch.disparity, 11.0).requires_grad_()
-    weights = (torch.arange(64) < 10).float().expand(answer.shape)
-    module.losses(answer, batch, weights)["loss"].backward()
-    assert (answer.grad[..., :10] != 0).all()
-    assert (answer.grad[..., 10:] == 0).all()
+    output = torch.full_like(batch.disparity, 11.0).requires_grad_()
+    weights = (torch.arange(64) < 10).float().expand(output.shape)
+    module.losses(output, batch, weights)["loss"].backward()
+    assert (output.grad[..., :10] != 0).all()
+    assert (output.grad[..., 10:] == 0).all()
 
 
 def test_the_losses_are_zero_or_the_entropy_at_their_targets(scenes):
@@ -100,12 +100,12 @@ def test_the_losses_are_zero_or_the_entropy_at_their_targets(scenes):
 @pytest.mark.parametrize(
     ("module", "small"), [(DepthSurrogate, SmallDepth), (SaliencySurrogate, SmallSaliency)]
 )
-def test_a_few_steps_lower_the_loss_and_the_export_answers_alike(module, small, scenes, tmp_path):
-    stand_in = module(optimizer=lambda p: torch.optim.AdamW(p, lr=2e-3), noise_std=0.0)
+def test_a_few_steps_lower_the_loss_and_the_export_outputs_alike(module, small, scenes, tmp_path):
+    surrogate = module(optimizer=lambda p: torch.optim.AdamW(p, lr=2e-3), noise_std=0.0)
     batch = batch_of(scenes)
-    stand_in.configure_model()
+    surrogate.configure_model()
     with torch.no_grad():
-        before = stand_in.losses(stand_in.model(batch.image_srgb), batch, known(batch))["loss"]
+        before = surrogate.losses(surrogate.model(batch.image_srgb), batch, known(batch))["loss"]
     trainer = pl.Trainer(
         max_steps=25,
         accelerator="cpu",
@@ -113,13 +113,13 @@ def test_a_few_steps_lower_the_loss_and_the_export_answers_alike(module, small, 
         enable_checkpointing=False,
         enable_progress_bar=False,
     )
-    trainer.fit(stand_in, torch.utils.data.DataLoader([batch] * 25, batch_size=None))
+    trainer.fit(surrogate, torch.utils.data.DataLoader([batch] * 25, batch_size=None))
     with torch.no_grad():
-        answer = stand_in.model(batch.image_srgb)
-        after = stand_in.losses(answer, batch, known(batch))["loss"]
+        output = surrogate.model(batch.image_srgb)
+        after = surrogate.losses(output, batch, known(batch))["loss"]
     assert after < 0.6 * before
-    stand_in.export(tmp_path)
+    surrogate.export(tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size < 1.5e6
     assert torch.allclose(
-        small(weights=str(tmp_path)).load()(batch.image_srgb), answer, rtol=0.03, atol=0.01
+        small(weights=str(tmp_path)).load()(batch.image_srgb), output, rtol=0.03, atol=0.01
     )

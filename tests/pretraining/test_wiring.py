@@ -31,7 +31,7 @@ def watched(transformer):
 def test_training_probe_and_pipeline_give_the_transformer_the_guidance_that_was_set(
     batch, tmp_path
 ):
-    module = tiny_module(guidance=2.5)
+    module = tiny_module(guidance_embed=2.5)
     module.trained_size_px = 32
     module.export(tmp_path)
     module.transformer, calls = watched(module.transformer)
@@ -66,11 +66,12 @@ def oracle(module, x):
     return velocity
 
 
-@pytest.mark.parametrize("rows", ["together", "apart"])
+@pytest.mark.parametrize("split_backward", [False, True])
 @pytest.mark.parametrize("norm", ["squared", "plain"])
 @pytest.mark.parametrize("latent", ["stack", "own"])
-def test_losses_of_a_network_that_is_off_by_a_known_amount(batch, rows, norm, latent):
-    module = tiny_module(rows=rows, stacking=Stacking(weight=0.3, norm=norm, latent=latent))
+def test_losses_of_a_network_that_is_off_by_a_known_amount(batch, split_backward, norm, latent):
+    stacking = Stacking(weight=0.3, norm=norm, latent=latent)
+    module = tiny_module(split_backward=split_backward, stacking=stacking)
     x = module.example(batch)
     module.velocity = oracle(module, x)
     losses = module.losses(x)

@@ -8,7 +8,7 @@ from scipy import stats
 from dofsuite.diffusion import draw_uniform
 from dofsuite.refocus.cameras import (
     NUM_UNIFORMS,
-    CameraDraws,
+    CameraSampling,
     choose,
     draw_cameras,
     draw_focus,
@@ -26,7 +26,7 @@ def scene(count, planes=(0.0, 0.3, 0.62, 1.0), side=16):
 def drawn(count=3000, disparity=None, **options):
     disparity = scene(count) if disparity is None else disparity
     return draw_cameras(
-        disparity, draw_uniform(0, range(count), "cameras", NUM_UNIFORMS), CameraDraws(**options)
+        disparity, draw_uniform(0, range(count), "cameras", NUM_UNIFORMS), CameraSampling(**options)
     )
 
 
@@ -50,7 +50,7 @@ def test_prefer_narrows_only_where_something_is_left():
     assert prefer(allowed, preferred).tolist() == [[False, True], [True, True]]
 
 
-def test_a_pixel_s_point_is_its_centre():
+def test_a_pixel_s_point_is_its_center():
     assert point_of(torch.tensor([0, 7]), 2, 4).tolist() == [[0.125, 0.25], [0.875, 0.75]]
 
 
@@ -59,7 +59,7 @@ def test_every_focus_point_lies_on_its_plane(grid):
     disparity = scene(3000)
     for camera in drawn(disparity=disparity, grid=grid):
         distance = (disparity_at(disparity, camera.focus_point) - camera.focus_disparity).abs()
-        assert distance.max() < CameraDraws().eta
+        assert distance.max() < CameraSampling().eta
 
 
 def test_planes_that_no_pixel_lies_on_are_not_drawn_and_the_others_equally_often():
@@ -72,7 +72,7 @@ def test_planes_that_no_pixel_lies_on_are_not_drawn_and_the_others_equally_often
 @pytest.mark.parametrize("grid", ["paper", "continuous"])
 def test_the_second_target_is_on_another_plane(grid):
     _, target, second = drawn(grid=grid)
-    assert ((target.focus_disparity - second.focus_disparity).abs() > CameraDraws().eta).all()
+    assert ((target.focus_disparity - second.focus_disparity).abs() > CameraSampling().eta).all()
 
 
 def test_a_flat_scene_still_gives_a_camera():
@@ -110,10 +110,10 @@ def test_no_value_is_asked_of_the_device():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():  # raises on .item(), bool(), nonzero and boolean indexing
-        draw_focus(torch.rand(2, 1, 8, 8), torch.rand(2, 2), CameraDraws())
+        draw_focus(torch.rand(2, 1, 8, 8), torch.rand(2, 2), CameraSampling())
 
 
 @pytest.mark.parametrize("wrong", [{"all_in_focus_targets": 1.5}, {"planes": 1}, {"eta": 0.0}])
 def test_wrong_numbers_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        CameraDraws(**wrong)
+        CameraSampling(**wrong)

@@ -12,7 +12,7 @@ from dofsuite.diffusion import TimestepSampling
 from dofsuite.errors import UserError
 from dofsuite.refocus import CameraEmbedder, RefocusPipeline
 from dofsuite.refocus.cameras import Cameras
-from dofsuite.refocus.probe import Task
+from dofsuite.refocus.probe import ProbeQuery
 from tests.refocus.tiny import tiny_batches, tiny_module, train
 
 
@@ -53,7 +53,7 @@ def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_
     inputs, tmp_path
 ):
     module = tiny_module(
-        time=TimestepSampling(shift=60.0),
+        timestep_sampling=TimestepSampling(shift=60.0),
         level_scale=7.0,
         focus_range="unit",
         position_ids="shared",
@@ -77,7 +77,7 @@ def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_
     )
 
 
-def test_a_model_that_never_saw_depth_is_shown_none_by_probe_and_pipeline(inputs, tmp_path):
+def test_a_model_trained_without_depth_gets_none_from_probe_and_pipeline(inputs, tmp_path):
     module = tiny_module(depth_dropout=1.0)
     train(module, tiny_batches(1))
     module.trained_size_px = 32
@@ -90,9 +90,9 @@ def test_a_model_that_never_saw_depth_is_shown_none_by_probe_and_pipeline(inputs
     with pytest.warns(UserWarning, match="trained without depth"):
         assert torch.equal(pipe(image, point, level, disparity, **words).images, without)
     batch = tiny_batches(1)[0]
-    task = Task(batch.image_srgb, batch.image_srgb, Cameras(point, level, level))
-    hidden = batch._replace(disparity=torch.zeros_like(batch.disparity))
-    assert torch.equal(module.answer(batch, task), module.answer(hidden, task))
+    query = ProbeQuery(batch.image_srgb, batch.image_srgb, Cameras(point, level, level))
+    without_depth = batch._replace(disparity=torch.zeros_like(batch.disparity))
+    assert torch.equal(module.predict(batch, query), module.predict(without_depth, query))
 
 
 def test_files_are_safetensors_and_plain_json(trained):

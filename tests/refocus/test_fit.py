@@ -37,15 +37,15 @@ def last_state(folder):
 
 def test_a_stopped_run_resumes_to_the_same_weights_and_its_adapter_reloads(capsys):
     stop = random.SystemRandom().randint(1, STEPS - 1)
-    assert fit("whole", STEPS) == 0
+    assert fit("uninterrupted", STEPS) == 0
     assert fit("stopped", stop) == 0
     assert fit("stopped", STEPS) == 0
-    whole, stopped = last_state("whole"), last_state("stopped")
-    torch.testing.assert_close(stopped["state_dict"], whole["state_dict"], rtol=0, atol=0)
+    full, stopped = last_state("uninterrupted"), last_state("stopped")
+    torch.testing.assert_close(stopped["state_dict"], full["state_dict"], rtol=0, atol=0)
     torch.testing.assert_close(
-        stopped["optimizer_states"], whole["optimizer_states"], rtol=0, atol=0
+        stopped["optimizer_states"], full["optimizer_states"], rtol=0, atol=0
     )
-    assert all("lora_" in name or name.startswith("camera.") for name in whole["state_dict"])
+    assert all("lora_" in name or name.startswith("camera.") for name in full["state_dict"])
     for name in (
         "metrics.json",
         "config.yaml",
@@ -57,7 +57,7 @@ def test_a_stopped_run_resumes_to_the_same_weights_and_its_adapter_reloads(capsy
     said = capsys.readouterr().out
     assert all(f"{word}" in said for word in ("sheet", "metrics", "export"))
     camera = RefocusPipeline.from_export("stopped").camera.state_dict()
-    assert torch.equal(camera["projector.weight"], whole["state_dict"]["camera.projector.weight"])
+    assert torch.equal(camera["projector.weight"], full["state_dict"]["camera.projector.weight"])
     assert RefocusPipeline.from_export("stopped").config.size_px == 32
 
 
@@ -70,14 +70,14 @@ def test_a_size_that_does_not_divide_into_tokens_is_one_sentence(capsys, size_px
 
 
 def rates(folder):
-    """The learning rate after each saved step, as a share of the whole one."""
+    """The learning rate after each saved step, as a share of the configured one."""
     checkpoints = reversed(checkpoints_of(Path(folder)))
     states = [AtomicCheckpointIO().load_checkpoint(path) for path in checkpoints]
     return [state["optimizer_states"][0]["param_groups"][0]["lr"] / 1e-4 for state in states]
 
 
 def test_a_run_that_continues_another_warms_up_again_and_cools_down_to_its_last_step():
-    schedule = ["--model.schedule.warmup_steps", "4", "--model.schedule.cooldown_steps", "3"]
+    schedule = ["--model.lr_schedule.warmup_steps", "4", "--model.lr_schedule.cooldown_steps", "3"]
     often = [
         "--checkpoint.every_n_train_steps",
         "1",

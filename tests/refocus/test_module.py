@@ -46,10 +46,10 @@ def test_an_example_does_not_depend_on_the_batch_it_falls_into(batches):
     assert torch.equal(together.first_camera.focus_point[1:], alone.first_camera.focus_point)
 
 
-def test_all_rows_at_once_and_apart_give_one_gradient(batches):
+def test_one_and_two_backward_passes_give_one_gradient(batches):
     gradients = []
-    for rows in ("together", "apart"):
-        module = tiny_module(rows=rows)
+    for split_backward in (False, True):
+        module = tiny_module(split_backward=split_backward)
         train(module, batches[:1])  # away from B = 0
         module.zero_grad()
         module.losses(module.example(batches[1]))["loss"].backward()
@@ -60,26 +60,25 @@ def test_all_rows_at_once_and_apart_give_one_gradient(batches):
         assert torch.allclose(gradient, gradients[1][name], rtol=1e-3, atol=1e-7), name
 
 
-def test_apart_under_bfloat16_autocast_still_reaches_every_adapter(batches):
-    module = tiny_module(rows="apart")
+def test_split_backward_under_bfloat16_autocast_gives_every_adapter_a_gradient(batches):
+    module = tiny_module(split_backward=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = module.losses(module.example(batches[0]))["loss"]
     loss.backward()
     missing = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
-    # the text stream of the last double block ends there when no single block follows it; here one
-    # does
+    # the last double block's text stream has no gradient unless a single block follows, as here
     assert not missing
 
 
-def test_autocast_leaves_the_latents_and_the_pictures_as_they_are(batches):
-    module, picture = tiny_module(), batches[0].image_srgb
-    expected = module.encode(picture)[0]
+def test_autocast_leaves_latents_and_images_as_they_are(batches):
+    module, image = tiny_module(), batches[0].image_srgb
+    expected = module.encode(image)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        latent = module.encode(picture)[0]
+        latent = module.encode(image)[0]
         decoded = module.codec.decode(latent)
     assert torch.equal(latent, expected)
     assert decoded.dtype == torch.float32
-    assert torch.allclose((decoded + 1) / 2, picture, atol=1e-5)
+    assert torch.allclose((decoded + 1) / 2, image, atol=1e-5)
 
 
 def test_checkpointing_changes_no_gradient(batches):
@@ -104,12 +103,12 @@ def test_a_perfect_network_has_no_stacking_loss(batches):
 )
 def test_rows_of_a_step(batches, stacking, calls, rows):
     module = tiny_module(stacking=stacking)
-    seen = []
+    batch_sizes = []
     module.transformer.register_forward_pre_hook(
-        lambda _, __, inputs: seen.append(len(inputs["hidden_states"])), with_kwargs=True
+        lambda _, __, inputs: batch_sizes.append(len(inputs["hidden_states"])), with_kwargs=True
     )
     module.losses(module.example(batches[0]))
-    assert seen == [rows * 2] * calls
+    assert batch_sizes == [rows * 2] * calls
 
 
 def test_depth_dropout_zeroes_the_depth_image_in_its_share():
@@ -134,6 +133,6 @@ def test_frozen_weights_stay_and_trained_ones_move(batches):
     }
 
 
-def test_a_share_out_of_range_is_refused_by_name():
+def test_a_share_out_of_range_is_an_error_that_names_it():
     with pytest.raises(ValueError, match="depth_dropout"):
         tiny_module(depth_dropout=1.5)

@@ -1,4 +1,4 @@
-"""Training pictures are the yardstick's pictures, and keep their look at any size."""
+"""Training images are those of the exact kernel, and keep their relative blur at any size."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_level_0_is_the_image_bit_for_bit(scenes):
 
 
 @pytest.mark.parametrize("gamma", [2.2, 4.0])
-def test_pictures_are_those_of_the_exact_kernel(scenes, gamma):
+def test_images_are_those_of_the_exact_kernel(scenes, gamma):
     rendering = Rendering(gamma=gamma, layers=61, reference_width_px=128.0)
     one, other = camera(8.0), camera(20.0, plane=0.9)
     pictures = photograph(
@@ -68,20 +68,20 @@ def test_a_level_has_the_same_look_at_twice_the_size(scenes):
 
 
 def frames():
-    """A 3:2 frame of random pixels in two planes, and its centre square as a picture of its own."""
+    """A 3:2 frame of random pixels in two planes, and its center square as an image of its own."""
     generator = torch.Generator().manual_seed(0)
     image, disparity = torch.rand(3, 64, 96, generator=generator), torch.zeros(1, 64, 96)
     disparity[:, :, 48:] = 1.0
-    whole = {
+    frame = {
         "image": image,
         "disparity": disparity,
         "valid": torch.ones(1, 64, 96, dtype=torch.bool),
     }
-    return [whole, {name: values[:, :, 16:80] for name, values in whole.items()}]
+    return [frame, {name: values[:, :, 16:80] for name, values in frame.items()}]
 
 
 def batch_of(item):
-    told = {
+    fields = {
         "has_depth": True,
         "source": 0,
         "index": 3,
@@ -90,10 +90,10 @@ def batch_of(item):
         "f_number": 0,
         "focal_length_mm": 0,
     }
-    return collate([resize_and_crop(item, 64) | told])
+    return collate([resize_and_crop(item, 64) | fields])
 
 
-def test_one_picture_with_one_token_has_one_target_whatever_it_was_cropped_from():
+def test_one_image_with_one_token_has_one_target_whatever_it_was_cropped_from():
     module = tiny_module()
     cropped, square = (batch_of(item) for item in frames())
     assert torch.equal(cropped.image_srgb, square.image_srgb)
@@ -101,10 +101,11 @@ def test_one_picture_with_one_token_has_one_target_whatever_it_was_cropped_from(
     for ours, theirs in zip(module.example(cropped), module.example(square), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     probes = [
-        ProbeRun(Probe(levels=(2, 4), pair_level=4), module.rendering, 0, module.answer)
+        ProbeRun(Probe(levels=(2, 4), pair_level=4), module.rendering, 0, module.predict)
         for _ in range(2)
     ]
-    for one, other in zip(probes[0].tasks(cropped)[0], probes[1].tasks(square)[0], strict=True):
+    queries = (probes[0].queries(cropped), probes[1].queries(square))
+    for one, other in zip(*(q.sweep + q.pair + q.refocused_pair for q in queries), strict=True):
         assert torch.equal(one.target, other.target)
         assert torch.equal(
             probes[0].oracle(cropped, one.camera), probes[1].oracle(square, other.camera)
@@ -115,16 +116,15 @@ def test_a_level_is_the_radius_in_px_where_the_square_has_the_reference_width():
     """A lamp one unit of disparity off the focal plane becomes a disc of as many px as its level
     says.
     """
-    whole, _ = frames()
-    whole["image"][:] = 0
-    whole["image"][:, 32, 36] = (
-        1.0  # in the far half, 20 px from the left of the square and 12 from the near half
-    )
+    frame, _ = frames()
+    frame["image"][:] = 0
+    # in the far half, 20 px from the left of the square and 12 from the near half
+    frame["image"][:, 32, 36] = 1.0
     module = tiny_module()
     module.rendering = Rendering(gamma=1.0, layers=2, reference_width_px=64.0)
-    batch = batch_of(whole)
+    batch = batch_of(frame)
     camera = Cameras(torch.tensor([[0.9, 0.5]]), torch.ones(1), torch.tensor([8.0]))
-    picture, *_ = module.pictures(batch, (camera,) * 3)
+    picture, *_ = module.render(batch, (camera,) * 3)
     lit = (picture[0, 0, 32] > picture.max() / 4).nonzero().flatten().tolist()
     assert (lit[0], lit[-1]) == (20 - 8, 20 + 8)
 

@@ -1,6 +1,4 @@
-"""The refocus module as small as it can be, on the synthetic photographs: real classes, another
-size.
-"""
+"""A tiny refocus module on the synthetic photographs: the real classes at another size."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import torch
 
 from dofsuite.backbones import Lora, SmallFlux
 from dofsuite.data import Batch, ShardData
-from dofsuite.refocus import CameraDraws, Probe, Refocus, Rendering
+from dofsuite.refocus import CameraSampling, Probe, Refocus, Rendering
 
 EXPERIMENT = {
     "seed_everything": 0,
@@ -43,7 +41,7 @@ def tiny_module(**options) -> Refocus:
     module = Refocus(
         backbone=SmallFlux(weights=None, heads=2, single_blocks=1, downscale=2),
         lora=Lora(rank=4),
-        draws=CameraDraws(),
+        camera_sampling=CameraSampling(),
         rendering=Rendering(gamma=2.2, layers=9, reference_width_px=256.0),
         probe=Probe(scenes=3, sheet_scenes=1),
         num_inference_steps=2,

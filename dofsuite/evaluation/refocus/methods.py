@@ -22,8 +22,8 @@ from dofsuite.evaluation.refocus.config import Perturbation
 from dofsuite.evaluation.refocus.perturbation import TITLES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
-from dofsuite.refocus.export import SETTINGS, read_settings
 from dofsuite.refocus.rendering import photograph
+from dofsuite.refocus.settings import FILE, RefocusSettings, export_folder
 
 # Sample, reference [1, 3, h, w] and disparity [1, 1, h, w] -> image [1, 3, h, w] in [0, 1].
 Predict = Callable[[Sample, Tensor, Tensor], Tensor]
@@ -84,10 +84,10 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
         UserError: The folder holds no adapter.
     """
     # Identity: the files of the export
-    settings = read_settings(folder)
-    export = settings["folder"]
+    export = export_folder(folder)
+    settings = RefocusSettings.read(export)
     weights = [*export.glob("*.safetensors"), *export.glob("camera_embedder/*")]
-    export_hash = hash_files(export, {export / SETTINGS, *weights})
+    export_hash = hash_files(export, {export / FILE, *weights})
     identity = {"kind": "run", "export": export_hash, "seed": seed, "steps": steps}
 
     @cache
@@ -107,7 +107,7 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
         return resize(images.cpu(), *reference.shape[-2:])
 
     # A model trained at another size
-    remark, size_px = "", settings["size_px"]
+    remark, size_px = "", settings.size_px
     if size_px not in (None, benchmark.size_px):
         remark = (
             f"{name}: works at {size_px} px; the benchmark's images of {benchmark.size_px} px are "

@@ -16,7 +16,7 @@ from dofsuite.evaluation.fingerprint import hash_named_files
 from dofsuite.evaluation.refocus.methods import Method, folder, model, render
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.images import resize
-from dofsuite.refocus.export import SETTINGS
+from dofsuite.refocus.settings import holds_export
 
 EXPORTED_PROGRAM = ".pt2"
 
@@ -55,7 +55,7 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         network = exported_network(source)
         identity = {"network": hash_named_files([(".", source)])}
         deblur = Method(name, lambda sample, reference, _: network(reference), identity)
-    elif any((place / SETTINGS).is_file() for place in (source, source / "export")):
+    elif holds_export(source):
         deblur = model(benchmark, source, name, seed, steps)
     elif source.is_dir():
         deblur = folder(benchmark, source, name)
