@@ -27,7 +27,7 @@ def fog(
     clear_at: Float[Tensor, "b"],
     density: Float[Tensor, "b"],
 ) -> Float[Tensor, "b 3 h w"]:
-    """Fade to mid-gray with the distance from one depth: w I + (1 - w) / 2, w = exp(-density |D - d|).
+    """Fade to mid-gray with the distance to a depth: w I + (1 - w) / 2, w = exp(-density |D - d|).
 
     The law of a homogeneous haze (Koschmieder), with the distance to a plane instead of to the eye.
 
@@ -82,7 +82,7 @@ class RefocusPretraining(Refocus):
         return [reference, torch.where(is_prompted, foggy, target), second]
 
     def example(self, batch: Batch) -> Example:
-        """Train the samples with rendered blur unconditionally: a negative level is a zero token."""
+        """Train samples with rendered blur unconditionally: a negative level is a zero token."""
         x = super().example(batch)
         level = torch.where(self.is_prompted(batch), x.first_camera.bokeh_level, -1.0)
         return x._replace(first_camera=x.first_camera._replace(bokeh_level=level))

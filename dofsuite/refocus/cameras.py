@@ -42,8 +42,8 @@ class CameraSampling:
     planes: int = 21
     """Focal planes from 0 to 1 (*stated*)."""
     eta: float = 0.025
-    """A pixel is in focus within this distance in disparity; the paper's value is not given (*ours*:
-    half a step between planes)."""
+    """A pixel is in focus within this distance in disparity; the paper's value is not given
+    (*ours*: half a step between planes)."""
     all_in_focus_targets: float | None = None
     """Share of all-in-focus targets; null is their share in the 421 variants (*stated*)."""
     all_in_focus_references: float | None = None

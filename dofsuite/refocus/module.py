@@ -220,7 +220,6 @@ class Refocus(pl.LightningModule):
 
     @property
     def sampler(self) -> Sampler:
-        """The networks as inference calls them."""
         return Sampler(
             self.transformer, self.codec, self.camera, self.guidance_embed, self.position_ids
         )
@@ -325,7 +324,6 @@ class Refocus(pl.LightningModule):
             self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trained weights only; frozen networks come from the backbone."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {
             k: v for k, v in checkpoint["state_dict"].items() if k in trained

@@ -112,12 +112,10 @@ class RefocusPipeline(DiffusionPipeline):
 
     @property
     def codec(self) -> VaeCodec | SpaceToDepthCodec:
-        """The VAE behind the codec's interface."""
         return VaeCodec(self.vae) if isinstance(self.vae, AutoencoderKL) else self.vae
 
     @property
     def sampler(self) -> Sampler:
-        """The networks with the settings of their calls."""
         guidance_embed, position_ids = self.config.guidance_embed, self.config.position_ids
         return Sampler(self.transformer, self.codec, self.camera, guidance_embed, position_ids)
 

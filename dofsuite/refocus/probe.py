@@ -176,7 +176,6 @@ class ProbeRun:
     def score(
         self, batch: Batch, queries: Queries, all_queries: list[ProbeQuery], preds: list[Tensor]
     ) -> None:
-        """Update the metrics."""
         # Strength of the blur over the sweep
         count = len(queries.sweep)
         sweep = torch.stack(preds[:count], 1)  # [b, levels, 3, h, w]

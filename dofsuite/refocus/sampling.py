@@ -52,7 +52,7 @@ class Sampler(NamedTuple):
     guidance_embed: float
     position_ids: PositionIds
 
-    def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+    def encode(self, image: Float[Tensor, "b 3 h_px w_px"]) -> Float[Tensor, "b c h w"]:
         """Encode display values in [0, 1] to float32 latents."""
         return self.codec.encode(image * 2 - 1).float()
 
@@ -87,7 +87,7 @@ class Sampler(NamedTuple):
         noise: Float[Tensor, "b c h w"],
         times: Float[Tensor, "steps"],
         after_step: AfterStep | None = None,
-    ) -> Float[Tensor, "b 3 h w"]:
+    ) -> Float[Tensor, "b 3 h_px w_px"]:
         """Sample refocused images in [0, 1] from latents of references and depth images."""
         token = self.camera(focus_point, bokeh_level)
 

@@ -52,7 +52,6 @@ class RefocusSettings:
         }
 
     def write(self, folder: Path) -> None:
-        """Write the file into an export's folder."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
@@ -70,12 +69,10 @@ class RefocusSettings:
 
 
 def with_current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under their names of today."""
     return {OLD_KEYS.get(name, name): value for name, value in values.items()}
 
 
 def holds_export(folder: Path) -> bool:
-    """Return whether a folder is a refocus run or its export."""
     return any((place / FILE).is_file() for place in (folder, folder / "export"))
 
 

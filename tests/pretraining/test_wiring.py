@@ -47,7 +47,7 @@ def test_training_probe_and_pipeline_give_the_transformer_the_guidance_that_was_
 
 
 def oracle(module, x):
-    """Answer each row with the velocity that its noisy latent truly has, off by a hundredth of its
+    """Predict for each row the velocity that its noisy latent truly has, off by a hundredth of its
     level.
 
     It knows noise and time and nothing else: from z_t = (1 - t) z + t eps follows v = eps - z =
@@ -90,14 +90,16 @@ def test_losses_of_a_network_that_is_off_by_a_known_amount(batch, split_backward
 
 
 @pytest.mark.parametrize("antialias", [False, True])
-def test_the_mask_is_brought_to_latent_size_as_asked(batch, antialias):
+def test_the_mask_is_downsampled_as_configured(batch, antialias):
     module = tiny_module(stacking=Stacking(antialias=antialias))
     x = module.example(batch)
     uniforms = draw_uniform(module.seed, batch.index.tolist(), "cameras", NUM_UNIFORMS)
-    _, first, second = module.pictures(batch, draw_cameras(batch.disparity, uniforms, module.draws))
-    as_asked, otherwise = (
+    _, first, second = module.render(
+        batch, draw_cameras(batch.disparity, uniforms, module.camera_sampling)
+    )
+    expected_mask, otherwise = (
         interpolate(stack_mask(first, second), x.first.shape[-2:], mode="bilinear", antialias=way)
         for way in (antialias, not antialias)
     )
-    assert torch.allclose(x.mask, as_asked, atol=1e-6)
+    assert torch.allclose(x.mask, expected_mask, atol=1e-6)
     assert not torch.allclose(x.mask, otherwise, atol=1e-2)

@@ -1,4 +1,4 @@
-"""The camera token's three numbers are in the units that were asked for."""
+"""The camera token's three numbers are in the configured units."""
 
 import pytest
 import torch

@@ -106,7 +106,7 @@ def test_continuous_levels_fill_the_range():
     assert stats.kstest(second.bokeh_level.numpy(), stats.uniform(1, 19).cdf).pvalue > 1e-3
 
 
-def test_no_value_is_asked_of_the_device():
+def test_drawing_never_synchronizes_with_the_device():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():  # raises on .item(), bool(), nonzero and boolean indexing

@@ -37,16 +37,16 @@ def inputs():
     )
 
 
-def test_the_pipeline_gives_the_module_s_picture_bit_for_bit(trained, inputs):
+def test_the_pipeline_gives_the_module_s_image_bit_for_bit(trained, inputs):
     module, folder = trained
     image, disparity, point, level = inputs
     pipe = RefocusPipeline.from_export(folder)
-    picture = pipe(
+    refocused = pipe(
         image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
     ).images
     reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
-    assert torch.equal(picture, module.refocus(reference, depth, point, level, noise))
+    assert torch.equal(refocused, module.refocus(reference, depth, point, level, noise))
 
 
 def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_does(
@@ -64,16 +64,18 @@ def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_
     image, disparity, point, level = inputs
     pipe = RefocusPipeline.from_export(tmp_path)
     assert pipe.scheduler.config.shift == 60.0
-    picture = pipe(
+    refocused = pipe(
         image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
     ).images
     reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
-    assert torch.allclose(picture, module.refocus(reference, depth, point, level, noise), atol=1e-5)
+    assert torch.allclose(
+        refocused, module.refocus(reference, depth, point, level, noise), atol=1e-5
+    )
     unshifted = tiny_module(level_scale=7.0, focus_range="unit", position_ids="shared")
     unshifted.load_state_dict(module.state_dict())
     assert not torch.allclose(
-        picture, unshifted.refocus(reference, depth, point, level, noise), atol=1e-2
+        refocused, unshifted.refocus(reference, depth, point, level, noise), atol=1e-2
     )
 
 
@@ -84,11 +86,11 @@ def test_a_model_trained_without_depth_gets_none_from_probe_and_pipeline(inputs,
     module.export(tmp_path)
     image, disparity, point, level = inputs
     pipe = RefocusPipeline.from_export(tmp_path)
-    words = {"generator": torch.Generator().manual_seed(5), "output_type": "pt"}
-    without = pipe(image, point, level, **words).images
-    words["generator"].manual_seed(5)
+    options = {"generator": torch.Generator().manual_seed(5), "output_type": "pt"}
+    without = pipe(image, point, level, **options).images
+    options["generator"].manual_seed(5)
     with pytest.warns(UserWarning, match="trained without depth"):
-        assert torch.equal(pipe(image, point, level, disparity, **words).images, without)
+        assert torch.equal(pipe(image, point, level, disparity, **options).images, without)
     batch = tiny_batches(1)[0]
     query = ProbeQuery(batch.image_srgb, batch.image_srgb, Cameras(point, level, level))
     without_depth = batch._replace(disparity=torch.zeros_like(batch.disparity))
@@ -187,7 +189,7 @@ def test_pipelines_are_saved_and_read_as_diffusers_pipelines(trained, inputs, tm
     pipe.transformer.unload_lora()
     pipe.save_pretrained(tmp_path)
     again = RefocusPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False)
-    pictures = [
+    images = [
         p(
             image,
             point,
@@ -198,10 +200,10 @@ def test_pipelines_are_saved_and_read_as_diffusers_pipelines(trained, inputs, tm
         ).images
         for p in (pipe, again)
     ]
-    assert torch.equal(*pictures)
+    assert torch.equal(*images)
 
 
-def test_any_shape_is_brought_to_whole_tokens(trained):
+def test_any_shape_is_resized_to_whole_tokens(trained):
     pipe = RefocusPipeline.from_export(trained[1])
     assert pipe.working_size(200, 200) == (32, 32)
     height, width = pipe.working_size(100, 300)
@@ -211,7 +213,7 @@ def test_any_shape_is_brought_to_whole_tokens(trained):
 
 
 @pytest.mark.parametrize(("point", "level"), [((1.2, 0.5), 3.0), ((0.5, 0.5), -1.0)])
-def test_a_camera_that_cannot_be_is_refused(trained, point, level):
+def test_an_invalid_camera_is_an_error(trained, point, level):
     pipe = RefocusPipeline.from_export(trained[1])
     with pytest.raises(ValueError, match="focus_point must lie"):
         pipe(torch.rand(1, 3, 32, 32), point, level)
@@ -220,3 +222,25 @@ def test_a_camera_that_cannot_be_is_refused(trained, point, level):
 def test_a_folder_without_an_adapter_is_named(tmp_path):
     with pytest.raises(UserError, match=r"refocus\.json is missing"):
         RefocusPipeline.from_export(tmp_path)
+
+
+OLD_KEYS = {"guidance_embed": "guidance", "uses_depth": "sees_depth"}
+
+
+def with_old_keys(file):
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({OLD_KEYS.get(key, key): value for key, value in values.items()}))
+
+
+def test_earlier_keys_of_an_export_and_of_a_saved_pipeline_are_read(tmp_path):
+    module = tiny_module(guidance_embed=2.5, depth_dropout=1.0)
+    module.export(tmp_path / "export")
+    with_old_keys(tmp_path / "export" / "refocus.json")
+    pipe = RefocusPipeline.from_export(tmp_path)
+    assert (pipe.config.guidance_embed, pipe.config.uses_depth) == (2.5, False)
+    pipe.transformer.fuse_lora()
+    pipe.transformer.unload_lora()
+    pipe.save_pretrained(tmp_path / "saved")
+    with_old_keys(tmp_path / "saved" / "model_index.json")
+    pipe = RefocusPipeline.from_pretrained(tmp_path / "saved", low_cpu_mem_usage=False)
+    assert (pipe.config.guidance_embed, pipe.config.uses_depth) == (2.5, False)

@@ -54,8 +54,8 @@ def test_a_stopped_run_resumes_to_the_same_weights_and_its_adapter_reloads(capsy
         "export/refocus.json",
     ):
         assert (Path("stopped") / name).is_file()
-    said = capsys.readouterr().out
-    assert all(f"{word}" in said for word in ("sheet", "metrics", "export"))
+    output = capsys.readouterr().out
+    assert all(f"{word}" in output for word in ("sheet", "metrics", "export"))
     camera = RefocusPipeline.from_export("stopped").camera.state_dict()
     assert torch.equal(camera["projector.weight"], full["state_dict"]["camera.projector.weight"])
     assert RefocusPipeline.from_export("stopped").config.size_px == 32
@@ -64,9 +64,9 @@ def test_a_stopped_run_resumes_to_the_same_weights_and_its_adapter_reloads(capsy
 @pytest.mark.parametrize(("size_px", "such_as"), [("30", "32"), ("3", "4")])
 def test_a_size_that_does_not_divide_into_tokens_is_one_sentence(capsys, size_px, such_as):
     assert fit("run", 1, "--data.init_args.size_px", size_px) == 2
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("data.size_px")
-    assert f"a multiple of 4, such as {such_as}" in said
+    output = capsys.readouterr().err.strip().splitlines()[-1]
+    assert output.startswith("data.size_px")
+    assert f"a multiple of 4, such as {such_as}" in output
 
 
 def rates(folder):
@@ -96,6 +96,6 @@ def test_a_run_that_continues_another_warms_up_again_and_cools_down_to_its_last_
 def test_another_rank_of_the_adapter_is_another_run(capsys):
     assert fit("run", 1) == 0
     assert fit("run", 2, "--model.init_args.lora.rank", "8") == 2
-    said = capsys.readouterr().err
-    assert "lora.rank" in said
-    assert "--trainer.default_root_dir" in said
+    output = capsys.readouterr().err
+    assert "lora.rank" in output
+    assert "--trainer.default_root_dir" in output

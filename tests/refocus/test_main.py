@@ -1,4 +1,4 @@
-"""`python -m dofsuite.refocus`: any photograph in, one picture out, or one sentence and exit code
+"""`python -m dofsuite.refocus`: any photograph in, one image out, or one sentence and exit code
 2.
 """
 
@@ -52,8 +52,8 @@ def run(photo, model, out, *more, focus="0.3,0.6", bokeh="8"):
 @pytest.mark.parametrize("name", ["out.png", "out.jpg", "out.webp"])
 def test_a_photograph_is_refocused_in_its_shape(photo, model, tmp_path, name, capsys):
     assert run(photo, model, tmp_path / name) == 0
-    with Image.open(tmp_path / name) as picture:
-        assert picture.size == (40, 28)
+    with Image.open(tmp_path / name) as image:
+        assert image.size == (40, 28)
     assert "40x28" in capsys.readouterr().out
 
 
@@ -68,9 +68,9 @@ def test_a_depth_map_changes_the_picture_and_the_same_seed_does_not(photo, model
         ("d", ["--seed", "1"]),
     ):
         assert run(photo, model, tmp_path / f"{name}.png", *more) == 0
-    pictures = [(tmp_path / f"{name}.png").read_bytes() for name in "abcd"]
-    assert pictures[0] == pictures[1]
-    assert len(set(pictures)) == 3
+    images = [(tmp_path / f"{name}.png").read_bytes() for name in "abcd"]
+    assert images[0] == images[1]
+    assert len(set(images)) == 3
 
 
 @pytest.mark.parametrize(
@@ -79,24 +79,24 @@ def test_a_depth_map_changes_the_picture_and_the_same_seed_does_not(photo, model
 )
 def test_any_kind_of_picture_is_read(mode, suffix, model, tmp_path):
     path = tmp_path / f"photo{suffix}"
-    picture = (
+    image = (
         Image.new("I;16", (40, 40))
         if mode == "I;16"
         else Image.new("RGB", (40, 40), "teal").convert(mode)
     )
-    picture.save(path)
+    image.save(path)
     assert run(path, model, tmp_path / "out.png") == 0
 
 
 def test_an_exif_rotated_photograph_comes_out_upright(photo, model, tmp_path):
     rotated = tmp_path / "rotated.jpg"
-    with Image.open(photo) as picture:
-        exif = picture.getexif()
+    with Image.open(photo) as image:
+        exif = image.getexif()
         exif[0x0112] = 6
-        picture.save(rotated, exif=exif)
+        image.save(rotated, exif=exif)
     assert run(rotated, model, tmp_path / "out.png") == 0
-    with Image.open(tmp_path / "out.png") as picture:
-        assert picture.width < picture.height
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.width < image.height
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,9 @@ def test_an_exif_rotated_photograph_comes_out_upright(photo, model, tmp_path):
 )
 def test_a_camera_that_cannot_be_is_one_sentence(photo, model, tmp_path, capsys, words, named):
     assert run(photo, model, tmp_path / "out.png", **words) == 2
-    said = capsys.readouterr().err.strip()
-    assert named in said
-    assert "\n" not in said
+    message = capsys.readouterr().err.strip()
+    assert named in message
+    assert "\n" not in message
     assert not (tmp_path / "out.png").exists()
 
 
@@ -148,10 +148,10 @@ def test_a_broken_export_is_one_sentence_that_names_the_part(
     photo, model, tmp_path, capsys, name, content
 ):
     assert run(photo, broken(model, tmp_path, name, content), tmp_path / "out.png") == 2
-    said = capsys.readouterr().err.strip()
-    assert str(tmp_path / "export") in said
-    assert name.split("/")[0] in said
-    assert "\n" not in said
+    message = capsys.readouterr().err.strip()
+    assert str(tmp_path / "export") in message
+    assert name.split("/")[0] in message
+    assert "\n" not in message
 
 
 def test_settings_that_describe_no_backbone_are_one_sentence(photo, model, tmp_path, capsys):
@@ -159,9 +159,9 @@ def test_settings_that_describe_no_backbone_are_one_sentence(photo, model, tmp_p
     settings["backbone"]["arguments"] = {"fields": 3}
     content = json.dumps(settings).encode()
     assert run(photo, broken(model, tmp_path, "refocus.json", content), tmp_path / "out.png") == 2
-    said = capsys.readouterr().err.strip()
-    assert "refocus.json" in said
-    assert "\n" not in said
+    message = capsys.readouterr().err.strip()
+    assert "refocus.json" in message
+    assert "\n" not in message
 
 
 def test_an_adapter_of_another_base_is_one_sentence(photo, model, tmp_path, capsys):
@@ -169,12 +169,12 @@ def test_an_adapter_of_another_base_is_one_sentence(photo, model, tmp_path, caps
     settings["backbone"]["arguments"]["heads"] = 3
     content = json.dumps(settings).encode()
     assert run(photo, broken(model, tmp_path, "refocus.json", content), tmp_path / "out.png") == 2
-    said = capsys.readouterr().err.strip()
-    assert LORA in said
-    assert "\n" not in said
+    message = capsys.readouterr().err.strip()
+    assert LORA in message
+    assert "\n" not in message
 
 
-def pictures_of_any_kind():
+def images_of_any_mode():
     """Pictures in Pillow's modes, a rotated one among them, with the suffix of a format that keeps
     them.
     """
@@ -192,18 +192,18 @@ def pictures_of_any_kind():
         Image.fromarray(pixels),
     ]
     return [
-        *((picture, ".png") for picture in plain),
+        *((image, ".png") for image in plain),
         (rotated, ".png"),
         (Image.fromarray(ramp), ".png"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("picture", "suffix"), pictures_of_any_kind(), ids=lambda it: getattr(it, "mode", it)
+    ("image", "suffix"), images_of_any_mode(), ids=lambda it: getattr(it, "mode", it)
 )
-def test_a_pil_image_is_what_its_file_is_read_as(picture, suffix, tmp_path):
+def test_a_pil_image_is_what_its_file_is_read_as(image, suffix, tmp_path):
     path = tmp_path / f"photo{suffix}"
-    picture.save(path, **{name: value for name, value in picture.info.items() if name == "exif"})
+    image.save(path, **{name: value for name, value in image.info.items() if name == "exif"})
     with Image.open(path) as opened:
         assert np.array_equal(image_values(opened), decode_image(path.read_bytes(), path.name))
 
@@ -211,12 +211,12 @@ def test_a_pil_image_is_what_its_file_is_read_as(picture, suffix, tmp_path):
 def test_a_rotated_photograph_has_one_shape_from_python_and_from_the_command_line(
     photo, model, tmp_path
 ):
-    with Image.open(photo) as picture:
-        exif = picture.getexif()
+    with Image.open(photo) as image:
+        exif = image.getexif()
         exif[0x0112] = 6
-        picture.save(tmp_path / "rotated.jpg", exif=exif)
-    with Image.open(tmp_path / "rotated.jpg") as picture:
-        assert RefocusPipeline.from_export(model)(picture, (0.5, 0.5), 3.0).images[0].size == (
+        image.save(tmp_path / "rotated.jpg", exif=exif)
+    with Image.open(tmp_path / "rotated.jpg") as image:
+        assert RefocusPipeline.from_export(model)(image, (0.5, 0.5), 3.0).images[0].size == (
             28,
             40,
         )
@@ -229,7 +229,7 @@ def test_a_16_bit_ramp_keeps_its_mean(model):
 
 
 def test_wrong_files_are_named(photo, model, tmp_path, capsys):
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     np.save(tmp_path / "nan.npy", np.full((60, 90), np.nan, dtype=np.float32))
     np.save(tmp_path / "small.npy", np.ones((6, 9), dtype=np.float32))
@@ -247,7 +247,7 @@ def test_wrong_files_are_named(photo, model, tmp_path, capsys):
     ]
     for words, named in cases:
         assert run(*words) == 2
-        said = capsys.readouterr().err.strip()
-        assert named in said
-        assert "\n" not in said
+        message = capsys.readouterr().err.strip()
+        assert named in message
+        assert "\n" not in message
     assert not (tmp_path / "o.png").exists()

@@ -1,6 +1,4 @@
-"""What a call of the refocus pipeline takes and gives, in which precision, on which device, and how
-it is saved.
-"""
+"""Arguments and results of the refocus pipeline, its precision, its devices, and saving it."""
 
 import jaxtyping
 import numpy as np
@@ -37,7 +35,7 @@ def batch():
 
 @pytest.fixture
 def unchecked():
-    """As users call it: the tests' own type checks, which refuse sooner, are off."""
+    """As users call it: without the tests' own type checks, which would raise first."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -48,15 +46,15 @@ def seeded(*seeds):
     return generators if len(generators) > 1 else generators[0]
 
 
-def pictures(pipe, batch, **changes):
-    asked = {"depth": batch.disparity, "generator": seeded(0), "output_type": "pt"} | changes
-    return pipe(batch.image_srgb, POINT, LEVEL, **asked).images
+def refocused(pipe, batch, **changes):
+    options = {"depth": batch.disparity, "generator": seeded(0), "output_type": "pt"} | changes
+    return pipe(batch.image_srgb, POINT, LEVEL, **options).images
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_in_half_precision_the_pictures_stay(pipe, batch, dtype):
-    exact = pictures(pipe, batch)
-    half = pictures(pipe.to(dtype), batch)
+def test_in_half_precision_the_images_stay(pipe, batch, dtype):
+    exact = refocused(pipe, batch)
+    half = refocused(pipe.to(dtype), batch)
     assert half.dtype == torch.float32
     assert not torch.equal(half, exact)
     assert torch.allclose(half, exact, atol=5e-3)
@@ -66,19 +64,19 @@ def test_offloaded_parts_work_where_their_hooks_put_them(pipe, batch):
     """The meta device stands for an accelerator: what stays on the CPU does not mix with it."""
     for part in (pipe.transformer, pipe.vae, pipe.camera):
         cpu_offload_with_hook(part, torch.device("meta"))
-    assert pictures(pipe, batch).device.type == "meta"
+    assert refocused(pipe, batch).device.type == "meta"
 
 
 def test_offloaded_parts_are_freed_after_a_call(pipe, batch):
-    exact = pictures(pipe, batch)
+    exact = refocused(pipe, batch)
     pipe.enable_model_cpu_offload(device="cpu")
     before = pipe._all_hooks
-    assert torch.allclose(pictures(pipe, batch), exact, atol=1e-5)
+    assert torch.allclose(refocused(pipe, batch), exact, atol=1e-5)
     assert pipe._all_hooks is not before  # diffusers renews the hooks when it frees
 
 
 def test_a_pipeline_is_saved_only_as_what_from_pretrained_reads(pipe, batch, tmp_path):
-    exact = pictures(pipe, batch)
+    exact = refocused(pipe, batch)
     for _ in range(2):  # a fused adapter still lies beside the weights
         with pytest.raises(
             TypeError, match=r"copy the folder that from_export read.*unload_lora\(\) first"
@@ -89,19 +87,19 @@ def test_a_pipeline_is_saved_only_as_what_from_pretrained_reads(pipe, batch, tmp
     pipe.transformer.unload_lora()
     pipe.save_pretrained(tmp_path / "saved")
     assert torch.allclose(
-        pictures(RefocusPipeline.from_pretrained(tmp_path / "saved"), batch), exact, atol=1e-5
+        refocused(RefocusPipeline.from_pretrained(tmp_path / "saved"), batch), exact, atol=1e-5
     )
 
 
-def test_kinds_of_pictures(pipe, batch):
-    tensor = pictures(pipe, batch)
-    array = pictures(pipe, batch, output_type="np")
+def test_output_types(pipe, batch):
+    tensor = refocused(pipe, batch)
+    array = refocused(pipe, batch, output_type="np")
     assert np.array_equal(array, tensor.permute(0, 2, 3, 1).numpy())
-    picture = pictures(pipe, batch, output_type="pil")[1]
-    assert np.array_equal(np.asarray(picture), (array[1] * 255).round().astype(np.uint8))
+    image = refocused(pipe, batch, output_type="pil")[1]
+    assert np.array_equal(np.asarray(image), (array[1] * 255).round().astype(np.uint8))
 
 
-def test_each_picture_may_have_its_own_generator(pipe, batch):
+def test_each_image_may_have_its_own_generator(pipe, batch):
     image, depth = batch.image_srgb[:2], batch.disparity[:2]
     both = pipe(image, POINT, LEVEL, depth, generator=seeded(3, 4), output_type="pt").images
     for i in range(2):
@@ -127,7 +125,7 @@ def test_one_photograph_serves_many_cameras(pipe, batch):
 
 def test_photographs_of_one_shape_may_have_other_sizes(pipe):
     small, large = (Image.new("RGB", (side, side), "gray") for side in (40, 80))
-    assert [picture.size for picture in pipe([small, large], POINT, LEVEL).images] == [(32, 32)] * 2
+    assert [image.size for image in pipe([small, large], POINT, LEVEL).images] == [(32, 32)] * 2
     with pytest.raises(
         ValueError, match="image: 2 photographs of 40x40, 80x20; give 1 or more of one shape"
     ):
@@ -136,19 +134,19 @@ def test_photographs_of_one_shape_may_have_other_sizes(pipe):
         pipe([], POINT, LEVEL)
 
 
-def test_a_callback_sees_each_step_s_latents_and_may_change_them(pipe, batch):
-    seen = []
+def test_a_callback_gets_each_step_s_latents_and_may_change_them(pipe, batch):
+    steps = []
 
     def keep(pipeline, step, timestep, given):
         assert pipeline is pipe
-        seen.append((step, timestep.item(), given["latents"]))
+        steps.append((step, timestep.item(), given["latents"]))
         return given
 
-    exact = pictures(pipe, batch)
-    assert torch.allclose(pictures(pipe, batch, callback_on_step_end=keep), exact, atol=1e-5)
-    assert [step for step, _, _ in seen] == [0, 1]
-    assert [time for _, time, _ in seen] == pipe.scheduler.timesteps.tolist()
-    last = (pipe.vae.decode(seen[-1][2]) + 1) / 2
+    exact = refocused(pipe, batch)
+    assert torch.allclose(refocused(pipe, batch, callback_on_step_end=keep), exact, atol=1e-5)
+    assert [step for step, _, _ in steps] == [0, 1]
+    assert [time for _, time, _ in steps] == pipe.scheduler.timesteps.tolist()
+    last = (pipe.vae.decode(steps[-1][2]) + 1) / 2
     assert torch.allclose(last.clamp(0, 1), exact, atol=1e-5)
     reference = pipe.encode(batch.image_srgb)
     (changed,) = pipe(
@@ -160,7 +158,7 @@ def test_a_callback_sees_each_step_s_latents_and_may_change_them(pipe, batch):
     assert torch.allclose(changed, batch.image_srgb, atol=1e-4)
 
 
-GREY = torch.full((2, 1, 32, 32), 0.5)
+GRAY = torch.full((2, 1, 32, 32), 0.5)
 
 
 @pytest.mark.parametrize(
@@ -181,20 +179,20 @@ GREY = torch.full((2, 1, 32, 32), 0.5)
             {"depth": Image.new("L", (32, 32))},
             r"depth must be a tensor \[b, 1, h, w\] of floats .*, not Image",
         ),
-        ({"depth": GREY[0, 0]}, r"depth must be .*, not torch.float32 \[32, 32\]"),
-        ({"depth": (255 * GREY).byte()}, r"depth must be .*, not torch.uint8 \[2, 1, 32, 32\]"),
-        ({"depth": 20 * GREY}, "depth must be disparity in .*, not 10 to 10"),
+        ({"depth": GRAY[0, 0]}, r"depth must be .*, not torch.float32 \[32, 32\]"),
+        ({"depth": (255 * GRAY).byte()}, r"depth must be .*, not torch.uint8 \[2, 1, 32, 32\]"),
+        ({"depth": 20 * GRAY}, "depth must be disparity in .*, not 10 to 10"),
         (
-            {"image": (255 * GREY).byte().expand(2, 3, 32, 32)},
+            {"image": (255 * GRAY).byte().expand(2, 3, 32, 32)},
             r"image must be .*, not torch.uint8 \[2, 3, 32, 32\]",
         ),
     ],
 )
-def test_what_cannot_be_is_one_sentence(pipe, unchecked, changes, message):
-    asked = {
-        "image": GREY.expand(2, 3, 32, 32),
+def test_an_invalid_argument_is_one_sentence(pipe, unchecked, changes, message):
+    arguments = {
+        "image": GRAY.expand(2, 3, 32, 32),
         "focus_point": POINT,
         "bokeh_level": LEVEL,
     } | changes
     with pytest.raises(ValueError, match=message):
-        pipe(**asked)
+        pipe(**arguments)

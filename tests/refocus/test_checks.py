@@ -1,4 +1,4 @@
-"""What a refocus run cannot learn from is refused in one sentence: pictures without depth, another
+"""What a refocus run cannot learn from is refused in one sentence: images without depth, another
 adapter.
 """
 
@@ -28,9 +28,9 @@ def fit(folder, *more):
 
 
 def one_line(capsys):
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    return said
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    return output
 
 
 def test_pictures_without_depth_are_not_trained_on_as_if_they_were_flat(capsys):
@@ -51,7 +51,7 @@ def test_pictures_without_depth_are_not_trained_on_as_if_they_were_flat(capsys):
     assert fit("run", *words) == 2
     assert "only for a model that does without, set data.require_depth to false" in one_line(capsys)
     assert fit("run", *words, "--data.init_args.require_depth", "false") == 2
-    assert one_line(capsys).startswith("data.require_depth: the picture bare")
+    assert one_line(capsys).startswith("data.require_depth: the image bare")
 
 
 def test_a_run_of_another_adapter_is_not_continued(capsys):
@@ -59,8 +59,8 @@ def test_a_run_of_another_adapter_is_not_continued(capsys):
     capsys.readouterr()
     continued = ["--continue_from", "first", "--trainer.max_steps", "2"]
     assert fit("second", *continued, "--model.init_args.lora.rank", "8") == 2
-    assert "in that run and [8, " in (said := one_line(capsys))
-    assert "set model.lora.rank or model.backbone as that run's config.yaml has it." in said
+    assert "in that run and [8, " in (output := one_line(capsys))
+    assert "set model.lora.rank or model.backbone as that run's config.yaml has it." in output
     assert fit("third", *continued, "--model.init_args.lora.targets", "all_linear") == 2
     assert "set model.lora (its targets, or null) as that run's config.yaml has it." in one_line(
         capsys
