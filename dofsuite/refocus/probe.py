@@ -256,7 +256,8 @@ def sheet_rows(
     for i in range(len(batch.key)):
         inputs = [draw_marker(batch.image_srgb[i], near[i]), batch.disparity[i].expand(3, -1, -1)]
         for title, images in (("model", preds), ("truth", targets)):
-            *from_sharp, near_again, far_again = [image[i] for image in images]
+            scene = [image[i] for image in images]
             from_far, from_near = (query.reference[i] for query in queries[-2:])
-            rows.append((title, [*inputs, *from_sharp, from_far, near_again, from_near, far_again]))
+            pair = [from_far, scene[-2], from_near, scene[-1]]
+            rows.append((title, [*inputs, *scene[:-2], *pair]))
     return rows

@@ -148,7 +148,7 @@ def test_a_callback_gets_each_step_s_latents_and_may_change_them(pipe, batch):
     assert [time for _, time, _ in steps] == pipe.scheduler.timesteps.tolist()
     last = (pipe.vae.decode(steps[-1][2]) + 1) / 2
     assert torch.allclose(last.clamp(0, 1), exact, atol=1e-5)
-    reference = pipe.encode(batch.image_srgb)
+    reference = pipe.sampler.encode(batch.image_srgb)
     (changed,) = pipe(
         *(batch.image_srgb, POINT, LEVEL),
         output_type="pt",
