@@ -9,12 +9,13 @@ sweep>/<index>/`, or where `--trainer.default_root_dir` says). Running the same 
 resumes; a finished run says so.
 
     --print_config        print the experiment with every default filled in, and stop
-    --sweep FILE          take the overrides of one line of FILE: --index N (by default
-    SLURM_ARRAY_TASK_ID), from 0 --sweep FILE --count  print how many lines FILE has
+    --sweep FILE          take the overrides of line --index N of FILE, from 0 (by default
+                          SLURM_ARRAY_TASK_ID)
+    --sweep FILE --count  print how many lines FILE has
     --allow-import PKG    let the file name classes of package PKG too
     --model.help CLASS    what CLASS takes (also --data.help CLASS)
 
-Exit codes: 0 finished, 2 a mistake that the user can mend (one line on stderr), 143 stopped by
+Exit codes: 0 finished, 2 a mistake that the user can fix (one line on stderr), 143 stopped by
 Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2 after saving (the same command goes on from there; a second
 Ctrl-C ends without saving).
 """
@@ -41,7 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    """Do what the command asks, and return the exit code."""
     command = read_command(argv)
     if command.help:
         print(__doc__)
@@ -51,9 +51,8 @@ def _run(argv: list[str]) -> int:
         print(read_experiment(command).as_yaml(), end="")
     else:
         experiment = read_experiment(command)
-        from dofsuite.experiment.run import (
-            run,
-        )  # torch and Lightning, which the answers above do not need
+        # Imports torch and Lightning, which the branches above do not need.
+        from dofsuite.experiment.run import run
 
         return run(experiment, argv)
     return 0

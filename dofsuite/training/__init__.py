@@ -1,4 +1,4 @@
-"""What every run needs: checkpoints, resume, the run's record and log, progress and sample sheets."""
+"""What every run needs: checkpoints, resume, record, log, progress, sharding, sample sheets."""
 
 from dofsuite._lazy import lazy_exports
 

@@ -1,4 +1,4 @@
-"""Sample sheets: a labelled grid of pictures in one PNG."""
+"""Sample sheets: a labeled grid of images in one PNG."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ def write_sheet(
     row_titles: Sequence[str] | None = None,
     scale: int = 2,
 ) -> None:
-    """Write rows of pictures as one labelled PNG, whole or not at all.
+    """Write rows of images as one labeled PNG, atomically.
 
     Args:
-        path: Where the PNG goes; its folder is made.
+        path: The PNG; its folder is created.
         rows: Rows of images `[3, h, w]` or `[1, h, w]` in [0, 1] (clamped); all images of a sheet
             have one size, and rows may be shorter than the column titles.
-        column_titles: One a column.
-        row_titles: One a row, at its left, broken between words into as many lines as the row is
-            tall.
-        scale: Whole-number magnification (nearest pixel), so that small pictures can be read.
+        column_titles: One per column.
+        row_titles: One per row, at its left, wrapped to the row's height.
+        scale: Integer magnification (nearest neighbor), so that small images are legible.
 
     Raises:
-        ValueError: No rows, images of unlike sizes, or titles that do not match rows and columns.
+        ValueError: No rows, images of different sizes, or titles that do not match them.
         UserError: The disk is full or the folder cannot be written.
     """
     height_px, width_px = _check(rows, column_titles, row_titles)
     cell_width, cell_height = width_px * scale, height_px * scale
+    # Titles are wrapped first: their lines decide the margins.
     font = ImageFont.load_default(TEXT_PX)
     headers = [_wrapped(title, font, cell_width) for title in column_titles]
     labels = _labels(row_titles or [], font, cell_width, cell_height)
-    left = GAP_PX + max(
-        (int(font.getlength(line)) + GAP_PX for lines in labels for line in lines), default=0
-    )
+    label_widths = [int(font.getlength(line)) + GAP_PX for lines in labels for line in lines]
+    left = GAP_PX + max(label_widths, default=0)
     top = GAP_PX + max(map(len, headers)) * LINE_PX
     size = (
         left + len(column_titles) * (cell_width + GAP_PX),
         top + len(rows) * (cell_height + GAP_PX),
     )
+    # Column titles, then row by row its title and images.
     sheet = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for column, lines in enumerate(headers):
@@ -61,23 +61,19 @@ def write_sheet(
     for row, images in enumerate(rows):
         y = top + row * (cell_height + GAP_PX)
         if labels:
-            _write_lines(
-                draw,
-                (GAP_PX, y + (cell_height - len(labels[row]) * LINE_PX) // 2),
-                labels[row],
-                font,
-            )
+            label_y = y + (cell_height - len(labels[row]) * LINE_PX) // 2
+            _write_lines(draw, (GAP_PX, label_y), labels[row], font)
         for column, image in enumerate(images):
-            picture = to_pil(image).resize((cell_width, cell_height), Image.Resampling.NEAREST)
-            sheet.paste(picture, (left + column * (cell_width + GAP_PX), y))
+            cell = to_pil(image).resize((cell_width, cell_height), Image.Resampling.NEAREST)
+            sheet.paste(cell, (left + column * (cell_width + GAP_PX), y))
     write_atomic(Path(path), lambda file: sheet.save(file, format="PNG"))
 
 
 def _check(
     rows: Sequence[Sequence[Tensor]], column_titles: Sequence[str], row_titles: Sequence[str] | None
 ) -> tuple[int, int]:
-    """Height and width of the sheet's images, once it is known that they fit together."""
-    sizes = {tuple(image.shape[-2:]) for row in rows for image in row}
+    """Check sizes and titles; return the images' height and width."""
+    sizes = {(image.shape[-2], image.shape[-1]) for row in rows for image in row}
     if len(sizes) != 1:
         raise ValueError(f"a sheet needs images of one size, not {sorted(sizes) or 'none at all'}")
     if any(len(row) > len(column_titles) for row in rows):
@@ -92,10 +88,10 @@ def _check(
 def _labels(
     titles: Sequence[str], font: Font, cell_width: int, cell_height: int
 ) -> list[list[str]]:
-    """Every row title's lines, as wide as a cell, or as two or more where they would be taller than one."""
+    """Every row title's lines, as wide as a cell, or as several where they would be too tall."""
     width_px = cell_width
     lines = [_wrapped(title, font, width_px) for title in titles]
-    while any(len(of_row) > 1 and len(of_row) * LINE_PX > cell_height for of_row in lines):
+    while any(len(row) > 1 and len(row) * LINE_PX > cell_height for row in lines):
         width_px += cell_width
         lines = [_wrapped(title, font, width_px) for title in titles]
     return lines
@@ -108,7 +104,7 @@ def _write_lines(
 
 
 def _wrapped(title: str, font: Font, width_px: int) -> list[str]:
-    """The lines of a title, broken between words where it is wider than its column."""
+    """The lines of a title, wrapped between words to `width_px`."""
     lines = [""]
     for word in title.split():
         longer = f"{lines[-1]} {word}".strip()

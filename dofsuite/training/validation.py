@@ -1,25 +1,27 @@
-"""What probes of held-out scenes share where several ranks look at them."""
+"""What validation probes share: scenes split over ranks, and metrics summed over them."""
 
 from __future__ import annotations
 
 import warnings
+from typing import cast
 
 from torch import nn
+from torchmetrics import Metric
 
 BEFORE_UPDATE = r"The ``compute`` method of metric \w+ was called before"
 
 
-def num_scenes_on_rank(scenes: int, rank: int, ranks: int) -> int:
-    """Return how many of the first `scenes` are one rank's, where every `ranks`-th is: none where there are too few."""
-    return max(0, (scenes - rank + ranks - 1) // ranks)
+def num_scenes_on_rank(num_scenes: int, rank: int, world_size: int) -> int:
+    """Return how many of the first `num_scenes` are on this rank: every `world_size`-th."""
+    return len(range(rank, num_scenes, world_size))
 
 
 def compute_all(metrics: nn.ModuleDict) -> dict[str, float]:
-    """Return the numbers over all ranks, by name; every rank must ask, those that saw no scene too.
+    """Return every metric over all ranks. Collective: call on all ranks, even without a scene.
 
-    torchmetrics warns of metrics that were never updated, before it adds up the ranks' states: on
-    those it is no news.
+    torchmetrics warns about a rank without updates, before it sums the ranks' states.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", BEFORE_UPDATE, UserWarning)
-        return {name: float(metric.compute()) for name, metric in metrics.items()}
+        # A ModuleDict's values are Modules to the type checker.
+        return {name: float(cast(Metric, metric).compute()) for name, metric in metrics.items()}

@@ -1,4 +1,4 @@
-"""Checkpoints on the disk: written whole or not at all, read without unpickling code."""
+"""Checkpoints on disk: written atomically, read without unpickling code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dofsuite.files import write_atomic
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes a checkpoint under a temporary name in its own folder, flushes it, and renames it over the final name.
+    """Writes a checkpoint under a temporary name, flushes it, and renames it to the final name.
 
     It streams to the file (Lightning's default builds the whole file in memory first), and reads
     with `weights_only=True` always: a checkpoint holds tensors and plain values, never code.
@@ -38,7 +38,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
         Raises:
             UserError: The disk is full or the folder cannot be written; an older file at `path` is
-                then still whole.
+                then unchanged.
         """
         write_atomic(Path(path), lambda file: _save(checkpoint, file))
 
@@ -50,9 +50,9 @@ class AtomicCheckpointIO(CheckpointIO):
         *,
         mmap: bool = False,
     ) -> dict:
-        """Load the checkpoint at `path` into CPU memory (`map_location` and `weights_only` are Lightning's, not used).
+        """Load the checkpoint at `path` into CPU memory; with `mmap` its tensors stay on disk.
 
-        With `mmap` its tensors stay on the disk until used.
+        Lightning's `map_location` and `weights_only` are not used.
 
         Raises:
             UserError: The file is missing, truncated, or holds something else than tensors and
@@ -62,16 +62,15 @@ class AtomicCheckpointIO(CheckpointIO):
         return checkpoint if self.on_load is None else self.on_load(checkpoint)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove the checkpoint at `path`, where there is one."""
         Path(path).unlink(missing_ok=True)
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """`torch.save` whose write failures are the `OSError` they began as (its C++ writer reports a RuntimeError)."""
+    """`torch.save` that raises the `OSError` of which its C++ writer makes a RuntimeError."""
     try:
         torch.save(checkpoint, file)
     except RuntimeError as error:
-        # What the disk said is lost in the C++ writer: ask it again with a write of its own.
+        # The C++ writer has lost the disk's error: a write of our own raises it again.
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
         file.write(b"\0" * (1 << 20))
@@ -81,11 +80,10 @@ def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
 
 
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """Read a checkpoint written by `AtomicCheckpointIO`; with `mmap` its tensors stay on the disk until used.
+    """Read a checkpoint of `AtomicCheckpointIO`; with `mmap` its tensors stay on disk until used.
 
     Raises:
-        UserError: The file is missing, truncated, or holds something else than tensors and plain
-            values.
+        UserError: The file is missing, truncated, or holds anything but tensors and plain values.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint.")

@@ -1,4 +1,4 @@
-"""Where a run continues: its newest checkpoint that can be read, or another run's last one with fresh counters."""
+"""Where a run starts: at its newest readable checkpoint, or warm from another run's last one."""
 
 from __future__ import annotations
 
@@ -15,36 +15,33 @@ from pytorch_lightning.callbacks import Callback
 from dofsuite.errors import UserError
 from dofsuite.training.checkpoints.io import read_checkpoint
 
-_NAME = re.compile(r"step-(\d+)\.ckpt")
+_NAME = re.compile(r"step-\d+\.ckpt")
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """The one folder in which everything of this run lies."""
+    """Return the one folder that holds everything of this run."""
     return Path(trainer.default_root_dir)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of `step` lies in the run folder `folder`."""
     return folder / "checkpoints" / f"step-{step:08d}.ckpt"
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimiser step that a checkpoint's name states."""
-    return int(_NAME.fullmatch(checkpoint.name)[1])
+    """Return the optimizer step in a checkpoint's name."""
+    return int(checkpoint.stem.removeprefix("step-"))
 
 
 def checkpoints_of(folder: Path) -> list[Path]:
-    """The checkpoints of the run folder `folder`, newest first."""
-    found = (
-        path for path in (folder / "checkpoints").glob("step-*.ckpt") if _NAME.fullmatch(path.name)
-    )
-    return sorted(found, key=step_of, reverse=True)
+    """Return the checkpoints of a run folder, newest first."""
+    files = (folder / "checkpoints").glob("step-*.ckpt")
+    return sorted(filter(lambda file: _NAME.fullmatch(file.name), files), key=step_of, reverse=True)
 
 
 def newest_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path | None:
-    """The newest checkpoint of a run that is whole, or None for a run that has saved nothing yet.
+    """Return a run's newest undamaged checkpoint, or None for a run that has saved nothing yet.
 
-    A damaged one is named to `say`, set aside as `*.damaged`, and the one before it is taken.
+    A damaged one is reported to `say` and renamed to `*.damaged`; the one before it is used.
 
     Raises:
         UserError: There are checkpoints, and all of them are damaged.
@@ -65,7 +62,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path 
 
 
 def damage_of(checkpoint: Path) -> str | None:
-    """Why a checkpoint cannot be resumed from (its checksums are verified), or None where it can."""
+    """Return why a checkpoint cannot be resumed from (checksums included), or None if it can."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             if (member := archive.testzip()) is not None:
@@ -78,9 +75,9 @@ def damage_of(checkpoint: Path) -> str | None:
 
 
 def choose_start(folder: Path, continue_from: str | None) -> tuple[Path | None, bool]:
-    """The checkpoint to start a run from (None: from nothing), and whether it is another run's, to be continued.
+    """Return the checkpoint to start from (None: from scratch), and whether it is another run's.
 
-    A run's own checkpoint comes first: `continue_from` is for its first start only.
+    A run's own checkpoint takes precedence: `continue_from` is for its first start only.
 
     Raises:
         UserError: Every checkpoint of the run is damaged, or the run to continue is missing or has
@@ -100,12 +97,11 @@ def choose_start(folder: Path, continue_from: str | None) -> tuple[Path | None, 
 
 
 def as_warm_start(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The start of a run that continues another: weights, optimiser, step counter and samples seen go on.
+    """Return a checkpoint that starts another run warm.
 
-    Epoch and batch counters begin at zero; callbacks and learning-rate schedulers are the new run's
-    own. The data
-    module keeps its count of samples seen: the mix of sources and the noise go on from there
-        instead of repeating.
+    Weights, optimizer state, the step counter and the count of samples seen are kept (the mix of
+    sources and the noise go on instead of repeating). Epoch and batch counters begin at zero;
+    callbacks and learning-rate schedulers are the new run's own.
     """
     loops = checkpoint["loops"]["fit_loop"]
     kept = {
@@ -124,7 +120,7 @@ def as_warm_start(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _only_totals(progress: Any) -> Any:
-    """A progress record of Lightning's with its counts within the epoch set to zero."""
+    """A progress record of Lightning with its counts within the epoch set to zero."""
     if not isinstance(progress, dict):
         return progress
     return {
@@ -134,10 +130,10 @@ def _only_totals(progress: Any) -> Any:
 
 
 class KeepNewOptimizerHparams(Callback):
-    """Keep this experiment's learning rate and other settings where the optimiser's state comes from another run."""
+    """Keep this experiment's learning rate etc. when the optimizer state comes from another run."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the settings as this experiment gives them, before the other run's state is loaded over them."""
+        # Before the other run's state is loaded.
         self._settings = [
             [
                 {key: value for key, value in group.items() if key != "params"}
@@ -147,18 +143,16 @@ class KeepNewOptimizerHparams(Callback):
         ]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put them back."""
         for optimizer, settings in zip(trainer.optimizers, self._settings, strict=True):
             for group, own in zip(optimizer.param_groups, settings, strict=True):
                 group.update(own)
 
 
 class LastValidation(Callback):
-    """Notes the step of the last complete validation, so that a run can end with one of its last step."""
+    """Records the step of the last complete validation, so that a run can end with one."""
 
     step: int | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note it."""
         if not trainer.sanity_checking:
             self.step = trainer.global_step

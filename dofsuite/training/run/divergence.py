@@ -1,4 +1,4 @@
-"""What a run says whose numbers are no longer finite."""
+"""The check for a diverged model, whose outputs are no longer finite."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 from dofsuite.errors import UserError
 
-DIVERGED_MEND = (
+DIVERGED_HINT = (
     "lower the learning rate (in another folder), or look at what the log says before this step."
 )
 
 
-def check_not_diverged(pictures: Iterable[Tensor]) -> None:
-    """Refuse a model's pictures that hold a NaN or an infinity, before a metric does in words of its own.
+def check_not_diverged(images: Iterable[Tensor]) -> None:
+    """Check that a model's validation images are finite, before a metric fails on them.
 
     Raises:
         UserError: The model has diverged.
     """
-    if not all(bool(picture.isfinite().all()) for picture in pictures):
-        raise UserError(f"the model's pictures of the probe are no longer finite: {DIVERGED_MEND}")
+    if not all(bool(image.isfinite().all()) for image in images):
+        raise UserError(f"the model's validation images are no longer finite: {DIVERGED_HINT}")

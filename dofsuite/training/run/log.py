@@ -1,6 +1,6 @@
-"""The run log: one JSON object a step in `metrics.jsonl`, continued where a resumed run continues.
+"""The run log: one JSON object per step in `metrics.jsonl`.
 
-Lightning's CSV logger deletes the earlier rows on resume; this one drops only the rows beyond the
+Lightning's CSV logger deletes all earlier rows on resume; this one only drops the rows beyond the
 resumed step.
 """
 
@@ -19,11 +19,11 @@ from dofsuite.files import as_user_error, make_folder, write_text
 
 
 class RunLog(Logger):
-    """Append rows `{"step": int, name: float, …}` to `<folder>/metrics.jsonl`, one row a step.
+    """Append rows `{"step": int, name: float, …}` to `<folder>/metrics.jsonl`, one per step.
 
-    What is logged at one step in several calls (training, then validation) is one row. `step`
-    counts completed optimiser steps. Rows reach the file at once, so a killed run keeps its log.
-    Hyperparameters are not logged: a run's record is its `config.yaml`.
+    Several calls at one step (training, then validation) share a row. `step` counts completed
+    optimizer steps. Rows are written at once, so a killed run keeps its log. Hyperparameters are
+    not logged: `config.yaml` is the run's record.
     """
 
     def __init__(
@@ -33,9 +33,8 @@ class RunLog(Logger):
 
         Args:
             folder: The run folder.
-            completed_steps: Gives the steps done so far. Lightning hands loggers its batch counter,
-                which is one behind (step 99 for what was logged after the hundredth step); without
-                this function that number is kept.
+            completed_steps: Returns the optimizer steps done so far. Without it, rows have
+                Lightning's step, which is one behind (99 after the hundredth step).
         """
         super().__init__()
         self.path = Path(folder) / "metrics.jsonl"
@@ -45,32 +44,29 @@ class RunLog(Logger):
 
     @property
     def name(self) -> str:
-        """Empty: the rows lie directly in the run folder."""
+        # Empty: the log lies directly in the run folder.
         return ""
 
     @property
     def version(self) -> str:
-        """Empty: a run has one log, not one a start."""
+        # Empty: a run has one log over all its starts.
         return ""
 
     @property
     def save_dir(self) -> str:
-        """The run folder."""
         return str(self.path.parent)
 
     @property
     def log_dir(self) -> str:
-        """The run folder."""
         return self.save_dir
 
     @property
     def root_dir(self) -> str:
-        """The run folder."""
         return self.save_dir
 
     @rank_zero_only
     def resume(self, step: int) -> None:
-        """Continue the log after `step`: drop the rows beyond it, and a last line that a crash cut short."""
+        """Continue after `step`: drop the rows beyond it and a line truncated by a crash."""
         if not self.path.is_file():
             return
         rows = [row for row in read_rows(self.path) if row["step"] <= step]
@@ -81,38 +77,31 @@ class RunLog(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Add `metrics` to the row of this step."""
+        # Completed optimizer steps, where the trainer can tell them.
         step = self.completed_steps() if self.completed_steps else int(step or 0)
+        added = {k: _plain(value) for k, value in metrics.items() if k not in ("step", "epoch")}
         make_folder(self.path.parent)
-        with (
-            as_user_error(self.path),
-            open(self.path, "r+b" if self.path.exists() else "w+b") as file,
-        ):
+        mode = "r+b" if self.path.exists() else "w+b"
+        # A new step begins a row at the end of the file; the current step's row is rewritten.
+        with as_user_error(self.path), open(self.path, mode) as file:
             if self._row.get("step") != step:
                 self._row, self._row_begin = {"step": step}, file.seek(0, 2)
-            self._row.update(
-                {
-                    key: _plain(value)
-                    for key, value in metrics.items()
-                    if key not in ("step", "epoch")
-                }
-            )
+            self._row.update(added)
             file.seek(self._row_begin)
             file.write(json.dumps(self._row).encode() + b"\n")
 
     @rank_zero_only
     def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's record is its `config.yaml`."""
+        """Log nothing: the run's record is its `config.yaml`."""
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`, in order, without a last line that a crash cut short."""
+    """Return the rows of a `metrics.jsonl`, without a last line that a crash cut short."""
     rows = (_parse(line) for line in path.read_text().splitlines())
     return [row for row in rows if row is not None]
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """The row of a line, or None where the line was cut short."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
@@ -121,6 +110,6 @@ def _parse(line: str) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> float | int | str:
-    """A number as JSON can hold it (NaN and infinities as text, so that every line stays valid JSON)."""
+    """A number as JSON has it: NaN and infinities become text."""
     number = value.item() if hasattr(value, "item") else value
     return number if math.isfinite(number) else str(number)

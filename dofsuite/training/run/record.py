@@ -1,9 +1,8 @@
-"""A run's record: what it is (`config.yaml`), how it was started (`command.txt`), with what (`versions.json`).
+"""A run's record: `config.yaml` (the experiment), `command.txt` and `versions.json` (each start).
 
-A run folder holds one experiment. What may differ between two starts is how long it runs, what it
-logs, and the shape of the machine (ranks, workers, how ranks share the weights), which the global
-sample order does not depend on. How a step's samples are dealt out may differ with it, as long as
-their number stays (`step_size`).
+A run folder holds one experiment. Two starts may differ in length, logging, and the shape of the
+machine (world size, workers, sharding), on which the global sample order does not depend. The
+samples of an optimizer step may be split otherwise, but their number stays (`global_batch`).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from dofsuite.training.run.global_batch import (
     FACTORS,
     MICRO_BATCHES,
     devices_here,
-    mend,
+    fix_hint,
     samples_per_step,
 )
 
@@ -42,28 +41,29 @@ MAY_CHANGE = (
     "trainer.log_every_n_steps",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
-    "trainer.default_root_dir",  # the folder itself, which may be spelled otherwise or have moved
-    *FACTORS,  # … whose product stays: `differing_step`
+    "trainer.default_root_dir",  # the folder itself, which may have moved
+    *FACTORS,  # their product must stay: `differing_step`
     MICRO_BATCHES,
     "trainer.strategy",
     "trainer.val_check_interval",  # counted in batches
     "data.init_args.num_workers",
 )
+"""Keys that may differ between two starts of a run."""
 LOCK_NAME = ".lock"
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the one that writes, as the launcher's environment tells before there is a trainer."""
+    """Whether this process is rank 0, by the launcher's environment (there is no trainer yet)."""
     names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0) == 0
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder, so that a requeued task and a stuck old one never write together.
+    """Lock the run folder, so that a requeued task and a stuck old one never write together.
 
     Raises:
-        UserError: Another process holds it, or the folder cannot be written.
+        UserError: Another process holds the lock, or the folder cannot be written.
     """
     path = make_folder(folder) / LOCK_NAME
     with as_user_error(path):
@@ -82,7 +82,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # A start that was refused leaves nothing behind.
+            # A start that failed its checks leaves nothing behind.
             with suppress(OSError):
                 if os.listdir(folder) == [LOCK_NAME]:
                     path.unlink()
@@ -92,43 +92,43 @@ def locked(folder: Path) -> Iterator[None]:
 def differing_key(
     stored: dict[str, Any], now: dict[str, Any], given: dict[str, Any]
 ) -> tuple[str, Any, Any] | None:
-    """The first key in which an experiment differs from the one that its folder holds, with both values.
+    """Return the first key in which an experiment differs from its folder's, with both values.
 
     Args:
         stored: The resolved experiment of the folder's `config.yaml`.
         now: The resolved experiment of this start.
-        given: This start's values that are not defaults. A key that the stored experiment does not
-            know at all, at its default now, came with a newer version of the code and is no
-            difference.
+        given: This start's values that are not defaults. A key that is missing in `stored` and at
+            its default now came with a newer version of the code, and is no difference.
     """
-    before, after, chosen = _flat(stored), _flat(now), _flat(given)
-    for key in sorted(
+    before, after = _flat(stored), _flat(now)
+    chosen = _flat(given)
+    # Classes first: their parameters differ too.
+    keys = sorted(
         before.keys() | after.keys(), key=lambda key: (not key.endswith("class_path"), key)
-    ):
-        if any(f"{key}.".startswith(f"{name}.") for name in MAY_CHANGE) or before.get(
-            key
-        ) == after.get(key):
-            continue
-        if key not in before and key not in chosen:
-            continue
-        return key, before.get(key), after.get(key)
+    )
+    for key in keys:
+        may_change = any(f"{key}.".startswith(f"{name}.") for name in MAY_CHANGE)
+        is_new_default = key not in before and key not in chosen
+        if before.get(key) != after.get(key) and not (may_change or is_new_default):
+            return key, before.get(key), after.get(key)
     return None
 
 
 def differing_step(
     stored: dict[str, Any], now: dict[str, Any], folder: Path
 ) -> tuple[str, str] | None:
-    """The key by which the samples of an optimiser step differ from the folder's run, and a reason with the mend."""
+    """Return a key that changes the samples of an optimizer step, and a reason with the fix."""
     before, after = _flat(stored), _flat(now)
     starts = _earlier_starts(folder / "versions.json")
-    was = samples_per_step(before, starts[-1].get("num_devices", 1) if starts else 1)
+    wanted = samples_per_step(before, starts[-1].get("num_devices", 1) if starts else 1)
     samples = samples_per_step(after, devices_here())
-    if was == samples:
+    if samples == wanted:
         return None
     key = next((key for key in FACTORS if before.get(key) != after.get(key)), ACCUMULATED)
     return key, (
-        f"{after.get(key)!r}, but the run in {folder} was begun with {was} samples a step and this makes {samples}; "
-        f"{mend(after, was, samples)}, or name another folder with --trainer.default_root_dir"
+        f"{after.get(key)!r}, but the run in {folder} was begun with {wanted} samples a step and "
+        f"this makes {samples}; {fix_hint(after, wanted, samples)}, or name another folder "
+        "with --trainer.default_root_dir"
     )
 
 
@@ -143,7 +143,7 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
 
 
 def stored_config(folder: Path) -> dict[str, Any] | None:
-    """The resolved experiment that the folder holds, or None for a folder without one.
+    """Return the resolved experiment of a run folder, or None for a folder without one.
 
     Raises:
         UserError: `config.yaml` is not a mapping in YAML.
@@ -157,7 +157,8 @@ def stored_config(folder: Path) -> dict[str, Any] | None:
         config = None
     if not isinstance(config, dict):
         raise UserError(
-            f"{path}: not the record of a run; remove the folder or name another with --trainer.default_root_dir."
+            f"{path}: not the record of a run; remove the folder or name another with "
+            "--trainer.default_root_dir."
         )
     return config
 
@@ -165,21 +166,21 @@ def stored_config(folder: Path) -> dict[str, Any] | None:
 def write_record(
     folder: Path, config: dict[str, Any], argv: Sequence[str], say: Any = print
 ) -> None:
-    """Write `config.yaml`, and add this start to `command.txt` and `versions.json`.
+    """Write `config.yaml`, and append this start to `command.txt` and `versions.json`.
 
-    Says so where the number of CPU threads differs from the last start's, on which the last bits of
-    a CPU run depend.
+    Another number of CPU threads than at the last start is reported: the last bits of a CPU run
+    depend on it.
     """
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     with as_user_error(folder / "command.txt"), open(folder / "command.txt", "a") as file:
         file.write(f"{started} {shlex.join(['python', '-m', 'dofsuite.fit', *argv])}\n")
-    starts = _earlier_starts(folder / "versions.json")
-    versions = versions_now()
-    if starts and starts[-1].get("torch_threads") != versions["torch_threads"]:
-        before, now = starts[-1].get("torch_threads"), versions["torch_threads"]
+    starts, versions = _earlier_starts(folder / "versions.json"), versions_now()
+    now = versions["torch_threads"]
+    if starts and (before := starts[-1].get("torch_threads")) != now:
         say(
-            f"note: this start uses {now} CPU threads and the last one used {before}: equal only to rounding."
+            f"note: this start uses {now} CPU threads and the last one used {before}: equal only "
+            "to rounding."
         )
     write_json(folder / "versions.json", [*starts, {"started": started, **versions}])
 
@@ -193,7 +194,7 @@ def _earlier_starts(path: Path) -> list[dict[str, Any]]:
 
 
 def versions_now() -> dict[str, Any]:
-    """What this process runs on: Python, packages, the code's commit, device and thread count."""
+    """Return what this process runs on: Python, packages, the code's commit, device, threads."""
     cuda = torch.cuda.is_available()
     return {
         "python": platform.python_version(),
@@ -212,27 +213,25 @@ def versions_now() -> dict[str, Any]:
 
 
 def code_commit() -> str | None:
-    """The git commit of this code (with `+changes` where files differ from it), or None outside a checkout."""
-    here = Path(__file__).parents[2]
-    git = ["git", "-C", str(here)]
+    """Return this code's git commit (`+changes` if files differ), or None outside a checkout."""
+    package = str(Path(__file__).parents[2])
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        )
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no", "--", str(here)],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        commit = _git(package, "rev-parse", "HEAD")
+        changes = _git(package, "status", "--porcelain", "--untracked-files=no", "--", package)
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+    return commit + ("+changes" if changes else "")
+
+
+def _git(folder: str, *command: str) -> str:
+    git = ["git", "-C", folder, *command]
+    return subprocess.run(
+        git, capture_output=True, text=True, timeout=10, check=True
+    ).stdout.strip()
 
 
 def finished_at(folder: Path) -> dict[str, Any] | None:
-    """What the folder says about its end (`step`, and the limits that it was reached under), or None before it."""
+    """Return a finished run's end (`step`, and the limits that ended it), or None before it."""
     try:
         end = json.loads((folder / "finished.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):

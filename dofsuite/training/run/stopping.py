@@ -1,8 +1,8 @@
-"""Being told to stop: which signals mean it, and how the loader's worker processes live through them.
+"""Stop signals, and how the data loader's workers survive them.
 
 Slurm signals every process of a job step. A worker that dies of it makes the training process fail
-in the middle of a step, before it could save; so workers go on serving until the training process,
-which saves and ends, ends them.
+in the middle of a step, before it can save; so workers keep running until the training process has
+saved and ends them.
 """
 
 from __future__ import annotations
@@ -25,21 +25,19 @@ class RunStopped(Exception):
     """A stop signal ended the run after it was saved; the same command resumes it."""
 
     def __init__(self, signal_number: int | None, step: int) -> None:
-        """Say which signal it was (None: another rank's) and at which step."""
-        name = (
-            "another rank's signal" if signal_number is None else signal.Signals(signal_number).name
-        )
+        """Name the signal (None: another rank's) and the step."""
+        name = signal.Signals(signal_number).name if signal_number else "another rank's signal"
         super().__init__(f"stopped by {name} at step {step}")
 
 
 def shield_workers(data: LightningDataModule) -> None:
-    """Make the workers of this data module's loaders serve through stop signals."""
+    """Make the workers of this data module's loaders survive stop signals."""
     for name in ("train_dataloader", "val_dataloader"):
         setattr(data, name, partial(_shielded, getattr(data, name)))
 
 
-def _shielded(make: Callable[[], Any]) -> Any:
-    loaders = make()
+def _shielded(build: Callable[[], Any]) -> Any:
+    loaders = build()
     for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
         if isinstance(loader, DataLoader) and loader.num_workers > 0:
             loader.worker_init_fn = partial(
@@ -49,7 +47,7 @@ def _shielded(make: Callable[[], Any]) -> Any:
 
 
 def _init_worker(init: Callable[[int], None], worker: int) -> None:
-    """Initialise a worker as before, then take the signals (from torch too, which sets its own just before this)."""
+    """Initialize a worker as usual, then replace the signal handlers (torch's too)."""
     init(worker)
     signal.signal(signal.SIGTERM, _end_later)
     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
@@ -57,5 +55,5 @@ def _init_worker(init: Callable[[int], None], worker: int) -> None:
 
 
 def _end_later(number: int, frame: FrameType | None) -> None:
-    """Give the training process time to save and end its workers; an orphan that nobody ends dies of the alarm."""
+    # The training process needs time to save and end its workers; an orphan dies of the alarm.
     signal.alarm(WORKER_GRACE_S)

@@ -1,4 +1,4 @@
-"""As many CPU threads as this process may really use: more make training several times slower."""
+"""No more CPU threads than cores that this process may use: more make training much slower."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores(quota: Path = QUOTA) -> int:
-    """The cores that this process may use: its affinity, and the container's quota, which torch does not look at."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    """Return the cores of this process: by its affinity and the container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
     try:
         limit, period = quota.read_text().split()
         return max(1, min(cores, int(limit) // int(period)))
@@ -23,6 +24,6 @@ def usable_cores(quota: Path = QUOTA) -> int:
 
 
 def use_usable_cores() -> None:
-    """Bound torch's threads by the usable cores, unless `OMP_NUM_THREADS` says how many the user wants."""
+    """Limit torch's threads to the usable cores, unless `OMP_NUM_THREADS` is set."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
