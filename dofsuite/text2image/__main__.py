@@ -66,17 +66,17 @@ def check(arguments: argparse.Namespace) -> None:
             written.
     """
     from dofsuite.text2image.camera.exif import Exif
-    from dofsuite.text2image.export import read_settings
+    from dofsuite.text2image.settings import Text2ImageSettings, export_folder
 
     if not arguments.prompt.strip():
         raise UserError("PROMPT: it is empty; say what to show.")
     Exif.checked(arguments.f_number, arguments.focal_length)
-    settings = read_settings(arguments.model)
-    if settings["lens"] is None and "generator" not in settings["exif"]:
+    settings = Text2ImageSettings.read(export_folder(arguments.model))
+    if settings.lens is None and not settings.is_exif_conditioned:
         raise UserError(
             f"{arguments.model}: --model: it has neither a lens nor EXIF, so no camera; name another run."
         )
-    if settings["lens"] is None and arguments.focus is not None:
+    if settings.lens is None and arguments.focus is not None:
         raise UserError("--focus: this generator has no lens, which alone can focus; leave it out.")
     check_output(arguments.output)
 

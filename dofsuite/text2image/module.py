@@ -1,4 +1,4 @@
-"""Paper 1 as a LightningModule: DMD2 with a lens in the loop, on unpaired Deep and Shallow DoF sets."""
+"""Fine-grained Defocus Blur Control as a LightningModule: DMD2 with a lens in the loop."""
 
 from __future__ import annotations
 
@@ -9,27 +9,13 @@ import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
-from dofsuite.backbones import (
-    BiRefNet,
-    Depth,
-    DepthAnything,
-    PretrainedSdxl,
-    PromptEmbeds,
-    Saliency,
-    Sdxl,
-)
+from dofsuite.backbones import BiRefNet, Depth, DepthAnything, PretrainedSdxl, Saliency, Sdxl
 from dofsuite.data import Batch
-from dofsuite.diffusion import (
-    add_noise,
-    draw_noise,
-    draw_uniform,
-    scaled_linear_alphas_cumprod,
-    x_from_noise,
-)
+from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, x_from_noise
 from dofsuite.text2image.camera.focus_predictor import focus_target
 from dofsuite.text2image.camera.lens import Lens
 from dofsuite.text2image.dmd2.alternating import AlternatingOptimization, Losses, Training
-from dofsuite.text2image.dmd2.denoiser import no_gradient
+from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser, no_gradient
 from dofsuite.text2image.dmd2.losses import (
     Weights,
     denoising_loss,
@@ -40,23 +26,29 @@ from dofsuite.text2image.dmd2.losses import (
 )
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
 from dofsuite.text2image.dmd2.sampling import backward_simulation, fresh_noise, step_index
-from dofsuite.text2image.dmd2.stages import Stages, Turn
-from dofsuite.text2image.networks import Ask, FocusPredictorConfig, Name, Networks
-from dofsuite.text2image.probe import Probe, ProbeRun, load_segmenter
+from dofsuite.text2image.dmd2.stages import Stages, Step
+from dofsuite.text2image.export import ExportedNetworks, export, gather
+from dofsuite.text2image.networks import FocusPredictorConfig, Name, Networks
+from dofsuite.text2image.probe import Probe, ProbeRun, SceneSampler, load_segmenter
+from dofsuite.text2image.scene import scene_of
+from dofsuite.text2image.settings import Text2ImageSettings
 from dofsuite.training import run_folder
-from dofsuite.training.sharding import fsdp as sharding
+from dofsuite.training.sharding import fsdp
 
 ALL_TIMES = (0, 999)
 SCORE_TIMES = (20, 980)
-"""First and last time step at which the two scores are compared (DMD2: 2 to 98 %)."""
+"""First and last timestep at which the two scores are compared (DMD2: 2 to 98 %)."""
 
 
 class Text2Image(AlternatingOptimization):
-    """Prompt and EXIF -> all-in-focus picture -> depth -> focus -> lens -> photograph (arXiv 2510.06215)."""
+    """Prompt and EXIF -> all-in-focus image -> depth -> focus -> lens -> photograph.
+
+    arXiv 2510.06215, trained by DMD2 on unpaired Deep and Shallow DoF sets.
+    """
 
     def __init__(
         self,
-        backbone: Sdxl = PretrainedSdxl(),  # noqa: B008  (light descriptions, never changed)
+        backbone: Sdxl = PretrainedSdxl(),  # noqa: B008  (light descriptors, never changed)
         depth: Depth = DepthAnything(),  # noqa: B008
         saliency: Saliency = BiRefNet(),  # noqa: B008
         focus: FocusPredictorConfig = FocusPredictorConfig(),  # noqa: B008
@@ -64,8 +56,8 @@ class Text2Image(AlternatingOptimization):
         stages: Stages = Stages(),  # noqa: B008
         weights: Weights = Weights(),  # noqa: B008
         probe: Probe = Probe(),  # noqa: B008
-        guidance: float = 8.0,
-        exif: tuple[Name, ...] = (),
+        guidance_scale: float = 8.0,
+        exif_conditioned: tuple[Name, ...] = (),
         size_px: int = 1024,
         focus_on: Literal["photographs", "samples"] = "photographs",
         generator_optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(
@@ -81,248 +73,300 @@ class Text2Image(AlternatingOptimization):
             p, lr=1e-4, weight_decay=0.01
         ),
         training: Training = Training(),  # noqa: B008
-        head_float32: bool = False,
+        discriminator_dtype: Literal["float32"] | None = None,
         gradient_checkpointing: bool = False,
-        teacher_bfloat16: bool = False,
+        teacher_dtype: Literal["float32", "bfloat16"] = "float32",
         seed: int = 0,
     ) -> None:
-        """Describe the training; weights are loaded when it begins.
+        """Configure the training; weights are loaded when it begins.
 
         Args:
-            backbone: Which SDXL: the real score, whose copies the generator and the fake score
-                begin as.
+            backbone: Which SDXL: the real score, whose copies generator and fake score start as.
             depth: Which frozen depth model. Paper: Metric3Dv2. Here: one that can be downloaded
                 freely by default.
             saliency: Which frozen saliency model makes the focus predictor's target (*inferred*).
-            focus: Size of the focus predictor.
+            focus: The focus predictor.
             lens: The lens of the Shallow branch; null for the baseline without one.
             stages: Teacher, deep and full stage.
-            weights: Of the losses.
-            probe: Held-out prompts over apertures and distances of focus.
-            guidance: Classifier-free guidance of the real score (*stated*: 8).
-            exif: Networks that are told the EXIF beside the timestep. None (*inferred*: the paper
-                does not say) for ours; `generator`, `critic` and `teacher` for the EXIF baseline.
-                With `critic`, one fake score can tell a deep from a shallow sample instead of
-                modelling their mixture (*ours*).
-            size_px: Side of the pictures (*stated*: 1024); the discriminator's layers follow from
-                it.
-            focus_on: Pictures of the focus loss (*ours*: the batch's photographs, whose depths are
-                real ones).
+            weights: Loss weights.
+            probe: Held-out prompts over apertures and focus distances.
+            guidance_scale: Classifier-free guidance of the real score (*stated*: 8).
+            exif_conditioned: Networks that get EXIF beside the timestep. None (*inferred*: the
+                paper does not say) for ours; `generator`, `critic` and `teacher` for the
+                EXIF-conditioned baseline. With `critic`, one fake score can model deep and shallow
+                samples as separate conditionals instead of their mixture (*ours*).
+            size_px: Side of the images (*stated*: 1024); the discriminator's layers follow from it.
+            focus_on: Images of the focus loss (*ours*: the batch's photographs, whose depth is
+                real).
             generator_optimizer: Paper: AdamW 5e-7, weight decay 0.01, betas 0.9 and 0.999
                 (*stated*).
-            critic_optimizer: The same, of fake score and discriminator together.
-            teacher_optimizer: Of the teacher stage (*ours*).
-            focus_optimizer: Of the focus predictor; its steps are not counted (rate *ours*).
-            training: Micro-batches, clipping, warm-up, running average.
-            head_float32: Run the discriminator's head in float32 (DMD2 does; here by default as all
-                else).
+            critic_optimizer: The same, for fake score and discriminator together.
+            teacher_optimizer: For the teacher stage (*ours*).
+            focus_optimizer: For the focus predictor; its steps are not counted (rate *ours*).
+            training: Micro-batches, clipping, warm-up, EMA.
+            discriminator_dtype: `float32` runs the discriminator in float32, as DMD2 does; null in
+                the surrounding precision.
             gradient_checkpointing: Recompute UNet blocks in the backward pass.
-            teacher_bfloat16: Keep the frozen real score's weights in bfloat16 (*ours*), as mixed
-                precision would round
-                them in every call: half their memory. Not where it is trained.
+            teacher_dtype: `bfloat16` stores the frozen real score's weights so (*ours*), as mixed
+                precision would round them in every call: half their memory.
             seed: Noise, times and step indices follow from it and the sample's position in the run.
         """
-        optimizers = dict(generator=generator_optimizer, critic=critic_optimizer)
-        super().__init__(
-            stages,
-            training,
-            optimizers | dict(focus=focus_optimizer, teacher=teacher_optimizer),
-            seed,
-        )
-        self.backbone, self.depth, self.saliency, self.focus, self.lens = (
-            backbone,
-            depth,
-            saliency,
-            focus,
-            lens,
-        )
-        self.weights, self.probe, self.guidance = weights, probe, guidance
-        self.exif, self.focus_on, self.size_px = tuple(exif), focus_on, size_px
-        self.head_float32, self.gradient_checkpointing = head_float32, gradient_checkpointing
-        if teacher_bfloat16 and stages.teacher:
+        optimizers = {
+            "generator": generator_optimizer,
+            "critic": critic_optimizer,
+            "focus": focus_optimizer,
+            "teacher": teacher_optimizer,
+        }
+        super().__init__(stages, training, optimizers, seed)
+        if teacher_dtype == "bfloat16" and stages.teacher:
             raise ValueError(
-                "teacher_bfloat16: a teacher that is trained needs float32 weights; set stages.teacher: 0"
+                "teacher_dtype: a teacher that is trained needs float32 weights; set "
+                "stages.teacher: 0"
             )
-        self.teacher_bfloat16 = teacher_bfloat16
-        self.alphas = scaled_linear_alphas_cumprod()
+        self.backbone, self.teacher_dtype = backbone, teacher_dtype
+        self.depth, self.saliency = depth, saliency
+        self.focus, self.focus_on = focus, focus_on
+        self.lens, self.probe = lens, probe
+        self.weights, self.guidance_scale = weights, guidance_scale
+        self.exif_conditioned, self.size_px = tuple(exif_conditioned), size_px
+        self.discriminator_dtype = discriminator_dtype
+        self.gradient_checkpointing = gradient_checkpointing
 
     def build(self) -> Networks:
-        """Load the frozen networks and make the trained ones."""
-        # In a tuple it is no submodule, so that it lies on the device only while it is probed with.
+        """Load the frozen networks and build the trained ones."""
+        # In a tuple it is no submodule, so that it is on the device only while the probe runs.
         self._segmenter = (load_segmenter(self.probe.segmenter),)
         return Networks(
             self.backbone,
             self.depth,
             self.saliency,
             self.focus,
-            self.exif,
+            self.exif_conditioned,
             self.size_px,
             self.lens is not None,
-            self.head_float32,
+            self.discriminator_dtype,
             self.gradient_checkpointing,
-            self.teacher_bfloat16,
+            self.teacher_dtype,
         )
 
     # --- the algorithm box ---
 
-    def phase(
-        self, turn: Turn, batch: Batch, carried: GeneratedSample | None
+    def losses(
+        self, step: Step, batch: Batch, sample: GeneratedSample | None
     ) -> tuple[Losses, GeneratedSample | None]:
-        """Return the losses of one turn on (a part of) a batch, and what the generator made for the next turn."""
-        made = None
-        if turn.stage == "teacher":
-            losses = self.teacher_phase(batch)
-        elif turn.is_generator:
-            losses, made = self.generator_phase(batch, turn)
+        """Return a step's losses on a (micro-)batch, and the sample for the next critic step."""
+        if step.stage == "teacher":
+            return self.teacher_step(batch), None
+        generated = None
+        if step.is_generator:
+            losses, generated = self.generator_step(batch, step)
         else:
-            losses = self.critic_phase(batch, turn, carried)
-        if turn.stage != "teacher" and self.lens is not None and self.weights.focus:
-            losses |= self.focus_phase(batch, turn)
-        return losses, made
+            losses = self.critic_step(batch, step, sample)
+        if self.lens is not None and self.weights.focus:
+            losses |= self.focus_step(batch, step)
+        return losses, generated
 
-    def generator_phase(self, batch: Batch, turn: Turn) -> tuple[Losses, GeneratedSample]:
-        """L = lambda (L_DM + w L_G) of a sample x, on a Shallow cycle of its photograph."""
-        asked, index = Conditioning.of(batch), batch.index.tolist()
-        x = self.seen(self.simulate(batch, turn), asked, turn)
-        weight, kind = (
-            (self.weights.shallow, "shallow") if turn.is_shallow else (self.weights.deep, "deep")
-        )
-        losses = {
-            f"matching_{kind}": weight
-            * distribution_matching_loss(x, *self.scores(x, asked, index))
-        }
+    def generator_step(self, batch: Batch, step: Step) -> tuple[Losses, GeneratedSample]:
+        """L = lambda (L_DM + w L_G) on the sample x, or on its photograph in a Shallow cycle."""
+        cond, index = Conditioning.of(batch), batch.index.tolist()
+        weight = self.weights.shallow if step.is_shallow else self.weights.deep
+
+        # Sample at a random denoising step, from the generator's own outputs (DMD2, sec. 4.5);
+        # in Shallow cycles decode -> depth -> focus -> lens -> encode, differentiable.
+        x = self.apply_lens(self.backward_simulation(batch, step), cond, step)
+
+        # Distribution matching: frozen real score with CFG against the current fake score.
+        x_real, x_fake = self.x0_predictions(x, cond, index)
+        matching = distribution_matching_loss(x, x_real, x_fake)
+        losses = {f"dm/{step.kind}": weight * matching}
+
+        # GAN term: the discriminator on the fake score's mid-block features of noisy x.
         if self.weights.gan_generator:
-            noisy, t, _ = self.noised(x, index, "judged")
-            logits = self.networks.head(self.ask("critic", asked).features(noisy, t))
-            losses[f"fooling_{kind}"] = (
-                weight * self.weights.gan_generator * gan_generator_loss(logits)
-            )
-        return losses, GeneratedSample(x.detach(), asked)
+            x_t, t, _ = self.add_noise_at_random_t(x, index, "judged")
+            features = self.denoiser("critic", cond).features(x_t, t)
+            gan = gan_generator_loss(self.networks.discriminator(features))
+            losses[f"gan_generator/{step.kind}"] = weight * self.weights.gan_generator * gan
+        return losses, GeneratedSample(x.detach(), cond)
 
-    def critic_phase(self, batch: Batch, turn: Turn, carried: GeneratedSample | None) -> Losses:
-        """L = L_denoise(fake) + w L_D(real, fake): fake score and discriminator see the fake in one forward."""
+    def critic_step(self, batch: Batch, step: Step, sample: GeneratedSample | None) -> Losses:
+        """L = L_denoise(fake) + w L_D(real, fake)."""
         index = batch.index.tolist()
-        fake, asked = carried if carried is not None else self.fresh_sample(batch, turn)
-        noisy, t, noise = self.noised(fake, index, "fake")
-        ask = self.ask("critic", asked)
-        predicted, of_fake = ask.noise_and_features(noisy, t)
-        losses = {"denoising": denoising_loss(predicted, noise, ask.denoising_weight(t))}
+        fake, cond = sample if sample is not None else self.generated_sample(batch, step)
+
+        # Fake score: denoise generated samples. The same forward gives the discriminator's fake
+        # features (DMD2: a forward of its own).
+        x_t, t, noise = self.add_noise_at_random_t(fake, index, "fake")
+        denoiser = self.denoiser("critic", cond)
+        predicted, fake_features = denoiser.noise_and_features(x_t, t)
+        losses = {"fake_score": denoising_loss(predicted, noise, denoiser.denoising_weight(t))}
+
+        # Discriminator: noisy real latents against noisy generated ones.
         if self.weights.gan_critic:
-            noisy, t, _ = self.noised(self.networks.latent(batch.image_srgb), index, "real")
-            of_real = self.ask("critic", Conditioning.of(batch)).features(noisy, t)
-            gan = gan_critic_loss(self.networks.head(of_real), self.networks.head(of_fake))
-            losses["discriminating"] = self.weights.gan_critic * gan
+            x_t, t, _ = self.add_noise_at_random_t(
+                self.networks.encode(batch.image_srgb), index, "real"
+            )
+            real_features = self.denoiser("critic", Conditioning.of(batch)).features(x_t, t)
+            discriminator = self.networks.discriminator
+            gan = gan_critic_loss(discriminator(real_features), discriminator(fake_features))
+            losses["gan_discriminator"] = self.weights.gan_critic * gan
         return losses
 
-    def focus_phase(self, batch: Batch, turn: Turn) -> Losses:
-        """L = lambda3 L_Huber(f_d, sum(S D) / sum(S)), on the batch's photographs or on the generator's samples."""
+    def focus_step(self, batch: Batch, step: Step) -> Losses:
+        """L = lambda3 L_Huber(f_d, sum(S D) / sum(S)), on photographs or on generated samples."""
+        # Pseudo-target: the saliency-weighted mean depth.
         with no_gradient():
             image = batch.image_srgb
             if self.focus_on == "samples":
-                image = self.networks.display(self.simulate(batch, turn))
+                image = self.networks.decode(self.backward_simulation(batch, step))
             depth = self.networks.depth(image)
             target = focus_target(self.networks.saliency(image), depth)
-        return {
-            "focus": self.weights.focus
-            * focus_loss(self.networks.focus(image, depth).focus_distance, target)
-        }
 
-    def teacher_phase(self, batch: Batch) -> Losses:
-        """L = L_denoise(real), a tenth of the prompts zeros, so that guidance has something to guide from (*ours*)."""
-        asked, index = Conditioning.of(batch), batch.index.tolist()
-        noisy, t, noise = self.noised(self.networks.latent(batch.image_srgb), index, "teacher")
-        told = (draw_uniform(self.seed, index, "prompt dropout", 1) >= 0.1).to(self.device)
-        ask = self.ask("teacher", asked)
-        ask = ask._replace(
-            prompt=PromptEmbeds(ask.prompt.tokens * told[..., None], ask.prompt.pooled * told)
+        focus_distance = self.networks.focus(image, depth).focus_distance
+        return {"focus": self.weights.focus * focus_loss(focus_distance, target)}
+
+    def teacher_step(self, batch: Batch) -> Losses:
+        """L = L_denoise(real), with prompt dropout 0.1 for classifier-free guidance (*ours*)."""
+        cond, index = Conditioning.of(batch), batch.index.tolist()
+        x_t, t, noise = self.add_noise_at_random_t(
+            self.networks.encode(batch.image_srgb), index, "teacher"
         )
-        return {"teacher": denoising_loss(ask.noise(noisy, t), noise, ask.denoising_weight(t))}
+        uniform = draw_uniform(self.seed, index, "prompt dropout", 1)
+        keep_prompt = (uniform >= 0.1).to(self.device)
+        denoiser = self.denoiser("teacher", cond).without_prompt(keep_prompt)
+        predicted = denoiser.noise(x_t, t)
+        return {"teacher": denoising_loss(predicted, noise, denoiser.denoising_weight(t))}
 
     # --- lines of the box ---
 
-    def simulate(self, batch: Batch, turn: Turn) -> Tensor:
-        """Return the generator's x at one step of its own trajectory (backward simulation)."""
+    def backward_simulation(self, batch: Batch, step: Step) -> Tensor:
+        """Return the generator's x at one step of its own trajectory."""
         shape = self.networks.latent_shape(batch.image_srgb)
         draw = fresh_noise(shape, self.seed, batch.index.tolist(), "simulation", self.device)
         return backward_simulation(
-            self.ask("generator", Conditioning.of(batch)).noise,
+            self.denoiser("generator", Conditioning.of(batch)).noise,
             draw,
-            step_index(self.seed, turn.step),
-            self.alphas,
+            step_index(self.seed, step.index),
+            self.networks.alphas_cumprod,
         )
 
-    def fresh_sample(self, batch: Batch, turn: Turn) -> GeneratedSample:
-        """Return a sample of the generator without gradient, as scores and discriminator see it."""
-        asked = Conditioning.of(batch)
+    def generated_sample(self, batch: Batch, step: Step) -> GeneratedSample:
+        """Return new samples without gradient, as scores and discriminator are given them."""
+        cond = Conditioning.of(batch)
         with no_gradient():
-            return GeneratedSample(self.seen(self.simulate(batch, turn), asked, turn), asked)
+            x = self.apply_lens(self.backward_simulation(batch, step), cond, step)
+        return GeneratedSample(x, cond)
 
-    def seen(self, x: Tensor, asked: Conditioning, turn: Turn) -> Tensor:
-        """Return x itself, or on a Shallow cycle its photograph: decode, depth, focus, lens, encode, all graded."""
-        if not turn.is_shallow or self.lens is None:
+    def apply_lens(self, x: Tensor, cond: Conditioning, step: Step) -> Tensor:
+        """Return x, or in Shallow cycles its photograph: decode, depth, focus, lens, encode."""
+        if not step.is_shallow or self.lens is None:
             return x
-        image = self.networks.display(x)
-        depth = self.networks.depth(image)
-        focus = self.networks.focus(image, depth)
-        photograph = self.lens.photograph(
-            image, depth, focus.focus_distance, focus.scale_mm, asked.exif, asked.width_px
-        )
-        return self.networks.latent(photograph)
+        networks = self.networks
+        scene = scene_of(networks.decode(x), networks.depth, networks.focus)
+        return networks.encode(self.lens.photograph(scene, cond.exif, cond.width_px))
 
-    def scores(self, x: Tensor, asked: Conditioning, index: list[int]) -> tuple[Tensor, Tensor]:
-        """Return x as the real score (guided) and the fake score (not) make it out through the same noise."""
+    def x0_predictions(
+        self, x: Tensor, cond: Conditioning, index: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return x0 of the real score (with CFG) and the fake score (without) for the same x_t."""
+        alphas_cumprod = self.networks.alphas_cumprod
         with no_gradient():
-            noisy, t, _ = self.noised(x, index, "scores", SCORE_TIMES)
-            real = self.ask("teacher", asked).guided_noise(noisy, t, self.guidance)
-            fake = self.ask("critic", asked).noise(noisy, t)
-            return x_from_noise(noisy, real, t, self.alphas), x_from_noise(
-                noisy, fake, t, self.alphas
-            )
+            x_t, t, _ = self.add_noise_at_random_t(x, index, "scores", SCORE_TIMES)
+            real = self.denoiser("teacher", cond).guided_noise(x_t, t, self.guidance_scale)
+            fake = self.denoiser("critic", cond).noise(x_t, t)
+            x_real = x_from_noise(x_t, real, t, alphas_cumprod)
+            return x_real, x_from_noise(x_t, fake, t, alphas_cumprod)
 
-    def noised(
+    def add_noise_at_random_t(
         self, x: Tensor, index: list[int], purpose: str, times: tuple[int, int] = ALL_TIMES
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (noisy x, its times, its noise), drawn for this purpose of these samples."""
+        """Return (x_t, t, eps), drawn for this purpose of these samples."""
         first, last = times
         uniform = draw_uniform(self.seed, index, f"{purpose} time", 1)[:, 0]
         t = (first + uniform * (last - first + 1)).long().to(x.device)
         noise = draw_noise(x.shape[1:], self.seed, index, f"{purpose} noise").to(x.device)
-        return add_noise(x, noise, t, self.alphas), t, noise
+        return add_noise(x, noise, t, self.networks.alphas_cumprod), t, noise
 
-    def ask(self, name: Name, asked: Conditioning) -> Ask:
-        """Return a network with prompts and, where it is told them, camera settings filled in."""
-        return self.networks.ask(name, asked, self.alphas)
+    def denoiser(self, name: Name, cond: Conditioning) -> ConditionedDenoiser:
+        """Return one of the three UNets with prompts and, if conditioned on it, EXIF bound."""
+        return self.networks.denoiser(name, cond)
 
     # --- Lightning ---
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a probe, for which each rank holds whole networks."""
-        self.hold(True)
-        ranks = (self.trainer.world_size, self.trainer.global_rank)
-        self._probe_run = ProbeRun(self.probe, self, *self._segmenter, *ranks)
+        """Begin a probe, for which each rank holds full networks."""
+        self.unshard_for_validation(True)
+        self._probe_run = ProbeRun(
+            self.probe,
+            self.scene_sampler(),
+            *self._segmenter,
+            world_size=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+        )
+
+    def scene_sampler(self) -> SceneSampler:
+        """Return what the probe samples with: the EMA where there is one, as it is exported."""
+        name: Name = "generator"
+        if not self.stages.generator_has_begun(self.global_step):
+            name = "teacher"
+        ema = self.ema_generator
+        unet = getattr(self.networks, name)
+        if name == "generator" and ema is not None and ema.n_averaged > 0:
+            unet = ema.module
+        return SceneSampler(self.networks, name, unet, self.lens, self.seed)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Sweep held-out prompts."""
         self._probe_run.update(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the probe, and write it and the sheets to the run folder."""
-        self.hold(False)
+        self.unshard_for_validation(False)
         values = self._probe_run.values()
         self._probe_run.end()
         self.log_dict({f"probe/{name}": value for name, value in values.items()})
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
 
-    def hold(self, held: bool) -> None:
-        """Let every rank hold whole what is probed, the running average too, or no longer; all ranks must ask."""
-        sharding.hold(self.networks, held)
-        for unit in sharding.units(self.average):
-            unit.set_reshard_after_forward(not held, recurse=False)
-            unit.unshard() if held else unit.reshard()
+    def unshard_for_validation(self, unsharded: bool) -> None:
+        """Unshard the networks used in validation, the EMA too. Collective: call on all ranks."""
+        networks = self.networks
+        roots = [networks.generator, networks.teacher, networks.focus, self.ema_generator]
+        for root in roots:
+            fsdp.unshard(root, unsharded)
+
+    def exported_networks(self) -> ExportedNetworks:
+        """Return what a run leaves, where and as it is."""
+        networks, ema = self.networks, self.ema_generator
+        trains_teacher = self.stages.teacher > 0
+        # The EMA where there is one; before the generator's first step, what it starts as.
+        generator = networks.generator
+        if ema is not None and ema.n_averaged > 0:
+            generator = ema.module
+        elif trains_teacher and self.global_step <= self.stages.teacher:
+            generator = networks.teacher
+        return ExportedNetworks(
+            generator=generator,
+            teacher=networks.teacher if trains_teacher else None,
+            focus=networks.focus,
+        )
+
+    def gather_for_export(self) -> ExportedNetworks | None:
+        """Gather sharded networks on the CPU of the first rank. Collective."""
+        return gather(
+            self.exported_networks(),
+            self.meta_networks,
+            self.networks.codec,
+            self.trainer.is_global_zero,
+        )
 
     def export(self, folder: Path) -> None:
         """Write generator, focus predictor and lens as folders that diffusers loads."""
-        from dofsuite.text2image.export import export
-
-        export(self, folder)
+        networks = self.full_networks or (None if self.meta_networks else self.exported_networks())
+        settings = Text2ImageSettings.of(
+            self.backbone,
+            self.depth,
+            self.saliency,
+            self.lens,
+            size_px=self.size_px,
+            exif_conditioned=self.exif_conditioned,
+        )
+        export(networks, settings, self.networks.codec, self.networks.prediction, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from dofsuite.backbones import (
     VaeCodec,
     WordEncoder,
 )
-from dofsuite.backbones.descriptors import exported_sdxl, rebuild
+from dofsuite.backbones.descriptors import exported_sdxl
 from dofsuite.backbones.hub import exported_part
 from dofsuite.backbones.pipeline_io import (
     Generators,
@@ -38,11 +39,11 @@ from dofsuite.text2image.camera.exif import (
     with_exif,
 )
 from dofsuite.text2image.camera.focus_predictor import FocusPredictor, check_focus
-from dofsuite.text2image.camera.lens import Lens, lens_of_export
-from dofsuite.text2image.dmd2.sampling import FEW_STEPS, fresh_noise, sample
-from dofsuite.text2image.export import read_settings
-from dofsuite.text2image.networks import Ask
-from dofsuite.text2image.scene import Scene
+from dofsuite.text2image.camera.lens import Lens
+from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
+from dofsuite.text2image.dmd2.sampling import FEW_STEPS, fresh_noise, sample_image
+from dofsuite.text2image.scene import Scene, scene_of
+from dofsuite.text2image.settings import Text2ImageSettings, export_folder
 
 
 class Text2ImagePipeline(DiffusionPipeline):
@@ -106,24 +107,30 @@ class Text2ImagePipeline(DiffusionPipeline):
             UserError: The folder holds no generator or lacks a part, or a frozen network cannot be
                 loaded.
         """
-        settings = read_settings(Path(folder))
-        place, lens = settings["folder"], settings["lens"]
+        place = export_folder(Path(folder))
+        settings = Text2ImageSettings.read(place)
+        # The generator, with the codec and prompt encoder of its base.
         unet, codec, prompts, prediction = exported_sdxl(
-            place, backbone or rebuild(settings["backbone"])
+            place, backbone or settings.build_backbone()
         )
-        if "generator" in settings["exif"]:
+        if settings.is_exif_conditioned:
             with_exif(unet, exported_part(ExifEmbedder, place, "exif_embedder"))
+
+        # The camera.
+        lens = settings.build_lens()
+        depth_model = focus_predictor = None
+        if lens is not None:
+            depth_model = (depth or settings.build_depth()).load()
+            focus_predictor = exported_part(FocusPredictor, place, "focus_predictor").eval()
         return cls(
             unet,
             getattr(codec, "vae", codec),
             prompts,
-            None if lens is None else (depth or rebuild(settings["depth"])).load(),
-            None
-            if lens is None
-            else exported_part(FocusPredictor, place, "focus_predictor").eval(),
-            None if lens is None else lens_of_export(settings),
-            settings["few_steps"],
-            settings["size_px"],
+            depth_model,
+            focus_predictor,
+            lens,
+            settings.few_steps,
+            settings.size_px,
             prediction,
         )
 
@@ -188,13 +195,16 @@ class Text2ImagePipeline(DiffusionPipeline):
         else:
             draw = step_noise(generator, (len(prompts), *shape), device)
         embeds = self.prompt_encoder.encode(prompts).to(device)
-        alphas, cameras = (
-            scaled_linear_alphas_cumprod(),
-            None if exif is None else exif.stacked().to(device),
+        denoiser = ConditionedDenoiser(
+            unet=self.unet,
+            prompt=embeds,
+            exif=None if exif is None else exif.stacked().to(device),
+            downscale=self.codec.downscale,
+            alphas_cumprod=scaled_linear_alphas_cumprod(),
+            prediction=self.config.prediction,
         )
-        ask = Ask(self.unet, embeds, cameras, self.codec.downscale, alphas, self.config.prediction)
-        latent = sample(ask.noise, draw, alphas, self.config.few_steps)
-        scene = self.scene(((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1), output_type)
+        image = sample_image(denoiser, draw, self.codec, self.config.few_steps)
+        scene = self.scene(image, output_type)
         self.maybe_free_model_hooks()
         return scene
 
@@ -204,8 +214,7 @@ class Text2ImagePipeline(DiffusionPipeline):
         images = to_output_type(image_srgb, output_type)
         if self.lens is None:
             return Scene(images, image_srgb)
-        depth = self.depth_model(image_srgb)
-        return Scene(images, image_srgb, depth, *self.focus_predictor(image_srgb, depth))
+        return scene_of(image_srgb, self.depth_model, self.focus_predictor, images)
 
     @torch.no_grad()
     def photograph(
@@ -245,18 +254,13 @@ class Text2ImagePipeline(DiffusionPipeline):
                 "photograph: this generator has no lens; give f_number and focal_length_mm beside a prompt."
             )
         cameras = Exif.checked(f_number, focal_length_mm)
-        image, distance = scene.image_srgb, _distance(scene, focus)
-        photographs = [
-            self.lens.photograph(
-                image,
-                scene.depth,
-                distance,
-                scene.scale_mm,
-                Exif(*(number.to(image.device).expand(len(image)) for number in camera)),
-                self.lens.frame_width_px(*image.shape[-2:], known_px=frame_width_px),
-            )
-            for camera in zip(*cameras, strict=True)
-        ]
+        image = scene.image_srgb
+        focused = replace(scene, focus_distance=_distance(scene, focus))
+        width_px = self.lens.frame_width_px(*image.shape[-2:], known_px=frame_width_px)
+        photographs = []
+        for camera in zip(*cameras, strict=True):
+            exif = Exif(*(number.to(image.device).expand(len(image)) for number in camera))
+            photographs.append(self.lens.photograph(focused, exif, width_px))
         is_sweep = any(torch.as_tensor(numbers).ndim for numbers in (f_number, focal_length_mm))
         return to_output_type(
             (torch.stack(photographs, 1) if is_sweep else photographs[0]).clamp(0, 1), output_type

@@ -13,12 +13,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.backbones.perception.saliency import Saliency
 from dofsuite.text2image import Text2Image
-from dofsuite.text2image.dmd2 import denoiser as score
+from dofsuite.backbones.sdxl import unet_calls
 from dofsuite.text2image.dmd2.sampling import step_index
 from dofsuite.text2image.dmd2.stages import Stages, Turn
 from tests.full_size import RandomDepth, RandomSdxl
 from tests.text2image.steps_by_hand import MatrixWork, photographs, take_turn
-from tests.text2image.tiny_unet import Embeds
+from dofsuite.backbones import PromptEmbeds
 
 UNET, UNET_FOR_INPUT, UNET_FOR_ALL = 6.761, 14.222, 20.231
 """A forward; with the backward by its input; with that by its weights."""
@@ -96,7 +96,7 @@ def counted_and_minimum(module: Text2Image, steps: range) -> tuple[float, dict[s
 def test_the_table_is_the_published_one(module):
     """Each network on its own, against the figures above."""
     unet, codec, depth = module.networks.teacher, module.networks.codec, module.networks.depth
-    prompt = Embeds(torch.empty(1, 77, 2048, device="meta"), torch.empty(1, 1280, device="meta"))
+    prompt = PromptEmbeds(torch.empty(1, 77, 2048, device="meta"), torch.empty(1, 1280, device="meta"))
     t = torch.zeros(1, dtype=torch.long, device="meta")
     latent = torch.empty(1, 4, 128, 128, device="meta", requires_grad=True)
     image = torch.empty(1, 3, SIZE_PX, SIZE_PX, device="meta", requires_grad=True)
@@ -105,8 +105,8 @@ def test_the_table_is_the_published_one(module):
         answer.sum().backward()
 
     costs = {
-        UNET_FOR_INPUT: lambda: for_input(score.predict(unet, latent, t, prompt)),
-        FEATURES_FOR_INPUT: lambda: for_input(score.features(unet, latent, t, prompt)),
+        UNET_FOR_INPUT: lambda: for_input(unet_calls.predict(unet, latent, t, prompt)),
+        FEATURES_FOR_INPUT: lambda: for_input(unet_calls.features(unet, latent, t, prompt)),
         DECODE_FOR_INPUT: lambda: for_input(codec.decode(latent)),
         ENCODE_FOR_INPUT: lambda: for_input(codec.encode(image)),
         DEPTH_FOR_INPUT: lambda: for_input(depth(image)),

@@ -14,7 +14,7 @@ from dofsuite.backbones import SmallSdxl
 from dofsuite.diffusion import x_from_noise
 from dofsuite.errors import UserError
 from dofsuite.text2image import Lens, Stages
-from dofsuite.text2image.dmd2 import denoiser as score
+from dofsuite.backbones.sdxl import unet_calls
 from dofsuite.text2image.dmd2.checks import check_batch
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
 from tests.text2image.tiny import (
@@ -288,7 +288,7 @@ def test_a_network_that_predicts_v_learns_v_and_is_heard_as_noise():
     v = stock.get_velocity(module.networks.latent(batch.image_srgb), noise, t)
     ask = module.ask("teacher", Conditioning.of(batch))
     with torch.no_grad():
-        predicted = score.predict(ask.unet, noisy, t, ask.prompt, None, ask.downscale)
+        predicted = unet_calls.predict(ask.unet, noisy, t, ask.prompt, None, ask.downscale)
         assert loss.item() == pytest.approx((predicted - v).square().mean().item(), rel=1e-5)
         x = stock.alphas_cumprod[t].sqrt().reshape(-1, 1, 1, 1) * noisy
         x -= (1 - stock.alphas_cumprod[t]).sqrt().reshape(-1, 1, 1, 1) * predicted

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from dofsuite.backbones import PromptEmbeds
+
 SIDE, TOKENS, TOKEN_DIM, POOLED_DIM = 8, 5, 16, 12
-
-
-class Embeds(NamedTuple):
-    tokens: Tensor
-    pooled: Tensor
 
 
 def tiny_unet(seed: int = 0, exif_dim: int | None = None) -> UNet2DConditionModel:
@@ -38,10 +33,10 @@ def tiny_unet(seed: int = 0, exif_dim: int | None = None) -> UNet2DConditionMode
     )
 
 
-def inputs(batch: int = 3, seed: int = 1) -> tuple[Tensor, Tensor, Embeds]:
-    """Noisy latents, time steps and prompts."""
+def inputs(batch: int = 3, seed: int = 1) -> tuple[Tensor, Tensor, PromptEmbeds]:
+    """Noisy latents, timesteps and prompts."""
     generator = torch.Generator().manual_seed(seed)
     noisy = torch.randn(batch, 4, SIDE, SIDE, generator=generator)
     t = torch.randint(0, 1000, (batch,), generator=generator)
     tokens = torch.randn(batch, TOKENS, TOKEN_DIM, generator=generator)
-    return noisy, t, Embeds(tokens, torch.randn(batch, POOLED_DIM, generator=generator))
+    return noisy, t, PromptEmbeds(tokens, torch.randn(batch, POOLED_DIM, generator=generator))

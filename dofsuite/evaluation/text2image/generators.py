@@ -19,7 +19,7 @@ from dofsuite.baselines.ddim import ddim, trailing_times
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.dmd2.sampling import fresh_noise
-from dofsuite.text2image.networks import Ask
+from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 
 
 class SampleRequest(NamedTuple):
@@ -133,13 +133,15 @@ class SampledSdxl(Generator):
         texts = [self.text(asked.prompt, *camera) for camera in cameras]
         prompt = modules.prompts.encode(texts).to(device)
         codec, alphas = modules.codec, scaled_linear_alphas_cumprod()
-        ask = Ask(modules.unet, prompt, None, codec.downscale, alphas, modules.prediction)
-        return sampled(ask, codec, asked, self.size_px, self.steps, self.guidance, device)
+        denoiser = ConditionedDenoiser(
+            modules.unet, prompt, None, codec.downscale, alphas, modules.prediction
+        )
+        return sampled(denoiser, codec, asked, self.size_px, self.steps, self.guidance, device)
 
 
 @torch.no_grad()
 def sampled(
-    ask: Ask,
+    denoiser: ConditionedDenoiser,
     codec: Any,
     asked: SampleRequest,
     size_px: int,
@@ -150,5 +152,9 @@ def sampled(
     """Sample pictures by DDIM with guidance, from one noise."""
     side = size_px // codec.downscale
     noise = first_noise((codec.latent_channels, side, side), asked, device)
-    latent = ddim(lambda noisy, t: ask.guided_noise(noisy, t, guidance), noise, ask.alphas, steps)
+
+    def noise_at(x_t: Tensor, t: Tensor) -> Tensor:
+        return denoiser.guided_noise(x_t, t, guidance)
+
+    latent = ddim(noise_at, noise, denoiser.alphas_cumprod, steps)
     return ((codec.decode(latent).float() + 1) / 2).clamp(0, 1)

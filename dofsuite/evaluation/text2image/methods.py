@@ -28,7 +28,8 @@ from dofsuite.evaluation.text2image.generators import Generator, SampleRequest
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.camera.focus_predictor import FocusPredictor, focus_target
 from dofsuite.text2image.camera.lens import Lens
-from dofsuite.text2image.export import read_settings
+from dofsuite.text2image.scene import Scene
+from dofsuite.text2image.settings import export_folder
 
 
 @dataclass(frozen=True)
@@ -81,30 +82,27 @@ class PostHocLens:
         depth_model, focus = self.depth.load().to(device), self._focus(device)
 
         @torch.no_grad()
-        def photographs(scenes: Tensor, cameras: Exif) -> Tensor:
+        def photograph(scenes: Tensor, cameras: Exif) -> Tensor:
             count = len(cameras.f_number)
             depth = depth_model(scenes)
             distance, scale_mm = (numbers.expand(count) for numbers in focus(scenes, depth))
             exif = Exif(*(numbers.to(device) for numbers in cameras))
             scenes, depth = (maps.expand(count, -1, -1, -1) for maps in (scenes, depth))
-            width_px, taken = self.lens.frame_width_px(*scenes.shape[-2:]), []
-            for one in (slice(i, i + 1) for i in range(count)):
-                told = (
-                    scenes[one],
-                    depth[one],
-                    distance[one],
-                    scale_mm[one],
-                    Exif(*(x[one] for x in exif)),
-                )
-                taken.append(self.lens.photograph(*told, width_px))
-            return torch.cat(taken).clamp(0, 1)
+            width_px = self.lens.frame_width_px(*scenes.shape[-2:])
+            photographs = []
+            for i in range(count):
+                one = slice(i, i + 1)
+                scene = Scene(None, scenes[one], depth[one], distance[one], scale_mm[one])
+                camera = Exif(*(numbers[one] for numbers in exif))
+                photographs.append(self.lens.photograph(scene, camera, width_px))
+            return torch.cat(photographs).clamp(0, 1)
 
-        return photographs
+        return photograph
 
     def _focus(self, device: torch.device) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return (pictures, depths) -> (focus distances [n], mm per unit of depth [n])."""
         if self.focus_from is not None:
-            folder = read_settings(Path(self.focus_from))["folder"]
+            folder = export_folder(Path(self.focus_from))
             predictor = exported_part(FocusPredictor, folder, "focus_predictor").eval().to(device)
             return lambda image, depth: predictor(image, depth)[:2]
         saliency = self.saliency.load().to(device)
@@ -154,9 +152,8 @@ class Method:
         """
         sources = self.generator.sources()
         if self.lens is not None and self.lens.focus_from is not None:
-            sources["focus"] = weight_hashes(
-                read_settings(Path(self.lens.focus_from))["folder"] / "focus_predictor"
-            )
+            folder = export_folder(Path(self.lens.focus_from))
+            sources["focus"] = weight_hashes(folder / "focus_predictor")
         return sources
 
 

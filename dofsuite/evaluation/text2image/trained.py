@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from dofsuite.evaluation.text2image.generators import (
     sampled,
 )
 from dofsuite.text2image.camera.exif import Exif
-from dofsuite.text2image.export import read_settings
-from dofsuite.text2image.networks import Ask
+from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.pipeline import Text2ImagePipeline
+from dofsuite.text2image.settings import FILE, export_folder
 
 
 class ExportedGenerator(Generator):
@@ -57,8 +58,9 @@ class ExportedGenerator(Generator):
 
     def sources(self) -> dict[str, Any]:
         """Return the export's settings and weights."""
-        settings = read_settings(Path(self.model))
-        return {"weights": weight_hashes(settings.pop("folder")), "export": settings}
+        folder = export_folder(Path(self.model))
+        settings = json.loads((folder / FILE).read_text())
+        return {"weights": weight_hashes(folder), "export": settings}
 
     def _sample(self, pipe: Text2ImagePipeline, asked: SampleRequest) -> Tensor:
         cameras, count = asked.cameras, len(asked.cameras.f_number)
@@ -149,6 +151,8 @@ class CameraTokensGenerator(Generator):
                 unet, model.controlnet, picture.expand(len(texts), -1, -1, -1), self.control_scale
             )
         alphas = scaled_linear_alphas_cumprod()
-        ask = Ask(unet, prompt, None, model.codec.downscale, alphas, model.prediction)
+        denoiser = ConditionedDenoiser(
+            unet, prompt, None, model.codec.downscale, alphas, model.prediction
+        )
         size_px = self.size_px or model.size_px
-        return sampled(ask, model.codec, asked, size_px, self.steps, self.guidance, device)
+        return sampled(denoiser, model.codec, asked, size_px, self.steps, self.guidance, device)

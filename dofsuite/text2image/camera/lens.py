@@ -30,6 +30,7 @@ from dofsuite.optics import (
 from dofsuite.optics.lens import PerItem
 from dofsuite.optics.meta import at_least_float32
 from dofsuite.text2image.camera.exif import Exif
+from dofsuite.text2image.scene import Scene
 
 Method = Literal["exact", "gather", "layered", "occlusion"]
 """Renderers of `render_bokeh`."""
@@ -95,29 +96,27 @@ class Lens:
             raise ValueError(f"frame_ratio must be 1 or more, not {self.frame_ratio}.")
 
     def photograph(
-        self,
-        image: Float[Tensor, "b 3 h w"],
-        depth: Float[Tensor, "b 1 h w"],
-        focus_distance: Float[Tensor, "b"],
-        scale_mm: Float[Tensor, "b"],
-        exif: Exif,
-        width_px: PerItem,
+        self, scene: Scene, exif: Exif, width_px: PerItem
     ) -> Float[Tensor, "b 3 h w"]:
         """Blur each pixel by the circle of confusion of its depth; differentiable in all tensors.
 
         Args:
-            image: all in focus, display values in [0, 1]. At gamma 1 other values pass as they are;
-                otherwise they are clamped, because a negative number has no power and one above 1
-                would be stretched into a lamp.
-            depth: > 0 on the depth model's scale, larger is farther; `inf` is allowed.
-            focus_distance: f_d, the depth in focus, > 0, on the same scale.
-            scale_mm: f_s, mm per unit of depth.
+            scene: `image_srgb` [b, 3, h, w], all in focus. At gamma 1 its values pass as they are;
+                otherwise they are clamped to [0, 1], because a negative number has no power and one
+                above 1 would become a lamp. `depth` [b, 1, h, w] > 0 on the depth model's scale,
+                larger is farther; `inf` is allowed. `focus_distance` [b], f_d > 0 on that scale.
+                `scale_mm` [b], f_s in mm per unit of depth.
             exif: f-number and focal length; every item needs both.
-            width_px: long side of the uncropped picture at the image's present scale (see
+            width_px: long side of the uncropped image at the image's present scale (see
                 `pixel_pitch_mm`).
         """
-        radius_px = self.radius_px(depth, focus_distance, scale_mm, exif, width_px)
-        return self._to_display(render_bokeh(self._to_light(image), radius_px, method=self.method))
+        assert scene.image_srgb is not None and scene.depth is not None
+        assert scene.focus_distance is not None and scene.scale_mm is not None
+        radius_px = self.radius_px(
+            scene.depth, scene.focus_distance, scene.scale_mm, exif, width_px
+        )
+        light = render_bokeh(self._to_light(scene.image_srgb), radius_px, method=self.method)
+        return self._to_display(light)
 
     def frame_width_px(self, height: int, width: int, known_px: float | None = None) -> float:
         """Long side of a picture's uncropped frame, at the picture's scale: a `width_px`.
@@ -188,30 +187,3 @@ class Lens:
         return (
             linear_to_srgb(light) if self.gamma == "srgb" else linear_to_display(light, self.gamma)
         )
-
-
-def lens_of_export(settings: dict[str, Any]) -> Lens:
-    """Return the lens of an export with one.
-
-    Exports from before `frame_ratio` lack it. The small networks' scenes are whole squares: they
-    photograph as they did. A full-size SDXL learned from photographs, most of them 3:2, whose blur
-    only the default gives back.
-    """
-    unsaid = {"frame_ratio": 1.0} if settings["backbone"]["class"] == "SmallSdxl" else {}
-    return Lens(**unsaid | settings["lens"])
-
-
-def eased_above(value: Tensor, least: Tensor, knee: Tensor) -> Tensor:
-    """`value` itself from the knee up; below it a hyperbola that reaches for `least`: smooth, and never flat.
-
-    The two parts meet with the same value and slope 1 at the knee.
-    """
-    room = knee - least
-    return torch.where(
-        value >= knee, value, least + room**2 / (room + (knee - value).clamp(min=0.0))
-    )
-
-
-def eased_below(value: Tensor, largest: Tensor, knee: Tensor) -> Tensor:
-    """The mirror of `eased_above`: `value` itself up to the knee, then an approach to `largest`."""
-    return -eased_above(-value, -largest, -knee)

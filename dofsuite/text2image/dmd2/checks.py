@@ -1,9 +1,8 @@
-"""What a training by turns cannot have, said in one sentence before its first turn, or at the picture that shows it."""
+"""Startup and per-batch checks of alternating training; each failure is one sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from pytorch_lightning import Trainer
@@ -12,11 +11,8 @@ from torch import nn
 
 from dofsuite.data import Batch, ShardData
 from dofsuite.errors import UserError
-from dofsuite.text2image.dmd2.stages import Stages, Turn
+from dofsuite.text2image.dmd2.stages import Stages, Step
 from dofsuite.training import FullySharded
-
-if TYPE_CHECKING:
-    from dofsuite.text2image.networks import Networks
 
 PRECISIONS = ("32-true", "bf16-mixed")
 
@@ -25,55 +21,44 @@ PRECISIONS = ("32-true", "bf16-mixed")
 
 
 def check_strategy(trainer: Trainer) -> None:
-    """Refuse strategies that want a gradient of every weight on every turn, or whose checkpoints do not fit.
-
-    Raises:
-        UserError: The trainer's strategy is one of them.
-    """
+    """Check for a strategy that accepts weights without gradients and keeps our checkpoints."""
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters"):
         raise UserError(
-            "trainer.strategy: ddp waits for a gradient of every weight, and each turn leaves the other networks' "
-            "without; write ddp_find_unused_parameters_true, or fsdp2."
+            "trainer.strategy: ddp waits for a gradient of every weight, and each step leaves the "
+            "other networks' without; write ddp_find_unused_parameters_true, or fsdp2."
         )
-    if isinstance(strategy, FSDPStrategy | ModelParallelStrategy) and not isinstance(
-        strategy, FullySharded
-    ):
+    sharded = isinstance(strategy, FSDPStrategy | ModelParallelStrategy)
+    if sharded and not isinstance(strategy, FullySharded):
         raise UserError(
-            f"trainer.strategy: {type(strategy).__name__} cannot train networks by turns; write fsdp2, or "
-            "ddp_find_unused_parameters_true."
+            f"trainer.strategy: {type(strategy).__name__} cannot train networks alternately; write "
+            "fsdp2, or ddp_find_unused_parameters_true."
         )
 
 
 def check_precision(trainer: Trainer) -> None:
-    """Refuse precisions that do not keep the weights in float32, and those that scale gradients.
+    """Check for a precision that keeps weights in float32 and gradients unscaled.
 
-    A step of the papers' rate, 5e-7, is below what a bfloat16 weight can tell from none: under
-    `bf16-true` one step changed .7 % of the weights. float64 would train, to no use, and frozen
-    networks do not take it (*ours*).
-
-    Raises:
-        UserError: The trainer's precision is another than `32-true` or `bf16-mixed`.
+    A step of the papers' rate, 5e-7, is below a bfloat16 weight's resolution: under `bf16-true` one
+    step changed .7 % of the weights. float64 would train, to no use, and frozen networks do not
+    take it (*ours*).
     """
     if trainer.precision not in PRECISIONS:
         raise UserError(
-            f"trainer.precision: {trainer.precision} does not train float32 weights with unscaled gradients, which "
-            "small steps need; write bf16-mixed, or 32-true."
+            f"trainer.precision: {trainer.precision} does not train float32 weights with unscaled "
+            "gradients, which small steps need; write bf16-mixed, or 32-true."
         )
 
 
 def check_trained_weights(trained: Mapping[str, nn.Module]) -> None:
-    """Refuse trained weights in another type than float32, for the same reason.
-
-    Raises:
-        UserError: The backbone loads them in another.
-    """
+    """Check that all trained weights are float32, for the same reason."""
     for name, group in trained.items():
         for weight in group.parameters():
             if weight.dtype != torch.float32:
+                dtype = str(weight.dtype).removeprefix("torch.")
                 raise UserError(
-                    f"model.backbone.dtype: {str(weight.dtype).removeprefix('torch.')} weights of the {name} would "
-                    "round small steps away; write float32 (with trainer.precision: bf16-mixed they are used in half)."
+                    f"model.backbone.dtype: {dtype} weights of the {name} would round small steps "
+                    "away; write float32 (with trainer.precision: bf16-mixed they are used in half)."
                 )
 
 
@@ -81,7 +66,7 @@ def check_trained_weights(trained: Mapping[str, nn.Module]) -> None:
 
 
 def check_sources(stages: Stages, trainer: Trainer) -> None:
-    """Refuse a run that will come to Shallow cycles without a Shallow set."""
+    """Check that a run that comes to Shallow cycles has a Shallow set."""
     data = trainer.datamodule
     if not isinstance(data, ShardData) or len(data.train) == 2 or stages.full_from is None:
         return
@@ -93,59 +78,60 @@ def check_sources(stages: Stages, trainer: Trainer) -> None:
         )
 
 
-def check_batch(batch: Batch, turn: Turn, stages: Stages, networks: Networks) -> None:
-    """Refuse pictures that a turn cannot learn from.
+def check_batch(batch: Batch, step: Step, size_px: int, has_lens: bool) -> None:
+    """Check that a step can learn from a batch.
 
     Raises:
-        UserError: They are of another size than the networks', of the other set, or without EXIF
-            where there is a lens.
+        UserError: Its images are of another size than the networks', of the other set, or without
+            EXIF where the lens needs it.
     """
-    side = networks.size_px
-    if tuple(batch.image_srgb.shape[-2:]) != (side, side):
-        height, width = batch.image_srgb.shape[-2:]
+    height, width = batch.image_srgb.shape[-2:]
+    if (height, width) != (size_px, size_px):
         raise UserError(
-            f"data.size_px: pictures of {width} x {height} px came and model.size_px is {side}; give both the same."
+            f"data.size_px: images of {width} x {height} px came and model.size_px is {size_px}; "
+            "give both the same."
         )
-    if turn.stage != "teacher" and bool((batch.source != int(turn.is_shallow)).any()):
-        name = "Shallow (second)" if turn.is_shallow else "Deep (first)"
+
+    # The set that this step learns from.
+    if step.stage != "teacher" and bool((batch.source != int(step.is_shallow)).any()):
+        name = "Shallow (second)" if step.is_shallow else "Deep (first)"
         raise UserError(
-            f"data.train: step {turn.step} learns from the {name} set and an image of the other "
-            "came: the run's batch_size x devices has changed since it began; give the former."
+            f"data.train: step {step.index} learns from the {name} set and an image of the other "
+            "came: batch_size x devices has changed since the run began; give the former product."
         )
-    has_exif = (batch.f_number > 0) & (batch.focal_length_mm > 0)  # false where they are nan
-    if turn.is_shallow and networks.focus is not None and not bool(has_exif.all()):
+
+    # EXIF, for the lens.
+    has_exif = (batch.f_number > 0) & (batch.focal_length_mm > 0)  # false where they are NaN
+    if step.is_shallow and has_lens and not bool(has_exif.all()):
         key = batch.key[has_exif.tolist().index(False)]
         raise UserError(
-            f"data.require_exif: the picture {key} of the Shallow set has no f-number or no focal length, which "
-            "the lens needs; take it out, and set this to true to be told before the run begins."
+            f"data.require_exif: the image {key} of the Shallow set has no f-number or no focal "
+            "length, which the lens needs; take it out, and set this to true to be told before the "
+            "run begins."
         )
 
 
 # --- a checkpoint ---
 
 
-def network_signature(trained: Mapping[str, Any], networks: Networks) -> dict[str, list[str]]:
-    """Return what a checkpoint notes of the run that wrote it."""
-    return {"trained": list(trained), "exif": sorted(networks.exif_names)}
-
-
-def check_checkpoint(checkpoint: Mapping[str, Any], kinds: Mapping[str, list[str]]) -> None:
-    """Refuse the checkpoint of a run with other networks; those of before this was noted are not compared.
-
-    Raises:
-        UserError: Other networks were trained or told the EXIF.
-    """
-    earlier = checkpoint.get("kinds", kinds)
-    before, now = earlier["trained"], kinds["trained"]
+def check_network_signature(
+    before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]
+) -> None:
+    """Check that a checkpoint's run trained and conditioned the same networks."""
     for network, key in (("focus", "model.lens"), ("teacher", "model.stages.teacher")):
-        if (network in before) != (network in now):
-            did, does = ("trained", "does not") if network in before else ("did not train", "does")
+        was_trained, is_trained = (network in each["trained"] for each in (before, now))
+        if was_trained != is_trained:
+            did, does = ("trained", "does not") if was_trained else ("did not train", "does")
             raise UserError(
-                f"{key}: the run that this one continues {did} the {network}'s weights and this one {does}; give the "
-                "value of that run."
+                f"{key}: the run that this one continues {did} the {network}'s weights and this "
+                f"one {does}; give the value of that run."
             )
-    if earlier["exif"] != kinds["exif"]:
-        told, tells = (f"[{', '.join(names)}]" for names in (earlier["exif"], kinds["exif"]))
+
+    # Checkpoints from before the key was renamed call it `exif`.
+    earlier = before.get("exif_conditioned", before.get("exif", now["exif_conditioned"]))
+    if list(earlier) != list(now["exif_conditioned"]):
+        old, new = (f"[{', '.join(names)}]" for names in (earlier, now["exif_conditioned"]))
         raise UserError(
-            f"model.exif: the run that this one continues had {told}, not {tells}; give the value of that run."
+            f"model.exif_conditioned: the run that this one continues had {old}, not {new}; give "
+            "the value of that run."
         )

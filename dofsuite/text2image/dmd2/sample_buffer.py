@@ -1,4 +1,4 @@
-"""The generator turn's sample, kept for the critic turn after it: in memory, and in the checkpoint between the two."""
+"""The generator step's sample, buffered for the critic step after it: in memory and in checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dofsuite.text2image.camera.exif import Exif
 
 
 class Conditioning(NamedTuple):
-    """What is asked of the generator: the prompts and the camera settings of a batch."""
+    """Prompts and camera settings of a batch."""
 
     caption: list[str]
     f_number: Tensor
@@ -23,84 +23,87 @@ class Conditioning(NamedTuple):
     focal_length_mm: Tensor
     """[b]"""
     width_px: Tensor
-    """[b] long side of the uncropped picture, by which the lens knows its pixel pitch."""
+    """[b] long side of the uncropped image, from which the lens has its pixel pitch."""
 
     @classmethod
     def of(cls, batch: Batch) -> Conditioning:
-        """What a batch's pictures would be asked as."""
         return cls(batch.caption, batch.f_number, batch.focal_length_mm, batch.width_px)
 
     @property
     def exif(self) -> Exif:
-        """The camera settings."""
         return Exif(self.f_number, self.focal_length_mm)
 
 
 class GeneratedSample(NamedTuple):
-    """Samples of a rank, detached: latents as the critic sees them, and what was asked for."""
+    """A rank's generated samples, detached, with their conditioning."""
 
     latent: Tensor
-    """[b, c, h, w]"""
-    asked: Conditioning
+    """[b, c, h, w] as the critic is given it."""
+    cond: Conditioning
 
-    def parts(self, count: int) -> list[GeneratedSample]:
-        """Divide into `count` parts, as `batch_parts` divides the batch."""
+    def split(self, count: int) -> list[GeneratedSample]:
+        """Split into `count` micro-batches, as `split_batch` splits the batch."""
+        columns = (self.latent, *self.cond)
         return [
-            GeneratedSample(latent, Conditioning(*asked))
-            for latent, *asked in _divided((self.latent, *self.asked), count)
+            GeneratedSample(latent, Conditioning(*cond))
+            for latent, *cond in _split(columns, count)
         ]
 
     @classmethod
-    def joined(cls, parts: list[GeneratedSample]) -> GeneratedSample:
-        """Undo `parts`."""
-        asked = [_joined(column) for column in zip(*(part.asked for part in parts), strict=True)]
-        return cls(torch.cat([part.latent for part in parts]), Conditioning(*asked))
+    def joined(cls, parts: Sequence[GeneratedSample]) -> GeneratedSample:
+        """Undo `split`."""
+        columns = zip(*(part.cond for part in parts), strict=True)
+        cond = Conditioning(*(_joined(column) for column in columns))
+        return cls(torch.cat([part.latent for part in parts]), cond)
 
     def to(self, device: torch.device | str) -> GeneratedSample:
-        """Move the tensors."""
-        asked = [field.to(device) if isinstance(field, Tensor) else field for field in self.asked]
-        return GeneratedSample(self.latent.to(device), Conditioning(*asked))
+        moved = [
+            field.to(device) if isinstance(field, Tensor) else field for field in self.cond
+        ]
+        return GeneratedSample(self.latent.to(device), Conditioning(*moved))
 
     def state(self) -> dict[str, Any]:
-        """Return the samples of all ranks as plain values, in the order of the global batch; every rank must ask."""
-        mine = self.to("cpu")
-        ranks = [mine]
+        """Return the samples of all ranks as plain values, in the order of the global batch.
+
+        Collective: must be called on all ranks.
+        """
+        own = self.to("cpu")
+        ranks = [own]
         if distributed.is_available() and distributed.is_initialized():
-            ranks = [mine] * distributed.get_world_size()
-            distributed.all_gather_object(ranks, mine)
-        whole = GeneratedSample.joined(ranks)
-        return {"latent": whole.latent, "asked": whole.asked._asdict()}
+            ranks = [own] * distributed.get_world_size()
+            distributed.all_gather_object(ranks, own)
+        every = GeneratedSample.joined(ranks)
+        return {"latent": every.latent, "cond": every.cond._asdict()}
 
     @classmethod
-    def restored(cls, state: dict[str, Any], rank: int, ranks: int) -> GeneratedSample:
-        """Return a rank's share of `state`: its slice of the global batch, as the data module deals the pictures."""
-        return cls(state["latent"], Conditioning(**state["asked"])).parts(ranks)[rank]
+    def from_state(cls, state: dict[str, Any], rank: int, world_size: int) -> GeneratedSample:
+        """Return a rank's share of `state`: its slice of the global batch, as the data's."""
+        # Checkpoints from before the entry was renamed call it `asked`.
+        cond = state["cond"] if "cond" in state else state["asked"]
+        return cls(state["latent"], Conditioning(**cond)).split(world_size)[rank]
 
 
-def batch_parts(batch: Batch, count: int) -> list[Batch]:
-    """Divide a batch into `count` parts of equal size.
+def split_batch(batch: Batch, count: int) -> list[Batch]:
+    """Split a batch into `count` micro-batches of equal size.
 
     Raises:
-        UserError: The batch does not divide.
+        UserError: The batch size is no multiple of `count`.
     """
     if len(batch.key) % count:
         raise UserError(
-            f"model.training.micro_batches: {count} parts of equal size cannot be made of a batch of "
-            f"{len(batch.key)}; change it or data.batch_size."
+            f"model.training.micro_batches: {count} parts of equal size cannot be made of a batch "
+            f"of {len(batch.key)}; change it or data.batch_size."
         )
-    return [Batch(*fields) for fields in _divided(batch, count)]
+    return [Batch(*fields) for fields in _split(batch, count)]
 
 
-def _divided(columns: Sequence[Any], count: int) -> list[list[Any]]:
-    """Cut columns of equal length, tensors or lists, into `count` rows of equal parts; what is left over is dropped."""
+def _split(columns: Sequence[Any], count: int) -> list[list[Any]]:
+    """Cut columns of equal length, tensors or lists, into `count` rows; a remainder is dropped."""
     size = len(columns[0]) // count
     return [[column[i * size : (i + 1) * size] for column in columns] for i in range(count)]
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    """Put tensors or lists behind one another."""
-    return (
-        torch.cat(list(parts))
-        if isinstance(parts[0], Tensor)
-        else [item for part in parts for item in part]
-    )
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))
+    return [item for part in parts for item in part]

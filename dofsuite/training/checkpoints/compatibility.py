@@ -48,3 +48,27 @@ def check_compatible(
                 f"continue_from: {name} has the shape {there[name]} in that run and {shape} here: set {shapes} as "
                 "that run's config.yaml has it."
             )
+
+
+FOCUS_PREDICTOR_STATE_DICT = {
+    ".towers.": ".encoders.",
+    ".crossings.": ".cross_blocks.",
+    ".ask.": ".task_attention.",
+}
+TEXT2IMAGE_STATE_DICT = {
+    "networks.head.": "networks.discriminator.",
+    "average.": "ema_generator.",
+    **FOCUS_PREDICTOR_STATE_DICT,
+}
+"""Part of a weight's name in checkpoints and exports from before it was renamed -> the part now."""
+
+
+def renamed(state: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return a state dict with parts of its names replaced, those at the start of a name once."""
+    names = {}
+    for name in state:
+        new = f".{name}"
+        for old, part in parts.items():
+            new = new.replace(f".{old.removeprefix('.')}", f".{part.removeprefix('.')}")
+        names[name] = new.removeprefix(".")
+    return {names[name]: value for name, value in state.items()}

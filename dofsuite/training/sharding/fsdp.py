@@ -1,24 +1,24 @@
-"""FSDP2 for networks that are trained by turns: weights, gradients and moments dealt over the ranks.
+"""FSDP2 for alternately trained networks: parameters, gradients and optimizer state sharded across ranks.
 
-Convention: a "root" is a network that is called as a whole (generator, fake score, head, teacher,
-focus predictor); it and its large parts are units, whose weights a rank gathers when it reaches
-them and gives up behind them. The frozen depth, saliency and codec stay on every rank.
+Convention: a "root" is a network that is called as one (generator, fake score, discriminator,
+teacher, focus predictor); it and its large parts are FSDP modules, whose weights a rank gathers
+before use and reshards after. The frozen depth, saliency and codec stay on every rank.
 
-What torch's `fully_shard` does at its own pace, and what is done here about it:
+What torch's `fully_shard` does lazily, and what is done here about it:
 
-- It decides at a root's first call, by what asks for gradients then, in what type they are reduced.
-  That call may come on a turn that freezes the root, and its own turn would fail. So each root is
-  called once, doing nothing, while all that is ever trained asks for gradients.
-- It keeps a root's own weights gathered after a call, which the next backward gives up. Calls
-  without gradient have no backward. So roots give them up at once, as other units do.
+- FSDP2 fixes the reduce dtype at a root's first forward, from the parameters that require grad at
+  that moment. That forward may come in a step that freezes the root, and its own step would fail.
+  So lazy init is triggered for each root while all trained parameters require grad.
+- It keeps a root's own weights gathered after a forward until the next backward. Forwards without
+  gradient have no backward. So roots reshard after forward, as other FSDP modules do.
 - Ranks gather together, so all must call a network equally often. In validation they may have
-  unlike numbers of prompts; for that time each holds whole networks (`held`).
+  different numbers of prompts; during it, each holds unsharded networks (`unshard`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -27,52 +27,51 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+ROOTS = ("generator", "critic", "teacher", "discriminator", "focus")
+IN_FLOAT32 = ("discriminator", "focus")
 
-def shard(
-    networks: nn.Module, average: nn.Module | None, mesh: DeviceMesh, precision: str
+
+def shard_networks(
+    networks: nn.Module, ema_generator: nn.Module | None, mesh: DeviceMesh, precision: str
 ) -> dict[str, nn.Module]:
-    """Deal the trained networks and the teacher over the ranks of `mesh`, in place.
+    """Shard the trained networks and the teacher over the data-parallel mesh, in place.
 
     Args:
-        networks: `Networks`, of which all that the run ever trains asks for gradients now.
-        average: The running average of the generator.
+        networks: `Networks`, of which all that the run ever trains requires grad now.
+        ema_generator: The EMA of the generator.
         mesh: One row of ranks.
         precision: The trainer's. With `bf16-mixed` the three UNets are gathered in bfloat16 and
-            their gradients reduced
-            in float32: half the traffic, and autocast, which would keep its copy of each gathered
-            weight until the turn ends, finds nothing to cast. Compared with DDP this also rounds
-            the norms' weights (*ours*).
+            their gradients reduced in float32: half the traffic, and autocast, which would keep its
+            copy of each gathered weight until the step ends, finds nothing to cast. Compared with
+            DDP this also rounds the norms' weights (*ours*).
 
     Returns:
-        Each root's name with a copy of it on the meta device, to be filled by `gathered`.
+        Each root's name with a copy of it on the meta device, to be filled by `gather_to_cpu`.
     """
-    half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    policy = half if precision == "bf16-mixed" else MixedPrecisionPolicy()
-    roots = {
-        name: getattr(networks, name)
-        for name in ("generator", "critic", "teacher", "head", "focus")
-    }
+    mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    unet_policy = mixed if precision == "bf16-mixed" else MixedPrecisionPolicy()
+    roots = {name: getattr(networks, name) for name in ROOTS}
     roots = {name: root for name, root in roots.items() if root is not None}
     meta_networks = {name: meta_copy(root) for name, root in roots.items()}
     for name, root in roots.items():
-        deal(root, mesh, MixedPrecisionPolicy() if name in ("head", "focus") else policy)
-        wake(root)
-    if average is not None:
-        deal(average.module, mesh, MixedPrecisionPolicy())
+        shard(root, mesh, MixedPrecisionPolicy() if name in IN_FLOAT32 else unet_policy)
+        lazy_init(root)
+    if ema_generator is not None:
+        shard(ema_generator.module, mesh, MixedPrecisionPolicy())
     return meta_networks
 
 
-def deal(root: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> None:
-    """Make a network's attentions, blocks and the rest units of their own, from the inside out."""
+def shard(root: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> None:
+    """Make a network's attentions, its blocks and the rest FSDP modules, from the inside out."""
     blocks = [*getattr(root, "down_blocks", []), *getattr(root, "up_blocks", [])]
     blocks += [root.mid_block] if hasattr(root, "mid_block") else []
     attentions = [attention for block in blocks for attention in getattr(block, "attentions", [])]
-    for unit in (*attentions, *blocks, root):
-        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    for module in (*attentions, *blocks, root):
+        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
-def wake(root: nn.Module) -> None:
-    """Call a root whose forward does nothing for once: FSDP2 then knows its units, and what asks for gradients."""
+def lazy_init(root: nn.Module) -> None:
+    """Trigger FSDP2's lazy init with an empty forward, while all trained parameters require grad."""
     root.forward = lambda: None
     try:
         root()
@@ -81,9 +80,8 @@ def wake(root: nn.Module) -> None:
 
 
 @contextmanager
-def apart(meta_networks: Iterable[str], networks: nn.Module) -> Iterator[None]:
-    """Keep gradients to this rank, whole, in backward passes within; the next one outside sends all of them."""
-    roots = [getattr(networks, name) for name in meta_networks]
+def no_sync(roots: Sequence[nn.Module]) -> Iterator[None]:
+    """Accumulate unsharded gradients locally; the next backward outside reduces them."""
     for root in roots:
         root.set_requires_gradient_sync(False)
     try:
@@ -93,57 +91,55 @@ def apart(meta_networks: Iterable[str], networks: nn.Module) -> Iterator[None]:
             root.set_requires_gradient_sync(True)
 
 
-def hold(networks: nn.Module, held: bool) -> None:
-    """Let every rank hold the networks of validation whole, or no longer; all ranks must ask, while none is called."""
-    for name in ("generator", "teacher", "focus"):
-        for unit in units(getattr(networks, name)):
-            unit.set_reshard_after_forward(not held, recurse=False)
-            unit.unshard() if held else unit.reshard()
+def unshard(root: nn.Module | None, unsharded: bool) -> None:
+    """Unshard a network until called with False. Collective: call on all ranks, outside forwards."""
+    for module in fsdp_modules(root):
+        module.set_reshard_after_forward(not unsharded, recurse=False)
+        module.unshard() if unsharded else module.reshard()
 
 
-def units(root: nn.Module | None) -> list[FSDPModule]:
-    """Return the units of a network; none where it is not dealt."""
-    return (
-        []
-        if root is None
-        else [module for module in root.modules() if isinstance(module, FSDPModule)]
-    )
+def fsdp_modules(root: nn.Module | None) -> list[FSDPModule]:
+    """Return the FSDP modules of a network; none where it is not sharded."""
+    modules = [] if root is None else root.modules()
+    return [module for module in modules if isinstance(module, FSDPModule)]
 
 
 def meta_copy(network: nn.Module) -> nn.Module:
-    """Copy a network without its weights: onto the meta device."""
+    """Copy a network without its weights, to the meta device."""
+    values = named_values(network)
     return with_values(
-        network, {name: value.detach().to("meta") for name, value in named_values(network).items()}
+        network, {name: value.detach().to("meta") for name, value in values.items()}
     )
 
 
-def gathered(
-    dealt: nn.Module, meta_networks: nn.Module, dtype: torch.dtype | None, keep: bool
+def gather_to_cpu(
+    network: nn.Module, meta_network: nn.Module, dtype: torch.dtype | None, keep: bool
 ) -> nn.Module | None:
-    """Copy a network to the CPU, whole, weight by weight; every rank must ask, and those that do not keep it get None.
+    """Copy a network to the CPU with its full state, one tensor at a time.
+
+    Collective: must be called on all ranks; those that do not keep the copy get None.
 
     Args:
-        dealt: The network, dealt or not.
-        meta_networks: A copy of it from before it was dealt, or itself.
+        network: The network, sharded or not.
+        meta_network: Its copy from before it was sharded, or itself.
         dtype: Of the copy's floating-point values; None keeps theirs.
         keep: Whether this rank wants the copy.
     """
-    values = {}
-    for name, value in named_values(dealt).items():
-        whole = value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
+    state = {}
+    for name, value in named_values(network).items():
+        full = value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
         if keep:
-            values[name] = whole.to("cpu", dtype if whole.is_floating_point() else None, copy=True)
-    return with_values(meta_networks, values) if keep else None
+            state[name] = full.to("cpu", dtype if full.is_floating_point() else None, copy=True)
+    return with_values(meta_network, state) if keep else None
 
 
 def with_values(network: nn.Module, values: dict[str, Tensor]) -> nn.Module:
-    """Copy a network with these weights and buffers, which take no gradient."""
-    memo = {}
+    """Copy a network with these parameters and buffers, which do not require grad."""
+    memo: dict[int, Tensor] = {}
     for name, value in named_values(network).items():
         new = values[name]
-        memo[id(value)] = (
-            nn.Parameter(new, requires_grad=False) if isinstance(value, nn.Parameter) else new
-        )
+        is_parameter = isinstance(value, nn.Parameter)
+        memo[id(value)] = nn.Parameter(new, requires_grad=False) if is_parameter else new
     return copy.deepcopy(network, memo)
 
 

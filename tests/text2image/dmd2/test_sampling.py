@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from dofsuite.diffusion import draw_noise
-from dofsuite.text2image.dmd2.denoiser import predict
+from dofsuite.backbones.sdxl.unet_calls import predict
 from dofsuite.text2image.dmd2.sampling import (
     FEW_STEPS,
     backward_simulation,

@@ -12,23 +12,24 @@ from torch.distributed.tensor import DTensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from dofsuite.text2image.dmd2.denoiser import (
+from dofsuite.backbones import PromptEmbeds
+from dofsuite.backbones.sdxl.unet_calls import (
     features,
-    no_gradient,
     predict,
-    predict_guided,
     predict_with_features,
     time_ids,
     without_up_blocks,
 )
-from tests.text2image.tiny_unet import Embeds, inputs, tiny_unet
+from dofsuite.diffusion import scaled_linear_alphas_cumprod
+from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser, no_gradient
+from tests.text2image.tiny_unet import inputs, tiny_unet
 
 
 def own_call(
     unet: nn.Module,
     noisy: Tensor,
     t: Tensor,
-    prompt: Embeds,
+    prompt: PromptEmbeds,
     size_px: int,
     exif: Tensor | None = None,
 ):
@@ -40,11 +41,23 @@ def own_call(
     return unet(noisy, t, prompt.tokens, added_cond_kwargs=conditions, timestep_cond=exif).sample
 
 
+def guided(
+    unet: nn.Module,
+    noisy: Tensor,
+    t: Tensor,
+    prompt: PromptEmbeds,
+    scale: float = 8.0,
+    exif: Tensor | None = None,
+) -> Tensor:
+    denoiser = ConditionedDenoiser(unet, prompt, exif, 8, scaled_linear_alphas_cumprod())
+    return denoiser.guided_noise(noisy, t, scale)
+
+
 def calls_of(unet: nn.Module) -> list[int]:
     """Batch size of every forward from now on."""
-    seen: list[int] = []
-    unet.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-    return seen
+    sizes: list[int] = []
+    unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    return sizes
 
 
 def test_a_prediction_is_the_unets_with_sdxls_conditions():
@@ -59,12 +72,11 @@ def test_sizes_are_height_first():
     assert time_ids(torch.zeros(2, 4, 128, 96), 8).tolist() == [[1024, 768, 0, 0, 1024, 768]] * 2
 
 
-def test_exif_reaches_the_time_embedding_as_a_tensor_or_as_fields():
+def test_exif_reaches_the_time_embedding_of_an_exif_conditioned_unet():
     unet, (noisy, t, prompt) = tiny_unet(exif_dim=2), inputs()
     exif = torch.tensor([[1.8, 50.0], [8.0, 85.0], [22.0, 35.0]])
     expected = own_call(unet, noisy, t, prompt, 64, exif)
     assert torch.equal(predict(unet, noisy, t, prompt, exif), expected)
-    assert torch.equal(predict(unet, noisy, t, prompt, (exif[:, 0], exif[:, 1])), expected)
     assert not torch.allclose(predict(unet, noisy, t, prompt), expected)
 
 
@@ -73,12 +85,12 @@ def test_exif_reaches_the_time_embedding_as_a_tensor_or_as_fields():
 )
 def test_guidance_is_one_call_of_twice_the_rows_and_equals_two_calls(exif):
     unet, (noisy, t, prompt) = tiny_unet(exif_dim=2), inputs()
-    nothing = Embeds(torch.zeros_like(prompt.tokens), torch.zeros_like(prompt.pooled))
+    nothing = PromptEmbeds(torch.zeros_like(prompt.tokens), torch.zeros_like(prompt.pooled))
     without = own_call(unet, noisy, t, nothing, 64, exif)
     expected = without + 8 * (own_call(unet, noisy, t, prompt, 64, exif) - without)
     calls = calls_of(unet)
     torch.testing.assert_close(
-        predict_guided(unet, noisy, t, prompt, 8.0, exif), expected, atol=2e-5, rtol=1e-5
+        guided(unet, noisy, t, prompt, 8.0, exif), expected, atol=2e-5, rtol=1e-5
     )
     assert calls == [6]
 
@@ -87,7 +99,7 @@ def test_guidance_of_one_is_the_conditional_prediction_alone():
     unet, (noisy, t, prompt) = tiny_unet(), inputs()
     calls = calls_of(unet)
     assert torch.equal(
-        predict_guided(unet, noisy, t, prompt, 1.0), own_call(unet, noisy, t, prompt, 64)
+        guided(unet, noisy, t, prompt, 1.0), own_call(unet, noisy, t, prompt, 64)
     )
     assert calls == [3, 3]
 
@@ -95,17 +107,17 @@ def test_guidance_of_one_is_the_conditional_prediction_alone():
 def test_a_bfloat16_network_is_fed_bfloat16_and_guided_in_float32():
     unet, (noisy, t, prompt) = tiny_unet().bfloat16(), inputs()
     assert predict(unet, noisy, t, prompt).dtype == torch.bfloat16
-    assert predict_guided(unet, noisy, t, prompt).dtype == torch.float32
+    assert guided(unet, noisy, t, prompt).dtype == torch.float32
 
 
 def test_prediction_and_features_come_from_one_forward_and_equal_the_separate_ones():
     unet, (noisy, t, prompt) = tiny_unet(), inputs()
     calls = calls_of(unet)
-    noise, seen = predict_with_features(unet, noisy, t, prompt)
+    noise, mid = predict_with_features(unet, noisy, t, prompt)
     assert calls == [3]
     assert torch.equal(noise, own_call(unet, noisy, t, prompt, 64))
-    assert torch.equal(seen, features(unet, noisy, t, prompt))
-    assert seen.shape == (3, 32, 4, 4)
+    assert torch.equal(mid, features(unet, noisy, t, prompt))
+    assert mid.shape == (3, 32, 4, 4)
     assert not unet.mid_block._forward_hooks
 
 
@@ -118,13 +130,13 @@ def flops(call) -> dict[str, int]:
 
 def test_features_spend_no_flop_on_the_up_blocks():
     unet, (noisy, t, prompt) = tiny_unet(), inputs()
-    whole = flops(lambda: predict(unet, noisy, t, prompt))
+    full = flops(lambda: predict(unet, noisy, t, prompt))
     down_and_mid = flops(lambda: features(unet, noisy, t, prompt))
     after_mid = [
-        whole[f"UNet2DConditionModel.{name}"] for name in ("up_blocks.0", "up_blocks.1", "conv_out")
+        full[f"UNet2DConditionModel.{name}"] for name in ("up_blocks.0", "up_blocks.1", "conv_out")
     ]
     assert min(after_mid) > 0
-    assert down_and_mid["Global"] == whole["Global"] - sum(after_mid)
+    assert down_and_mid["Global"] == full["Global"] - sum(after_mid)
 
 
 def test_features_train_the_shared_weights_and_leave_the_unet_whole():
@@ -153,11 +165,11 @@ def gradients_under_autocast(unet: nn.Module, before) -> dict[str, Tensor]:
     unet.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
         before(lambda: predict(unet, noisy, t, prompt))
-        noise, seen = predict_with_features(unet, noisy, t, prompt)
+        noise, mid = predict_with_features(unet, noisy, t, prompt)
         loss = (
             noise.float().square().mean()
             + features(unet, noisy, t, prompt).float().square().mean()
-            + seen.sum()
+            + mid.sum()
         )
     loss.backward()
     return {name: p.grad for name, p in unet.named_parameters() if p.grad is not None}
@@ -223,11 +235,11 @@ def test_an_fsdp2_unet_gives_features_and_gradients_as_a_plain_one():
 
 @pytest.mark.usefixtures("process_group")
 def test_a_view_makes_no_weights_of_its_own():
-    unet, made = fsdp2_unet(), []
+    unet, registered = fsdp2_unet(), []
     handle = register_module_parameter_registration_hook(
-        lambda module, name, parameter: made.append(name)
+        lambda module, name, parameter: registered.append(name)
     )
     view = without_up_blocks(unet)
     handle.remove()
-    assert made == []
+    assert registered == []
     assert {id(p) for p in view.parameters()} < {id(p) for p in unet.parameters()}
