@@ -98,9 +98,7 @@ def gather(
     copies: list[nn.Module | None] = []
     for name, network in networks._asdict().items():
         dtype = None if name == "focus" else export_dtype(codec)
-        copies.append(
-            network and gather_to_cpu(network, meta_networks[name], dtype, keep)
-        )
+        copies.append(network and gather_to_cpu(network, meta_networks[name], dtype, keep))
     return ExportedNetworks(*copies) if keep else None  # type: ignore[arg-type]
 
 
@@ -109,9 +107,7 @@ def export_dtype(codec: Codec) -> torch.dtype:
     return torch.float32 if isinstance(codec, SpaceToDepthCodec) else torch.bfloat16
 
 
-def save_unet(
-    unet: nn.Module, is_exif_conditioned: bool, dtype: torch.dtype, folder: Path
-) -> None:
+def save_unet(unet: nn.Module, is_exif_conditioned: bool, dtype: torch.dtype, folder: Path) -> None:
     """Write `unet/` in diffusers' stock layout, and the EXIF embedding apart if it is used."""
     unet = gather_to_cpu(unet, unet, dtype, keep=True)
     if isinstance(unet.time_embedding, ExifTimeEmbedding):

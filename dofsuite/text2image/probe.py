@@ -201,7 +201,10 @@ class ProbeRun:
         metrics = {"step": step, "probe": values, "f_numbers": f_numbers}
         write_json(folder / "metrics.json", metrics | {"scenes": self.scenes_seen})
         sheets = {
-            "apertures": (self.apertures, [f"f/{number:g}" for number in f_numbers] or ["generated"]),
+            "apertures": (
+                self.apertures,
+                [f"f/{number:g}" for number in f_numbers] or ["generated"],
+            ),
             "focus": (self.foci, [f"focus at {share:.0%} of depth" for share in FOCUS_SHARES]),
         }
         for name, (rows, titles) in sheets.items():

@@ -41,6 +41,4 @@ def scene_of(
     """Predict depth and focus of all-in-focus images [b, 3, h, w]; differentiable in them."""
     depth = depth_model(image_srgb)
     focus = focus_predictor(image_srgb, depth)
-    return Scene(
-        images, image_srgb, depth, focus.focus_distance, focus.scale_mm, focus.saliency
-    )
+    return Scene(images, image_srgb, depth, focus.focus_distance, focus.scale_mm, focus.saliency)

@@ -1,6 +1,4 @@
-"""Turns of a `Text2Image` without a Trainer: for counting what they do where nothing is computed,
-and where it is.
-"""
+"""Steps of a `Text2Image` without a Trainer: to count their work on the meta device and the CPU."""
 
 from __future__ import annotations
 
@@ -41,27 +39,23 @@ def photographs(
     )
 
 
-def turn_losses(
-    module: Text2Image, batch: Batch, step: int, carried: GeneratedSample | None
+def step_losses(
+    module: Text2Image, batch: Batch, index: int, sample: GeneratedSample | None
 ) -> tuple[Tensor, GeneratedSample | None]:
-    """The sum of one turn's losses and what the generator made, as `training_step` takes it."""
-    turn = module.stages.turn(step)
-    learning = module.active_optimizers(turn)
-    for name, group in module.trained.items():
-        group.requires_grad_(name in learning)
-    losses, made = module.phase(turn, batch, carried if turn.reuses_generator_sample else None)
-    return torch.stack(list(losses.values())).sum(), made
+    """The sum of one step's losses and the generated sample, as `training_step` takes it."""
+    step = module.stages.step(index)
+    module.set_requires_grad(module.active_optimizers(step))
+    losses, generated = module.losses(step, batch, sample if step.reuses_generator_sample else None)
+    return torch.stack(list(losses.values())).sum(), generated
 
 
-def take_turn(
-    module: Text2Image, batch: Batch, step: int, carried: GeneratedSample | None
+def take_step(
+    module: Text2Image, batch: Batch, index: int, sample: GeneratedSample | None
 ) -> GeneratedSample | None:
-    """Forward and backward of one turn without the optimiser's step; returns what the generator
-    made.
-    """
-    loss, made = turn_losses(module, batch, step, carried)
+    """Forward and backward of one step, no optimizer step; returns the generated sample."""
+    loss, generated = step_losses(module, batch, index, sample)
     loss.backward()
-    return made
+    return generated
 
 
 class MatrixWork(TorchDispatchMode):
@@ -90,7 +84,7 @@ class MatrixWork(TorchDispatchMode):
             or "scaled_dot_product" in name
         ):
             named = zip(func._schema.arguments, args, strict=False)
-            # Attention keeps its normaliser in float32, one number a row: no operand of the
+            # Attention keeps its normalizer in float32, one number per row: no operand of the
             # products.
             operands = [
                 a for field, a in named if isinstance(a, Tensor) and field.name != "logsumexp"
@@ -101,7 +95,7 @@ class MatrixWork(TorchDispatchMode):
 
 
 class TinyVaeSdxl(Sdxl):
-    """SDXL's parts with a VAE like its own, in bfloat16 as by default; pictures of 64 px are
+    """SDXL's parts with a VAE like its own, in bfloat16 as by default; images of 64 px are
     latents of 8 x 8.
     """
 
@@ -120,7 +114,7 @@ class TinyVaeSdxl(Sdxl):
 
 
 def tiny(backbone: Sdxl | None = None, **changes: Any) -> Text2Image:
-    """The module over small random networks, for pictures of 64 px."""
+    """The module over small random networks, for images of 64 px."""
     small = dict(
         depth=SmallDepth(weights=None),
         saliency=SmallSaliency(weights=None),

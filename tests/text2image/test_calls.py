@@ -1,7 +1,6 @@
-"""How often each network is called in a cycle of the full stage, with and without gradient:
-facts/text2image.md B.
+"""How often each network is called in a cycle of the full stage, with and without gradient.
 
-A cycle simulates five times, because the generator turn's own sample serves the critic turn after
+A cycle simulates five times, because the generator step's own sample serves the critic step after
 it.
 """
 
@@ -11,18 +10,18 @@ import pytest
 
 from dofsuite.text2image import Stages
 from dofsuite.text2image.dmd2.sampling import step_index
-from tests.text2image.steps_by_hand import photographs, take_turn, tiny
+from tests.text2image.steps_by_hand import photographs, take_step, tiny
 
 SEED = 131
-CRITIC_TURNS, SIMULATIONS = 5, 5
+CRITIC_STEPS, SIMULATIONS = 5, 5
 
 
 def calls(module, steps) -> Counter:
-    """(Network, rows, whether its answer has a gradient) of every call."""
-    seen, networks = Counter(), module.networks
+    """(Network, rows, whether its output requires grad) of every call."""
+    counts, networks = Counter(), module.networks
     parts = {
         name: getattr(networks, name)
-        for name in ("generator", "critic", "teacher", "head", "depth", "focus")
+        for name in ("generator", "critic", "teacher", "discriminator", "depth", "focus")
     }
     parts |= {
         "saliency": networks.saliency,
@@ -31,18 +30,18 @@ def calls(module, steps) -> Counter:
     }
 
     def note(name, part, out):
-        # The fake score as the discriminator's trunk is a view of it that ends after the mid-block.
-        name += " to the mid-block" if not len(getattr(part, "up_blocks", "whole")) else ""
+        # For the discriminator the fake score is a view of it that ends after the mid-block.
+        name += " to the mid-block" if not len(getattr(part, "up_blocks", "all")) else ""
         first = out if hasattr(out, "shape") else out[0]
-        seen[name, first.shape[0], first.requires_grad] += 1
+        counts[name, first.shape[0], first.requires_grad] += 1
 
     for name, part in parts.items():
         part.register_forward_hook(lambda part, _, out, name=name: note(name, part, out))
-    carried = None
+    sample = None
     for step in steps:
-        batch = photographs(64, step, module.stages.turn(step).is_shallow, captions="a red ball")
-        carried = take_turn(module, batch, step, carried)
-    return seen
+        batch = photographs(64, step, module.stages.step(step).is_shallow, captions="a red ball")
+        sample = take_step(module, batch, step, sample)
+    return counts
 
 
 def expected(simulated: int, is_shallow: bool) -> Counter:
@@ -50,17 +49,17 @@ def expected(simulated: int, is_shallow: bool) -> Counter:
     table = Counter()
     table["generator", 1, True] = 1
     table["generator", 1, False] = simulated - 1
-    table["teacher", 2, False] = 1  # with and without the prompt in one call
+    table["teacher", 2, False] = 1  # conditional and unconditional in one call
     table["critic", 1, False] = 1
     table["critic", 1, True] = (
-        CRITIC_TURNS  # denoising, and the fake's features from the same forward
+        CRITIC_STEPS  # denoising, and the fake's features from the same forward
     )
-    table["critic to the mid-block", 1, True] = 1 + CRITIC_TURNS
-    table["head", 1, True] = 1 + 2 * CRITIC_TURNS
-    table["encode", 1, False] = CRITIC_TURNS
+    table["critic to the mid-block", 1, True] = 1 + CRITIC_STEPS
+    table["discriminator", 1, True] = 1 + 2 * CRITIC_STEPS
+    table["encode", 1, False] = CRITIC_STEPS
     for name in ("depth", "saliency"):
-        table[name, 1, False] = 1 + CRITIC_TURNS
-    table["focus", 1, True] = 1 + CRITIC_TURNS
+        table[name, 1, False] = 1 + CRITIC_STEPS
+    table["focus", 1, True] = 1 + CRITIC_STEPS
     for name in ("decode", "depth", "focus", "encode") if is_shallow else ():
         table[name, 1, True] += 1
         table[name, 1, False] += SIMULATIONS - 1

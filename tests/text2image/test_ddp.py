@@ -15,7 +15,7 @@ import torch
 
 from dofsuite.training.checkpoints.io import read_checkpoint
 from tests.text2image.tiny import tiny_data, tiny_module, train
-from tests.text2image.two_ranks import OPTIONS, TURNS
+from tests.text2image.two_ranks import OPTIONS, STEPS
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,17 +36,17 @@ def test_two_ranks_train_as_one_and_hand_over_to_it(tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
     ranks = [json.loads((two / f"{rank}.json").read_text()) for rank in range(2)]
     losses = train(
-        tiny_module(**OPTIONS), TURNS, one, data=tiny_data(OPTIONS["stages"], batch_size=4)
+        tiny_module(**OPTIONS), STEPS, one, data=tiny_data(OPTIONS["stages"], batch_size=4)
     )
     assert ranks[0] != ranks[1]
-    for step in range(TURNS):
+    for step in range(STEPS):
         mean = {name: sum(rank[str(step)][name] for rank in ranks) / 2 for name in losses[step]}
         assert mean == pytest.approx(losses[step], rel=1e-3), step
-    for turns in (1, 4):  # after the generator's turns
-        path = Path("checkpoints", f"step-{turns:08d}.ckpt")
-        of_two, of_one = (read_checkpoint(folder / path)["carried"] for folder in (two, one))
+    for steps in (1, 4):  # after the generator's steps
+        path = Path("checkpoints", f"step-{steps:08d}.ckpt")
+        of_two, of_one = (read_checkpoint(folder / path)["generated"] for folder in (two, one))
         torch.testing.assert_close(of_two["latent"], of_one["latent"], rtol=1e-3, atol=1e-3)
-        assert of_two["asked"]["caption"] == of_one["asked"]["caption"]
+        assert of_two["cond"]["caption"] == of_one["cond"]["caption"]
         data = tiny_data(OPTIONS["stages"], batch_size=4)
-        resumed = train(tiny_module(**OPTIONS), turns + 1, resume=two / path, data=data)
-        assert resumed[turns] == pytest.approx(losses[turns], rel=1e-3)
+        resumed = train(tiny_module(**OPTIONS), steps + 1, resume=two / path, data=data)
+        assert resumed[steps] == pytest.approx(losses[steps], rel=1e-3)

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from dofsuite.backbones import Metric3D, PretrainedFlux, SmallFlux, SmallSdxl
 from dofsuite.backbones.descriptors import describe, rebuild
+from dofsuite.backbones.sdxl.unet_calls import predict
 from dofsuite.errors import UserError
 from dofsuite.text2image import Exif, ExifEmbedder, FocusPredictor
-from dofsuite.backbones.sdxl.unet_calls import predict
 from dofsuite.text2image.dmd2.stages import Stages
 from dofsuite.text2image.export import copy_on_cpu, export, read_settings
 from tests.text2image.tiny_run import tiny_module, train, untrained_depth

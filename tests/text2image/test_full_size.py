@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dofsuite.backbones import PromptEmbeds
 from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.backbones.perception.saliency import Saliency
-from dofsuite.text2image import Text2Image
 from dofsuite.backbones.sdxl import unet_calls
+from dofsuite.text2image import Text2Image
 from dofsuite.text2image.dmd2.sampling import step_index
-from dofsuite.text2image.dmd2.stages import Stages, Turn
+from dofsuite.text2image.dmd2.stages import Stages, Step
 from tests.full_size import RandomDepth, RandomSdxl
-from tests.text2image.steps_by_hand import MatrixWork, photographs, take_turn
-from dofsuite.backbones import PromptEmbeds
+from tests.text2image.steps_by_hand import MatrixWork, photographs, take_step
 
 UNET, UNET_FOR_INPUT, UNET_FOR_ALL = 6.761, 14.222, 20.231
 """A forward; with the backward by its input; with that by its weights."""
@@ -46,7 +46,7 @@ class VitLargeSaliency(Saliency):
 
 @pytest.fixture(scope="module")
 def module() -> Text2Image:
-    """The full stage from the first turn."""
+    """The full stage from the first step."""
     module = Text2Image(
         RandomSdxl(), RandomDepth("large"), VitLargeSaliency(), stages=Stages(deep=0), seed=SEED
     )
@@ -62,33 +62,33 @@ def tflop(work) -> float:
     return counter.flops / 1e12
 
 
-def minimum(turn: Turn, simulated: int) -> dict[str, float]:
+def minimum(step: Step, simulated: int) -> dict[str, float]:
     """B.3's variant in which fake score and discriminator share their forwards, line by line."""
     calls = (simulated + 1) * UNET
-    frozen = (DECODE + DEPTH + ENCODE) * turn.is_shallow
-    graded = (DECODE_FOR_INPUT + DEPTH_FOR_INPUT + ENCODE_FOR_INPUT) * turn.is_shallow
+    frozen = (DECODE + DEPTH + ENCODE) * step.is_shallow
+    graded = (DECODE_FOR_INPUT + DEPTH_FOR_INPUT + ENCODE_FOR_INPUT) * step.is_shallow
     lines = {"focus: depth": DEPTH, "focus: saliency": DEPTH}
-    if turn.is_generator:
+    if step.is_generator:
         scores = UNET + 2 * UNET
-        fooling = FEATURES_FOR_INPUT - FEATURES
-        return {"generator": calls + UNET_FOR_ALL - UNET + scores + fooling + graded, **lines}
-    sample = 0.0 if turn.reuses_generator_sample else calls + frozen
+        gan = FEATURES_FOR_INPUT - FEATURES
+        return {"generator": calls + UNET_FOR_ALL - UNET + scores + gan + graded, **lines}
+    sample = 0.0 if step.reuses_generator_sample else calls + frozen
     # B.3 reads the real latents from disk, as DMD2 does. Here photographs come, so they are
     # encoded.
     return {"critic": UNET_FOR_ALL + FEATURES_FOR_ALL + sample, "real: encode": ENCODE, **lines}
 
 
 def counted_and_minimum(module: Text2Image, steps: range) -> tuple[float, dict[str, float]]:
-    """TFLOP of some turns, the first of them the generator's, and the lines of their minimum."""
-    counted, lines, carried = 0.0, {}, None
-    for step in steps:
-        turn = module.stages.turn(step)
+    """TFLOP of some steps, the first of them the generator's, and the lines of their minimum."""
+    counted, lines, sample = 0.0, {}, None
+    for index in steps:
+        step = module.stages.step(index)
         with torch.device("meta"):
-            batch = photographs(SIZE_PX, step, turn.is_shallow)
+            batch = photographs(SIZE_PX, index, step.is_shallow)
         with MatrixWork() as counter, sdpa_kernel(SDPBackend.MATH):
-            carried = take_turn(module, batch, step, carried)
+            sample = take_step(module, batch, index, sample)
         counted += counter.flops / 1e12
-        for name, cost in minimum(turn, step_index(SEED, step)).items():
+        for name, cost in minimum(step, step_index(SEED, index)).items():
             lines[name] = lines.get(name, 0.0) + cost
     return counted, lines
 
@@ -96,13 +96,15 @@ def counted_and_minimum(module: Text2Image, steps: range) -> tuple[float, dict[s
 def test_the_table_is_the_published_one(module):
     """Each network on its own, against the figures above."""
     unet, codec, depth = module.networks.teacher, module.networks.codec, module.networks.depth
-    prompt = PromptEmbeds(torch.empty(1, 77, 2048, device="meta"), torch.empty(1, 1280, device="meta"))
+    prompt = PromptEmbeds(
+        torch.empty(1, 77, 2048, device="meta"), torch.empty(1, 1280, device="meta")
+    )
     t = torch.zeros(1, dtype=torch.long, device="meta")
     latent = torch.empty(1, 4, 128, 128, device="meta", requires_grad=True)
     image = torch.empty(1, 3, SIZE_PX, SIZE_PX, device="meta", requires_grad=True)
 
-    def for_input(answer: Tensor) -> None:
-        answer.sum().backward()
+    def for_input(output: Tensor) -> None:
+        output.sum().backward()
 
     costs = {
         UNET_FOR_INPUT: lambda: for_input(unet_calls.predict(unet, latent, t, prompt)),
@@ -118,13 +120,13 @@ def test_the_table_is_the_published_one(module):
         assert tflop(work) == pytest.approx(published, rel=1e-3)
 
 
-def test_a_shallow_generator_turn_and_the_critic_turn_after_it_waste_nothing(module):
-    """All but one forward of the down blocks: the critic judges x through noise of its own, as in
+def test_a_shallow_generator_step_and_the_critic_step_after_it_waste_nothing(module):
+    """All but one forward of the down blocks: the discriminator gets x with noise of its own, as in
     DMD2.
     """
     counted, lines = counted_and_minimum(module, range(6 * QUICK_CYCLE, 6 * QUICK_CYCLE + 2))
     ratio = counted / (sum(lines.values()) + FEATURES)
-    print(f"shallow generator turn and the next: {counted:.2f} TFLOP, {ratio:.4f} of the minimum")
+    print(f"shallow generator step and the next: {counted:.2f} TFLOP, {ratio:.4f} of the minimum")
     assert 0.98 < ratio <= 1.02
 
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from dofsuite.text2image import Stages, Text2Image
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
 from tests.full_size import RandomDepth, RandomSdxl
-from tests.text2image.steps_by_hand import photographs, turn_losses
+from tests.text2image.steps_by_hand import photographs, step_losses
 from tests.text2image.test_full_size import SIZE_PX, VitLargeSaliency
 
 GIB = 2**30
@@ -64,7 +64,7 @@ class Saved:
         }
         parts = {
             name: getattr(networks, name)
-            for name in ("generator", "critic", "teacher", "head", "depth", "focus")
+            for name in ("generator", "critic", "teacher", "discriminator", "depth", "focus")
         }
         vae = networks.codec.vae
         for name, part in {**parts, "VAE decoder": vae.decoder, "VAE encoder": vae.encoder}.items():
@@ -83,19 +83,19 @@ class Saved:
 
 
 def saved_gib(module: Text2Image, step: int, fakes: FakeTensorMode) -> dict[str, float]:
-    """GiB that one turn saves for backward, by network."""
-    saved, turn = Saved(module.networks), module.stages.turn(step)
+    """GiB that one step saves for backward, by network."""
+    saved = Saved(module.networks)
     with (
         fakes,
         CudaAutocast(),
         torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor),
     ):
-        batch = photographs(SIZE_PX, step, turn.is_shallow)
-        carried = GeneratedSample(
+        batch = photographs(SIZE_PX, step, module.stages.step(step).is_shallow)
+        sample = GeneratedSample(
             torch.empty(1, 4, SIZE_PX // 8, SIZE_PX // 8), Conditioning.of(batch)
         )
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-            turn_losses(module, batch, step, carried)
+            step_losses(module, batch, step, sample)
     return {f"saved by {name}": count / GIB for name, count in saved.bytes.items()}
 
 
@@ -104,19 +104,19 @@ def gib(parts: list[nn.Module]) -> float:
 
 
 def standing_gib(module: Text2Image, step: int) -> dict[str, float]:
-    """GiB of weights, of the moments of all optimisers, and of the gradients of those that step in
-    this turn.
+    """GiB of weights, of the moments of all optimizers, and of the gradients of those that take this
+    step.
     """
-    networks, learning = module.networks, module.active_optimizers(module.stages.turn(step))
+    networks, active = module.networks, module.active_optimizers(module.stages.step(step))
     weights = {f"weights of {name}": gib([part]) for name, part in networks.named_children()}
     moments = {f"AdamW of {name}": 2 * gib([group]) for name, group in module.trained.items()}
-    gradients = {f"gradients of {name}": gib([module.trained[name]]) for name in learning}
+    gradients = {f"gradients of {name}": gib([module.trained[name]]) for name in active}
     return weights | moments | gradients
 
 
 def estimate(step: int, **changes) -> dict[str, float]:
-    """All lines of one turn of the full stage, and their sum."""
-    settings = dict(stages=Stages(deep=0), teacher_bfloat16=True, seed=131)
+    """All lines of one step of the full stage, and their sum."""
+    settings = dict(stages=Stages(deep=0), teacher_dtype="bfloat16", seed=131)
     module = Text2Image(
         RandomSdxl(), RandomDepth("large"), VitLargeSaliency(), **{**settings, **changes}
     )
@@ -133,13 +133,21 @@ def shown(lines: dict[str, float]) -> str:
     return "\n" + "\n".join(f"{name:<36}{size:8.2f} GiB" for name, size in lines.items())
 
 
-def test_the_largest_turn_of_the_full_stage_fits_one_gpu():
-    """The Shallow generator turn: the graph runs through generator, decoder, depth, focus, lens,
+def test_the_largest_step_of_the_full_stage_fits_one_gpu():
+    """The Shallow generator step: the graph runs through generator, decoder, depth, focus, lens,
     encoder and critic.
     """
     lines = estimate(step=6)
     print(shown(lines))
-    graded = ("generator", "critic", "head", "depth", "focus", "VAE decoder", "VAE encoder")
+    graded = (
+        "generator",
+        "critic",
+        "discriminator",
+        "depth",
+        "focus",
+        "VAE decoder",
+        "VAE encoder",
+    )
     assert all(lines[f"saved by {name}"] > 0.1 for name in graded)
     assert "saved by teacher" not in lines
     assert lines["total"] <= BUDGET_GIB
@@ -150,7 +158,7 @@ def test_the_largest_turn_of_the_full_stage_fits_one_gpu():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 1, 8], ids=["deep generator", "deep critic", "shallow critic"])
-def test_the_other_turns_need_less(step):
+def test_the_other_steps_need_less(step):
     lines = estimate(step=step)
     print(shown(lines))
     assert lines["total"] <= BUDGET_GIB - 10

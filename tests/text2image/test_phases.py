@@ -1,4 +1,4 @@
-"""Single turns of a tiny real network: what each loss adds, and by which ways a Shallow one reaches
+"""Single steps of a tiny real network: what each loss adds, and through what a Shallow one trains
 the generator.
 """
 
@@ -15,21 +15,19 @@ from tests.text2image.tiny import FULL, GENERATOR, SHALLOW_GENERATOR, tiny_batch
 
 @pytest.fixture(scope="module")
 def full():
-    """A module in its full stage, of which single phases are asked; none of them changes a
-    weight.
-    """
+    """A module in its full stage, for single steps that change no weight."""
     return tiny_module(stages=FULL)
 
 
-def gradients_of(module, turn, weights=None, terms=None, **exif):
-    """Losses of one turn by name, and the gradients of the sum of some of them (None: of all)."""
-    batch = tiny_batch(shallow=turn.is_shallow)
+def gradients_of(module, step, weights=None, terms=None, **exif):
+    """Losses of one step by name, and the gradients of the sum of some of them (None: of all)."""
+    batch = tiny_batch(shallow=step.is_shallow)
     batch = batch._replace(
         **{name: torch.full((len(batch.key),), number) for name, number in exif.items()}
     )
     module.weights = weights or Weights()
     module.set_requires_grad(module.trained)
-    losses, _ = module.phase(turn, batch, None)
+    losses, _ = module.losses(step, batch, None)
     module.networks.zero_grad()
     torch.stack(
         [loss for name, loss in losses.items() if terms is None or name in terms]
@@ -45,21 +43,21 @@ def gradients_of(module, turn, weights=None, terms=None, **exif):
 @pytest.mark.parametrize(
     ("step", "zero", "removed"),
     [
-        (GENERATOR, "gan_generator", "fooling_deep"),
+        (GENERATOR, "gan_generator", "gan_generator/deep"),
         (GENERATOR, "focus", "focus"),
-        (GENERATOR + 1, "gan_critic", "discriminating"),
-        (SHALLOW_GENERATOR, "gan_generator", "fooling_shallow"),
+        (GENERATOR + 1, "gan_critic", "gan_discriminator"),
+        (SHALLOW_GENERATOR, "gan_generator", "gan_generator/shallow"),
         (SHALLOW_GENERATOR, "focus", "focus"),
-        (SHALLOW_GENERATOR + 2, "gan_critic", "discriminating"),
+        (SHALLOW_GENERATOR + 2, "gan_critic", "gan_discriminator"),
         (SHALLOW_GENERATOR + 2, "focus", "focus"),
     ],
 )
 def test_a_zero_weight_removes_its_term_exactly(full, step, zero, removed):
-    turn = FULL.turn(step)
-    all_losses, _ = gradients_of(full, turn)
+    step = FULL.step(step)
+    all_losses, _ = gradients_of(full, step)
     others = all_losses.keys() - {removed}
-    _, expected = gradients_of(full, turn, terms=others)
-    losses, gradients = gradients_of(full, turn, Weights(**{zero: 0.0}))
+    _, expected = gradients_of(full, step, terms=others)
+    losses, gradients = gradients_of(full, step, Weights(**{zero: 0.0}))
     assert losses == {name: all_losses[name] for name in others}
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
@@ -68,10 +66,10 @@ def test_a_zero_weight_removes_its_term_exactly(full, step, zero, removed):
 
 @pytest.mark.parametrize(("step", "name"), [(GENERATOR, "deep"), (SHALLOW_GENERATOR, "shallow")])
 def test_lambda_weighs_both_losses_of_its_set(full, step, name):
-    turn = FULL.turn(step)
-    once, _ = gradients_of(full, turn)
-    thrice, _ = gradients_of(full, turn, Weights(**{name: 3.0}))
-    for loss in (f"matching_{name}", f"fooling_{name}"):
+    step = FULL.step(step)
+    once, _ = gradients_of(full, step)
+    thrice, _ = gradients_of(full, step, Weights(**{name: 3.0}))
+    for loss in (f"dm/{name}", f"gan_generator/{name}"):
         assert thrice[loss] == pytest.approx(3 * once[loss], rel=1e-6)
 
 
@@ -79,9 +77,9 @@ def test_lambda_weighs_both_losses_of_its_set(full, step, name):
 
 
 @contextmanager
-def answering(network, answer):
-    """Let the depth model answer something else, made of its answer and its picture."""
-    handle = network.register_forward_hook(lambda _, args, given: answer(given, args[0]))
+def depth_replaced(network, replace):
+    """Replace the depth model's output by a function of it and of the image."""
+    handle = network.register_forward_hook(lambda _, args, depth: replace(depth, args[0]))
     try:
         yield
     finally:
@@ -89,24 +87,24 @@ def answering(network, answer):
 
 
 @contextmanager
-def radius_cut_off(networks):
-    """Let no gradient go from the radius map to the picture: depth and focus see it detached."""
+def radius_detached(networks):
+    """No gradient from the radius map to the image: depth and focus get it detached."""
     handle = networks.focus.register_forward_pre_hook(
         lambda _, args: tuple(x.detach() for x in args)
     )
     try:
-        with answering(networks.depth, lambda depth, image: depth.detach()):
+        with depth_replaced(networks.depth, lambda depth, image: depth.detach()):
             yield
     finally:
         handle.remove()
 
 
 def generator_gradient(module, f_number=1.4):
-    """The generator's gradient on a Shallow turn, flat."""
+    """The generator's gradient in a Shallow step, flat."""
     _, gradients = gradients_of(
         module,
-        FULL.turn(SHALLOW_GENERATOR),
-        terms={"matching_shallow", "fooling_shallow"},
+        FULL.step(SHALLOW_GENERATOR),
+        terms={"dm/shallow", "gan_generator/shallow"},
         f_number=f_number,
     )
     return torch.cat(
@@ -114,21 +112,21 @@ def generator_gradient(module, f_number=1.4):
     )
 
 
-def test_gradient_reaches_the_generator_through_the_image_and_through_the_radius(full):
-    whole = generator_gradient(full)
-    with radius_cut_off(full.networks):
+def test_the_generator_gets_gradient_through_the_image_and_through_the_radius(full):
+    total = generator_gradient(full)
+    with radius_detached(full.networks):
         through_the_image = generator_gradient(full)
-    for gradient in (whole, through_the_image, whole - through_the_image):
+    for gradient in (total, through_the_image, total - through_the_image):
         assert gradient.isfinite().all()
-        assert gradient.norm() > 1e-3 * whole.norm() > 0
+        assert gradient.norm() > 1e-3 * total.norm() > 0
 
 
-def test_below_the_clamp_nothing_reaches_the_generator_through_the_radius(full):
+def test_below_the_clamp_the_generator_gets_no_gradient_through_the_radius(full):
     """At f/22 every disc is under a pixel here."""
-    whole = generator_gradient(full, f_number=22.0)
-    with radius_cut_off(full.networks):
-        assert torch.equal(whole, generator_gradient(full, f_number=22.0))
-    assert whole.norm() > 0
+    total = generator_gradient(full, f_number=22.0)
+    with radius_detached(full.networks):
+        assert torch.equal(total, generator_gradient(full, f_number=22.0))
+    assert total.norm() > 0
 
 
 def all_at_the_focus(depth, image):
@@ -141,10 +139,10 @@ def infinite_half(depth, image):
     return torch.where(far, torch.inf, depth)
 
 
-@pytest.mark.parametrize("answer", [all_at_the_focus, infinite_half])
+@pytest.mark.parametrize("replace", [all_at_the_focus, infinite_half])
 @pytest.mark.parametrize("f_number", [1.4, 22.0])
-def test_gradient_is_finite_and_not_zero_at_the_edges_of_the_lens(full, answer, f_number):
-    with answering(full.networks.depth, answer):
+def test_gradient_is_finite_and_not_zero_at_the_edges_of_the_lens(full, replace, f_number):
+    with depth_replaced(full.networks.depth, replace):
         gradient = generator_gradient(full, f_number)
     assert gradient.isfinite().all()
     assert gradient.norm() > 0

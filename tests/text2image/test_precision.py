@@ -1,4 +1,4 @@
-"""bfloat16 computes, float32 learns: the dtype of all matrix work of a turn, and what a small step
+"""bfloat16 computes, float32 learns: the dtype of all matrix work of a step, and what a small step
 changes.
 """
 
@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from dofsuite.backbones import SmallSdxl
-from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
 from dofsuite.text2image.dmd2.stages import Stages
-from tests.text2image.steps_by_hand import MatrixWork, TinyVaeSdxl, photographs, take_turn, tiny
+from tests.text2image.steps_by_hand import MatrixWork, TinyVaeSdxl, photographs, take_step, tiny
 
 STAGES = Stages(teacher=1, deep=6)
 STEPS = {
@@ -22,22 +21,21 @@ STEPS = {
     14: "full stage, shallow critic on the generator's sample",
     15: "full stage, shallow critic",
 }
-ALPHAS = scaled_linear_alphas_cumprod()
 EXIF = ("generator", "critic", "teacher")
 
 
 def census(module, steps=tuple(STEPS), autocast=True) -> dict[tuple[str, str], set[torch.dtype]]:
-    """(Operator, turn) to the dtypes that all matrix products and convolutions of some turns were
+    """(Operator, step) to the dtypes that all matrix products and convolutions of some steps were
     given.
     """
-    counter, carried = MatrixWork(), None
+    counter, sample = MatrixWork(), None
     for step in steps:
         batch = photographs(
-            64, step, module.stages.turn(step).is_shallow, rows=2, captions="a red ball at f/2"
+            64, step, module.stages.step(step).is_shallow, rows=2, captions="a red ball at f/2"
         )
         counter.part = STEPS[step]
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False), counter:
-            carried = take_turn(module, batch, step, carried)
+            sample = take_step(module, batch, step, sample)
     return counter.dtypes
 
 
@@ -54,19 +52,19 @@ def not_bfloat16(found) -> dict[tuple[str, str], set[torch.dtype]]:
     [(TinyVaeSdxl(), set()), (SmallSdxl(), {"bmm"})],
     ids=["vae", "space to depth"],
 )
-def test_under_bf16_mixed_all_matrix_work_of_every_turn_is_bfloat16(backbone, in_float32):
-    """But for the stand-in codec's fixed turn, which stays exactly invertible; SDXL's VAE has no
-    such thing.
+def test_under_bf16_mixed_all_matrix_work_of_every_step_is_bfloat16(backbone, in_float32):
+    """But for the small codec's fixed rotation, which stays exactly invertible; SDXL's VAE has
+    none.
     """
-    found = census(tiny(backbone, stages=STAGES, exif=EXIF))
-    assert {turn for _, turn in found} == set(STEPS.values())
+    found = census(tiny(backbone, stages=STAGES, exif_conditioned=EXIF))
+    assert {step for _, step in found} == set(STEPS.values())
     assert {name for name, _ in found} >= {"addmm", "mm", "convolution", "convolution_backward"}
     assert any("scaled_dot_product" in name for name, _ in found)
     assert {name for name, _ in not_bfloat16(found)} == in_float32
 
 
-def test_dmd2s_head_in_float32_is_seen_and_is_all_that_is():
-    found = not_bfloat16(census(tiny(stages=STAGES, head_float32=True), steps=(1, 3)))
+def test_a_float32_discriminator_is_all_that_is_not_bfloat16():
+    found = not_bfloat16(census(tiny(stages=STAGES, discriminator_dtype="float32"), steps=(1, 3)))
     assert {name for name, _ in found} == {"convolution", "convolution_backward"}
 
 
@@ -76,7 +74,7 @@ def test_without_autocast_the_census_sees_float32():
 
 
 def changed_share(dtype: torch.dtype) -> float:
-    """Share of the generator's weights that its first step changes, at the optimiser's defaults."""
+    """Share of the generator's weights that its first step changes, at the optimizer's defaults."""
     module = tiny(stages=Stages())
     module.networks.generator.bfloat16() if dtype == torch.bfloat16 else None
     optimizer = module.configure_optimizers()[0][list(module.trained).index("generator")]
@@ -85,10 +83,10 @@ def changed_share(dtype: torch.dtype) -> float:
     weights = list(module.networks.generator.parameters())
     before = [weight.detach().clone() for weight in weights]
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        take_turn(
+        take_step(
             module, photographs(64, 0, is_shallow=False, rows=2, captions="a red ball"), 0, None
         )
-    torch.nn.utils.clip_grad_norm_(weights, module.turning.gradient_clip)
+    torch.nn.utils.clip_grad_norm_(weights, module.training_config.gradient_clip)
     optimizer.step()
     changed = sum(int((old != new).sum()) for old, new in zip(before, weights, strict=True))
     return changed / sum(weight.numel() for weight in weights)
@@ -103,36 +101,34 @@ def test_a_step_at_5e_7_changes_float32_weights_and_hardly_a_bfloat16_one():
 
 def test_autocast_is_kept_away_from_a_bfloat16_vae():
     """CUDA's autocast would run its norms in float32."""
-    codec, seen = tiny().networks.codec, []
+    codec, enabled = tiny().networks.codec, []
     for part in (codec.vae.encoder, codec.vae.decoder):
         part.mid_block.register_forward_hook(
-            lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+            lambda *_: enabled.append(torch.is_autocast_enabled("cpu"))
         )
     with torch.autocast("cpu", torch.bfloat16):
         codec.decode(codec.encode(torch.rand(1, 3, 64, 64)))
-    assert seen == [False, False]
+    assert enabled == [False, False]
 
 
 def test_a_bfloat16_teacher_scores_as_autocast_lets_a_float32_one():
-    half, full = (tiny(teacher_bfloat16=half).networks for half in (True, False))
+    half, full = (tiny(teacher_dtype=dtype).networks for dtype in ("bfloat16", "float32"))
     assert {p.dtype for p in half.teacher.parameters()} == {torch.bfloat16}
     assert {p.dtype for part in (half.generator, half.critic) for p in part.parameters()} == {
         torch.float32
     }
-    asked = Conditioning.of(photographs(64, 0, is_shallow=False, rows=2, captions="a red ball"))
-    noisy, t = (
-        torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
-        torch.tensor([20, 700]),
-    )
+    cond = Conditioning.of(photographs(64, 0, is_shallow=False, rows=2, captions="a red ball"))
+    noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([20, 700])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         of_half, of_full = (
-            part.ask("teacher", asked, ALPHAS).guided_noise(noisy, t, 8.0) for part in (half, full)
+            part.denoiser("teacher", cond).guided_noise(noisy, t, 8.0) for part in (half, full)
         )
     with torch.no_grad():
-        exact = full.ask("teacher", asked, ALPHAS).guided_noise(noisy, t, 8.0)
+        exact = full.denoiser("teacher", cond).guided_noise(noisy, t, 8.0)
     assert (of_half - exact).norm() < 2 * (of_full - exact).norm()
 
 
 def test_a_teacher_that_is_trained_is_not_kept_in_bfloat16():
-    with pytest.raises(ValueError, match="teacher_bfloat16"):
-        tiny(stages=Stages(teacher=6), teacher_bfloat16=True)
+    with pytest.raises(ValueError, match="teacher_dtype"):
+        tiny(stages=Stages(teacher=6), teacher_dtype="bfloat16")

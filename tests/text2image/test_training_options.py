@@ -1,4 +1,4 @@
-"""Micro-batches, clipping, warm-up and the running average, on a tiny real network."""
+"""Micro-batches, clipping, warm-up and the EMA, on a tiny real network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 class Gradients(pl.Callback):
-    """Notes the gradients that each turn steps with."""
+    """Records the gradients that each step steps with."""
 
     def __init__(self) -> None:
         self.of: list[dict[str, torch.Tensor]] = []
@@ -41,18 +41,18 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch():
         losses = train(tiny_module(still, **options), 4, callbacks=[gradients])
         found.append((gradients.of, losses))
     for step in range(4):
-        (whole, losses), (parts, part_losses) = ((of[step], losses[step]) for of, losses in found)
+        (total, losses), (parts, part_losses) = ((of[step], losses[step]) for of, losses in found)
         assert part_losses == pytest.approx(losses, rel=1e-4, abs=1e-6)
-        assert whole.keys() == parts.keys()
-        distance = sum((whole[name] - parts[name]).square().sum() for name in whole).sqrt()
+        assert total.keys() == parts.keys()
+        distance = sum((total[name] - parts[name]).square().sum() for name in total).sqrt()
         assert (
-            distance < 1e-3 * sum(gradient.square().sum() for gradient in whole.values()).sqrt()
+            distance < 1e-3 * sum(gradient.square().sum() for gradient in total.values()).sqrt()
         ), step
 
 
 def test_gradients_are_clipped_to_their_largest_norm():
-    """Without a lens, whose focus predictor's gradients are clipped apart, after those of the
-    counted optimiser.
+    """Without a lens, whose focus predictor's gradients are clipped separately, after those of the
+    counted optimizer.
     """
     gradients = Gradients()
     train(
@@ -72,7 +72,7 @@ def test_gradients_are_clipped_to_their_largest_norm():
 
 
 class Rates(pl.Callback):
-    """Notes every optimiser's rate before each turn."""
+    """Records every optimizer's rate before each step."""
 
     def __init__(self) -> None:
         self.before: list[dict[str, float]] = []
@@ -82,16 +82,17 @@ class Rates(pl.Callback):
         self.before.append(dict(zip(module.trained, rates, strict=True)))
 
 
-def test_every_optimisers_rate_rises_with_its_own_steps_and_a_resumed_run_goes_on(tmp_path):
+def test_every_optimizers_rate_rises_with_its_own_steps_and_a_resumed_run_goes_on(tmp_path):
     options = {"training": Training(warmup_steps=2), "stages": Stages(deep=0, critic_steps=1)}
     rates, resumed = Rates(), Rates()
     train(tiny_module(**options), 4, tmp_path, callbacks=[rates])
     halves = [
-        {name: round(rate / 1e-4 * 2, 6) for name, rate in turn.items()} for turn in rates.before
+        {name: round(rate / 1e-4 * 2, 6) for name, rate in values.items()}
+        for values in rates.before
     ]
-    assert [turn["generator"] for turn in halves] == [1, 2, 2, 2]
-    assert [turn["critic"] for turn in halves] == [1, 1, 2, 2]
-    assert [turn["focus"] for turn in halves] == [1, 2, 2, 2]
+    assert [values["generator"] for values in halves] == [1, 2, 2, 2]
+    assert [values["critic"] for values in halves] == [1, 1, 2, 2]
+    assert [values["focus"] for values in halves] == [1, 2, 2, 2]
     train(
         tiny_module(**options),
         4,
@@ -101,7 +102,7 @@ def test_every_optimisers_rate_rises_with_its_own_steps_and_a_resumed_run_goes_o
     assert resumed.before == rates.before[1:]
 
 
-def test_running_average_is_of_the_generator_alone_and_moves_on_its_turns():
+def test_the_ema_is_of_the_generator_alone_and_moves_on_its_steps():
     module = tiny_module(training=Training(ema_decay=0.75), stages=Stages(deep=6, critic_steps=1))
     snapshots = []
 
@@ -113,9 +114,9 @@ def test_running_average_is_of_the_generator_alone_and_moves_on_its_turns():
 
     train(module, 5, callbacks=[Snapshots()])
     first, second, third = snapshots[0], snapshots[2], snapshots[4]
-    for average, *weights in zip(
-        module.average.module.parameters(), first, second, third, strict=True
+    for ema, *weights in zip(
+        module.ema_generator.module.parameters(), first, second, third, strict=True
     ):
         expected = 0.75 * (0.75 * weights[0] + 0.25 * weights[1]) + 0.25 * weights[2]
-        torch.testing.assert_close(average, expected, rtol=1e-5, atol=1e-7)
-        assert not average.requires_grad
+        torch.testing.assert_close(ema, expected, rtol=1e-5, atol=1e-7)
+        assert not ema.requires_grad

@@ -21,13 +21,13 @@ from dofsuite.training.checkpoints.io import AtomicCheckpointIO
 
 SIZE_PX, BATCH = 32, 2
 STAGES = Stages(teacher=2, deep=6)
-"""Two turns, one cycle, and then the full stage: a Deep cycle from turn 8 on and a Shallow one from
-turn 14 on.
+"""Two teacher steps, one cycle, and then the full stage: a Deep cycle from step 8 on and a Shallow one
+from step 14 on.
 """
 FULL = Stages(deep=0)
-"""A Deep cycle from turn 0 on and a Shallow one from turn 6 on."""
+"""A Deep cycle from step 0 on and a Shallow one from step 6 on."""
 GENERATOR, SHALLOW_GENERATOR = 0, 6
-"""Turns of `FULL`."""
+"""Steps of `FULL`."""
 SIZES = {
     "channels": (32, 32),
     "downscale": 2,
@@ -40,8 +40,8 @@ TINY_SDXL = SmallSdxl(**SIZES, prediction="epsilon")  # as SDXL
 
 
 def roughened(network: nn.Module) -> nn.Module:
-    """Make new weights five times as large: as they are drawn, the small networks answer every
-    picture with 6 m.
+    """Make new weights five times as large: as they are drawn, the small networks predict 6 m for
+    every image.
     """
     with torch.no_grad():
         for weight in network.parameters():
@@ -51,14 +51,14 @@ def roughened(network: nn.Module) -> nn.Module:
 
 
 class RoughDepth(SmallDepth):
-    """Answers with 3 to 10 m, by what it sees."""
+    """Predicts 3 to 10 m, by the image."""
 
     def load(self):
         return roughened(super().load())
 
 
 class RoughSaliency(SmallSaliency):
-    """Answers with 0.2 to 0.9, by what it sees."""
+    """Predicts 0.2 to 0.9, by the image."""
 
     def load(self):
         return roughened(super().load())
@@ -69,7 +69,7 @@ def adam(parameters):
 
 
 def still(parameters):
-    """Steps that lead nowhere: every turn sees the first weights."""
+    """Learning rate 0: every step uses the first weights."""
     return torch.optim.SGD(parameters, lr=0.0)
 
 
@@ -90,8 +90,8 @@ def tiny_module(optimizer=adam, **options: Any) -> Text2Image:
     return module
 
 
-def tiny_data(stages: Stages = STAGES, batch_size: int = BATCH, ranks: int = 1) -> ShardData:
-    mix = CycleMix(batch_size * ranks, stages.steps_per_cycle, stages.full_from or 0)
+def tiny_data(stages: Stages = STAGES, batch_size: int = BATCH, world_size: int = 1) -> ShardData:
+    mix = CycleMix(batch_size * world_size, stages.steps_per_cycle, stages.full_from or 0)
     sources = {"deep": "synthetic:deep", "shallow": "synthetic:shallow"}
     return ShardData(train=sources, batch_size=batch_size, size_px=SIZE_PX, source_mix=mix)
 
@@ -112,7 +112,7 @@ def tiny_batch(shallow: bool = False, batch_size: int = BATCH) -> Batch:
 
 
 class History(pl.Callback):
-    """Keeps the losses of every turn."""
+    """Keeps the losses of every step."""
 
     def __init__(self) -> None:
         self.losses: dict[int, dict[str, float]] = {}
@@ -123,20 +123,20 @@ class History(pl.Callback):
 
 def train(
     module: Text2Image,
-    turns: int,
+    steps: int,
     folder: Path | None = None,
     resume: Path | None = None,
     data: ShardData | None = None,
     callbacks: Sequence[pl.Callback] = (),
     **more: Any,
 ) -> dict[int, dict[str, float]]:
-    """Train to `turns`, with a checkpoint after every turn in `folder`; returns the losses of the
-    turns taken.
+    """Train to `steps`, with a checkpoint after every step in `folder`; returns the losses of the
+    steps taken.
     """
     history = History()
     save = [RunCheckpoint(every_n_train_steps=1, keep=100)] if folder is not None else []
     trainer = pl.Trainer(
-        max_steps=turns,
+        max_steps=steps,
         max_epochs=-1,
         accelerator="cpu",
         logger=False,

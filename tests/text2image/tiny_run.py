@@ -1,4 +1,4 @@
-"""A text-to-image run as small as it can be: real classes at another size, eight turns of training
+"""A text-to-image run as small as it can be: real classes at another size, eight steps of training
 by Lightning.
 """
 
@@ -20,25 +20,25 @@ from dofsuite.text2image.networks import FocusPredictorConfig
 from tests.text2image.steps_by_hand import photographs
 
 SIZE_PX = 32
-TURNS = 8
+STEPS = 8
 """One of the teacher, a cycle of six, and the generator's of the next."""
 
 
 def untrained_depth(folder: Path) -> SmallDepth:
-    """A small depth model of random weights whose answers differ from pixel to pixel by metres."""
+    """A small depth model of random weights whose outputs differ from pixel to pixel by metres."""
     network = SmallDepth(weights=None, patch_px=4).load().network
     torch.manual_seed(0)
     for layer in network.modules():
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight)
-    seen = []
+    outputs = []
     handle = network.head.conv3.register_forward_hook(
-        lambda layer, given, place: seen.append(place)
+        lambda layer, args, output: outputs.append(output)
     )
     with torch.no_grad():
         network(pixel_values=torch.rand(1, 3, SIZE_PX, SIZE_PX))
-        network.head.conv3.weight.div_(seen[0].std())
-        network.head.conv3.bias.copy_(-seen[0].mean() / seen[0].std())
+        network.head.conv3.weight.div_(outputs[0].std())
+        network.head.conv3.bias.copy_(-outputs[0].mean() / outputs[0].std())
     handle.remove()
     save_small(network, folder)
     return SmallDepth(weights=str(folder))
@@ -63,12 +63,12 @@ def tiny_module(depth: SmallDepth, **options) -> Text2Image:
     return module
 
 
-def train(module: Text2Image, turns: int = TURNS) -> Text2Image:
+def train(module: Text2Image, steps: int = STEPS) -> Text2Image:
     batches = [
-        photographs(SIZE_PX, step, False, rows=2, captions="a red ball") for step in range(turns)
+        photographs(SIZE_PX, step, False, rows=2, captions="a red ball") for step in range(steps)
     ]
     trainer = pl.Trainer(
-        max_steps=turns,
+        max_steps=steps,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,

@@ -12,14 +12,14 @@ from dofsuite.text2image import Stages, Training
 from tests.text2image.tiny import tiny_data, tiny_module, train
 
 OPTIONS = {"stages": Stages(deep=0, critic_steps=2), "training": Training(micro_batches=2)}
-TURNS = 6
+STEPS = 6
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
     module = tiny_module(**OPTIONS)
-    data = tiny_data(module.stages, batch_size=2, ranks=2)
+    data = tiny_data(module.stages, batch_size=2, world_size=2)
     losses = train(
-        module, TURNS, folder, data=data, devices=2, strategy="ddp_find_unused_parameters_true"
+        module, STEPS, folder, data=data, devices=2, strategy="ddp_find_unused_parameters_true"
     )
     (folder / f"{module.global_rank}.json").write_text(json.dumps(losses))

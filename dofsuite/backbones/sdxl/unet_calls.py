@@ -48,23 +48,14 @@ def predict(
     """theta(x_t, t, prompt[, exif]), one forward.
 
     Args:
-        unet: The UNet, or a view of it.
+        unet: The UNet.
         noisy: Noisy latents.
         t: Timesteps.
         prompt: Prompt embeddings.
         exif: Camera settings, for a UNet that takes them as `timestep_cond`.
         downscale: Pixels per latent pixel of the codec; 8 for SDXL's.
     """
-    dtype = unet.conv_in.weight.dtype
-    added = {"text_embeds": prompt.pooled.to(dtype), "time_ids": time_ids(noisy, downscale)}
-    return unet(
-        noisy.to(dtype),
-        t,
-        encoder_hidden_states=prompt.tokens.to(dtype),
-        timestep_cond=exif,
-        added_cond_kwargs=added,
-        return_dict=False,
-    )[0]
+    return _forward(unet, noisy, t, prompt, exif, downscale)
 
 
 def predict_unconditional_and_conditional(
@@ -99,9 +90,7 @@ def predict_with_features(
 ) -> PredictionAndFeatures:
     """Return prediction and mid-block output of the same forward; arguments as `predict`."""
     outputs: list[Tensor] = []
-    hook = unet.mid_block.register_forward_hook(
-        lambda module, args, output: outputs.append(output)
-    )
+    hook = unet.mid_block.register_forward_hook(lambda module, args, output: outputs.append(output))
     try:
         prediction = predict(unet, noisy, t, prompt, exif, downscale)
     finally:
@@ -130,4 +119,25 @@ def features(
     downscale: int = 8,
 ) -> Float[Tensor, "b channels side_h side_w"]:
     """Return the mid-block's output without the up-blocks' 43 % of an SDXL forward; as `predict`."""
-    return predict(without_up_blocks(unet), noisy, t, prompt, exif, downscale)
+    return _forward(without_up_blocks(unet), noisy, t, prompt, exif, downscale)
+
+
+def _forward(
+    unet: nn.Module,
+    noisy: Tensor,
+    t: Tensor,
+    prompt: PromptEmbeds,
+    exif: Tensor | None,
+    downscale: int,
+) -> Tensor:
+    """One forward with SDXL's added conditions, whatever the UNet or view returns."""
+    dtype = unet.conv_in.weight.dtype
+    added = {"text_embeds": prompt.pooled.to(dtype), "time_ids": time_ids(noisy, downscale)}
+    return unet(
+        noisy.to(dtype),
+        t,
+        encoder_hidden_states=prompt.tokens.to(dtype),
+        timestep_cond=exif,
+        added_cond_kwargs=added,
+        return_dict=False,
+    )[0]

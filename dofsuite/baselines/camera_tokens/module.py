@@ -29,7 +29,6 @@ from dofsuite.text2image.camera.exif import F_NUMBERS, FOCAL_LENGTHS_MM, Exif
 from dofsuite.text2image.camera.focus_predictor import finite_depth
 from dofsuite.text2image.dmd2.checks import check_precision
 from dofsuite.text2image.dmd2.losses import denoising_loss
-from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.training import run_folder
 
 CAMERA_FIELDS = ("f_number", "focal_length_mm")

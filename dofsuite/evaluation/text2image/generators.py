@@ -18,8 +18,8 @@ from dofsuite.backbones import PretrainedSdxl, Sdxl, SdxlModules
 from dofsuite.baselines.ddim import ddim, trailing_times
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.text2image.camera.exif import Exif
-from dofsuite.text2image.dmd2.sampling import fresh_noise
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
+from dofsuite.text2image.dmd2.sampling import fresh_noise
 
 
 class SampleRequest(NamedTuple):

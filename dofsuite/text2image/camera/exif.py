@@ -1,16 +1,16 @@
-"""EXIF: what a user may ask of a camera, and its embedding beside the UNet's timestep.
+"""EXIF: aperture and focal length as conditioning, and their embedding, added to the timestep's.
 
-The embedding serves the baseline generator without a lens ("4-step SDXL (distilled) with EXIF")
-and, as an option, the fake score, which then can tell a deep from a shallow sample. A UNet takes it
-through diffusers' own argument `timestep_cond`, which `UNet2DConditionModel.forward` hands to its
-time embedding as it is: no forward is rewritten.
+The embedding serves the EXIF-conditioned baseline without a lens ("4-step SDXL (distilled) with
+EXIF") and, as an option, the fake score, so it can model deep and shallow samples as separate
+conditionals. A UNet takes it through diffusers' own argument `timestep_cond`, which
+`UNet2DConditionModel.forward` passes on to its time embedding: no forward is rewritten.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -22,53 +22,49 @@ from torch import Tensor, nn
 from dofsuite.errors import UserError
 
 F_NUMBERS = (0.5, 128.0)
-"""f-numbers that a user may ask for (*ours*): the fastest lens ever made is near f/0.7, a pinhole beyond f/128."""
+"""Valid f-numbers (*ours*): the fastest lens ever made is near f/0.7, a pinhole beyond f/128."""
 FOCAL_LENGTHS_MM = (1.0, 2000.0)
-"""Focal lengths that a user may ask for, in mm (*ours*): from a phone's few millimetres to the longest telephoto."""
+"""Valid focal lengths in mm (*ours*): from a phone's few millimeters to the longest telephoto."""
 
 Numbers = float | int | Sequence[float | int] | Tensor
 
 
 class Exif(NamedTuple):
-    """Aperture and focal length of each item; nan where a picture carries none.
-
-    Attributes:
-        f_number: [b] focal length over aperture diameter.
-        focal_length_mm: [b] on the sensor of the `Lens` (36 mm wide by default: the 35-mm
-            equivalent).
-    """
+    """Aperture and focal length of each item; NaN where an image has no EXIF."""
 
     f_number: Float[Tensor, "b"]
+    """Focal length over aperture diameter."""
     focal_length_mm: Float[Tensor, "b"]
+    """On the sensor of the `Lens` (36 mm wide by default: the 35-mm equivalent)."""
 
     @classmethod
     def checked(cls, f_number: Numbers, focal_length_mm: Numbers) -> Exif:
-        """Make EXIF from what a user wrote: numbers, lists or [b] tensors; one number serves the whole batch.
+        """Check user input: numbers, lists or [b] tensors; a single number is broadcast.
 
         Raises:
             UserError: on a number that is not finite or outside `F_NUMBERS`, `FOCAL_LENGTHS_MM`, or
-                unequal lists.
+                lists of different lengths.
         """
-        f_numbers = _within("f_number", f_number, F_NUMBERS, "")
-        focal_mm = _within("focal_length_mm", focal_length_mm, FOCAL_LENGTHS_MM, " mm")
+        f_numbers = _checked("f_number", f_number, F_NUMBERS, "")
+        focal_mm = _checked("focal_length_mm", focal_length_mm, FOCAL_LENGTHS_MM, " mm")
         if 1 not in (len(f_numbers), len(focal_mm)) and len(f_numbers) != len(focal_mm):
             raise UserError(
-                f"focal_length_mm: {len(focal_mm)} numbers do not pair with {len(f_numbers)} of f_number; "
-                "give one for all or one for each."
+                f"focal_length_mm: {len(focal_mm)} numbers do not pair with {len(f_numbers)} of "
+                "f_number; give one for all or one for each."
             )
         return cls(*torch.broadcast_tensors(f_numbers, focal_mm))
 
     def stacked(self) -> Float[Tensor, "b 2"]:
-        """(f-number, focal length in mm) of each item: what `timestep_cond` of a UNet `with_exif` takes."""
+        """(f-number, focal length in mm) of each item: the `timestep_cond` of a UNet `with_exif`."""
         return torch.stack([self.f_number, self.focal_length_mm], dim=1)
 
 
 class ExifEmbedder(ModelMixin, ConfigMixin):
-    """Aperture and focal length -> sinusoids -> concatenated -> two projections -> one vector (supplement, F.3).
+    """Aperture and focal length -> sinusoids -> concatenated -> MLP -> vector (supplement, F.3).
 
     *Stated*: this chain, and that its vector is added to the timestep embedding. *Ours*: the last
-    projection starts at zero, so that a new embedding changes nothing; an item without EXIF (nan)
-    adds nothing, ever.
+    projection starts at zero, so that a new embedding changes nothing; an item without EXIF (NaN)
+    always adds zero.
     """
 
     @register_to_config
@@ -76,19 +72,19 @@ class ExifEmbedder(ModelMixin, ConfigMixin):
         self,
         dim: int = 1280,
         num_frequencies: int = 128,
-        feed: Literal["log", "linear"] = "log",
+        input_scale: Literal["log", "linear"] = "log",
         hidden: int = 1280,
     ) -> None:
-        """Make the embedding.
+        """Build the embedding.
 
         Args:
             dim: Width of the UNet's timestep embedding (SDXL: 1280).
             num_frequencies: Sines, and as many cosines, for each of the two numbers (*ours*; SDXL's
-                sizes have 128).
-            feed: `log` (*ours*): the logarithm, stretched so that the range a user may ask for
-                spans 0 to 1000 as timesteps do; a stop is then the same step everywhere. `linear`:
-                the number as it is, as SDXL feeds its picture sizes; f/1.8 and f/2 are then nearly
-                one.
+                size conditioning has 128).
+            input_scale: `log` (*ours*): the logarithm, scaled so that the valid range spans 0 to
+                1000 as timesteps do; a stop is then the same distance everywhere. `linear`: the
+                number itself, as in SDXL's size conditioning; f/1.8 and f/2 are then hardly
+                distinguishable.
             hidden: Width between the two projections (*ours*: the timestep embedding's).
         """
         super().__init__()
@@ -98,23 +94,29 @@ class ExifEmbedder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, exif: Float[Tensor, "b 2"]) -> Float[Tensor, "b e"]:
-        """Embed `Exif.stacked()`: (f-number, focal length in mm); rows with a nan give zeros."""
+        """Embed `Exif.stacked()`: (f-number, focal length in mm); rows with a NaN give zeros."""
         exif = exif.float()
         known = torch.isfinite(exif).all(dim=1, keepdim=True)
-        numbers = self._fed(torch.where(known, exif, torch.ones_like(exif)))
-        vector = self.last(
-            nn.functional.silu(self.first(self._sinusoids(numbers).to(self.first.weight.dtype)))
-        )
+        numbers = self._scaled(torch.where(known, exif, torch.ones_like(exif)))
+        sinusoids = self._sinusoids(numbers).to(self.first.weight.dtype)
+        vector = self.last(nn.functional.silu(self.first(sinusoids)))
         return torch.where(known, vector, torch.zeros_like(vector))
 
-    def _fed(self, exif: Tensor) -> Tensor:
-        if self.config.feed == "linear":
+    @classmethod
+    def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read configs of exports from before `feed` was renamed to `input_scale`."""
+        renamed = {"feed": "input_scale"}
+        config = {renamed.get(key, key): value for key, value in config_dict.items()}
+        return super().extract_init_dict(config, **kwargs)
+
+    def _scaled(self, exif: Tensor) -> Tensor:
+        if self.config.input_scale == "linear":
             return exif
         low, high = exif.new_tensor([F_NUMBERS, FOCAL_LENGTHS_MM]).log().unbind(1)
         return 1000.0 * (exif.log() - low) / (high - low)
 
     def _sinusoids(self, numbers: Tensor) -> Tensor:
-        """[b, 2] -> [b, 2 * 2 * num_frequencies], wavelengths from 2 pi to 10000 * 2 pi as for timesteps."""
+        """[b, 2] -> [b, 2 * 2 * num_frequencies], wavelengths 2 pi to 10000 * 2 pi as for timesteps."""
         count = self.config.num_frequencies
         exponents = torch.arange(count, device=numbers.device, dtype=torch.float32) / count
         angles = numbers[..., None] * torch.exp(-math.log(10000.0) * exponents)
@@ -122,7 +124,7 @@ class ExifEmbedder(ModelMixin, ConfigMixin):
 
 
 class ExifTimeEmbedding(nn.Module):
-    """A UNet's own time embedding, plus the EXIF's vector where EXIF is given."""
+    """A UNet's own time embedding, plus the EXIF embedding where EXIF is given."""
 
     def __init__(self, stock: nn.Module, exif: ExifEmbedder) -> None:
         super().__init__()
@@ -130,21 +132,23 @@ class ExifTimeEmbedding(nn.Module):
         self.exif = exif
 
     def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Embed the timestep's sinusoids `sample`; `condition` is `Exif.stacked()` [b, 2], or None for none."""
+        """Embed the timestep's sinusoids `sample`; `condition` is `Exif.stacked()` [b, 2] or None."""
         embedding = self.stock(sample)
-        return (
-            embedding if condition is None else embedding + self.exif(condition).to(embedding.dtype)
-        )
+        if condition is None:
+            return embedding
+        return embedding + self.exif(condition).to(embedding.dtype)
 
 
 def with_exif(
     unet: UNet2DConditionModel, embedder: ExifEmbedder | None = None
 ) -> UNet2DConditionModel:
-    """Let a UNet take `timestep_cond=Exif.stacked()`, in place; without that argument it stays as it was.
+    """Add an EXIF embedding to a UNet, in place: it then takes `timestep_cond=Exif.stacked()`.
+
+    Without that argument its output is unchanged.
 
     Args:
-        unet: any UNet of diffusers without a `time_cond_proj_dim` of its own (SDXL, SD 1.5).
-        embedder: a trained one; None: a new one of the right width, which changes nothing yet.
+        unet: any diffusers UNet without a `time_cond_proj_dim` of its own (SDXL, SD 1.5).
+        embedder: a trained one; None: a new one of the right width, which starts at zero.
 
     Raises:
         ValueError: if the UNet has EXIF already, a condition of its own, or another width than the
@@ -160,7 +164,8 @@ def with_exif(
     embedder = embedder or ExifEmbedder(dim=width, hidden=width)
     if embedder.config.dim != width:
         raise ValueError(
-            f"The embedder makes vectors of {embedder.config.dim}, but this UNet's time embedding {width}."
+            f"The embedder makes vectors of {embedder.config.dim}, but this UNet's time embedding "
+            f"has {width}."
         )
     stock_weight = unet.time_embedding.linear_2.weight
     unet.time_embedding = ExifTimeEmbedding(unet.time_embedding, embedder.to(stock_weight.device))
@@ -168,9 +173,9 @@ def with_exif(
 
 
 def without_exif(unet: UNet2DConditionModel) -> ExifEmbedder:
-    """Put the UNet's own time embedding back, in place, and return the embedder.
+    """Restore the UNet's own time embedding, in place, and return the EXIF embedder.
 
-    `unet.save_pretrained` then writes diffusers' stock layout, and the embedder is saved beside it.
+    `unet.save_pretrained` then writes diffusers' stock layout; save the embedder separately.
 
     Raises:
         ValueError: if the UNet has no EXIF embedding.
@@ -182,13 +187,14 @@ def without_exif(unet: UNet2DConditionModel) -> ExifEmbedder:
     return wrapped.exif
 
 
-def _within(key: str, value: Numbers, bounds: tuple[float, float], unit: str) -> Tensor:
+def _checked(key: str, value: Numbers, bounds: tuple[float, float], unit: str) -> Tensor:
     """A user's numbers as [n] float32, each within the bounds."""
     numbers = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
     low, high = bounds
     for number in numbers.tolist():
         if not low <= number <= high:
             raise UserError(
-                f"{key}: {number:g}{unit} is not a camera's; choose between {low:g} and {high:g}{unit}."
+                f"{key}: {number:g}{unit} is not a camera's; choose between {low:g} and "
+                f"{high:g}{unit}."
             )
     return numbers

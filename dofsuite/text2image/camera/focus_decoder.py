@@ -1,10 +1,9 @@
-"""From tokens to a saliency map and back to task tokens: the decoder of the focus predictor.
+"""Decoder of the focus predictor: tokens to a saliency map and task tokens.
 
-After VST (ICCV 2021): learned task tokens go through a transformer together with the patch tokens;
-the patch tokens are then upsampled in steps, joined by the encoder's finer maps, and asked at each
-step how much they belong to the task token (patch-task attention). Paper: a saliency and a boundary
-token. Here: saliency, focus and scale (*inferred*, facts
-E: a focus and a scale token are the natural extension).
+After VST (ICCV 2021): learned task tokens and patch tokens share a transformer; the patch tokens
+are then upsampled in stages with skip connections from the encoder's finer maps, and attend to the
+task token at each stage (patch-task attention). VST: a saliency and a boundary token. Here:
+saliency, focus and scale (*inferred*: a focus and a scale token are the natural extension).
 """
 
 from __future__ import annotations
@@ -21,15 +20,18 @@ TASKS = ("saliency", "focus", "scale")
 
 
 class Decoded(NamedTuple):
-    """Saliency before the sigmoid [b, 1, 4 g, 4 g], and the tokens [b, c] that speak for focus and for scale."""
+    """What the decoder returns; g is the token grid's side."""
 
     saliency_logits: Tensor
+    """[b, 1, 4 g, 4 g]"""
     focus: Tensor
+    """[b, c] focus token."""
     scale: Tensor
+    """[b, c] scale token."""
 
 
 class PatchTaskAttention(nn.Module):
-    """Each place of a map takes of the task's value as much as its sigmoid attention to the task says (VST)."""
+    """Patch-task attention: features + sigmoid(q.k) * value of the task token (VST)."""
 
     def __init__(self, map_width: int, token_width: int) -> None:
         super().__init__()
@@ -39,14 +41,12 @@ class PatchTaskAttention(nn.Module):
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """[b, f, h, w] and the task token [b, c] -> [b, f, h, w]."""
         key, value = self.key_value(task)[..., None, None].chunk(2, dim=1)
-        share = torch.sigmoid(
-            (self.query(features) * key).sum(1, keepdim=True) / math.sqrt(features.shape[1])
-        )
-        return features + share * value
+        logits = (self.query(features) * key).sum(1, keepdim=True) / math.sqrt(features.shape[1])
+        return features + torch.sigmoid(logits) * value
 
 
 class Upsampling(nn.Module):
-    """Twice the resolution: a coarse map, joined by the encoder's map of that resolution, asked for the task."""
+    """Upsample a coarse map by 2, with a skip connection and patch-task attention."""
 
     def __init__(self, coarse_width: int, skip_width: int, width: int, token_width: int) -> None:
         super().__init__()
@@ -54,14 +54,13 @@ class Upsampling(nn.Module):
         self.join = nn.Sequential(
             nn.Conv2d(width + skip_width, width, 3, padding=1), nn.GroupNorm(8, width), nn.GELU()
         )
-        self.ask = PatchTaskAttention(width, token_width)
+        self.task_attention = PatchTaskAttention(width, token_width)
 
     def forward(self, coarse: Tensor, skip: Tensor, task: Tensor) -> Tensor:
         """[b, coarse, g, g], [b, skip, 2 g, 2 g] and [b, c] -> [b, width, 2 g, 2 g]."""
-        finer = nn.functional.interpolate(
-            self.reduce(coarse), size=skip.shape[-2:], mode="bilinear"
-        )
-        return self.ask(finer + self.join(torch.cat([finer, skip], dim=1)), task)
+        size = skip.shape[-2:]
+        finer = nn.functional.interpolate(self.reduce(coarse), size=size, mode="bilinear")
+        return self.task_attention(finer + self.join(torch.cat([finer, skip], dim=1)), task)
 
 
 class SaliencyDecoder(nn.Module):
@@ -77,12 +76,14 @@ class SaliencyDecoder(nn.Module):
         self.saliency = nn.Conv2d(fine_width, 1, 1)
 
     def forward(self, encoded: Encoded) -> Decoded:
-        """Run the tokens with the task tokens, then upsample to four times the grid."""
+        # Joint transformer over task and patch tokens, [b, 3 + n, c].
         tokens = torch.cat([self.tasks.expand(len(encoded.tokens), -1, -1), encoded.tokens], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
         tokens = self.norm(tokens)
         saliency, focus, scale = tokens[:, : len(TASKS)].unbind(1)
+
+        # Patch tokens back to a map [b, c, g, g], upsampled to 4 g.
         patches = tokens[:, len(TASKS) :].transpose(1, 2)
         grid = math.isqrt(patches.shape[-1])
         middle = self.to_middle(patches.unflatten(-1, (grid, grid)), encoded.middle, saliency)

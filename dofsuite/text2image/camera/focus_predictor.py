@@ -1,9 +1,9 @@
-"""Where to focus, and how many millimetres a unit of depth is: the focus predictor and its pseudo-target.
+"""The focus predictor: focus distance and metric scale of a scene, and its pseudo-target.
 
-The depth goes in as two channels made of its logarithm, resized to the network: stretched to -1
-(nearest) to 1 (farthest), and with its mean taken off, which keeps how deep the scene is. Neither
-changes when the depth is multiplied by a number, so that the predicted focus distance is multiplied
-by it and the scale stays (*ours*): a depth model in other units focuses on the same thing.
+Depth enters as two channels of log depth, resized to the network: min-max normalized to [-1, 1]
+(nearest to farthest), and mean-centered, which keeps the depth range of the scene. Both are
+invariant to a scale factor on depth, so the predicted focus distance scales with it and f_s stays
+(*ours*): a depth model in other units focuses on the same thing.
 """
 
 from __future__ import annotations
@@ -20,30 +20,27 @@ from torch import Tensor, nn
 from dofsuite.errors import UserError
 from dofsuite.text2image.camera.focus_decoder import Decoded, SaliencyDecoder
 from dofsuite.text2image.camera.focus_encoder import CrossModalEncoder
+from dofsuite.training.checkpoints.compatibility import FOCUS_PREDICTOR_STATE_DICT, renamed
 
 
 class Focus(NamedTuple):
-    """What the predictor gives.
-
-    Attributes:
-        focus_distance: [b] f_d, the depth to be in focus, on the depth model's scale, within the
-            picture's depths.
-        scale_mm: [b] f_s, mm per unit of depth.
-        saliency: [b, 1, h, w] in [0, 1].
-    """
+    """What the predictor returns."""
 
     focus_distance: Float[Tensor, "b"]
+    """f_d, the depth in focus, on the depth model's scale, within the image's range of depths."""
     scale_mm: Float[Tensor, "b"]
+    """f_s, mm per unit of depth."""
     saliency: Float[Tensor, "b 1 h w"]
+    """In [0, 1]."""
 
 
 class FocusPredictor(ModelMixin, ConfigMixin):
-    """A transformer over image and depth with a focus and a scale token on a saliency decoder.
+    """A two-stream transformer over image and depth, with a focus and a scale token (after VST).
 
-    *Stated*: from image and depth it gives f_d and f_s; f_d is a weighted sum of depth and saliency
-    and is trained by a Huber loss. *Inferred*: that it is VST with a focus and a scale token, and
-    that f_s learns through the lens alone. The defaults are about the size of VST's RGB-D network;
-    `small()` is for pictures of 64 px.
+    *Stated*: from image and depth it predicts f_d and f_s; f_d is a weighted sum of depth and
+    saliency and is trained by a Huber loss. *Inferred*: that it is VST with a focus and a scale
+    token, and that f_s learns through the lens alone. The defaults are about the size of VST's
+    RGB-D network; `small()` is for images of 64 px.
     """
 
     @register_to_config
@@ -57,26 +54,26 @@ class FocusPredictor(ModelMixin, ConfigMixin):
         cross_layers: int = 4,
         decoder_layers: int = 4,
         fine_width: int = 64,
-        reading: Literal["token", "weighted_sum"] = "token",
+        focus_readout: Literal["token", "weighted_sum"] = "token",
         initial_scale_mm: float = 1000.0,
         largest_scale_factor: float = 30.0,
     ) -> None:
-        """Make the network.
+        """Build the network.
 
         Args:
-            size_px: Pictures of any size and shape are resized to this square inside, as VST does.
+            size_px: Images of any size and shape are resized to this square inside, as VST does.
             patch_px: Side of a token at that size; a multiple of 4 that divides it.
-            width: Width of a token (VST: 384).
+            width: Token width (VST: 384).
             heads: Attention heads (VST: 6).
-            layers: Layers of each modality's own transformer (VST: 14).
+            layers: Layers of each modality's own encoder (VST: 14).
             cross_layers: Layers in which the modalities attend to each other (VST: 4).
             decoder_layers: Layers that patch and task tokens share (VST: 4).
             fine_width: Width of the maps finer than the tokens, a multiple of 8 (VST: 64).
-            reading: How f_d comes about. `token` (*inferred*, reading b of the facts): the focus
-                token moves the saliency-weighted mean log depth along the range of depths, and the
-                weighted sum is the pseudo-target. `weighted_sum` (reading a): f_d is sum(S D) /
-                sum(S) of the predicted saliency itself.
-            initial_scale_mm: f_s before training: 1000 for depth in metres.
+            focus_readout: How f_d is predicted. `token` (*inferred*): the focus token shifts the
+                saliency-weighted mean log depth within the range of depths, and the weighted sum is
+                the pseudo-target. `weighted_sum` (the other reading of the paper): f_d is sum(S D)
+                / sum(S) of the predicted saliency itself.
+            initial_scale_mm: f_s before training: 1000 for depth in meters.
             largest_scale_factor: f_s stays within this factor of the initial one, either way
                 (*ours*).
         """
@@ -91,72 +88,88 @@ class FocusPredictor(ModelMixin, ConfigMixin):
         )
         self.decoder = SaliencyDecoder(width, heads, decoder_layers, fine_width)
         self.scale_head = _zero_linear(width)
-        self.focus_head = _zero_linear(width) if reading == "token" else None
+        self.focus_head = _zero_linear(width) if focus_readout == "token" else None
 
     @classmethod
     def small(cls, **changes: Any) -> FocusPredictor:
-        """One for pictures of about 64 px, with under half a million parameters; `changes` go to the constructor."""
-        sizes = dict(
-            size_px=64, patch_px=8, width=64, heads=4, layers=1, cross_layers=1, decoder_layers=2
-        )
-        return cls(**{**sizes, "fine_width": 32, **changes})
+        """Build one for images of about 64 px, under half a million parameters."""
+        sizes = {"size_px": 64, "patch_px": 8, "width": 64, "fine_width": 32, "heads": 4}
+        layers = {"layers": 1, "cross_layers": 1, "decoder_layers": 2}
+        return cls(**{**sizes, **layers, **changes})
+
+    @classmethod
+    def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read configs of exports from before `reading` was renamed to `focus_readout`."""
+        names = {"reading": "focus_readout"}
+        config = {names.get(key, key): value for key, value in config_dict.items()}
+        return super().extract_init_dict(config, **kwargs)
+
+    def _fix_state_dict_keys_on_load(self, state_dict: dict[str, Tensor]) -> None:
+        """Read weights of exports from before modules were renamed."""
+        new = renamed(state_dict, FOCUS_PREDICTOR_STATE_DICT)
+        state_dict.clear()
+        state_dict.update(new)
 
     def forward(self, image: Float[Tensor, "b 3 h w"], depth: Float[Tensor, "b 1 h w"]) -> Focus:
         """Predict focus distance, scale and saliency; differentiable in both.
 
         Args:
             image: display values in [0, 1].
-            depth: > 0 on the depth model's scale, larger is farther; a value that is not finite
-                counts as the farthest.
+            depth: > 0 on the depth model's scale, larger is farther; non-finite values count as the
+                farthest.
         """
+        # Log depth; a hole (0) counts as near, at 1e-4 of the farthest, so that the log is finite.
         depth = finite_depth(depth)
-        # A hole (0) counts as near: a ten-thousandth of the farthest, so that the logarithm is
-        # finite.
         nearest = (1e-4 * depth.detach().amax((1, 2, 3), keepdim=True)).clamp(min=1e-12)
         log_depth = self._resized(depth.clamp(min=nearest).log())
-        # Min-max normalized; the range is also that of the predicted focus.
+
+        # Its two scale-invariant channels. Not `minmax_normalize`: `near` and `far` are used again.
         near, far = log_depth.amin((1, 2, 3), keepdim=True), log_depth.amax((1, 2, 3), keepdim=True)
-        place = (log_depth - near) / (far - near).clamp(min=1e-4)
-        centred = log_depth - log_depth.mean((1, 2, 3), keepdim=True)
+        normalized = (log_depth - near) / (far - near).clamp(min=1e-4)
+        centered = log_depth - log_depth.mean((1, 2, 3), keepdim=True)
+
+        # Saliency and task tokens, in the network's dtype.
         decoded = self._decode(
-            self._resized(image.float()) * 2 - 1, torch.cat([2 * place - 1, centred], dim=1)
+            self._resized(image.float()) * 2 - 1,
+            torch.cat([2 * normalized - 1, centered], dim=1),  # [b, 2, size_px, size_px]
         )
         logits = _resized(decoded.saliency_logits.float(), depth.shape[-2:])
+
+        # Focus distance: a position in the range of log depth, or the weighted mean depth.
         if self.focus_head is None:
             focus_distance = weighted_mean(depth, salient_weights(logits))
         else:
-            focus_place = self._focus_place(decoded, place)
-            focus_distance = torch.exp(near.flatten() + focus_place * (far - near).flatten())
+            position = self._focus_position(decoded, normalized)
+            focus_distance = torch.exp(near.flatten() + position * (far - near).flatten())
         return Focus(focus_distance, self._scale_mm(decoded.scale), torch.sigmoid(logits))
 
     def _decode(self, image: Tensor, depth: Tensor) -> Decoded:
         return self.decoder(self.encoder(image.to(self.dtype), depth.to(self.dtype)))
 
-    def _focus_place(self, decoded: Decoded, place: Tensor) -> Tensor:
-        """Where in the range of log depth to focus, [b] in (0, 1): salient places' mean, moved by the focus token."""
+    def _focus_position(self, decoded: Decoded, normalized: Tensor) -> Tensor:
+        """Focus in normalized log depth, [b] in (0, 1): the salient mean plus the token's logit."""
+        assert self.focus_head is not None
         weights = salient_weights(self._resized(decoded.saliency_logits.float()))
-        salient_place = weighted_mean(place, weights).clamp(1e-3, 1 - 1e-3)
-        return torch.sigmoid(
-            torch.logit(salient_place) + self.focus_head(decoded.focus).float().flatten()
-        )
+        salient_mean = weighted_mean(normalized, weights).clamp(1e-3, 1 - 1e-3)
+        shift = self.focus_head(decoded.focus).float().flatten()
+        return torch.sigmoid(torch.logit(salient_mean) + shift)
 
     def _scale_mm(self, token: Tensor) -> Tensor:
         bound = math.log(self.config.largest_scale_factor)
-        return self.config.initial_scale_mm * torch.exp(
-            bound * torch.tanh(self.scale_head(token).float().flatten())
-        )
+        log_factor = bound * torch.tanh(self.scale_head(token).float().flatten())
+        return self.config.initial_scale_mm * torch.exp(log_factor)
 
-    def _resized(self, picture: Tensor) -> Tensor:
-        return _resized(picture, (self.config.size_px, self.config.size_px))
+    def _resized(self, image: Tensor) -> Tensor:
+        return _resized(image, (self.config.size_px, self.config.size_px))
 
 
 def focus_target(
     saliency: Float[Tensor, "b 1 h w"], depth: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b"]:
-    """f_d* = sum(S D) / sum(S), the depth of what is salient, on the depth's scale (facts A.2, after supplement A5).
+    """f_d* = sum(S D) / sum(S), the saliency-weighted mean depth (after supplement A5).
 
-    Guards (*ours*): where nothing is salient, the mean depth; a depth that is not finite counts as
-    the farthest.
+    Guards (*ours*): the mean depth where nothing is salient; non-finite depth counts as the
+    farthest.
     """
     return weighted_mean(finite_depth(depth), saliency.float())
 
@@ -164,34 +177,33 @@ def focus_target(
 def weighted_mean(
     values: Float[Tensor, "b 1 h w"], weights: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b"]:
-    """sum(w v) / sum(w) of each item; the plain mean where the weights' mean is under a millionth."""
+    """sum(w v) / sum(w) of each item; the plain mean where the mean weight is below 1e-6."""
     empty = weights.mean((1, 2, 3), keepdim=True) < 1e-6
     weights = torch.where(empty, torch.ones_like(weights), weights)
     return (weights * values).sum((1, 2, 3)) / weights.sum((1, 2, 3))
 
 
 def salient_weights(logits: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """The saliency sigmoid(logits) over its largest value in each item: the same weighted sum, and it cannot vanish.
+    """sigmoid(logits) over its maximum in each item: weights for `weighted_mean`.
 
-    A weighted sum does not know how large its weights are together. A predictor trained by it alone
-    lets them drift, towards numbers that float32 does not have.
+    A weighted mean is invariant to the scale of its weights, so a predictor trained by it alone
+    lets them drift, until they underflow in float32.
     """
     log_saliency = nn.functional.logsigmoid(logits)
     return torch.exp(log_saliency - log_saliency.amax((1, 2, 3), keepdim=True))
 
 
 def finite_depth(depth: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """The depth in float32 with each item's farthest finite value where it is infinite or nan; 1 if there is none."""
+    """Float32 depth; non-finite values become each item's farthest finite one (1 if none is)."""
     depth = depth.float()
     finite = torch.isfinite(depth)
     farthest = torch.where(finite, depth, torch.zeros_like(depth)).amax((1, 2, 3), keepdim=True)
-    return torch.where(
-        finite, depth, torch.where(farthest > 0, farthest, torch.ones_like(farthest))
-    )
+    farthest = torch.where(farthest > 0, farthest, torch.ones_like(farthest))
+    return torch.where(finite, depth, farthest)
 
 
 def check_focus(focus: float | int | Float[Tensor, "b"], depth: Float[Tensor, "b 1 h w"]) -> None:
-    """Refuse a focus distance of a user's that no part of the scene has.
+    """Check that a user's focus distance lies within the scene.
 
     Args:
         focus: on the depth model's scale; one for all or one for each item.
@@ -206,18 +218,18 @@ def check_focus(focus: float | int | Float[Tensor, "b"], depth: Float[Tensor, "b
     for distance, nearest, farthest in zip(given, near, far, strict=True):
         if not nearest <= distance <= farthest:
             raise UserError(
-                f"focus: {distance:g} lies outside the scene's depths, {nearest:.4g} to {farthest:.4g} on the "
-                "depth model's scale; choose a distance within them."
+                f"focus: {distance:g} lies outside the scene's depths, {nearest:.4g} to "
+                f"{farthest:.4g} on the depth model's scale; choose a distance within them."
             )
 
 
-def _resized(picture: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Averaged down or interpolated up: never beyond the picture's own values, and itself at its own size."""
-    return nn.functional.interpolate(picture, size=tuple(size), mode="bilinear", antialias=True)
+def _resized(image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Antialiased bilinear: within the range of the image's values, the identity at its own size."""
+    return nn.functional.interpolate(image, size=tuple(size), mode="bilinear", antialias=True)
 
 
 def _zero_linear(width: int) -> nn.Linear:
-    """A head of one number that starts at 0 whatever comes in."""
+    """A linear layer to one output, initialized to zero."""
     head = nn.Linear(width, 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)

@@ -1,16 +1,16 @@
-"""The lens in the loop: an all-in-focus image, its depth, a focus and EXIF make a photograph.
+"""The lens in the loop: all-in-focus image, depth, focus and EXIF -> photograph.
 
-With depth D and focus f_d on the depth model's scale and f_s mm per unit of it: Z = f_s D, S1 = f_s
-f_d, and the circle of confusion is c = |Z - S1| / Z * F^2 / (N (S1 - F)), in pixels c W / sensor
-width (TAF's formula; facts A.2). |Z - S1| / Z does not depend on f_s: the scale enters through S1 -
-F alone.
+With depth D and focus f_d on the depth model's scale and f_s mm per unit of it: Z = f_s D,
+S1 = f_s f_d, and the circle of confusion is c = |Z - S1| / Z * F^2 / (N (S1 - F)), in pixels
+c W / sensor width (TAF's formula). |Z - S1| / Z does not depend on f_s: the scale enters through
+S1 - F alone.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -35,47 +35,36 @@ from dofsuite.text2image.scene import Scene
 Method = Literal["exact", "gather", "layered", "occlusion"]
 """Renderers of `render_bokeh`."""
 DEPTH_RANGE = (1e-3, 1e6)
-"""Depths are held within these multiples of the focus distance (*ours*): a hole (0) and the infinite have a radius and
-gradients then, and the radius of the infinite is a millionth off."""
+"""Depth is clamped to these multiples of the focus distance (*ours*): 0 and infinity then have a
+radius and gradients, and the radius at infinity is off by a millionth."""
 
 
 @dataclass(frozen=True)
 class Lens:
-    """The differentiable lens of the photograph.
-
-    Attributes:
-        method: Renderer of `render_bokeh`. *Inferred*: `gather`, the disc of TAF, which the paper
-            cites.
-        gamma: Display value ** gamma is the light that is blurred; or "srgb" for its exact curve.
-            *Inferred*: 1, the generator's own values, because in linear light the paper's energy
-            rises with blur and its Blur Monotonicity of 93.91 could not come about.
-        sensor_width_mm: Long side of the uncropped frame on the sensor. *Ours*: 36, of which
-            35-mm-equivalent focal lengths speak.
-        nearest_focus: Smallest S1 in focal lengths (*ours*: 2, where a macro lens pictures
-            life-size), which keeps S1 > F. A nearer focus is eased towards it from 1.5 times as
-            far, never with a zero slope.
-        largest_radius_share: Largest radius over the uncropped long side (*ours*), eased towards
-            from half as much: a renderer's time grows with the square of the radius. None: no
-            limit. Paper: TAF cuts its kernel at a fixed size. Here: a bound with a slope, because a
-            cut one leaves nothing to learn from.
-        frame_ratio: Long over short side of the frame of which a picture that no camera took is the
-            centre. *Ours*: 1.5, because a generated square is the centre of a 3:2 frame, as the
-            photographs it was trained on are, so that it spans 24 mm. 1 where the training pictures
-            are whole squares. Photographs know their own frame.
-
-    Raises:
-        ValueError: on a method that does not exist, or a number that no lens has.
-    """
+    """The differentiable lens."""
 
     method: Method = "gather"
+    """Renderer of `render_bokeh`. *Inferred*: `gather`, the disc of TAF, which the paper cites."""
     gamma: float | Literal["srgb"] = 1.0
+    """Display value ** gamma is the light that is blurred; "srgb" for the exact curve. *Inferred*:
+    1, the generator's own values, because in linear light the paper's energy rises with blur and
+    its Blur Monotonicity of 93.91 would be impossible."""
     sensor_width_mm: float = 36.0
+    """Long side of the uncropped frame on the sensor. *Ours*: 36, for 35-mm-equivalent focal
+    lengths."""
     nearest_focus: float = 2.0
+    """Smallest S1 in focal lengths (*ours*: 2, life-size macro), which keeps S1 > F. A soft clamp
+    that starts at 1.5 times as far, with a nonzero slope everywhere."""
     largest_radius_share: float | None = 0.25
+    """Largest radius over the uncropped long side (*ours*), a soft clamp that starts at half as
+    much: rendering time grows with the square of the radius. Null: no limit. Paper: TAF cuts its
+    kernel at a fixed size. Here: a bound with a slope, because a hard one has no gradient."""
     frame_ratio: float = 1.5
+    """Long over short side of the frame of which a generated image is the center. *Ours*: 1.5,
+    because the training photographs are center crops of 3:2 frames, so a square spans 24 mm. 1
+    where the training images are full squares. Photographs bring their own frame."""
 
     def __post_init__(self) -> None:
-        """Refuse what no lens has, in the words of the experiment file."""
         if self.method not in get_args(Method):
             raise ValueError(
                 f"method must be one of {', '.join(get_args(Method))}, not {self.method!r}."
@@ -95,21 +84,20 @@ class Lens:
         if not 1 <= self.frame_ratio < math.inf:
             raise ValueError(f"frame_ratio must be 1 or more, not {self.frame_ratio}.")
 
-    def photograph(
-        self, scene: Scene, exif: Exif, width_px: PerItem
-    ) -> Float[Tensor, "b 3 h w"]:
+    def photograph(self, scene: Scene, exif: Exif, width_px: PerItem) -> Float[Tensor, "b 3 h w"]:
         """Blur each pixel by the circle of confusion of its depth; differentiable in all tensors.
 
         Args:
-            scene: `image_srgb` [b, 3, h, w], all in focus. At gamma 1 its values pass as they are;
-                otherwise they are clamped to [0, 1], because a negative number has no power and one
-                above 1 would become a lamp. `depth` [b, 1, h, w] > 0 on the depth model's scale,
+            scene: `image_srgb` [b, 3, h, w], all in focus. At gamma 1 its values are used as they
+                are; otherwise they are clamped to [0, 1], because a negative number has no power
+                and one above 1 would become a light source. `depth` [b, 1, h, w] > 0 on the depth model's scale,
                 larger is farther; `inf` is allowed. `focus_distance` [b], f_d > 0 on that scale.
                 `scale_mm` [b], f_s in mm per unit of depth.
             exif: f-number and focal length; every item needs both.
-            width_px: long side of the uncropped image at the image's present scale (see
+            width_px: long side of the uncropped image at the image's current scale (see
                 `pixel_pitch_mm`).
         """
+        # A scene with depth and focus, not a generator's without a lens.
         assert scene.image_srgb is not None and scene.depth is not None
         assert scene.focus_distance is not None and scene.scale_mm is not None
         radius_px = self.radius_px(
@@ -119,20 +107,20 @@ class Lens:
         return self._to_display(light)
 
     def frame_width_px(self, height: int, width: int, known_px: float | None = None) -> float:
-        """Long side of a picture's uncropped frame, at the picture's scale: a `width_px`.
+        """Long side of an image's uncropped frame, at the image's scale: a `width_px`.
 
-        Where it is not known, that of the smallest frame of `frame_ratio` with the picture at its
-        centre: a square of 1024 px has 1536, a picture of 3:2 its own long side.
+        Where it is not known, that of the smallest frame of `frame_ratio` with the image at its
+        center: a square of 1024 px has 1536, an image of 3:2 its own long side.
 
         Raises:
-            UserError: A frame that is known does not hold the picture.
+            UserError: `known_px` is smaller than the image.
         """
         if known_px is None:
             return max(float(height), float(width), self.frame_ratio * min(height, width))
         if not max(height, width) <= known_px < math.inf:
             raise UserError(
-                f"frame_width_px: {known_px} px is no long side of a frame that holds {width} x {height} px; give at "
-                f"least {max(height, width)}."
+                f"frame_width_px: {known_px} px is no long side of a frame that holds {width} x "
+                f"{height} px; give at least {max(height, width)}."
             )
         return float(known_px)
 
@@ -144,17 +132,20 @@ class Lens:
         exif: Exif,
         width_px: PerItem,
     ) -> Float[Tensor, "b 1 h w"]:
-        """Signed radius c / 2 of each pixel, in pixels, positive in front of the focal plane; float32 at least."""
+        """Signed radius c / 2 of each pixel, in pixels, positive in front of the focal plane."""
+        # Depth, clamped relative to the focus.
         depth, focus_distance = at_least_float32(depth), at_least_float32(focus_distance)
         focus = focus_distance.reshape(-1, 1, 1, 1)
         depth = depth.clamp(DEPTH_RANGE[0] * focus, DEPTH_RANGE[1] * focus)
-        # The guard moves the scale, not the focus: what is in focus stays in focus, and S1 / Z
-        # stays f_d / D.
+
+        # Metric scale: the soft clamp of S1 changes the scale, not the focus: what is in focus
+        # stays in focus, and S1 / Z stays f_d / D.
         nearest_mm = self.nearest_focus * exif.focal_length_mm
-        focus_mm = eased_above(
-            at_least_float32(scale_mm) * focus_distance, nearest_mm, 1.5 * nearest_mm
-        )
+        focus_mm = at_least_float32(scale_mm) * focus_distance
+        focus_mm = soft_clamp_min(focus_mm, nearest_mm, 1.5 * nearest_mm)
         scale_m = focus_mm / focus_distance / 1000.0
+
+        # Thin-lens circle of confusion.
         radius_px = coc_radius_px(
             ThinLens(exif.focal_length_mm, exif.f_number),
             depth_m=scale_m.reshape(-1, 1, 1, 1) * depth,
@@ -166,24 +157,37 @@ class Lens:
     def _bounded(self, radius_px: Tensor, width_px: PerItem) -> Tensor:
         if self.largest_radius_share is None:
             return radius_px
-        width = torch.as_tensor(width_px, dtype=radius_px.dtype, device=radius_px.device).reshape(
-            -1, 1, 1, 1
-        )
-        largest_px = self.largest_radius_share * width
-        in_front = eased_below(radius_px, largest_px, largest_px / 2)
-        return eased_above(in_front, -largest_px, -largest_px / 2)
+        width = torch.as_tensor(width_px, dtype=radius_px.dtype, device=radius_px.device)
+        largest_px = self.largest_radius_share * width.reshape(-1, 1, 1, 1)
+        bounded_px = soft_clamp_max(radius_px, largest_px, largest_px / 2)
+        return soft_clamp_min(bounded_px, -largest_px, -largest_px / 2)
 
     def _to_light(self, image: Tensor) -> Tensor:
         if self.gamma == 1:
             return image
         image = image.clamp(0, 1)
-        return (
-            srgb_to_linear(image) if self.gamma == "srgb" else display_to_linear(image, self.gamma)
-        )
+        if self.gamma == "srgb":
+            return srgb_to_linear(image)
+        return display_to_linear(image, self.gamma)
 
     def _to_display(self, light: Tensor) -> Tensor:
         if self.gamma == 1:
             return light
-        return (
-            linear_to_srgb(light) if self.gamma == "srgb" else linear_to_display(light, self.gamma)
-        )
+        if self.gamma == "srgb":
+            return linear_to_srgb(light)
+        return linear_to_display(light, self.gamma)
+
+
+def soft_clamp_min(value: Tensor, least: Tensor, knee: Tensor) -> Tensor:
+    """`value` above the knee; below it a hyperbola towards `least`: smooth, with a nonzero slope.
+
+    The two parts meet with the same value and slope 1 at the knee.
+    """
+    room = knee - least
+    below = least + room**2 / (room + (knee - value).clamp(min=0.0))
+    return torch.where(value >= knee, value, below)
+
+
+def soft_clamp_max(value: Tensor, largest: Tensor, knee: Tensor) -> Tensor:
+    """`soft_clamp_min` mirrored: `value` below the knee, above it a hyperbola towards `largest`."""
+    return -soft_clamp_min(-value, -largest, -knee)

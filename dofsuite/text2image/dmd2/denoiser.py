@@ -34,9 +34,7 @@ class ConditionedDenoiser(NamedTuple):
 
     def noise(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Predict eps."""
-        predicted = unet_calls.predict(
-            self.unet, x_t, t, self.prompt, self.exif, self.downscale
-        )
+        predicted = unet_calls.predict(self.unet, x_t, t, self.prompt, self.exif, self.downscale)
         return self._as_noise(predicted, x_t, t)
 
     def guided_noise(self, x_t: Tensor, t: Tensor, guidance_scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""DMD2's discriminator head: real or generated, judged from the fake score's mid-block (facts/text2image.md B.2)."""
+"""DMD2's discriminator: classifies real and generated from the fake score's mid-block features."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ KERNEL = 4
 
 
 def num_groups(channels: int) -> int:
-    """Return the largest number of groups up to DMD2's 32 that divides the channels and leaves 8 in each, else 1.
+    """Return the largest divisor of the channels up to 32 that leaves 8 or more per group, else 1.
 
-    DMD2: 32 groups of 40. Here: small networks get fewer, because at 1x1 a group of one channel is
-        normalised to zero.
+    DMD2: 32 groups of 40 channels. Here: small networks get fewer, because at 1x1 a group of one
+    channel is normalized to zero.
     """
-    fitting = [
-        groups for groups in range(1, 33) if channels % groups == 0 and channels // groups >= 8
-    ]
-    return max(fitting, default=1)
+    groups = range(1, min(32, channels // 8) + 1)
+    return max((n for n in groups if channels % n == 0), default=1)
 
 
-def stage(channels: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
-    """A convolution, GroupNorm and SiLU."""
+def conv_block(channels: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
+    """Convolution, GroupNorm, SiLU."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, kernel, stride, padding),
         nn.GroupNorm(num_groups(channels), channels),
@@ -34,38 +32,38 @@ class Discriminator(nn.Module):
     """Mid-block features [b, channels, side, side] to logits [b], high for real.
 
     Stride-2 4x4 convolutions halve the side until it is 4 or less, one convolution without padding
-    takes that to 1x1, a 1x1 convolution to the logit. At 1280 channels and side 32 these are DMD2's
-    layers: 32, 16, 8, 4, 1.
+    reduces it to 1x1, a 1x1 convolution gives the logit. At 1280 channels and side 32 these are
+    DMD2's layers: 32, 16, 8, 4, 1.
     """
 
     def __init__(self, channels: int = 1280, side: int = 32, float32: bool = True) -> None:
-        """Lay out the head for one size of features.
+        """Build the layers for one feature size.
 
         Args:
             channels: Of the features, kept throughout (as in DMD2).
-            side: Height and width of the features. Others will do: where more than one logit comes
-                out at the end, their mean is taken (*ours*).
-            float32: Run in float32, also under autocast (DMD2's way); otherwise in the precision
-                that surrounds it.
+            side: Height and width of the features. Larger features give several logits, which are
+                averaged (*ours*).
+            float32: Run in float32 even under autocast (as DMD2); otherwise in the surrounding
+                precision.
         """
         super().__init__()
         self.float32 = float32
+        # Halve the side down to 4, then one convolution over what is left.
         stages = []
         while side > KERNEL:
-            stages.append(stage(channels, KERNEL, stride=2, padding=1))
+            stages.append(conv_block(channels, KERNEL, stride=2, padding=1))
             side //= 2
-        self.stages = nn.Sequential(*stages, stage(channels, kernel=side, stride=side, padding=0))
+        self.stages = nn.Sequential(*stages, conv_block(channels, side, stride=side, padding=0))
         self.logit = nn.Conv2d(channels, 1, kernel_size=1)
 
     def forward(self, features: Float[Tensor, "b channels h w"]) -> Float[Tensor, "b"]:
-        """Judge features."""
+        """Return the logits of features."""
         device_type = features.device.type
-        # The meta device, on which FLOPs are counted, has no autocast to switch off.
+        # The meta device (FLOP counting) has no autocast to disable.
         if self.float32 and torch.amp.is_autocast_available(device_type):
             with torch.autocast(device_type, enabled=False):
-                return self.judge(features.float())
-        return self.judge(features.to(self.logit.weight.dtype))
+                return self._logits(features.float())
+        return self._logits(features.to(self.logit.weight.dtype))
 
-    def judge(self, features: Float[Tensor, "b channels h w"]) -> Float[Tensor, "b"]:
-        """Run the layers in the precision that surrounds the call."""
+    def _logits(self, features: Tensor) -> Tensor:
         return self.logit(self.stages(features)).flatten(1).mean(dim=1)

@@ -45,8 +45,7 @@ class GeneratedSample(NamedTuple):
         """Split into `count` micro-batches, as `split_batch` splits the batch."""
         columns = (self.latent, *self.cond)
         return [
-            GeneratedSample(latent, Conditioning(*cond))
-            for latent, *cond in _split(columns, count)
+            GeneratedSample(latent, Conditioning(*cond)) for latent, *cond in _split(columns, count)
         ]
 
     @classmethod
@@ -57,9 +56,7 @@ class GeneratedSample(NamedTuple):
         return cls(torch.cat([part.latent for part in parts]), cond)
 
     def to(self, device: torch.device | str) -> GeneratedSample:
-        moved = [
-            field.to(device) if isinstance(field, Tensor) else field for field in self.cond
-        ]
+        moved = [field.to(device) if isinstance(field, Tensor) else field for field in self.cond]
         return GeneratedSample(self.latent.to(device), Conditioning(*moved))
 
     def state(self) -> dict[str, Any]:

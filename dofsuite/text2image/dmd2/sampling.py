@@ -1,8 +1,8 @@
 """Few-step sampling and backward simulation (DMD2, arXiv 2405.14867, sec. 4.5).
 
-Convention: a generator is any callable (noisy [b, c, h, w], t [b]) -> predicted noise; denoising
-step k of `FEW_STEPS` adds noise of its own, step 0 starts from noise alone. Latents are kept in
-float32 between the steps.
+Convention: a generator is any callable (x_t [b, c, h, w], t [b]) -> predicted noise. Step 0 of
+`FEW_STEPS` starts from pure noise; step k adds fresh noise of its own to the x0 prediction of step
+k - 1. Latents are kept in float32 between the steps.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ FEW_STEPS = (999, 749, 499, 249)
 """Timesteps of the four-step generator (*stated* in DMD2)."""
 
 Generator = Callable[[Tensor, Tensor], Tensor]
-"""(noisy latents [b, c, h, w], timesteps [b]) -> predicted noise [b, c, h, w]."""
+"""(x_t [b, c, h, w], timesteps [b]) -> predicted noise [b, c, h, w]."""
 
 Draw = Callable[[int], Tensor]
-"""Number of the step -> its fresh noise [b, c, h, w], on the generator's device."""
+"""Denoising step -> its fresh noise [b, c, h, w], on the generator's device."""
 
 
 def step_index(seed: int, step: int, num_steps: int = len(FEW_STEPS)) -> int:
-    """Draw k in {0, ..., num_steps - 1}, all equally likely, for training step `step`.
+    """Draw the denoising step k, uniform in {0, ..., num_steps - 1}, for training step `step`.
 
-    It depends on nothing else, so all ranks run the same number of forwards without
-    communication (DMD2 broadcasts it), and a resumed run draws the same.
+    It depends on seed and step alone, so all ranks run the same number of forwards without a
+    broadcast (DMD2 broadcasts it), and a resumed run draws the same.
     """
     return draw_integer(seed, step, "few-step index") % num_steps
 
@@ -43,20 +43,20 @@ def fresh_noise(
     purpose: str,
     device: torch.device | str = "cpu",
 ) -> Draw:
-    """Return each denoising step's noise: a function of (seed, sample index, purpose, step).
+    """Return each step's noise as a function of (seed, global sample index, purpose, step).
 
     Args:
-        shape: One sample's latents, (c, h, w).
+        shape: One sample's latent, (c, h, w).
         seed: Of the run.
         indices: Global indices of the samples.
-        purpose: What the samples are for; every use of a sample has its own.
-        device: Of the returned noise; it is drawn on the CPU.
+        purpose: Distinguishes independent draws for the same sample.
+        device: Where the noise is moved to; it is drawn on the CPU.
     """
     return lambda step: draw_noise(shape, seed, indices, f"{purpose}/{step}").to(device)
 
 
 def times_of(noisy: Tensor, t: int) -> Tensor:
-    """Return `t` for every sample."""
+    """Return timestep `t` for every sample, [b]."""
     return torch.full((len(noisy),), t, device=noisy.device)
 
 
@@ -67,17 +67,17 @@ def input_of_step(
     alphas_cumprod: Float[Tensor, "steps"],
     few_steps: Sequence[int] = FEW_STEPS,
 ) -> Float[Tensor, "b c h w"]:
-    """Run steps 0 to k - 1 without gradient, and return the input of step k.
+    """Run steps 0 to k - 1 without gradient and return the input x_t of step k.
 
-    Noise at step 0; after that the last x with new noise at the step's time. The draws of different
-    steps are independent: where they are not, DMD2's samples show artifacts (its issue 9).
+    Step 0 starts from pure noise; each next input is the last x0 prediction with fresh noise. The
+    draws of different steps are independent: otherwise DMD2's samples show artifacts (its issue 9).
     """
     with no_gradient():
         noisy = draw(0)
         for i in range(k):
-            t = times_of(noisy, few_steps[i])
+            t, next_t = times_of(noisy, few_steps[i]), times_of(noisy, few_steps[i + 1])
             x = x_from_noise(noisy, generator(noisy, t), t, alphas_cumprod)
-            noisy = add_noise(x, draw(i + 1), times_of(noisy, few_steps[i + 1]), alphas_cumprod)
+            noisy = add_noise(x, draw(i + 1), next_t, alphas_cumprod)
     return noisy
 
 
@@ -88,12 +88,14 @@ def backward_simulation(
     alphas_cumprod: Float[Tensor, "steps"],
     few_steps: Sequence[int] = FEW_STEPS,
 ) -> Float[Tensor, "b c h w"]:
-    """Return x of step k, as in inference: k calls without gradient, then one with it.
+    """Return the x0 prediction of step k, reached as in inference.
+
+    k calls without gradient, then one with it (unless the caller disabled gradients).
 
     Args:
-        generator: The few-step generator.
+        generator: The few-step generator, conditioning bound.
         draw: Noise of each step, as from `fresh_noise`.
-        k: Which denoising step is trained, the same on all ranks, as from `step_index`.
+        k: Which step is trained, the same on all ranks, as from `step_index`.
         alphas_cumprod: The noise schedule.
         few_steps: Timesteps of the generator, decreasing.
     """
@@ -108,7 +110,7 @@ def sample(
     alphas_cumprod: Float[Tensor, "steps"],
     few_steps: Sequence[int] = FEW_STEPS,
 ) -> Float[Tensor, "b c h w"]:
-    """Run all steps without gradient and return the last x: inference."""
+    """Run all steps without gradient and return the last x0 prediction: inference."""
     with no_gradient():
         return backward_simulation(generator, draw, len(few_steps) - 1, alphas_cumprod, few_steps)
 

@@ -107,9 +107,7 @@ def fsdp_modules(root: nn.Module | None) -> list[FSDPModule]:
 def meta_copy(network: nn.Module) -> nn.Module:
     """Copy a network without its weights, to the meta device."""
     values = named_values(network)
-    return with_values(
-        network, {name: value.detach().to("meta") for name, value in values.items()}
-    )
+    return with_values(network, {name: value.detach().to("meta") for name, value in values.items()})
 
 
 def gather_to_cpu(

@@ -1,9 +1,8 @@
-"""FSDP2 as a Lightning strategy: each rank holds a share of the weights, gradients and moments.
+"""FSDP2 as a Lightning strategy: parameters, gradients and optimizer state sharded across ranks.
 
-Convention: "whole" is a plain tensor, "dealt" a DTensor of which each rank holds its share. The
-module deals its own weights in `configure_model`, over the mesh
-`self.device_mesh["data_parallel"]`; this strategy saves and loads them. In an experiment it is
-`trainer.strategy: fsdp2`.
+The module shards its own weights in `configure_model`, over the mesh
+`self.device_mesh["data_parallel"]`; this strategy saves and loads them (sharded: DTensors; full:
+plain tensors). In an experiment it is `trainer.strategy: fsdp2`.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from dofsuite.training.checkpoints.io import AtomicCheckpointIO
 
 
 class FullySharded(ModelParallelStrategy):
-    """Deal over all ranks; write the checkpoint that any other strategy would write.
+    """Shard over all ranks; write the same checkpoint as any other strategy.
 
     Lightning's own strategy writes a folder file by file, which a crash can leave half written, or
-    one file in which the moments have other names than elsewhere; and it steps an optimiser that
-    has not stepped yet, to have moments to save, which Adam remembers. Here the first rank writes
-    one file of whole tensors, through the trainer's checkpoint plugin, so that a run goes on with
-    another number of ranks, with DDP or on one device too.
+    one file in which the optimizer state has other names than elsewhere; and it steps an optimizer
+    that has not stepped yet, to have state to save, which Adam remembers. Here rank 0 writes one
+    file of full tensors, through the trainer's checkpoint plugin, so that a run can resume with
+    another world size, with DDP or on one device.
     """
 
     def __init__(
@@ -40,110 +39,111 @@ class FullySharded(ModelParallelStrategy):
         process_group_backend: str | None = None,
         timeout: timedelta | None = default_pg_timeout,
     ) -> None:
-        """Deal over all ranks.
+        """Shard over all ranks.
 
         Args:
-            process_group_backend: How ranks talk; null chooses by the device (nccl or gloo).
-            timeout: How long a rank waits for another.
+            process_group_backend: nccl or gloo; null chooses by the device.
+            timeout: Of collectives.
         """
         super().__init__("auto", 1, False, process_group_backend, timeout)
 
     def setup_environment(self) -> None:
-        """Lay all ranks out as one row of the mesh."""
+        """One data-parallel mesh dimension over all ranks."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
     def setup(self, trainer: Trainer) -> None:
-        """Take the module, whose weights must be dealt by now.
+        """Check that the module has sharded its weights; otherwise each rank would train its own.
 
         Raises:
-            UserError: They are not, so each rank would train weights of its own.
+            UserError: It has not.
         """
         if not any(isinstance(weight, DTensor) for weight in self.lightning_module.parameters()):
             name = type(self.lightning_module).__name__
             raise UserError(
-                f"trainer.strategy: {name} does not deal its weights over ranks; choose ddp."
+                f"trainer.strategy: {name} does not shard its weights over ranks; choose ddp."
             )
         super().setup(trainer)
 
     # --- saving ---
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return the module's state, still dealt: what the module then leaves out is never sent."""
+        """Return the sharded state: what `on_save_checkpoint` drops is never gathered."""
         return self.lightning_module.state_dict()
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Return an optimiser's state, still dealt, under the names of every other strategy; empty before a step."""
+        """Return the sharded state, under the names of every other strategy; empty before a step."""
         return Strategy.optimizer_state(self, optimizer)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
     ) -> None:
-        """Bring the shares together, tensor by tensor, and let the first rank write."""
-        together = whole(checkpoint, keep=self.is_global_zero)
-        Strategy.save_checkpoint(self, together, filepath, storage_options)
+        """Gather full tensors one by one; rank 0 writes."""
+        gathered = full_state(checkpoint, keep=self.is_global_zero)
+        Strategy.save_checkpoint(self, gathered, filepath, storage_options)
 
     # --- loading ---
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Whether Lightning asks for `load_optimizer_state_dict`."""
+        """Whether Lightning calls `load_optimizer_state_dict`."""
         return True
 
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Open a checkpoint; its tensors stay on the disk until a rank takes its share."""
+        """Open a checkpoint memory-mapped; each rank reads only its shard."""
         if isinstance(self.checkpoint_io, AtomicCheckpointIO):
             return self.checkpoint_io.load_checkpoint(checkpoint_path, mmap=True)
         return self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Take this rank's share of the weights."""
         module = self.lightning_module
-        places = module.state_dict()
+        sharded = module.state_dict()
         state = {
-            name: shard_like(value, places.get(name))
+            name: shard_like(value, sharded.get(name))
             for name, value in checkpoint["state_dict"].items()
         }
         module.load_state_dict(state, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take this rank's share of the moments."""
+        """Load this rank's shard of the optimizer state."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            # The checkpoint numbers parameters in the order of the optimizer's own.
             numbers = [number for group in state["param_groups"] for number in group["params"]]
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             weight_of = dict(zip(numbers, weights, strict=True))
-            moments = {
-                number: {
-                    name: shard_like(value, weight_of[number]) for name, value in values.items()
-                }
-                for number, values in state["state"].items()
-            }
-            optimizer.load_state_dict({**state, "state": moments})
+
+            # Shard each entry (exp_avg, ...) as its parameter is.
+            sharded = {}
+            for number, entries in state["state"].items():
+                weight = weight_of[number]
+                sharded[number] = {k: shard_like(value, weight) for k, value in entries.items()}
+            optimizer.load_state_dict({**state, "state": sharded})
             _optimizer_to_device(optimizer, self.root_device)
 
 
-def whole(node: Any, keep: bool = True) -> Any:
-    """Return nested values with each dealt tensor whole on the CPU; every rank must ask, in the same order.
+def full_state(node: Any, keep: bool = True) -> Any:
+    """Return nested values with each DTensor gathered to the CPU.
+
+    Collective: must be called on all ranks, with the same structure.
 
     Args:
         node: Dicts, lists and tuples of anything.
-        keep: Whether this rank wants the tensors; where not, None stands for them, and its memory
-            never holds them.
+        keep: Whether this rank wants the tensors; None replaces them otherwise.
     """
     if isinstance(node, DTensor):
-        together = node.detach().full_tensor()
-        return together.cpu() if keep else None
+        full = node.detach().full_tensor()
+        return full.cpu() if keep else None
     if isinstance(node, Mapping):
-        return {key: whole(value, keep) for key, value in node.items()}
+        return {key: full_state(value, keep) for key, value in node.items()}
     if type(node) in (list, tuple):
-        return type(node)(whole(value, keep) for value in node)
+        return type(node)(full_state(value, keep) for value in node)
     return node
 
 
 def shard_like(value: Any, like: Any) -> Any:
-    """Deal a whole tensor as `like` is dealt, without a word to the other ranks; what does not fit stays as it is."""
+    """Shard a full tensor as `like` is, without communication; other values are returned as is."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)

@@ -98,9 +98,7 @@ def test_guidance_is_one_call_of_twice_the_rows_and_equals_two_calls(exif):
 def test_guidance_of_one_is_the_conditional_prediction_alone():
     unet, (noisy, t, prompt) = tiny_unet(), inputs()
     calls = calls_of(unet)
-    assert torch.equal(
-        guided(unet, noisy, t, prompt, 1.0), own_call(unet, noisy, t, prompt, 64)
-    )
+    assert torch.equal(guided(unet, noisy, t, prompt, 1.0), own_call(unet, noisy, t, prompt, 64))
     assert calls == [3, 3]
 
 

@@ -67,7 +67,7 @@ def test_an_item_without_exif_is_as_without_the_embedding():
 
 
 def test_the_vector_is_the_stated_chain_written_in_numpy():
-    embedder = trained_embedder(feed="linear")
+    embedder = trained_embedder(input_scale="linear")
     weights = {name: value.double().numpy() for name, value in embedder.state_dict().items()}
     angles = np.array([2.8, 85.0])[:, None] * 10000.0 ** (-np.arange(8) / 8)
     sinusoids = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).reshape(-1)
@@ -77,12 +77,12 @@ def test_the_vector_is_the_stated_chain_written_in_numpy():
     np.testing.assert_allclose(vector, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_fed_as_logarithms_a_stop_is_the_same_step_everywhere():
-    fed = ExifEmbedder(dim=4, hidden=4)._fed(
+def test_on_the_log_scale_a_stop_is_the_same_step_everywhere():
+    scaled = ExifEmbedder(dim=4, hidden=4)._scaled(
         torch.tensor([[1.0, 25.0], [2.0, 50.0], [4.0, 100.0], [128.0, 2000.0]])
     )
-    assert torch.allclose(fed[1] - fed[0], fed[2] - fed[1], rtol=1e-4)
-    assert fed[3].tolist() == pytest.approx([1000.0, 1000.0], rel=1e-6)
+    assert torch.allclose(scaled[1] - scaled[0], scaled[2] - scaled[1], rtol=1e-4)
+    assert scaled[3].tolist() == pytest.approx([1000.0, 1000.0], rel=1e-6)
 
 
 def test_the_last_projection_learns_at_once_and_the_first_one_after_it():

@@ -12,7 +12,7 @@ from dofsuite.errors import UserError
 from dofsuite.text2image.camera.focus_predictor import FocusPredictor, check_focus, focus_target
 from dofsuite.text2image.dmd2.losses import focus_loss
 
-READINGS = ("token", "weighted_sum")
+READOUTS = ("token", "weighted_sum")
 
 
 def discs(count, seed):
@@ -21,10 +21,10 @@ def discs(count, seed):
     """
     generator = torch.Generator().manual_seed(seed)
     axis = torch.arange(64) + 0.5
-    centre = 16 + 32 * torch.rand(count, 2, 1, 1, generator=generator)
+    center = 16 + 32 * torch.rand(count, 2, 1, 1, generator=generator)
     radius = 6 + 6 * torch.rand(count, 1, 1, generator=generator)
     disc = (
-        (axis[:, None] - centre[:, 0]).square() + (axis - centre[:, 1]).square() < radius.square()
+        (axis[:, None] - center[:, 0]).square() + (axis - center[:, 1]).square() < radius.square()
     ).float()[:, None]
     texture = (
         torch.nn.functional.interpolate(torch.rand(count, 3, 16, 16, generator=generator), size=64)
@@ -38,10 +38,10 @@ def discs(count, seed):
     return texture * (1 - disc) + 0.95 * disc, depth, disc, disc_depth.flatten()
 
 
-def moved(reading, seed=0):
+def moved(focus_readout, seed=0):
     """A small predictor whose heads are not at their zero start."""
     torch.manual_seed(seed)
-    predictor = FocusPredictor.small(reading=reading)
+    predictor = FocusPredictor.small(focus_readout=focus_readout)
     for head in (predictor.scale_head, predictor.focus_head):
         if head is not None:
             torch.nn.init.normal_(head.weight, std=0.1)
@@ -54,32 +54,32 @@ def scene(batch=2, height=48, width=80, seed=4):
     return image, 0.5 + 20 * torch.rand(batch, 1, height, width, generator=generator) ** 3
 
 
-@pytest.mark.parametrize("reading", READINGS)
-def test_it_learns_to_focus_on_a_bright_disc_it_has_not_seen(reading):
+@pytest.mark.parametrize("focus_readout", READOUTS)
+def test_it_learns_to_focus_on_a_bright_disc_it_has_not_seen(focus_readout):
     torch.manual_seed(0)
-    predictor = FocusPredictor.small(reading=reading)
-    optimiser = torch.optim.AdamW(predictor.parameters(), lr=2e-3)
+    predictor = FocusPredictor.small(focus_readout=focus_readout)
+    optimizer = torch.optim.AdamW(predictor.parameters(), lr=2e-3)
     image, depth, _, disc_depth = discs(64, seed=1000)
     with torch.no_grad():
         before = pearsonr(predictor(image, depth).focus_distance, disc_depth).statistic
     for step in range(12):
-        seen_image, seen_depth, disc, _ = discs(8, seed=step)
+        train_image, train_depth, disc, _ = discs(8, seed=step)
         loss = focus_loss(
-            predictor(seen_image, seen_depth).focus_distance, focus_target(disc, seen_depth)
+            predictor(train_image, train_depth).focus_distance, focus_target(disc, train_depth)
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         after = pearsonr(predictor(image, depth).focus_distance, disc_depth).statistic
     assert before < 0.7
     assert after > 0.9
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("focus_readout", READOUTS)
 @pytest.mark.parametrize("unit", [1e-3, 0.1, 1000.0])
-def test_the_depth_s_unit_scales_the_focus_distance_and_nothing_else(reading, unit):
-    predictor = moved(reading)
+def test_the_depth_s_unit_scales_the_focus_distance_and_nothing_else(focus_readout, unit):
+    predictor = moved(focus_readout)
     image, depth = scene()
     with torch.no_grad():
         one, other = predictor(image, depth), predictor(image, unit * depth)
@@ -88,9 +88,9 @@ def test_the_depth_s_unit_scales_the_focus_distance_and_nothing_else(reading, un
     assert torch.allclose(other.saliency, one.saliency, atol=1e-4)
 
 
-@pytest.mark.parametrize("reading", READINGS)
-def test_the_focus_lies_inside_the_depths_whatever_the_head_says(reading):
-    predictor = moved(reading)
+@pytest.mark.parametrize("focus_readout", READOUTS)
+def test_the_focus_lies_inside_the_depths_whatever_the_head_says(focus_readout):
+    predictor = moved(focus_readout)
     image, depth = scene()
     for bias in (-50.0, 50.0):
         if predictor.focus_head is not None:
@@ -126,10 +126,10 @@ def test_focus_and_scale_reach_every_weight_after_the_start():
     assert silent == []
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("focus_readout", READOUTS)
 @pytest.mark.parametrize("kind", ["infinite", "flat", "zero", "all zero", "all infinite"])
-def test_odd_depths_have_finite_outputs_and_gradients(reading, kind):
-    predictor = moved(reading)
+def test_odd_depths_have_finite_outputs_and_gradients(focus_readout, kind):
+    predictor = moved(focus_readout)
     image, depth = scene()
     if kind == "infinite":
         depth[:, :, :20] = math.inf
@@ -160,7 +160,7 @@ def test_a_saved_predictor_comes_back_bit_for_bit(tmp_path):
     predictor = moved("weighted_sum")
     predictor.save_pretrained(tmp_path)
     loaded = FocusPredictor.from_pretrained(tmp_path)
-    assert loaded.config.reading == "weighted_sum"
+    assert loaded.config.focus_readout == "weighted_sum"
     for one, other in zip(predictor(*scene()), loaded(*scene()), strict=True):
         assert torch.equal(one, other)
 

@@ -13,7 +13,8 @@ from dofsuite.errors import UserError
 from dofsuite.experiment import read_command, read_experiment
 from dofsuite.optics.bokeh import METHODS
 from dofsuite.text2image.camera.exif import Exif
-from dofsuite.text2image.camera.lens import Lens, Method, eased_above, eased_below
+from dofsuite.text2image.camera.lens import Lens, Method, soft_clamp_max, soft_clamp_min
+from dofsuite.text2image.scene import Scene
 
 GAMMAS = (1.0, 2.2, "srgb")
 
@@ -92,9 +93,7 @@ def test_infinite_depth_gives_the_finite_limit():
 
 def test_at_f_22_a_landscape_is_the_picture_itself():
     image, depth = picture(), slope(near=3.0, far=1000.0)
-    photograph = Lens().photograph(
-        image, depth, tensor(6.0), tensor(1000.0), exif(22.0, 24.0), 1024
-    )
+    photograph = Lens().photograph(scene(image, depth, 6.0), exif(22.0, 24.0), 1024)
     assert torch.equal(photograph, image)
 
 
@@ -103,9 +102,7 @@ def test_at_f_22_a_landscape_is_the_picture_itself():
 def test_a_wide_aperture_blurs_what_is_out_of_focus_and_keeps_what_is_in_it(method, gamma):
     image, depth = picture(24, 48), slope(24, 48)
     depth[..., :24], depth[..., 24:] = 2.0, 30.0
-    sharp = Lens(method=method, gamma=gamma).photograph(
-        image, depth, tensor(2.0), tensor(1000.0), exif(1.8), 256
-    )
+    sharp = Lens(method=method, gamma=gamma).photograph(scene(image, depth, 2.0), exif(1.8), 256)
     # BokehMe's kernel leaks a thousandth of the light into the neighbours even at radius 0: much,
     # beside black.
     change = (sharp - image)[..., :16].abs()
@@ -121,9 +118,7 @@ def test_gamma_blurs_light_and_not_display_values():
     depth = torch.full((1, 1, 48, 48), math.inf, dtype=torch.float64)
     shown = {}
     for gamma in GAMMAS:
-        blurred = Lens(gamma=gamma).photograph(
-            image, depth, tensor(1.0), tensor(1000.0), exif(1.4, 85.0), 96
-        )
+        blurred = Lens(gamma=gamma).photograph(scene(image, depth, 1.0), exif(1.4, 85.0), 96)
         shown[gamma] = blurred[..., 24, 24].mean()
     assert shown[1.0].item() == pytest.approx(0.5, abs=0.04)
     assert shown[2.2].item() == pytest.approx(0.5 ** (1 / 2.2), abs=0.04)
@@ -133,9 +128,7 @@ def test_gamma_blurs_light_and_not_display_values():
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_values_outside_the_display_range_stay_finite_and_keep_their_bounds(gamma):
     image = (3 * picture() - 1).requires_grad_()
-    photograph = Lens(gamma=gamma).photograph(
-        image, slope(), tensor(2.0), tensor(1000.0), exif(), 512
-    )
+    photograph = Lens(gamma=gamma).photograph(scene(image, slope(), 2.0), exif(), 512)
     photograph.square().sum().backward()
     assert torch.isfinite(photograph).all()
     assert torch.isfinite(image.grad).all()
@@ -146,11 +139,16 @@ def test_values_outside_the_display_range_stay_finite_and_keep_their_bounds(gamm
         assert photograph.max() <= 1 + 1e-6
 
 
+def scene(image, depth, focus):
+    return Scene(None, image, depth, tensor(focus), tensor(1000.0))
+
+
 def gradients(depth, focus, scale, lens=None, settings=None, width=512):
     inputs = (picture(*depth.shape[-2:]), depth, tensor(focus), tensor(scale))
     inputs = [value.clone().requires_grad_() for value in inputs]
     weights = picture(*depth.shape[-2:], seed=1)
-    (weights * (lens or Lens()).photograph(*inputs, settings or exif(), width)).sum().backward()
+    blurred = (lens or Lens()).photograph(Scene(None, *inputs), settings or exif(), width)
+    (weights * blurred).sum().backward()
     return dict(
         zip(("image", "depth", "focus", "scale"), (value.grad for value in inputs), strict=True)
     )
@@ -219,13 +217,13 @@ def test_the_radius_follows_its_gradient_by_finite_differences():
 def test_easing_is_the_identity_up_to_the_knee_then_bends_smoothly_and_is_never_flat():
     values = torch.linspace(-200, 400, 6001, dtype=torch.float64).requires_grad_()
     least, knee = tensor(100.0), tensor(150.0)
-    eased = eased_above(values, least, knee)
+    eased = soft_clamp_min(values, least, knee)
     slopes = torch.autograd.grad(eased.sum(), values)[0]
     assert torch.equal(eased[values >= 150], values[values >= 150])
     assert (eased > 100).all()
     assert (slopes > 0).all()
     assert slopes.diff().abs().max() < 0.005
-    assert torch.equal(eased_below(-values, -least, -knee), -eased)
+    assert torch.equal(soft_clamp_max(-values, -least, -knee), -eased)
 
 
 def test_the_largest_radius_is_a_share_of_the_long_side():

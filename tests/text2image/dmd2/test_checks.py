@@ -1,4 +1,4 @@
-"""What no training by turns can have is one sentence before its first turn."""
+"""What alternating training cannot have is an error of one sentence before its first step."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import torch
 from dofsuite.data import ShardData
 from dofsuite.errors import UserError
 from dofsuite.text2image import FocusPredictorConfig, Stages
-from dofsuite.text2image.dmd2.checks import (
-    check_checkpoint,
-    check_trained_weights,
-)
+from dofsuite.text2image.dmd2.checks import check_network_signature, check_trained_weights
 from dofsuite.text2image.dmd2.losses import Weights
 from tests.text2image.tiny import FULL, SIZE_PX, STAGES, tiny_data, tiny_module, train
 
 SHORT = Stages(deep=2, critic_steps=1)
-"""Deep turns 0 to 3 (two of the full stage's), then Shallow ones, in cycles of two."""
+"""Deep steps 0 to 3 (two of the full stage's), then Shallow ones, in cycles of two."""
 SOURCES = {"deep": "synthetic:deep", "shallow": "synthetic:shallow"}
 
 pytestmark = pytest.mark.filterwarnings(
@@ -27,8 +24,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-class Turns(pl.Callback):
-    """Counts the turns that were begun."""
+class StepCounter(pl.Callback):
+    """Counts the steps that were begun."""
 
     begun = 0
 
@@ -53,7 +50,7 @@ def set_up(module, **options) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
-def test_a_precision_without_float32_weights_is_refused(short, precision):
+def test_a_precision_without_float32_weights_is_an_error(short, precision):
     with pytest.raises(
         UserError, match=rf"^trainer\.precision: {precision} .* write bf16-mixed, or 32-true\.$"
     ):
@@ -61,7 +58,7 @@ def test_a_precision_without_float32_weights_is_refused(short, precision):
     set_up(short, precision="bf16-mixed")
 
 
-def test_trained_weights_in_half_precision_are_refused_and_frozen_ones_are_not():
+def test_trained_weights_in_half_precision_are_an_error_and_frozen_ones_are_not():
     module = tiny_module(stages=Stages())
     module.networks.teacher.bfloat16()
     check_trained_weights(module.trained)
@@ -72,7 +69,7 @@ def test_trained_weights_in_half_precision_are_refused_and_frozen_ones_are_not()
         train(module, 1)
 
 
-def test_a_ddp_that_waits_for_every_weight_is_refused(short):
+def test_a_ddp_that_waits_for_every_weight_is_an_error(short):
     with pytest.raises(
         UserError,
         match=r"^trainer\.strategy: ddp .* write ddp_find_unused_parameters_true, or fsdp2",
@@ -99,18 +96,18 @@ def test_each_step_s_samples_are_of_the_set_that_it_learns_from(stages, samples)
             mix.source_at(position, seed=0)[0]
             for position in range(step * samples, (step + 1) * samples)
         }
-        wanted = step % 2 if step < stages.teacher else int(stages.turn(step).is_shallow)
+        wanted = step % 2 if step < stages.teacher else int(stages.step(step).is_shallow)
         assert drawn == {wanted}
 
 
 def test_a_run_mixes_its_sets_by_the_model_s_stages():
-    steps = Turns()
+    steps = StepCounter()
     train(tiny_module(stages=SHORT), 6, data=data_of(), callbacks=[steps])
     assert steps.begun == 6
 
 
-def test_a_run_that_comes_to_the_shallow_set_without_one_is_refused_before_its_first_step():
-    short, steps = tiny_module(stages=SHORT), Turns()
+def test_a_run_that_comes_to_the_shallow_set_without_one_is_an_error_before_its_first_step():
+    short, steps = tiny_module(stages=SHORT), StepCounter()
     deep_alone = data_of({"deep": SOURCES["deep"]})
     with pytest.raises(UserError, match=r"^data\.train: from step 4 on .* Shallow"):
         train(short, 8, data=deep_alone, callbacks=[steps])
@@ -119,16 +116,16 @@ def test_a_run_that_comes_to_the_shallow_set_without_one_is_refused_before_its_f
     assert steps.begun == 4
 
 
-def test_pictures_of_another_size_are_refused_by_both_keys(short):
+def test_images_of_another_size_are_an_error_with_both_keys(short):
     data = ShardData(SOURCES, batch_size=2, size_px=16, source_mix=tiny_data().source_mix)
     with pytest.raises(
-        UserError, match=r"^data\.size_px: pictures of 16 x 16 px came and model\.size_px is 32"
+        UserError, match=r"^data\.size_px: images of 16 x 16 px came and model\.size_px is 32"
     ):
         train(short, 1, data=data)
 
 
 @pytest.mark.parametrize(("size_px", "given"), [(50, 48), (1, 4), (31, 32)])
-def test_a_side_that_the_levels_do_not_divide_is_refused(size_px, given):
+def test_a_side_that_the_levels_do_not_divide_is_an_error(size_px, given):
     with pytest.raises(
         UserError, match=rf"^model\.size_px: {size_px} is no multiple of 4, .* give {given} here"
     ):
@@ -146,12 +143,12 @@ def begun(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"lens": None}, r"^model\.lens: .* trained the focus's weights and this one does not;"),
         (
-            {"exif": ("critic",)},
-            r"^model\.exif: the run that this one continues had \[\], not \[critic\];",
+            {"exif_conditioned": ("critic",)},
+            r"^model\.exif_conditioned: the run that this one continues had \[\], not \[critic\];",
         ),
         (
             {"stages": Stages(1, 6)},
@@ -160,13 +157,16 @@ def begun(tmp_path_factory):
     ],
     ids=["lens", "exif", "teacher"],
 )
-def test_a_run_of_other_networks_cannot_be_continued(begun, options, said):
-    with pytest.raises(UserError, match=said):
+def test_a_run_of_other_networks_cannot_be_continued(begun, options, message):
+    with pytest.raises(UserError, match=message):
         train(tiny_module(**{"stages": Stages(deep=6), **options}), 2, resume=begun)
 
 
-def test_a_checkpoint_from_before_its_networks_were_noted_is_taken():
-    check_checkpoint({}, {"trained": ["generator", "critic"], "exif": []})
+def test_a_checkpoint_from_before_the_key_was_renamed_is_compared():
+    now = {"trained": ["generator", "critic"], "exif_conditioned": ["critic"]}
+    check_network_signature({"trained": now["trained"], "exif": ["critic"]}, now)
+    with pytest.raises(UserError, match=r"^model\.exif_conditioned: .* had \[\], not \[critic\]"):
+        check_network_signature({"trained": now["trained"], "exif": []}, now)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_checkpoint_from_before_its_networks_were_noted_is_taken():
         (lambda: Weights(gan_critic=float("nan")), r"weights\.gan_critic must be 0 or more"),
     ],
 )
-def test_numbers_that_no_training_has_are_refused_by_name(make, named):
+def test_numbers_that_no_training_has_are_an_error_with_name(make, named):
     with pytest.raises(ValueError, match=f"^{named}"):
         make()
 

@@ -1,4 +1,4 @@
-"""The sample between two turns: divided, joined, gathered from all ranks and dealt to others."""
+"""The sample between two steps: split, joined, gathered from all ranks and sharded to others."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from torch import distributed
 
 from dofsuite.data.sampler import PositionBatches
 from dofsuite.errors import UserError
-from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample, batch_parts
+from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample, split_batch
 from tests.text2image.tiny import tiny_batch
 
 BATCH = 2
 
 
-def carried_of(positions) -> GeneratedSample:
-    """A sample made at every position, which says where it is from."""
+def sample_of(positions) -> GeneratedSample:
+    """A sample for every position, which says where it is from."""
     numbers = torch.tensor([float(position) for position in positions])
-    asked = Conditioning(
+    cond = Conditioning(
         [f"caption {position}" for position in positions],
         numbers + 0.1,
         numbers + 0.2,
         numbers + 0.3,
     )
-    return GeneratedSample(numbers[:, None, None, None].expand(-1, 2, 3, 3).clone(), asked)
+    return GeneratedSample(numbers[:, None, None, None].expand(-1, 2, 3, 3).clone(), cond)
 
 
 def assert_same(one: GeneratedSample, other: GeneratedSample) -> None:
     assert torch.equal(one.latent, other.latent)
-    assert one.asked.caption == other.asked.caption
+    assert one.cond.caption == other.cond.caption
     for field in ("f_number", "focal_length_mm", "width_px"):
-        assert torch.equal(getattr(one.asked, field), getattr(other.asked, field))
+        assert torch.equal(getattr(one.cond, field), getattr(other.cond, field))
 
 
-def dealt(rank: int, ranks: int, batch: int) -> list[int]:
-    """Positions of a rank's first batch, as the data module deals them."""
-    return next(iter(PositionBatches(batch, 1, lambda: 0, rank, ranks)))
+def positions_of(rank: int, world_size: int, batch: int) -> list[int]:
+    """Positions of a rank's first batch, as the data module shards them."""
+    return next(iter(PositionBatches(batch, 1, lambda: 0, rank, world_size)))
 
 
 def save_on_a_rank(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    torch.save(carried_of(dealt(rank, 2, BATCH)).state(), folder / f"{rank}.pt")
+    torch.save(sample_of(positions_of(rank, 2, BATCH)).state(), folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
-def test_two_ranks_gather_what_one_would_have_and_deal_it_as_the_data_module_deals_pictures(
+def test_two_ranks_gather_what_one_would_have_and_shard_it_as_the_data_module(
     tmp_path,
 ):
     # Forked, so that nothing is imported twice; the ranks only copy and send, which needs none of
@@ -56,25 +56,25 @@ def test_two_ranks_gather_what_one_would_have_and_deal_it_as_the_data_module_dea
         save_on_a_rank, (tmp_path,), nprocs=2, start_method="fork"
     )
     states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    whole = carried_of(range(2 * BATCH))
+    full = sample_of(range(2 * BATCH))
     for state in states:
-        assert_same(GeneratedSample.restored(state, 0, 1), whole)
-    for ranks in (1, 2, 4):
-        for rank in range(ranks):
-            expected = carried_of(dealt(rank, ranks, 2 * BATCH // ranks))
-            assert_same(GeneratedSample.restored(states[0], rank, ranks), expected)
+        assert_same(GeneratedSample.from_state(state, 0, 1), full)
+    for world_size in (1, 2, 4):
+        for rank in range(world_size):
+            expected = sample_of(positions_of(rank, world_size, 2 * BATCH // world_size))
+            assert_same(GeneratedSample.from_state(states[0], rank, world_size), expected)
 
 
 def test_parts_pair_with_the_parts_of_the_batch_and_join_again():
     batch = tiny_batch(batch_size=4)
-    carried = GeneratedSample(batch.image_srgb, Conditioning.of(batch))
-    parts = carried.parts(2)
-    for part, of_batch in zip(parts, batch_parts(batch, 2), strict=True):
+    sample = GeneratedSample(batch.image_srgb, Conditioning.of(batch))
+    parts = sample.split(2)
+    for part, of_batch in zip(parts, split_batch(batch, 2), strict=True):
         assert_same(part, GeneratedSample(of_batch.image_srgb, Conditioning.of(of_batch)))
-    assert [part.key for part in batch_parts(batch, 2)] == [batch.key[:2], batch.key[2:]]
-    assert_same(GeneratedSample.joined(parts), carried)
+    assert [part.key for part in split_batch(batch, 2)] == [batch.key[:2], batch.key[2:]]
+    assert_same(GeneratedSample.joined(parts), sample)
 
 
-def test_a_batch_that_does_not_divide_is_refused_by_name():
+def test_a_batch_that_does_not_divide_is_an_error_that_names_the_key():
     with pytest.raises(UserError, match=r"model\.training\.micro_batches: 3 parts"):
-        batch_parts(tiny_batch(), 3)
+        split_batch(tiny_batch(), 3)

@@ -8,8 +8,8 @@ from diffusers import LCMScheduler
 from scipy import stats
 from torch import Tensor
 
-from dofsuite.diffusion import draw_noise
 from dofsuite.backbones.sdxl.unet_calls import predict
+from dofsuite.diffusion import draw_noise
 from dofsuite.text2image.dmd2.sampling import (
     FEW_STEPS,
     backward_simulation,
@@ -28,7 +28,7 @@ def x_by_hand(noisy: Tensor, noise: Tensor, t: int) -> Tensor:
 
 
 @pytest.mark.parametrize("k", range(4))
-def test_step_k_sees_the_generators_own_output_noised_afresh(k):
+def test_step_k_gets_the_generators_own_output_with_fresh_noise(k):
     generator, draw = Recorder(), fresh_noise(SHAPE, 3, [10, 11], "simulation")
     x = backward_simulation(generator, draw, k, ALPHAS)
     assert [t for _, t, _ in generator.calls] == list(FEW_STEPS[: k + 1])
@@ -116,7 +116,7 @@ def test_simulation_in_bfloat16_leaves_every_weight_its_gradient():
     assert min(p.grad.abs().max().item() for p in unet.parameters()) > 0
 
 
-def test_simulation_sees_a_weight_that_changed_since_the_last_one():
+def test_simulation_uses_a_weight_that_changed_since_the_last_one():
     unet, (_, _, prompt) = tiny_unet(), inputs(2)
     draw = fresh_noise((4, 8, 8), 0, [0, 1], "simulation")
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""A program that trains the tiny module on two gloo ranks, weights dealt over both; its test starts
+"""A program that trains the tiny module on two gloo ranks, weights sharded over both; its test starts
 it.
 """
 
@@ -20,26 +20,27 @@ from dofsuite.text2image import Stages, Text2Image, Training
 from dofsuite.text2image.probe import Probe
 from tests.text2image.tiny import tiny_data, tiny_module, train
 
-TURNS, STOPPED, RESUMED_TURNS, HALF_TURNS = 10, 2, 6, 4
-OPTIONS = {  # the clipping acts on some turns and not on others
-    # The teacher's turn, a cycle of the deep stage, and a Deep and a Shallow one of the full stage.
+STEPS, STOPPED = 10, 2
+RESUMED_STEPS, HALF_STEPS = 6, 4
+OPTIONS = {  # the clipping acts on some steps and not on others
+    # The teacher's step, a cycle of the deep stage, and a Deep and a Shallow one of the full stage.
     "stages": Stages(teacher=1, deep=3, critic_steps=2),
     "training": Training(micro_batches=2, gradient_clip=0.6, ema_decay=0.5),
     "gradient_checkpointing": True,
-    "exif": ("generator", "critic"),
+    "exif_conditioned": ("generator", "critic"),
 }
 HALF = {
     "stages": Stages(deep=0, critic_steps=2),
     "gradient_checkpointing": True,
-    "teacher_bfloat16": True,
+    "teacher_dtype": "bfloat16",
 }
 HALF |= {"training": Training(gradient_clip=0.6)}
 """One micro-batch, in mixed precision, with a teacher that is never trained."""
 
 
-def data_of_both(stages: Stages, rank_batch: int, ranks: int) -> ShardData:
-    """The same pictures for one rank as for two, and prompts to validate with."""
-    data = tiny_data(stages, rank_batch, ranks)
+def data_of_both(stages: Stages, rank_batch: int, world_size: int) -> ShardData:
+    """The same images for one rank as for two, and prompts to validate with."""
+    data = tiny_data(stages, rank_batch, world_size)
     data.val, data.val_batch_size = "synthetic:prompts", 2
     return data
 
@@ -53,19 +54,19 @@ def share_held(weights: list[nn.Parameter]) -> float:
     return held / sum(weight.numel() for weight in weights)
 
 
-class SentGradients(pl.Callback):
-    """Counts how often gradients are sent in each turn."""
+class ReducedGradients(pl.Callback):
+    """Counts how often gradients are reduced in each step."""
 
     def __init__(self) -> None:
-        self.turns: list[int] = []
+        self.steps: list[int] = []
         self.send = distributed.reduce_scatter_single
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self.turns.append(0)
+        self.steps.append(0)
         distributed.reduce_scatter_single = self.counted
 
     def counted(self, *args: Any, **options: Any) -> Any:
-        self.turns[-1] += 1
+        self.steps[-1] += 1
         return self.send(*args, **options)
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -73,25 +74,25 @@ class SentGradients(pl.Callback):
 
 
 def fit(
-    name: str, options: dict[str, Any], turns: int, resume: Path | None = None, **more: Any
+    name: str, options: dict[str, Any], steps: int, resume: Path | None = None, **more: Any
 ) -> Text2Image:
-    """Train with FSDP2, and write what this rank saw."""
-    module, sent = tiny_module(**options), SentGradients()
+    """Train with FSDP2, and write this rank's report."""
+    module, sent = tiny_module(**options), ReducedGradients()
     more = {"devices": 2, "strategy": "fsdp2", "callbacks": [sent], **more}
     losses = train(
-        module, turns, folder / name, resume, data_of_both(module.stages, 2, ranks=2), **more
+        module, steps, folder / name, resume, data_of_both(module.stages, 2, world_size=2), **more
     )
     networks = module.networks
-    seen = {
+    report = {
         "losses": losses,
-        "sent": sent.turns,
+        "sent": sent.steps,
         "share": {
             net: share_held(list(getattr(networks, net).parameters()))
             for net in module.meta_networks
         },
         "frozen": share_held([*networks.depth.parameters(), *networks.saliency.parameters()]),
     }
-    (folder / f"{name}-{module.global_rank}.json").write_text(json.dumps(seen))
+    (folder / f"{name}-{module.global_rank}.json").write_text(json.dumps(report))
     return module
 
 
@@ -101,9 +102,9 @@ if __name__ == "__main__":
     scenes = (4, 1)[int(os.environ.get("LOCAL_RANK", 0))]  # ranks that validate unequally often
     probe = {"probe": Probe(f_numbers=(1.8, 22.0), scenes=2 * scenes)}
     validate = {"val_check_interval": 5, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
-    module = fit("whole", {**OPTIONS, **probe}, TURNS, **validate)
+    module = fit("full", {**OPTIONS, **probe}, STEPS, **validate)
     if module.global_rank == 0:
         module.export(folder / "export")
-    start = folder / "whole" / "checkpoints" / f"step-{STOPPED:08d}.ckpt"
-    fit("resumed", OPTIONS, RESUMED_TURNS, start, limit_val_batches=0)
-    fit("half", HALF, HALF_TURNS, precision="bf16-mixed", limit_val_batches=0)
+    start = folder / "full" / "checkpoints" / f"step-{STOPPED:08d}.ckpt"
+    fit("resumed", OPTIONS, RESUMED_STEPS, start, limit_val_batches=0)
+    fit("half", HALF, HALF_STEPS, precision="bf16-mixed", limit_val_batches=0)

@@ -1,5 +1,5 @@
-"""FSDP2 trains as one process does: on two gloo ranks (slow), and on one rank beside a run without
-a strategy.
+"""FSDP2 trains as one process does: on two gloo ranks (slow), and on one rank compared with a
+run without a strategy.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from torch.utils.data import DataLoader
 
 from dofsuite.errors import UserError
 from dofsuite.text2image import Stages, Text2ImagePipeline, Training
-from dofsuite.text2image.export import export
 from dofsuite.training.checkpoints.io import read_checkpoint
-from dofsuite.training.sharding.strategy import whole
+from dofsuite.training.sharding.strategy import full_state
 from tests.text2image.tiny import RoughDepth, tiny_data, tiny_module, train
 from tests.training.sharding.sharded_ranks import (
     HALF,
-    HALF_TURNS,
+    HALF_STEPS,
     OPTIONS,
-    RESUMED_TURNS,
+    RESUMED_STEPS,
+    STEPS,
     STOPPED,
-    TURNS,
     data_of_both,
 )
 
@@ -42,8 +41,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def checkpoint(folder: Path, turns: int) -> dict:
-    return read_checkpoint(folder / "checkpoints" / f"step-{turns:08d}.ckpt")
+def checkpoint(folder: Path, steps: int) -> dict:
+    return read_checkpoint(folder / "checkpoints" / f"step-{steps:08d}.ckpt")
 
 
 def assert_same(
@@ -65,7 +64,7 @@ def distance(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
 
 
 class Plain(pl.LightningModule):
-    """Makes its network and leaves it whole."""
+    """Builds its network and does not shard it."""
 
     def configure_model(self) -> None:
         self.layer = torch.nn.Linear(1, 1)
@@ -97,7 +96,7 @@ SHORT = {
 }
 
 
-def test_a_dealt_run_resumes_bit_for_bit_and_trains_as_a_plain_one(tmp_path, one_rank):
+def test_a_sharded_run_resumes_bit_for_bit_and_trains_as_a_plain_one(tmp_path, one_rank):
     begun, resumed = tmp_path / "begun", tmp_path / "resumed"
     losses = train(tiny_module(**SHORT), 3, begun, **one_rank)
     start = begun / "checkpoints" / "step-00000002.ckpt"  # before the critic's first step
@@ -108,31 +107,31 @@ def test_a_dealt_run_resumes_bit_for_bit_and_trains_as_a_plain_one(tmp_path, one
     assert train(tiny_module(**SHORT), 3, resume=start)[2] == pytest.approx(losses[2], rel=1e-5)
 
 
-def test_a_dealt_run_takes_up_a_plain_checkpoint_as_it_is(tmp_path, one_rank):
+def test_a_sharded_run_loads_an_unsharded_checkpoint_as_it_is(tmp_path, one_rank):
     train(tiny_module(**SHORT), 2, tmp_path)
     module = tiny_module(**SHORT)
     train(
         module, 2, resume=tmp_path / "checkpoints" / "step-00000002.ckpt", **one_rank
-    )  # no turn is left
+    )  # no step is left
     state, expected = module.state_dict(), checkpoint(tmp_path, 2)
-    taken_up = {"state_dict": {name: whole(state[name]) for name in expected["state_dict"]}}
-    taken_up["optimizer_states"] = [
-        whole(optimizer.state_dict()) for optimizer in module.trainer.optimizers
+    loaded = {"state_dict": {name: full_state(state[name]) for name in expected["state_dict"]}}
+    loaded["optimizer_states"] = [
+        full_state(optimizer.state_dict()) for optimizer in module.trainer.optimizers
     ]
-    assert_same(taken_up, expected, ("state_dict", "optimizer_states"))
+    assert_same(loaded, expected, ("state_dict", "optimizer_states"))
     assert all(isinstance(weight, DTensor) for weight in module.trained["generator"].parameters())
     assert isinstance(module.trainer.optimizers[0].state_dict()["state"][0]["exp_avg"], DTensor)
 
 
-def test_weights_that_are_dealt_are_exported_after_training_alone(tmp_path, one_rank):
+def test_sharded_weights_are_exported_after_training_alone(tmp_path, one_rank):
     class Early(pl.Callback):
         def on_train_end(self, trainer, module) -> None:
             with pytest.raises(UserError, match="when training has ended"):
-                export(module, tmp_path / "early")
+                module.export(tmp_path / "early")
 
     module = tiny_module(stages=Stages(deep=6))
     train(module, 1, callbacks=[Early()], **one_rank)
-    export(module, tmp_path / "export")
+    module.export(tmp_path / "export")
     exported = load_file(tmp_path / "export" / "unet" / "diffusion_pytorch_model.safetensors")
     trained = {
         name: weight.full_tensor()
@@ -142,7 +141,7 @@ def test_weights_that_are_dealt_are_exported_after_training_alone(tmp_path, one_
 
 
 @pytest.mark.parametrize("strategy", [FSDPStrategy(), ModelParallelStrategy()])
-def test_lightnings_own_sharding_is_refused(strategy):
+def test_lightnings_own_sharding_is_an_error(strategy):
     module = tiny_module()
     module._trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     module.trainer._accelerator_connector.strategy = strategy
@@ -150,7 +149,7 @@ def test_lightnings_own_sharding_is_refused(strategy):
         module.setup("fit")
 
 
-def test_a_module_that_does_not_deal_its_weights_is_refused(one_rank):
+def test_a_module_that_does_not_shard_its_weights_is_an_error(one_rank):
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, **one_rank
     )
@@ -179,18 +178,18 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    """Give the same run in one process, with a batch of both ranks' pictures: its folder, losses
+    """Give the same run in one process, with a batch of both ranks' images: its folder, losses
     and module.
     """
     folder, module = tmp_path_factory.mktemp("one"), tiny_module(**OPTIONS)
-    data = data_of_both(OPTIONS["stages"], 4, ranks=1)
-    losses = train(module, TURNS, folder, data=data, limit_val_batches=0)
-    export(module, folder / "export")
+    data = data_of_both(OPTIONS["stages"], 4, world_size=1)
+    losses = train(module, STEPS, folder, data=data, limit_val_batches=0)
+    module.export(folder / "export")
     return folder, losses
 
 
-def seen_by(two: Path, name: str) -> list[dict]:
-    """What both ranks wrote of a run."""
+def reports_of(two: Path, name: str) -> list[dict]:
+    """Both ranks' reports of a run."""
     return [json.loads((two / f"{name}-{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -206,17 +205,17 @@ def assert_mean_losses(
 
 
 @pytest.mark.slow
-def test_two_ranks_train_as_one_with_checkpointing_micro_batches_clipping_and_average(two, one):
+def test_two_ranks_train_as_one_with_checkpointing_micro_batches_clipping_and_ema(two, one):
     folder, losses = one
-    assert_mean_losses(seen_by(two, "whole"), losses, 1e-3)
+    assert_mean_losses(reports_of(two, "full"), losses, 1e-3)
     begin = tiny_module(**OPTIONS).state_dict()
-    for turns in range(1, TURNS + 1):
-        of_two, of_one = checkpoint(two / "whole", turns), checkpoint(folder, turns)
+    for steps in range(1, STEPS + 1):
+        of_two, of_one = checkpoint(two / "full", steps), checkpoint(folder, steps)
         names = list(of_one["state_dict"])
         assert list(of_two["state_dict"]) == names
         states = (of_two["state_dict"], of_one["state_dict"], begin)
         weights, expected, first = ([state[name] for name in names] for state in states)
-        assert distance(weights, expected) < 1e-3 * distance(first, expected), turns
+        assert distance(weights, expected) < 1e-3 * distance(first, expected), steps
         for moments, moments_of_one in zip(
             of_two["optimizer_states"], of_one["optimizer_states"], strict=True
         ):
@@ -225,36 +224,36 @@ def test_two_ranks_train_as_one_with_checkpointing_micro_batches_clipping_and_av
             for name in ("exp_avg", "exp_avg_sq") if both[0] else ():
                 mean, mean_of_one = ([values[name] for values in state.values()] for state in both)
                 size = distance(mean_of_one, [torch.zeros_like(values) for values in mean_of_one])
-                assert distance(mean, mean_of_one) < 3e-4 * size, (turns, name)
+                assert distance(mean, mean_of_one) < 3e-4 * size, (steps, name)
 
 
 @pytest.mark.slow
 def test_two_ranks_resume_bit_for_bit(two):
-    for uninterrupted, resumed in zip(seen_by(two, "whole"), seen_by(two, "resumed"), strict=True):
-        turns = map(str, range(STOPPED, RESUMED_TURNS))
-        assert resumed["losses"] == {step: uninterrupted["losses"][step] for step in turns}
-    assert_same(
-        checkpoint(two / "whole", RESUMED_TURNS), checkpoint(two / "resumed", RESUMED_TURNS)
-    )
+    for uninterrupted, resumed in zip(
+        reports_of(two, "full"), reports_of(two, "resumed"), strict=True
+    ):
+        steps = map(str, range(STOPPED, RESUMED_STEPS))
+        assert resumed["losses"] == {step: uninterrupted["losses"][step] for step in steps}
+    assert_same(checkpoint(two / "full", RESUMED_STEPS), checkpoint(two / "resumed", RESUMED_STEPS))
 
 
 @pytest.mark.slow
-def test_each_rank_holds_half_of_what_is_dealt(two):
-    for rank in seen_by(two, "whole"):
-        assert rank["share"].keys() == {"generator", "critic", "teacher", "head", "focus"}
+def test_each_rank_holds_half_of_what_is_sharded(two):
+    for rank in reports_of(two, "full"):
+        assert rank["share"].keys() == {"generator", "critic", "teacher", "discriminator", "focus"}
         assert all(share == pytest.approx(0.5, abs=0.01) for share in rank["share"].values())
         assert rank["frozen"] == 1
 
 
 @pytest.mark.slow
-def test_gradients_are_sent_by_the_last_micro_batch(two):
-    """A Deep turn of the generator, two of the critic, a Shallow one: in two parts, and in one.
+def test_gradients_are_reduced_by_the_last_micro_batch(two):
+    """A Deep step of the generator, two of the critic, a Shallow one: in two parts, and in one.
 
     The critic is called twice before its backward pass, so its units have two occasions to send in
     the last part.
     """
     for rank in range(2):
-        in_batches, in_one = (seen_by(two, name)[rank]["sent"] for name in ("whole", "half"))
+        in_batches, in_one = (reports_of(two, name)[rank]["sent"] for name in ("full", "half"))
         assert min(in_one) > 0
         assert [in_batches[4], in_batches[7]] == [in_one[0], in_one[3]]
         assert all(in_one[step] <= in_batches[4 + step] < 2 * in_one[step] for step in (1, 2))
@@ -262,16 +261,16 @@ def test_gradients_are_sent_by_the_last_micro_batch(two):
 
 @pytest.mark.slow
 def test_two_ranks_export_what_one_would_and_the_pipeline_loads_it(two, one, tmp_path):
-    last = two / "whole" / "checkpoints" / f"step-{TURNS:08d}.ckpt"
+    last = two / "full" / "checkpoints" / f"step-{STEPS:08d}.ckpt"
     module = tiny_module(**OPTIONS)
     train(
         module,
-        TURNS,
+        STEPS,
         resume=last,
-        data=data_of_both(OPTIONS["stages"], 4, ranks=1),
+        data=data_of_both(OPTIONS["stages"], 4, world_size=1),
         limit_val_batches=0,
     )
-    export(module, tmp_path)
+    module.export(tmp_path)
     files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {
         path.relative_to(two / "export") for path in (two / "export").rglob("*") if path.is_file()
@@ -302,17 +301,17 @@ def test_mixed_precision_with_a_frozen_teacher_in_bfloat16(two, tmp_path):
     begin = {name: value.clone() for name, value in module.state_dict().items()}
     data = tiny_data(HALF["stages"], 4)
     losses = train(
-        module, HALF_TURNS, tmp_path, data=data, precision="bf16-mixed", limit_val_batches=0
+        module, HALF_STEPS, tmp_path, data=data, precision="bf16-mixed", limit_val_batches=0
     )
-    assert_mean_losses(seen_by(two, "half"), losses, 0.05)
-    first_turns = (
+    assert_mean_losses(reports_of(two, "half"), losses, 0.05)
+    first_steps = (
         checkpoint(folder, 1)["optimizer_states"][0]["state"] for folder in (two / "half", tmp_path)
     )
-    found, expected = ([state["exp_avg"] for state in states.values()] for states in first_turns)
+    found, expected = ([state["exp_avg"] for state in states.values()] for states in first_steps)
     assert distance(found, expected) < 0.01 * distance(
         expected, [torch.zeros_like(moment) for moment in expected]
     )
-    state = checkpoint(two / "half", HALF_TURNS)["state_dict"]
+    state = checkpoint(two / "half", HALF_STEPS)["state_dict"]
     assert {value.dtype for value in state.values()} == {torch.float32}
     for net in ("generator", "critic", "head", "focus"):
         names = [name for name in state if name.startswith(f"networks.{net}.")]
