@@ -1,4 +1,4 @@
-"""What the two works are compared with: Camera Settings as Tokens, DDIM sampling and deconvolution."""
+"""Baselines of the two works: Camera Settings as Tokens, DDIM sampling and deconvolution."""
 
 from dofsuite._lazy import lazy_exports
 

@@ -1,3 +1,3 @@
-from dofsuite.baselines.camera_tokens.module import CameraSettings as CameraSettings
-from dofsuite.baselines.camera_tokens.module import CameraTokens as CameraTokens
+from dofsuite.baselines.camera_tokens.module import CameraTokensModule as CameraTokensModule
+from dofsuite.baselines.camera_tokens.tokens import CameraTokens as CameraTokens
 from dofsuite.baselines.deconvolution import Deconvolution as Deconvolution

@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 
 from dofsuite.backbones import PromptEmbeds, SmallDepth, SmallSdxl
 from dofsuite.backbones.sdxl.adapters import ControlledUnet, DepthControl, UnetLora
-from dofsuite.baselines.camera_tokens.export import load, read_settings
-from dofsuite.baselines.camera_tokens.module import CameraSettings, CameraTokens, nearness
+from dofsuite.baselines.camera_tokens.export import load
+from dofsuite.baselines.camera_tokens.module import CameraTokensModule
+from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings
+from dofsuite.baselines.camera_tokens.tokens import CameraTokens, inverse_depth_image
 from dofsuite.diffusion import draw_noise, x_from_noise
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.training.checkpoints.io import AtomicCheckpointIO
@@ -24,8 +26,8 @@ from tests.text2image.tiny import SIZE_PX, SIZES, TINY_SDXL, tiny_batch, tiny_da
 ALL_THREE = {"adapter": UnetLora(rank=2), "control": DepthControl()}
 
 
-def tiny(lora=None, control=None, rate=1e-3, **more) -> CameraSettings:
-    module = CameraSettings(
+def tiny(lora=None, control=None, rate=1e-3, **more) -> CameraTokensModule:
+    module = CameraTokensModule(
         backbone=TINY_SDXL,
         lora=lora,
         control=control,
@@ -38,7 +40,7 @@ def tiny(lora=None, control=None, rate=1e-3, **more) -> CameraSettings:
     return module
 
 
-def steps(module: CameraSettings, count: int, batch=None) -> list[float]:
+def steps(module: CameraTokensModule, count: int, batch=None) -> list[float]:
     """Losses of `count` steps on one batch."""
     optimizer, losses = module.configure_optimizers(), []
     for _ in range(count):
@@ -50,7 +52,7 @@ def steps(module: CameraSettings, count: int, batch=None) -> list[float]:
     return losses
 
 
-def awake(tokens: CameraTokens) -> CameraTokens:
+def with_random_weights(tokens: CameraTokens) -> CameraTokens:
     """Give the last layers weights, as training would."""
     torch.manual_seed(1)
     for layers in tokens.settings:
@@ -59,21 +61,21 @@ def awake(tokens: CameraTokens) -> CameraTokens:
 
 
 def test_a_token_is_two_layers_of_the_stretched_logarithm():
-    tokens = awake(CameraTokens(dim=6, hidden=5))
-    seen = tokens(torch.tensor([[2.8, 85.0]]))[0].detach().numpy()
+    tokens = with_random_weights(CameraTokens(dim=6, hidden=5))
+    computed = tokens(torch.tensor([[2.8, 85.0]]))[0].detach().numpy()
     for i, (value, low, high) in enumerate([(2.8, 0.5, 128.0), (85.0, 1.0, 2000.0)]):
         z = 2 * (math.log(value) - math.log(low)) / (math.log(high) - math.log(low)) - 1
         first, _, last = tokens.settings[i]
         hidden = first.weight.detach().numpy()[:, 0] * z + first.bias.detach().numpy()
         hidden = hidden / (1 + np.exp(-hidden))
-        assert np.allclose(seen[i], last.weight.detach().numpy() @ hidden, atol=1e-5)
+        assert np.allclose(computed[i], last.weight.detach().numpy() @ hidden, atol=1e-5)
 
 
 def test_tokens_are_zero_at_first_and_without_exif_and_stand_behind_the_text():
     exif = Exif(torch.tensor([1.8, math.nan]), torch.tensor([50.0, 50.0]))
     assert not CameraTokens(dim=6)(exif.stacked()).any()
     prompt = PromptEmbeds(torch.randn(2, 3, 6), torch.randn(2, 4))
-    longer = awake(CameraTokens(dim=6)).appended_to(prompt, exif)
+    longer = with_random_weights(CameraTokens(dim=6)).appended_to(prompt, exif)
     assert torch.equal(longer.tokens[:, :3], prompt.tokens)
     assert torch.equal(longer.pooled, prompt.pooled)
     assert longer.tokens[0, 3:].abs().min() > 0
@@ -101,12 +103,12 @@ def test_what_is_named_learns_and_nothing_else(name):
 def test_what_an_aperture_means_can_be_learnt_from_the_tokens_alone():
     """Flat pictures of one caption, dark ones at f/1.8 and bright ones at f/22."""
     side, count = 16, 8
-    module = CameraSettings(
+    module = CameraTokensModule(
         backbone=SmallSdxl(**SIZES | {"num_tokens": 4}),
         lora=None,
         optimizer=lambda p: torch.optim.AdamW(p, lr=2e-3),
         token_size=3.0,
-        untold=0.0,
+        cond_dropout=0.0,
         size_px=side,
     )
     module.configure_model()
@@ -131,8 +133,10 @@ def test_what_an_aperture_means_can_be_learnt_from_the_tokens_alone():
         torch.full((count,), 999),
     )
     with torch.no_grad():
-        made = x_from_noise(noise, module.ask(batch).noise(noise, t), t, module.alphas)
-        brightness = ((module.codec.decode(made) + 1) / 2).mean((1, 2, 3))
+        generated = x_from_noise(
+            noise, module.denoiser(batch).noise(noise, t), t, module.alphas_cumprod
+        )
+        brightness = ((module.codec.decode(generated) + 1) / 2).mean((1, 2, 3))
     assert brightness[1] - brightness[0] > 0.3
 
 
@@ -148,15 +152,15 @@ def test_a_new_controlnet_changes_nothing_and_one_of_scale_0_never_does():
     noisy = draw_noise((12, SIZE_PX // 2, SIZE_PX // 2), 0, [0, 1], "test")
     t = torch.tensor([10, 800])
     with torch.no_grad():
-        ask = module.ask(batch)
-        assert isinstance(ask.unet, ControlledUnet)
-        alone = ask._replace(unet=module.unet).guided_noise(noisy, t, 3.0)
-        assert torch.equal(ask.guided_noise(noisy, t, 3.0), alone)
+        denoiser = module.denoiser(batch)
+        assert isinstance(denoiser.unet, ControlledUnet)
+        alone = denoiser._replace(unet=module.unet).guided_noise(noisy, t, 3.0)
+        assert torch.equal(denoiser.guided_noise(noisy, t, 3.0), alone)
         for parameter in module.controlnet.parameters():
             parameter.add_(0.05)
-        assert not torch.allclose(ask.guided_noise(noisy, t, 3.0), alone, atol=1e-3)
-        ask.unet.scale = 0.0
-        assert torch.allclose(ask.guided_noise(noisy, t, 3.0), alone, atol=1e-6)
+        assert not torch.allclose(denoiser.guided_noise(noisy, t, 3.0), alone, atol=1e-3)
+        denoiser.unet.scale = 0.0
+        assert torch.allclose(denoiser.guided_noise(noisy, t, 3.0), alone, atol=1e-6)
 
 
 def test_each_row_of_a_guided_batch_sees_its_own_depth():
@@ -166,27 +170,29 @@ def test_each_row_of_a_guided_batch_sees_its_own_depth():
             parameter.add_(0.05)
         pictures = torch.rand(2, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(0))
         noisy = draw_noise((12, SIZE_PX // 2, SIZE_PX // 2), 0, [0, 1], "test")
-        ask = module.ask(tiny_batch())._replace(
+        denoiser = module.denoiser(tiny_batch())._replace(
             unet=ControlledUnet(module.unet, module.controlnet, pictures, 1.0)
         )
-        both = ask.guided_noise(noisy, torch.tensor([500, 500]), 3.0)
+        both = denoiser.guided_noise(noisy, torch.tensor([500, 500]), 3.0)
         for i in (0, 1):
-            one = PromptEmbeds(*(embeds[i : i + 1] for embeds in ask.prompt))
+            one = PromptEmbeds(*(embeds[i : i + 1] for embeds in denoiser.prompt))
             unet = ControlledUnet(module.unet, module.controlnet, pictures[i : i + 1], 1.0)
-            alone = ask._replace(unet=unet, prompt=one).guided_noise(
+            alone = denoiser._replace(unet=unet, prompt=one).guided_noise(
                 noisy[i : i + 1], torch.tensor([500]), 3.0
             )
             assert torch.allclose(both[i : i + 1], alone, atol=1e-4)
 
 
-def test_nearness_is_inverse_depth_stretched():
+def test_inverse_depth_image_is_inverse_depth_stretched():
     depth = torch.tensor([[1.0, 2.0], [4.0, math.inf]]).reshape(1, 1, 2, 2)
-    assert torch.allclose(nearness(depth)[0, 0], torch.tensor([[1.0, 1 / 3], [0.0, 0.0]]))
-    assert not nearness(torch.full((1, 1, 2, 2), 5.0)).any()
+    assert torch.allclose(
+        inverse_depth_image(depth)[0, 0], torch.tensor([[1.0, 1 / 3], [0.0, 0.0]])
+    )
+    assert not inverse_depth_image(torch.full((1, 1, 2, 2), 5.0)).any()
 
 
 @pytest.mark.parametrize("name", ["all weights", "adapter and control"])
-def test_an_export_answers_as_the_run_did(name, tmp_path):
+def test_an_export_predicts_as_the_run_did(name, tmp_path):
     with_lora = name != "all weights"
     module = tiny(
         lora=UnetLora(rank=2) if with_lora else None, control=DepthControl() if with_lora else None
@@ -201,15 +207,17 @@ def test_an_export_answers_as_the_run_did(name, tmp_path):
     )
     unet = back.unet
     if with_lora:
-        unet = ControlledUnet(unet, back.controlnet, nearness(back.depth(batch.image_srgb)), 1.0)
+        unet = ControlledUnet(
+            unet, back.controlnet, inverse_depth_image(back.depth(batch.image_srgb)), 1.0
+        )
     prompt = back.tokens.appended_to(
         back.prompts.encode(batch.caption), Exif(batch.f_number, batch.focal_length_mm)
     )
     with torch.no_grad():
-        ask = module.ask(batch)
-        again = ask._replace(unet=unet, prompt=prompt, prediction=back.prediction)
-        assert torch.allclose(again.noise(noisy, t), ask.noise(noisy, t), atol=1e-5)
-    assert read_settings(tmp_path)["lora"] == with_lora
+        denoiser = module.denoiser(batch)
+        again = denoiser._replace(unet=unet, prompt=prompt, prediction=back.prediction)
+        assert torch.allclose(again.noise(noisy, t), denoiser.noise(noisy, t), atol=1e-5)
+    assert CameraTokensSettings.read(tmp_path).lora == with_lora
 
 
 def test_stock_diffusers_reads_the_adapter(tmp_path):
@@ -249,10 +257,10 @@ def test_a_run_continued_is_the_run(tmp_path):
             name: value for name, value in module.named_parameters() if value.requires_grad
         }
 
-    _, whole = train(4)
+    _, full = train(4)
     half, _ = train(2)
     half.save_checkpoint(tmp_path / "half.ckpt")
     kept = torch.load(tmp_path / "half.ckpt", weights_only=True)["state_dict"]
-    assert set(kept) == set(whole)
+    assert set(kept) == set(full)
     _, continued = train(4, resume=tmp_path / "half.ckpt")
-    assert all(torch.equal(whole[name], continued[name]) for name in whole)
+    assert all(torch.equal(full[name], continued[name]) for name in full)

@@ -1,1 +1,1 @@
-"""Camera Settings as Tokens (Fang et al. 2024): LightningModule and export."""
+"""Camera Settings as Tokens (Fang et al. 2024): tokens, LightningModule and export."""

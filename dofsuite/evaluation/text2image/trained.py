@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from dofsuite.backbones.sdxl.adapters import ControlledUnet
-from dofsuite.baselines.camera_tokens.export import CameraTokensModel, load
-from dofsuite.baselines.camera_tokens.export import read_settings as read_tokens
-from dofsuite.baselines.camera_tokens.module import nearness
+from dofsuite.baselines.camera_tokens import settings as camera_tokens
+from dofsuite.baselines.camera_tokens.export import CameraTokensNetworks, load
+from dofsuite.baselines.camera_tokens.tokens import inverse_depth_image
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import weight_hashes
@@ -91,7 +91,7 @@ class CameraTokensGenerator(Generator):
         """Describe the sampling.
 
         Args:
-            model: A run of `dofsuite.baselines.camera_tokens.module.CameraSettings`, or its export.
+            model: A run of `dofsuite.baselines.camera_tokens.module.CameraTokensModule`, or its export.
             steps: Of DDIM (*ours*).
             guidance: Classifier-free, of text and camera together (*ours*).
             size_px: Side of the pictures; null is the trained size.
@@ -111,48 +111,65 @@ class CameraTokensGenerator(Generator):
         Raises:
             UserError: The folder holds no camera tokens, or SDXL cannot be loaded.
         """
-        model = load(Path(self.model)).to(device)
+        networks = load(Path(self.model)).to(device)
+        folder = camera_tokens.export_folder(Path(self.model))
+        settings = camera_tokens.CameraTokensSettings.read(folder)
+        size_px = self.size_px or settings.size_px
 
-        def paint(asked: SampleRequest) -> Tensor:
-            picture = None if model.controlnet is None else self._seen_depth(model, asked, device)
+        def sample(request: SampleRequest) -> Tensor:
+            image = None
+            if networks.controlnet is not None:
+                image = self._depth_image(networks, request, size_px, device)
             return in_batches(
-                lambda part: self._sample(model, part, picture, device), asked, self.at_once
+                lambda part: self._sample(networks, part, image, size_px, device),
+                request,
+                self.at_once,
             )
 
-        return paint
+        return sample
 
     def sources(self) -> dict[str, Any]:
         """Return the export's settings and weights."""
-        settings = read_tokens(Path(self.model))
-        return {"weights": weight_hashes(settings.pop("folder")), "export": settings}
+        folder = camera_tokens.export_folder(Path(self.model))
+        settings = json.loads((folder / camera_tokens.FILE).read_text())
+        return {"weights": weight_hashes(folder), "export": settings}
 
     @torch.no_grad()
-    def _seen_depth(
-        self, model: CameraTokensModel, asked: SampleRequest, device: torch.device
+    def _depth_image(
+        self,
+        networks: CameraTokensNetworks,
+        request: SampleRequest,
+        size_px: int,
+        device: torch.device,
     ) -> Tensor:
-        untold = asked._replace(cameras=Exif(*(torch.full((1,), torch.nan) for _ in asked.cameras)))
-        return nearness(model.depth(self._sample(model, untold, None, device)))
+        nans = (torch.full((1,), torch.nan) for _ in request.cameras)
+        unconditional = request._replace(cameras=Exif(*nans))
+        image = self._sample(networks, unconditional, None, size_px, device)
+        assert networks.depth is not None
+        return inverse_depth_image(networks.depth(image))
 
     @torch.no_grad()
     def _sample(
         self,
-        model: CameraTokensModel,
-        asked: SampleRequest,
-        picture: Tensor | None,
+        networks: CameraTokensNetworks,
+        request: SampleRequest,
+        depth_image: Tensor | None,
+        size_px: int,
         device: torch.device,
     ) -> Tensor:
-        cameras = Exif(*(numbers.to(device) for numbers in asked.cameras))
-        texts = [asked.prompt] * len(cameras.f_number)
-        prompt = model.prompts.encode(texts).to(device)
-        prompt = model.tokens.appended_to(prompt, cameras)
-        unet = model.unet
-        if picture is not None:
-            unet = ControlledUnet(
-                unet, model.controlnet, picture.expand(len(texts), -1, -1, -1), self.control_scale
-            )
-        alphas = scaled_linear_alphas_cumprod()
+        """Sample images; `depth_image` [1, 3, h, w] is the ControlNet's."""
+        # Text and camera tokens.
+        cameras = Exif(*(numbers.to(device) for numbers in request.cameras))
+        texts = [request.prompt] * len(cameras.f_number)
+        prompt = networks.prompts.encode(texts).to(device)
+        prompt = networks.tokens.appended_to(prompt, cameras)
+
+        unet: Any = networks.unet
+        if depth_image is not None:
+            image = depth_image.expand(len(texts), -1, -1, -1)
+            unet = ControlledUnet(unet, networks.controlnet, image, self.control_scale)
+        codec = networks.codec
         denoiser = ConditionedDenoiser(
-            unet, prompt, None, model.codec.downscale, alphas, model.prediction
+            unet, prompt, None, codec.downscale, scaled_linear_alphas_cumprod(), networks.prediction
         )
-        size_px = self.size_px or model.size_px
-        return sampled(denoiser, model.codec, asked, size_px, self.steps, self.guidance, device)
+        return sampled(denoiser, codec, request, size_px, self.steps, self.guidance, device)

@@ -15,7 +15,7 @@ import yaml
 
 from dofsuite.backbones import SmallDepth
 from dofsuite.backbones.sdxl.adapters import DepthControl, UnetLora
-from dofsuite.baselines.camera_tokens.module import CameraSettings
+from dofsuite.baselines.camera_tokens.module import CameraTokensModule
 from tests.text2image.tiny import SIZES, TINY_SDXL
 from tests.text2image.tiny_run import SIZE_PX, tiny_module, untrained_depth
 
@@ -54,8 +54,8 @@ def make_runs(folder: Path) -> dict[str, Path]:
     return {"depth": folder / "depth", **{name: folder / name for name in modules}}
 
 
-def tiny_tokens(control: DepthControl | None, depth: SmallDepth) -> CameraSettings:
-    module = CameraSettings(
+def tiny_tokens(control: DepthControl | None, depth: SmallDepth) -> CameraTokensModule:
+    module = CameraTokensModule(
         TINY_SDXL,
         lora=UnetLora(rank=2),
         control=control,
