@@ -1,19 +1,19 @@
-"""Make a scene from a prompt, and photograph it at any apertures.
+"""Generate a scene from a prompt, and photograph it at any apertures.
 
 python -m dofsuite.text2image "PROMPT" --f-number 1.8 2.8 4 5.6 8 11 16 22 --focal-length 50 -o DIR
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dofsuite.cli import Parser, run_command_line
+from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
 from dofsuite.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,70 +23,66 @@ if TYPE_CHECKING:
     from dofsuite.text2image.scene import Scene
 
 
-def parser() -> Parser:
-    """Return the command line."""
-    parser = Parser("text2image", "Make a scene from a prompt, and photograph it at any apertures.")
-    parser.add_argument("prompt", metavar="PROMPT", help="what to show")
-    parser.add_argument(
-        "--f-number",
-        type=float,
-        nargs="+",
-        required=True,
-        metavar="N",
-        help="one photograph for each",
+@dataclass(frozen=True, kw_only=True)
+class Text2ImageConfig:
+    """What is generated and photographed."""
+
+    prompt: str = option(metavar="PROMPT", help="what to show")
+    f_number: tuple[float, ...] = option(
+        "--f-number", type=float, nargs="+", metavar="N", help="one photograph for each"
     )
-    parser.add_argument(
+    focal_length_mm: float = option(
         "--focal-length",
         type=float,
         default=50.0,
         metavar="MM",
         help="on 36 mm of sensor; default 50",
     )
-    parser.add_argument(
-        "--focus", type=float, metavar="D", help="depth in focus, on the scale that is printed"
+    focus: float | None = option(
+        "--focus",
+        type=float,
+        default=None,
+        metavar="D",
+        help="depth in focus, on the scale that is printed",
     )
-    parser.add_argument(
+    model: Path = option(
         "--model",
         type=Path,
         default=Path("runs/quickstart_text2image"),
         help="a run, or its export; %(default)s",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="DIR", help="folder of the pictures"
-    )
-    return parser
+    seed: int = option("--seed", type=int, default=0, help="of the noise")
+    output: Path = option("-o", "--output", type=Path, metavar="DIR", help="folder of the images")
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise UserError("PROMPT: it is empty; say what to show.")
+
+    @property
+    def f_numbers(self) -> list[float]:
+        """Each f-number once, in the order given."""
+        return list(dict.fromkeys(self.f_number))
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Refuse what no model is needed to refuse.
+def check(config: Text2ImageConfig) -> None:
+    """Check camera, model and output folder before networks are loaded.
 
     Raises:
-        UserError: No prompt, a camera that cannot be, no model there, or a folder that cannot be
-            written.
+        UserError: An impossible camera, a model without one, or a folder that cannot be written.
     """
     from dofsuite.text2image.camera.exif import Exif
     from dofsuite.text2image.settings import Text2ImageSettings, export_folder
 
-    if not arguments.prompt.strip():
-        raise UserError("PROMPT: it is empty; say what to show.")
-    Exif.checked(arguments.f_number, arguments.focal_length)
-    settings = Text2ImageSettings.read(export_folder(arguments.model))
-    if settings.lens is None and not settings.is_exif_conditioned:
-        raise UserError(
-            f"{arguments.model}: --model: it has neither a lens nor EXIF, so no camera; name another run."
-        )
-    if settings.lens is None and arguments.focus is not None:
+    Exif.checked(config.f_numbers, config.focal_length_mm)
+    settings = Text2ImageSettings.read(export_folder(config.model))
+    settings.check_has_camera(config.model)
+    if settings.lens is None and config.focus is not None:
         raise UserError("--focus: this generator has no lens, which alone can focus; leave it out.")
-    check_output(arguments.output)
+    check_writable(config.output)
 
 
-def check_output(folder: Path) -> None:
-    """Refuse a folder that could not be written once the pictures are made; leaves nothing behind.
-
-    Raises:
-        UserError: A file lies there, or the system says no.
-    """
+def check_writable(folder: Path) -> None:
+    """Check that a folder can be written once the images are generated; leaves nothing behind."""
     missing: list[Path] = []
     try:
         if folder.exists() and not folder.is_dir():
@@ -105,26 +101,27 @@ def check_output(folder: Path) -> None:
                 place.rmdir()
 
 
-def photographs(
-    pipe: Text2ImagePipeline, arguments: argparse.Namespace, f_numbers: list[float]
-) -> tuple[Scene | None, Tensor]:
-    """Return the scene, and its photographs [n, 3, h, w]; without a lens no scene, and n generations from one noise.
+def generate(pipe: Text2ImagePipeline, config: Text2ImageConfig) -> tuple[Scene | None, Tensor]:
+    """Return the scene and its photographs [n, 3, h, w].
 
-    A generator with a lens that is told the EXIF too makes its one scene for the first f-number.
+    Without a lens there is no scene, but n generations from the same noise. An EXIF-conditioned
+    generator with a lens generates its one scene for the first f-number.
     """
-    focal_mm, options = arguments.focal_length, {"seed": arguments.seed, "output_type": "pt"}
+    f_numbers, focal_mm = config.f_numbers, config.focal_length_mm
     if pipe.lens is None:
-        return None, pipe(
-            [arguments.prompt] * len(f_numbers), f_numbers, focal_mm, **options
-        ).image_srgb
-    scene = pipe(
-        arguments.prompt, *((f_numbers[0], focal_mm) if pipe.is_exif_conditioned else ()), **options
-    )
-    return scene, pipe.photograph(scene, f_numbers, focal_mm, arguments.focus, output_type="pt")[0]
+        prompts = [config.prompt] * len(f_numbers)
+        images = pipe(prompts, f_numbers, focal_mm, seed=config.seed, output_type="pt")
+        return None, images.image_srgb
+    camera = (f_numbers[0], focal_mm) if pipe.is_exif_conditioned else ()
+    scene = pipe(config.prompt, *camera, seed=config.seed, output_type="pt")
+    return scene, pipe.photograph(scene, f_numbers, focal_mm, config.focus, output_type="pt")[0]
 
 
 def write_depth(path: Path, depth: Tensor) -> None:
-    """Write a depth [1, h, w] as a grey 16-bit PNG, larger is farther; its text `depth_at_65535` is the scale."""
+    """Write depth [1, h, w] as a 16-bit gray PNG, larger is farther.
+
+    Its text `depth_at_65535` is the scale.
+    """
     from PIL.PngImagePlugin import PngInfo
 
     from dofsuite.files import write_bytes
@@ -137,63 +134,78 @@ def write_depth(path: Path, depth: Tensor) -> None:
     write_bytes(path, encode_png(levels, pnginfo=text))
 
 
-def write(folder: Path, scene: Scene | None, pictures: dict[str, Tensor]) -> list[Path]:
-    """Write pictures [3, h, w] by name, the scene's depth, and all of them on a sheet; return the files."""
+def write(folder: Path, scene: Scene | None, images: dict[str, Tensor]) -> list[Path]:
+    """Write images [3, h, w] by name, the scene's depth, and a sheet of all; return the files."""
     from dofsuite.files import write_bytes
     from dofsuite.images import encode_png
     from dofsuite.training import write_sheet
 
-    for name, picture in pictures.items():
-        write_bytes(folder / f"{name}.png", encode_png(picture))
-    columns = {f"f/{name[1:]}": picture for name, picture in pictures.items() if name != "scene"}
-    names = [*pictures, "sheet"]
+    for name, image in images.items():
+        write_bytes(folder / f"{name}.png", encode_png(image))
+    names = [*images, "sheet"]
+
+    # The sheet: scene and depth before the photographs.
+    columns = {f"f/{name[1:]}": image for name, image in images.items() if name != "scene"}
     if scene is not None:
+        assert scene.depth is not None
         write_depth(folder / "depth.png", scene.depth[0])
-        columns = {
-            "all in focus": pictures["scene"],
-            "depth": scene.depth[0] / scene.depth.max(),
-            **columns,
-        }
         names.append("depth")
+        depth = scene.depth[0] / scene.depth.max()
+        columns = {"all in focus": images["scene"], "depth": depth, **columns}
     scale = max(1, 192 // next(iter(columns.values())).shape[-1])
     write_sheet(folder / "sheet.png", [list(columns.values())], list(columns), scale=scale)
     return [folder / f"{name}.png" for name in names]
 
 
-def say_focus(scene: Scene, focus: float | None) -> None:
-    """Print the scene's depths and where it is in focus."""
-    depth, predicted = scene.depth, scene.focus_distance.item()
+def print_focus(scene: Scene, focus: float | None) -> None:
+    """Print the scene's range of depth and its depth in focus."""
+    depth = scene.depth
+    assert depth is not None and scene.scale_mm is not None and scene.focus_distance is not None
     print(
-        f"depth: {depth.min():.4g} (nearest), {depth.median():.4g} (median), {depth.max():.4g} (farthest) "
-        f"on the depth model's scale, {scene.scale_mm.item():.4g} mm per unit to the lens"
+        f"depth: {depth.min():.4g} (nearest), {depth.median():.4g} (median), {depth.max():.4g} "
+        f"(farthest) on the depth model's scale, {scene.scale_mm.item():.4g} mm per unit to the "
+        "lens"
     )
-    print(f"focus: {predicted:.4g} predicted" + ("" if focus is None else f", {focus:.4g} taken"))
+    used = "" if focus is None else f", {focus:.4g} taken"
+    print(f"focus: {scene.focus_distance.item():.4g} predicted{used}")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(config: Text2ImageConfig) -> None:
     """Load, generate, photograph, and only then write."""
-    check(arguments)
+    check(config)
     import torch
 
     from dofsuite.text2image.pipeline import Text2ImagePipeline
 
-    pipe = Text2ImagePipeline.from_export(arguments.model)
+    pipe = Text2ImagePipeline.from_export(config.model)
     if torch.cuda.is_available():
         pipe.to("cuda")
-    f_numbers = list(dict.fromkeys(arguments.f_number))
-    scene, taken = photographs(pipe, arguments, f_numbers)
-    pictures = {} if scene is None else {"scene": scene.image_srgb[0]}
-    pictures |= {f"f{number:g}": picture for number, picture in zip(f_numbers, taken, strict=True)}
-    files = write(arguments.output, scene, pictures)
+    scene, photographs = generate(pipe, config)
+
+    images = {}
+    if scene is not None and scene.image_srgb is not None:
+        images["scene"] = scene.image_srgb[0]
+    for f_number, photograph in zip(config.f_numbers, photographs, strict=True):
+        images[f"f{f_number:g}"] = photograph
+    files = write(config.output, scene, images)
+
+    # Report.
     if scene is not None:
-        say_focus(scene, arguments.focus)
+        print_focus(scene, config.focus)
     for file in files:
         print(f"{file} (16 bit, 65535 is the farthest)" if file.name == "depth.png" else file)
 
 
+def parser() -> Parser:
+    description = "Generate a scene from a prompt, and photograph it at any apertures."
+    parser = Parser("text2image", description)
+    add_options(parser, Text2ImageConfig)
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
-    return run_command_line(run, parser(), argv)
+    return run_command_line(lambda given: run(config_from(Text2ImageConfig, given)), parser(), argv)
 
 
 if __name__ == "__main__":

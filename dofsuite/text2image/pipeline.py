@@ -1,4 +1,4 @@
-"""`Text2ImagePipeline`: a prompt in, a scene out; then any number of photographs of it, each by the lens alone."""
+"""`Text2ImagePipeline`: prompt -> scene; then any number of photographs of it by the lens alone."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Text2ImagePipeline(DiffusionPipeline):
         size_px: int = 1024,
         prediction: Prediction = "epsilon",
     ) -> None:
-        """Put the parts together; a UNet `with_exif` is told the camera, depth and focus serve the lens.
+        """Assemble the parts; a UNet `with_exif` is EXIF-conditioned, depth and focus serve a lens.
 
         Raises:
             ValueError: A lens without a depth model or a focus predictor.
@@ -136,17 +136,16 @@ class Text2ImagePipeline(DiffusionPipeline):
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet lies (diffusers asks the first part by name, a depth model that cannot say)."""
+        """The UNet's; diffusers takes that of the first part by name, a depth model without one."""
         return self.unet.device
 
     @property
     def codec(self) -> VaeCodec | SpaceToDepthCodec:
-        """The VAE behind the codec's interface."""
         return VaeCodec(self.vae) if isinstance(self.vae, AutoencoderKL) else self.vae
 
     @property
     def is_exif_conditioned(self) -> bool:
-        """Whether the generator itself is told the camera."""
+        """Whether the generator itself is conditioned on the camera."""
         return isinstance(self.unet.time_embedding, ExifTimeEmbedding)
 
     @torch.no_grad()
@@ -166,43 +165,47 @@ class Text2ImagePipeline(DiffusionPipeline):
 
         Args:
             prompt: One or more.
-            f_number: For a generator that is told the EXIF, and no other: one number for all, or
-                one for each picture.
+            f_number: For an EXIF-conditioned generator only: one number for all images, or one for
+                each.
             focal_length_mm: Likewise, in mm.
-            num_images_per_prompt: Pictures of each prompt.
+            num_images_per_prompt: Images of each prompt.
             height: In px; the trained size by default.
             width: In px.
-            seed: A picture depends on its prompt, its camera, the seed and its number among its
-                prompt's alone: pass the same prompt often, with other cameras, for the same noise
-                in all of them.
-            generator: For the noise instead, one or one for each picture; without either, torch's
+            seed: An image depends on its prompt, its camera, the seed and its number among its
+                prompt's images alone: repeat a prompt, with other cameras, for the same noise in
+                all of them.
+            generator: Draws the noise instead, one or one for each image; without either, torch's
                 global one draws it.
             output_type: `pil`, `pt` for a tensor or `np` for an array.
 
         Raises:
-            UserError: A camera that cannot be, one for a generator that is not told it, or none for
-                one that is.
-            ValueError: A size that the network's levels do not divide, or a number, generators or
-                kind that cannot be.
+            UserError: An impossible camera, one for a generator that is not EXIF-conditioned, or
+                none for one that is.
+            ValueError: A size that the network's levels do not divide, or an invalid number of
+                images, `generator` or `output_type`.
         """
         prompts = _repeated(prompt, num_images_per_prompt)
         check_output_arguments(output_type, generator, len(prompts))
+
+        # Conditioning: prompts, and the camera of an EXIF-conditioned generator.
         exif = self._exif(f_number, focal_length_mm, len(prompts))
         shape, device = self._latent_shape(height, width), self._execution_device
-        if seed is not None:
-            numbers = [i % num_images_per_prompt for i in range(len(prompts))]
-            draw = fresh_noise(shape, seed, numbers, "pipeline", device)
-        else:
-            draw = step_noise(generator, (len(prompts), *shape), device)
-        embeds = self.prompt_encoder.encode(prompts).to(device)
         denoiser = ConditionedDenoiser(
             unet=self.unet,
-            prompt=embeds,
+            prompt=self.prompt_encoder.encode(prompts).to(device),
             exif=None if exif is None else exif.stacked().to(device),
             downscale=self.codec.downscale,
             alphas_cumprod=scaled_linear_alphas_cumprod(),
             prediction=self.config.prediction,
         )
+
+        # Noise of each step, by seed or by torch's generators.
+        if seed is not None:
+            indices = [i % num_images_per_prompt for i in range(len(prompts))]
+            draw = fresh_noise(shape, seed, indices, "pipeline", device)
+        else:
+            draw = step_noise(generator, (len(prompts), *shape), device)
+
         image = sample_image(denoiser, draw, self.codec, self.config.few_steps)
         scene = self.scene(image, output_type)
         self.maybe_free_model_hooks()
@@ -210,7 +213,7 @@ class Text2ImagePipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def scene(self, image_srgb: Tensor, output_type: OutputType = "pil") -> Scene:
-        """Make a scene of all-in-focus pictures [b, 3, h, w], display values in [0, 1]: depth, and where to focus."""
+        """Predict depth and focus of all-in-focus images [b, 3, h, w], display values in [0, 1]."""
         images = to_output_type(image_srgb, output_type)
         if self.lens is None:
             return Scene(images, image_srgb)
@@ -235,78 +238,83 @@ class Text2ImagePipeline(DiffusionPipeline):
             focus: Depth in focus on the depth model's scale, one for all or one for each scene; by
                 default the predicted one.
             output_type: `pil`, `pt` for a tensor or `np` for an array.
-            frame_width_px: Long side of the uncropped frame, in pixels of the scene, where the
-                scene is a photograph of which it is known; by default that of the lens's
-                `frame_ratio`, of which a square is the centre.
+            frame_width_px: Long side of the uncropped frame, in pixels of the scene, where it is
+                known of a real photograph; by default that of the lens's `frame_ratio`, of which
+                a square is the center.
 
         Returns:
-            b pictures or [b, 3, h, w] in [0, 1]; for a sweep, b lists of n pictures or [b, n, 3, h,
-            w]; of `np`, the colors are last.
+            b images or [b, 3, h, w] in [0, 1]; for a sweep, b lists of n images or [b, n, 3, h, w];
+            of `np`, the colors are last.
 
         Raises:
-            UserError: A camera, a focus or a frame that the scene cannot have, or a generator
-                without a lens.
-            ValueError: A kind of picture that there is not.
+            UserError: An impossible camera, focus or frame, or a generator without a lens.
+            ValueError: An invalid `output_type`.
         """
         check_output_arguments(output_type)
         if self.lens is None:
             raise UserError(
-                "photograph: this generator has no lens; give f_number and focal_length_mm beside a prompt."
+                "photograph: this generator has no lens; give f_number and focal_length_mm with "
+                "the prompt."
             )
         cameras = Exif.checked(f_number, focal_length_mm)
         image = scene.image_srgb
-        focused = replace(scene, focus_distance=_distance(scene, focus))
+        assert image is not None and scene.depth is not None
+        if focus is not None:
+            check_focus(focus, scene.depth)
+            distance = torch.as_tensor(focus, dtype=torch.float32).to(image.device)
+            scene = replace(scene, focus_distance=distance.expand(len(image)))
+
+        # One batch of photographs for each camera.
         width_px = self.lens.frame_width_px(*image.shape[-2:], known_px=frame_width_px)
         photographs = []
         for camera in zip(*cameras, strict=True):
             exif = Exif(*(number.to(image.device).expand(len(image)) for number in camera))
-            photographs.append(self.lens.photograph(focused, exif, width_px))
+            photographs.append(self.lens.photograph(scene, exif, width_px).clamp(0, 1))
+
         is_sweep = any(torch.as_tensor(numbers).ndim for numbers in (f_number, focal_length_mm))
-        return to_output_type(
-            (torch.stack(photographs, 1) if is_sweep else photographs[0]).clamp(0, 1), output_type
-        )
+        sweep = torch.stack(photographs, 1)  # [b, n, 3, h, w]
+        return to_output_type(sweep if is_sweep else sweep[:, 0], output_type)
 
     def save_pretrained(self, *arguments: object, **options: object) -> None:
-        """Refuse: the export's folder is what is kept, and holds what a diffusers folder has no place for."""
+        """Raise: the export's folder holds what a diffusers folder has no place for."""
         raise TypeError(
-            "copy the folder that from_export read; a diffusers folder has no place for depth and prompts"
+            "copy the folder that from_export read; a diffusers folder has no place for depth and "
+            "prompts"
         )
 
     def _exif(
         self, f_number: Numbers | None, focal_length_mm: Numbers | None, count: int
     ) -> Exif | None:
-        """Return the camera of each of `count` pictures, for a generator that is told it."""
-        given = f_number is not None, focal_length_mm is not None
+        """Return the camera of each of `count` images, for an EXIF-conditioned generator."""
         if not self.is_exif_conditioned:
-            if any(given):
+            if f_number is not None or focal_length_mm is not None:
                 raise UserError(
-                    "f_number: this generator is not told the camera; give it to photograph(scene, ...)."
+                    "f_number: this generator is not EXIF-conditioned; give the camera to "
+                    "photograph(scene, ...)."
                 )
             return None
-        if not all(given):
+        if f_number is None or focal_length_mm is None:
             raise UserError(
-                "f_number: this generator is told the camera; give f_number and focal_length_mm."
+                "f_number: this generator is EXIF-conditioned; give f_number and focal_length_mm."
             )
         exif = Exif.checked(f_number, focal_length_mm)
         if len(exif.f_number) not in (1, count):
             raise UserError(
-                f"f_number: {len(exif.f_number)} numbers for {count} pictures; give one for all or one for each."
+                f"f_number: {len(exif.f_number)} numbers for {count} images; give one for all or "
+                "one for each."
             )
         return Exif(*(numbers.expand(count) for numbers in exif))
 
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
-        """Return (channels, height, width) of one picture's latents."""
+        """Return (channels, height, width) of one image's latent."""
         height, width = (self.config.size_px if side is None else side for side in (height, width))
-        multiple = self.codec.downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        downscale = self.codec.downscale
+        multiple = downscale * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if height < 1 or width < 1 or height % multiple or width % multiple:
             raise ValueError(
                 f"height and width must be multiples of {multiple}, not {height} and {width}"
             )
-        return (
-            self.unet.config.in_channels,
-            height // self.codec.downscale,
-            width // self.codec.downscale,
-        )
+        return self.unet.config.in_channels, height // downscale, width // downscale
 
 
 def _repeated(prompt: str | list[str], count: int) -> list[str]:
@@ -314,15 +322,6 @@ def _repeated(prompt: str | list[str], count: int) -> list[str]:
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if not prompts or count < 1:
         raise ValueError(
-            f"prompt: {count} pictures of {len(prompts)} prompts are none; ask for 1 of 1 or more"
+            f"prompt: {count} images of {len(prompts)} prompts are none; give 1 or more of each"
         )
     return [text for text in prompts for _ in range(count)]
-
-
-def _distance(scene: Scene, focus: float | Tensor | None) -> Tensor:
-    """Return each scene's distance in focus [b], the predicted one where none is given."""
-    if focus is None:
-        return scene.focus_distance
-    check_focus(focus, scene.depth)
-    image = scene.image_srgb
-    return torch.as_tensor(focus, dtype=torch.float32).to(image.device).expand(len(image))

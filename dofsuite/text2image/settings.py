@@ -60,6 +60,17 @@ class Text2ImageSettings:
         """Whether the generator itself gets EXIF."""
         return "generator" in self.exif_conditioned
 
+    def check_has_camera(self, model: str | Path) -> None:
+        """Check that the generator of `model` has a camera: a lens, or EXIF conditioning.
+
+        Raises:
+            UserError: It has neither.
+        """
+        if self.lens is None and not self.is_exif_conditioned:
+            raise UserError(
+                f"{model}: --model: it has neither a lens nor EXIF, so no camera; name another run."
+            )
+
     def build_backbone(self) -> Sdxl:
         return rebuild(self.backbone)
 

@@ -13,7 +13,8 @@ from dofsuite.backbones.sdxl.unet_calls import predict
 from dofsuite.errors import UserError
 from dofsuite.text2image import Exif, ExifEmbedder, FocusPredictor
 from dofsuite.text2image.dmd2.stages import Stages
-from dofsuite.text2image.export import copy_on_cpu, export, read_settings
+from dofsuite.text2image.settings import export_folder
+from dofsuite.training.sharding.fsdp import gather_to_cpu
 from tests.text2image.tiny_run import tiny_module, train, untrained_depth
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -21,13 +22,13 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run with everything: teacher stage, running average, EXIF for generator and critic."""
+    """A run with everything: teacher stage, EMA, EXIF for generator and critic."""
     root = tmp_path_factory.mktemp("runs")
-    module = tiny_module(untrained_depth(root), exif=("generator", "critic"), ema_decay=0.5)
+    module = tiny_module(untrained_depth(root), exif_conditioned=("generator", "critic"), ema_decay=0.5)
     with torch.no_grad():  # a new embedding changes nothing; this one does
         module.networks.teacher.time_embedding.exif.last.weight.normal_(std=0.05)
     module = train(module)
-    export(module, root / "run" / "export")
+    module.export(root / "run" / "export")
     return module, root / "run" / "export"
 
 
@@ -40,19 +41,20 @@ def noisy(runs):
 
 @torch.no_grad()
 def predicted(unet, noisy, exif=None):
-    return predict(unet, *noisy, exif, downscale=2)
+    x_t, t, prompt = noisy
+    return predict(unet, x_t, t, prompt, None if exif is None else exif.stacked(), 2)
 
 
-def test_stock_diffusers_predicts_what_the_running_average_does(runs, noisy):
+def test_stock_diffusers_predicts_what_the_ema_does(runs, noisy):
     module, folder = runs
     stock = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
-    assert torch.equal(predicted(stock, noisy), predicted(module.average.module, noisy))
+    assert torch.equal(predicted(stock, noisy), predicted(module.ema_generator.module, noisy))
     assert not torch.allclose(
         predicted(stock, noisy), predicted(module.networks.generator, noisy), atol=1e-3
     )
 
 
-def test_the_exif_lies_apart_and_adds_what_it_did(runs, noisy):
+def test_the_exif_embedder_is_saved_apart_and_adds_what_it_did(runs, noisy):
     module, folder = runs
     stock = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
     embedder = ExifEmbedder.from_pretrained(folder / "exif_embedder", low_cpu_mem_usage=False)
@@ -61,18 +63,18 @@ def test_the_exif_lies_apart_and_adds_what_it_did(runs, noisy):
     stock.time_embedding.register_forward_hook(
         lambda module, args, output: output + embedder(exif.stacked())
     )
-    told = predicted(stock, noisy)
-    assert torch.allclose(told, predicted(module.average.module, noisy, exif), atol=1e-5)
-    assert not torch.allclose(told, predicted(module.average.module, noisy), atol=1e-3)
+    with_exif = predicted(stock, noisy)
+    assert torch.allclose(with_exif, predicted(module.ema_generator.module, noisy, exif), atol=1e-5)
+    assert not torch.allclose(with_exif, predicted(module.ema_generator.module, noisy), atol=1e-3)
 
 
 def test_the_module_goes_on_as_it_was(runs, noisy):
     module, _ = runs
-    before = predicted(module.average.module, noisy, Exif.checked(2.0, [50, 85]))
+    before = predicted(module.ema_generator.module, noisy, Exif.checked(2.0, [50, 85]))
     state = {name: value.clone() for name, value in module.state_dict().items()}
     module.export(module_folder := runs[1].parent / "again")
     assert (module_folder / "text2image.json").is_file()
-    assert torch.equal(predicted(module.average.module, noisy, Exif.checked(2.0, [50, 85])), before)
+    assert torch.equal(predicted(module.ema_generator.module, noisy, Exif.checked(2.0, [50, 85])), before)
     assert state.keys() == module.state_dict().keys()
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
 
@@ -87,7 +89,7 @@ def test_another_run_starts_from_the_trained_teacher(runs, noisy):
     )
 
 
-def test_the_focus_predictor_answers_as_it_did(runs):
+def test_the_focus_predictor_predicts_as_it_did(runs):
     module, folder = runs
     image, depth = torch.rand(2, 3, 32, 32), 1 + 5 * torch.rand(2, 1, 32, 32)
     again = FocusPredictor.from_pretrained(
@@ -110,7 +112,7 @@ def test_files_are_safetensors_plain_json_and_a_card(runs):
     settings = json.loads((folder / "text2image.json").read_text())
     assert settings["few_steps"] == [999, 749, 499, 249]
     assert settings["lens"]["method"] == "gather"
-    assert settings["exif"] == ["generator", "critic"]
+    assert settings["exif_conditioned"] == ["generator", "critic"]
     assert [settings[name]["class"] for name in ("backbone", "depth", "saliency")] == [
         "SmallSdxl",
         "SmallDepth",
@@ -123,9 +125,9 @@ def test_weights_keep_the_names_of_stock_sdxl(runs):
     assert names == set(SmallSdxl(downscale=2, channels=(32, 32)).load().unet.state_dict())
 
 
-def test_a_generator_that_had_no_turn_is_exported_as_what_it_begins_as(tmp_path, noisy):
+def test_a_generator_before_its_first_step_is_exported_as_what_it_begins_as(tmp_path, noisy):
     module = train(tiny_module(untrained_depth(tmp_path), lens=None, ema_decay=0.5), turns=1)
-    export(module, tmp_path / "export")
+    module.export(tmp_path / "export")
     stock = UNet2DConditionModel.from_pretrained(
         tmp_path / "export" / "unet", low_cpu_mem_usage=False
     )
@@ -136,7 +138,7 @@ def test_a_generator_that_had_no_turn_is_exported_as_what_it_begins_as(tmp_path,
 
 
 def test_without_lens_teacher_and_exif_nothing_of_theirs_is_written(tmp_path):
-    export(tiny_module(untrained_depth(tmp_path), lens=None, stages=Stages()), tmp_path / "export")
+    tiny_module(untrained_depth(tmp_path), lens=None, stages=Stages()).export(tmp_path / "export")
     names = {path.name for path in (tmp_path / "export").iterdir()}
     assert names == {"unet", "scheduler", "codec", "text2image.json", "README.md"}
     assert json.loads((tmp_path / "export" / "text2image.json").read_text())["lens"] is None
@@ -145,7 +147,7 @@ def test_without_lens_teacher_and_exif_nothing_of_theirs_is_written(tmp_path):
 def test_a_copy_in_16_bit_leaves_the_original_and_counts_as_half():
     unet = SmallSdxl(downscale=2, channels=(32, 32)).load().unet
     before = {name: value.clone() for name, value in unet.state_dict().items()}
-    copied = copy_on_cpu(unet, torch.bfloat16)
+    copied = gather_to_cpu(unet, unet, torch.bfloat16, keep=True)
     assert {value.dtype for value in copied.state_dict().values()} == {torch.bfloat16}
     assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
     assert not {p.data_ptr() for p in unet.parameters()} & {
@@ -166,4 +168,4 @@ def test_an_unknown_network_and_a_folder_without_a_generator_are_named(tmp_path)
     with pytest.raises(UserError, match="Telescope: class"):
         rebuild({"class": "Telescope", "arguments": {}})
     with pytest.raises(UserError, match=r"text2image\.json is missing"):
-        read_settings(tmp_path)
+        export_folder(tmp_path)

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from dofsuite.text2image.__main__ import main
-from dofsuite.text2image.export import export
 from dofsuite.text2image.pipeline import Text2ImagePipeline
 from tests.text2image.tiny_run import SIZE_PX, tiny_module, train, untrained_depth
 
@@ -18,16 +17,17 @@ from tests.text2image.tiny_run import SIZE_PX, tiny_module, train, untrained_dep
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
-    export(train(tiny_module(untrained_depth(root))), root / "export")
+    train(tiny_module(untrained_depth(root))).export(root / "export")
     return root
 
 
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory):
-    """Generators without a lens, told the EXIF and not."""
+    """Generators without a lens, EXIF-conditioned and not."""
     root = tmp_path_factory.mktemp("baseline")
-    for name, exif in (("told", ("generator",)), ("deaf", ())):
-        export(tiny_module(untrained_depth(root), lens=None, exif=exif), root / name)
+    for name, exif in (("conditioned", ("generator",)), ("unconditioned", ())):
+        module = tiny_module(untrained_depth(root), lens=None, exif_conditioned=exif)
+        module.export(root / name)
     return root
 
 
@@ -47,8 +47,8 @@ def run(model, out, *more, prompt="a red ball", f_numbers=("1.8", "22")):
 
 
 def pixels(path):
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def test_a_scene_its_depth_photographs_and_a_sheet_are_written(model, tmp_path, capsys):
@@ -60,18 +60,18 @@ def test_a_scene_its_depth_photographs_and_a_sheet_are_written(model, tmp_path, 
     )
     assert scene.shape == (SIZE_PX, SIZE_PX, 3)
     assert abs(wide - scene).mean() > 2 * abs(narrow - scene).mean()
-    said = capsys.readouterr().out
-    assert "predicted" in said
-    assert "nearest" in said
-    assert all(str(tmp_path / "out" / name) in said for name in names)
+    output = capsys.readouterr().out
+    assert "predicted" in output
+    assert "nearest" in output
+    assert all(str(tmp_path / "out" / name) in output for name in names)
 
 
 def test_the_depth_map_is_the_scene_s_in_16_bit(model, tmp_path):
     run(model, tmp_path, "--seed", "3")
     depth = Text2ImagePipeline.from_export(model)("a red ball", seed=3).depth[0, 0].numpy()
-    with Image.open(tmp_path / "depth.png") as picture:
-        assert picture.mode == "I;16"
-        found = np.asarray(picture) / 65535 * float(picture.text["depth_at_65535"])
+    with Image.open(tmp_path / "depth.png") as image:
+        assert image.mode == "I;16"
+        found = np.asarray(image) / 65535 * float(image.text["depth_at_65535"])
     assert np.abs(found - depth).max() < depth.max() / 65535
     assert depth.max() > 1.5 * depth.min()
 
@@ -104,7 +104,7 @@ def test_what_else_lies_in_the_folder_stays(model, tmp_path):
 
 
 def test_the_baseline_writes_photographs_and_no_scene(baseline, tmp_path, capsys):
-    assert run(baseline / "told", tmp_path) == 0
+    assert run(baseline / "conditioned", tmp_path) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"f1.8.png", "f22.png", "sheet.png"}
     assert "focus" not in capsys.readouterr().out
 
@@ -122,14 +122,14 @@ def test_the_baseline_writes_photographs_and_no_scene(baseline, tmp_path, capsys
         ({}, ["--sede", "1"], "--sede"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence_and_writes_nothing(
+def test_invalid_options_are_one_sentence_and_writes_nothing(
     model, tmp_path, capsys, words, more, named
 ):
     assert run(model, tmp_path / "out", *more, **words) == 2
-    said = capsys.readouterr()
-    assert named in said.err
-    assert "\n" not in said.err.strip()
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert named in output.err
+    assert "\n" not in output.err.strip()
+    assert output.out == ""
     assert not (tmp_path / "out").exists()
 
 
@@ -140,8 +140,8 @@ def test_a_missing_prompt_model_or_lens_and_a_file_in_the_way_are_named(
     cases = [
         (lambda: main(["--f-number", "2", "-o", str(tmp_path / "out")]), "PROMPT"),
         (lambda: run(tmp_path / "none", tmp_path / "out"), "none: --model"),
-        (lambda: run(baseline / "deaf", tmp_path / "out"), "neither a lens nor EXIF"),
-        (lambda: run(baseline / "told", tmp_path / "out", "--focus", "2"), "--focus"),
+        (lambda: run(baseline / "unconditioned", tmp_path / "out"), "neither a lens nor EXIF"),
+        (lambda: run(baseline / "conditioned", tmp_path / "out", "--focus", "2"), "--focus"),
         (lambda: run(model, tmp_path / "file"), "--output"),
         (
             lambda: run(model, tmp_path / "file" / "out"),
@@ -154,9 +154,9 @@ def test_a_missing_prompt_model_or_lens_and_a_file_in_the_way_are_named(
     ]
     for act, named in cases:
         assert act() == 2
-        said = capsys.readouterr().err.strip()
-        assert named in said
-        assert "\n" not in said
+        output = capsys.readouterr().err.strip()
+        assert named in output
+        assert "\n" not in output
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
 
 

@@ -15,10 +15,9 @@ from dofsuite.errors import UserError
 from dofsuite.optics import coc_radius_px
 from dofsuite.optics.lens import ThinLens, pixel_pitch_mm
 from dofsuite.text2image import Text2ImagePipeline
-from dofsuite.text2image.camera.lens import lens_of_export
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
-from dofsuite.text2image.dmd2.stages import Turn
-from dofsuite.text2image.export import export
+from dofsuite.text2image.dmd2.stages import Step
+from dofsuite.text2image.settings import Text2ImageSettings
 from tests.text2image.tiny_run import SIZE_PX, tiny_module, train, untrained_depth
 
 
@@ -26,7 +25,7 @@ from tests.text2image.tiny_run import SIZE_PX, tiny_module, train, untrained_dep
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     module = train(tiny_module(untrained_depth(root)))
-    export(module, root / "export")
+    module.export(root / "export")
     return module, root
 
 
@@ -42,12 +41,12 @@ def scene(pipe):
 
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory):
-    """The baseline without a lens: the generator is told the EXIF."""
+    """The baseline without a lens: the generator is EXIF-conditioned."""
     root = tmp_path_factory.mktemp("baseline")
-    module = tiny_module(untrained_depth(root), lens=None, exif=("generator",))
+    module = tiny_module(untrained_depth(root), lens=None, exif_conditioned=("generator",))
     with torch.no_grad():
         module.networks.teacher.time_embedding.exif.last.weight.normal_(std=0.05)
-    export(module, root / "export")
+    module.export(root / "export")
     return Text2ImagePipeline.from_export(root / "export")
 
 
@@ -73,8 +72,8 @@ def calls_of(pipe, act):
 
 
 def test_a_scene_takes_four_calls_of_the_generator_and_a_photograph_none_of_anything(pipe, scene):
-    made = calls_of(pipe, lambda: pipe("a red ball", seed=0))
-    assert {name: count for (name, path), count in made.items() if path == ""} == {
+    calls = calls_of(pipe, lambda: pipe("a red ball", seed=0))
+    assert {name: count for (name, path), count in calls.items() if path == ""} == {
         "unet": 4,
         "depth_model": 1,
         "focus_predictor": 1,
@@ -87,7 +86,7 @@ def test_a_scene_takes_four_calls_of_the_generator_and_a_photograph_none_of_anyt
     )
 
 
-def test_stock_diffusers_with_its_lcm_scheduler_makes_our_picture(run, pipe):
+def test_stock_diffusers_with_its_lcm_scheduler_makes_our_image(run, pipe):
     stock = StableDiffusionXLPipeline(
         vae=None,
         text_encoder=None,
@@ -122,25 +121,27 @@ def test_stock_diffusers_with_its_lcm_scheduler_makes_our_picture(run, pipe):
 
 def test_a_photograph_is_that_of_the_training_chain(run, pipe):
     module, _ = run
-    latent = module.networks.latent(torch.rand(2, 3, SIZE_PX, SIZE_PX))
+    latent = module.networks.encode(torch.rand(2, 3, SIZE_PX, SIZE_PX))
     frames_px = torch.full((2,), 1.5 * SIZE_PX)  # as ShardData says of a photograph of 3:2
-    asked = Conditioning(
+    cond = Conditioning(
         ["a", "b"], torch.tensor([1.8, 4.0]), torch.tensor([85.0, 135.0]), frames_px
     )
     with torch.no_grad():
-        trained = module.networks.display(module.seen(latent, asked, Turn(0, "full", 0, True)))
-    scene = pipe.scene(module.networks.display(latent), "pt")
-    found = pipe.photograph(scene, [1.8, 4.0], [85, 135], output_type="pt")
-    assert torch.allclose(found[0, 0], trained[0], atol=1e-4)
-    assert torch.allclose(found[1, 1], trained[1], atol=1e-4)
-    assert not torch.allclose(found[0, 0], scene.image_srgb[0], atol=1e-2)
+        trained = module.networks.decode(
+            module.apply_lens(latent, cond, Step(0, "full", 0, True))
+        )
+    scene = pipe.scene(module.networks.decode(latent), "pt")
+    photographs = pipe.photograph(scene, [1.8, 4.0], [85, 135], output_type="pt")
+    assert torch.allclose(photographs[0, 0], trained[0], atol=1e-4)
+    assert torch.allclose(photographs[1, 1], trained[1], atol=1e-4)
+    assert not torch.allclose(photographs[0, 0], scene.image_srgb[0], atol=1e-2)
 
 
 def test_a_photograph_whose_frame_is_known_has_that_frame_s_blur(pipe, scene):
     by_default = pipe.photograph(scene, 1.8, 85, output_type="pt")
-    whole = pipe.photograph(scene, 1.8, 85, output_type="pt", frame_width_px=1.5 * SIZE_PX)
+    known = pipe.photograph(scene, 1.8, 85, output_type="pt", frame_width_px=1.5 * SIZE_PX)
     square = pipe.photograph(scene, 1.8, 85, output_type="pt", frame_width_px=float(SIZE_PX))
-    assert torch.equal(by_default, whole)
+    assert torch.equal(by_default, known)
     assert (by_default - scene.image_srgb).abs().mean() > 1.2 * (
         square - scene.image_srgb
     ).abs().mean()
@@ -159,7 +160,9 @@ def test_an_export_from_before_frame_ratio_photographs_as_it_did(run, tmp_path):
     assert settings["lens"].pop("frame_ratio") == 1.5
     file.write_text(json.dumps(settings))
     assert Text2ImagePipeline.from_export(tmp_path).lens.frame_ratio == 1.0
-    assert lens_of_export(settings | {"backbone": {"class": "PretrainedSdxl"}}).frame_ratio == 1.5
+    settings["backbone"]["class"] = "PretrainedSdxl"
+    file.write_text(json.dumps(settings))
+    assert Text2ImageSettings.read(tmp_path / "export").build_lens().frame_ratio == 1.5
 
 
 def test_a_plane_is_blurred_by_the_thin_lens_s_disc(pipe, scene):
@@ -190,9 +193,9 @@ def test_a_sweep_is_its_photographs_one_by_one(pipe, scene):
         assert torch.equal(sweep[:, place], pipe.photograph(scene, f_number, 85, output_type="pt"))
     change = [(sweep[:, i] - scene.image_srgb).abs().mean().item() for i in range(3)]
     assert change[0] > change[1] > change[2]
-    pictures = pipe.photograph(scene, [1.8, 4, 22], 85)
-    assert [len(row) for row in pictures] == [3, 3]
-    assert pictures[1][2].getpixel((5, 9)) == tuple(
+    images = pipe.photograph(scene, [1.8, 4, 22], 85)
+    assert [len(row) for row in images] == [3, 3]
+    assert images[1][2].getpixel((5, 9)) == tuple(
         (sweep[1, 2, :, 9, 5] * 255).round().int().tolist()
     )
 
@@ -210,7 +213,7 @@ def test_focus_is_a_depth_of_the_scene_one_for_all_or_one_for_each(pipe, scene):
         pipe.photograph(scene, 1.8, 50, focus=1.01 * farthest.max().item())
 
 
-def test_a_picture_depends_on_prompt_seed_and_number_alone(pipe):
+def test_an_image_depends_on_prompt_seed_and_number_alone(pipe):
     four = pipe(
         ["a red ball", "a blue box"], num_images_per_prompt=2, seed=5, output_type="pt"
     ).images
@@ -250,12 +253,12 @@ def test_the_baseline_generates_for_a_camera_from_one_noise(baseline):
     assert baseline("a ball", 1.8, 50, seed=0).depth is None
 
 
-def test_cameras_are_given_where_they_are_heard(pipe, baseline):
-    with pytest.raises(UserError, match="not told the camera"):
+def test_cameras_are_given_where_they_condition_the_generator(pipe, baseline):
+    with pytest.raises(UserError, match="not EXIF-conditioned"):
         pipe("a ball", 1.8, 50)
     with pytest.raises(UserError, match="give f_number and focal_length_mm"):
         baseline("a ball", 1.8)
-    with pytest.raises(UserError, match="3 numbers for 2 pictures"):
+    with pytest.raises(UserError, match="3 numbers for 2 images"):
         baseline(["a ball"] * 2, [1.8, 2, 4], 50)
     with pytest.raises(UserError, match="has no lens"):
         baseline.photograph(baseline("a ball", 1.8, 50), 1.8, 50)

@@ -9,14 +9,13 @@ import torch
 from accelerate import cpu_offload_with_hook
 
 from dofsuite.text2image import Text2ImagePipeline
-from dofsuite.text2image.export import export
 from tests.text2image.tiny_run import tiny_module, untrained_depth
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
-    export(tiny_module(untrained_depth(root)), root / "export")
+    tiny_module(untrained_depth(root)).export(root / "export")
     return root
 
 
@@ -62,7 +61,7 @@ def test_offloaded_parts_make_the_same_scene_twice(pipe):
         assert torch.allclose(pipe("a red ball", seed=0, output_type="pt").images, exact, atol=1e-5)
 
 
-def test_kinds_of_pictures(pipe):
+def test_output_types(pipe):
     scene = pipe(["a red ball", "a blue box"], seed=0, output_type="np")
     assert np.array_equal(scene.images, scene.image_srgb.permute(0, 2, 3, 1).numpy())
     sweeps = [pipe.photograph(scene, [1.8, 4, 22], 50, output_type=kind) for kind in ("np", "pt")]
@@ -70,7 +69,7 @@ def test_kinds_of_pictures(pipe):
 
 
 @pytest.mark.parametrize("kind", ["latent", "bogus"])
-def test_other_kinds_of_pictures_are_refused(pipe, unchecked, kind):
+def test_other_output_types_are_refused(pipe, unchecked, kind):
     message = f"output_type must be one of pil, pt, np, not '{kind}'"
     with pytest.raises(ValueError, match=message):
         pipe("a red ball", output_type=kind)
@@ -78,7 +77,7 @@ def test_other_kinds_of_pictures_are_refused(pipe, unchecked, kind):
         pipe.photograph(pipe("a red ball"), 2, 50, output_type=kind)
 
 
-def test_each_picture_may_have_its_own_generator(pipe):
+def test_each_image_may_have_its_own_generator(pipe):
     prompts = ["a red ball", "a blue box"]
     generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
     both = pipe(prompts, generator=generators, output_type="pt").images
@@ -88,19 +87,19 @@ def test_each_picture_may_have_its_own_generator(pipe):
         ).images[0]
         assert torch.allclose(both[i], alone, atol=1e-5)
     with pytest.raises(
-        ValueError, match="generator: 2 for 1 pictures; give one for all or one for each"
+        ValueError, match="generator: 2 for 1 images; give one for all or one for each"
     ):
         pipe("a red ball", generator=generators)
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("arguments", "message"),
     [
-        ({"num_images_per_prompt": 0}, "prompt: 0 pictures of 1 prompts are none"),
-        ({"prompt": []}, "prompt: 1 pictures of 0 prompts are none"),
+        ({"num_images_per_prompt": 0}, "prompt: 0 images of 1 prompts are none"),
+        ({"prompt": []}, "prompt: 1 images of 0 prompts are none"),
         ({"height": 0}, "height and width must be multiples of 4, not 0 and 32"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(pipe, asked, message):
+def test_what_cannot_be_is_one_sentence(pipe, arguments, message):
     with pytest.raises(ValueError, match=message):
-        pipe(**{"prompt": "a red ball"} | asked)
+        pipe(**{"prompt": "a red ball"} | arguments)

@@ -19,7 +19,6 @@ from dofsuite.backbones import PretrainedSdxl
 from dofsuite.errors import UserError
 from dofsuite.text2image import Text2ImagePipeline
 from dofsuite.text2image.dmd2.stages import Stages
-from dofsuite.text2image.export import export
 from tests.text2image.tiny_run import tiny_module, untrained_depth
 from tests.text2image.tiny_unet import tiny_unet
 
@@ -86,7 +85,7 @@ def run(tmp_path, monkeypatch):
     with torch.no_grad():
         for value in module.networks.generator.parameters():
             value.add_(0.02 * torch.randn_like(value))
-    export(module, tmp_path / "run" / "export")
+    module.export(tmp_path / "run" / "export")
     shutil.rmtree(tmp_path / "sdxl" / "unet")  # which an export replaces
     return tmp_path
 
@@ -105,7 +104,7 @@ def test_the_generator_is_kept_in_bfloat16_and_nothing_of_the_base_beside_it(run
     assert pipe.focus_predictor.dtype == torch.float32
 
 
-def test_a_stock_pipeline_of_the_base_with_our_unet_makes_our_picture(run):
+def test_a_stock_pipeline_of_the_base_with_our_unet_makes_our_image(run):
     """The model card's recipe, word for word."""
     pipe = Text2ImagePipeline.from_export(run / "run")
     pipe.unet.float()

@@ -1,4 +1,4 @@
-"""The probe's numbers for pictures whose answers are known, and what it asks of a generator."""
+"""The probe's numbers for images whose scores are known, and which generator it samples from."""
 
 import copy
 import itertools
@@ -16,7 +16,6 @@ from dofsuite.data import ShardData
 from dofsuite.data.synthetic.color_segmenter import ColorSegmenter
 from dofsuite.errors import UserError
 from dofsuite.text2image import Stages, Training
-from dofsuite.text2image.export import generator_of
 from dofsuite.text2image.probe import (
     FOCUS_SHARES,
     Probe,
@@ -50,34 +49,34 @@ def test_a_scene_is_generated_once_for_all_apertures_and_a_wider_one_is_never_sh
         )
         for name in ("teacher", "generator")
     ]
-    run = ProbeRun(Probe(scenes=3), module)
-    sweep = run.aperture_sweep(prompts)
+    run = ProbeRun(Probe(scenes=3), module.scene_sampler())
+    sweep = run.aperture_sweep(prompts, run.sampler.scene(prompts))
     for handle in handles:
         handle.remove()
     assert (
         calls == ["teacher"] * 4
-    )  # the four steps of one generation; the generator has not had a turn
-    contrast = torch.stack([picture.var(dim=(1, 2, 3)) for picture in sweep])
+    )  # the four steps of one generation; the generator has had no step
+    contrast = torch.stack([image.var(dim=(1, 2, 3)) for image in sweep])
     assert (contrast[1:] >= contrast[:-1] - 1e-6).all()
 
 
-def test_a_model_that_diverged_is_refused_in_one_sentence(module, prompts):
-    spoilt = copy.deepcopy(module)
-    torch.nn.init.constant_(spoilt.networks.teacher.conv_out.bias, float("nan"))
+def test_a_model_that_diverged_is_one_sentence(module, prompts):
+    diverged = copy.deepcopy(module)
+    torch.nn.init.constant_(diverged.networks.teacher.conv_out.bias, float("nan"))
     with pytest.raises(UserError, match=r"no longer finite: lower the learning rate"):
-        ProbeRun(Probe(scenes=3), spoilt).update(prompts)
+        ProbeRun(Probe(scenes=3), diverged.scene_sampler()).update(prompts)
 
 
 def test_the_focus_sweep_focuses_at_shares_of_the_depths(module, prompts):
-    run = ProbeRun(Probe(scenes=3), module)
-    pictures = run.focus_sweep(prompts)
-    assert len(pictures) == len(FOCUS_SHARES)
-    assert not torch.equal(pictures[0], pictures[-1])
+    run = ProbeRun(Probe(scenes=3), module.scene_sampler())
+    images = run.focus_sweep(prompts, run.sampler.scene(prompts))
+    assert len(images) == len(FOCUS_SHARES)
+    assert not torch.equal(images[0], images[-1])
 
 
 @pytest.mark.filterwarnings("ignore:BlurMonotonicity", "ignore:ContentConsistency")
-def test_numbers_and_sheets_are_written_for_no_more_scenes_than_asked(module, prompts, tmp_path):
-    run = ProbeRun(Probe(scenes=2, sheet_scenes=1), module, ColorSegmenter())
+def test_numbers_and_sheets_are_written_for_no_more_scenes_than_configured(module, prompts, tmp_path):
+    run = ProbeRun(Probe(scenes=2, sheet_scenes=1), module.scene_sampler(), ColorSegmenter())
     run.update(prompts)
     run.update(prompts)
     assert run.scenes_left == 0
@@ -102,12 +101,13 @@ def test_numbers_and_sheets_are_written_for_no_more_scenes_than_asked(module, pr
 
 
 @pytest.mark.filterwarnings("ignore:BlurMonotonicity")
-def test_the_record_counts_the_scenes_that_were_seen(module, prompts, tmp_path):
-    run = ProbeRun(Probe(scenes=25), module)
+def test_the_record_counts_the_scenes_that_were_sampled(module, prompts, tmp_path):
+    run = ProbeRun(Probe(scenes=25), module.scene_sampler())
     run.update(prompts)
     run.write(tmp_path, 0, run.values())
     assert json.loads((tmp_path / "metrics.json").read_text())["scenes"] == len(prompts.key) == 3
-    shares = [ProbeRun(Probe(scenes=25), module, None, 64, rank).scenes_left for rank in range(64)]
+    sampler = module.scene_sampler()
+    shares = [ProbeRun(Probe(scenes=25), sampler, None, 64, rank).scenes_left for rank in range(64)]
     assert sum(shares) == 25
 
 
@@ -129,7 +129,7 @@ def test_contents_are_told_apart_by_what_is_named_and_by_nothing_else(module, pr
         UserError, match=r"^segmenter: colours is called colors now: write colors\.$"
     ):
         Probe(segmenter="colours")
-    unmeasured = ProbeRun(Probe(scenes=1), module)
+    unmeasured = ProbeRun(Probe(scenes=1), module.scene_sampler())
     unmeasured.update(prompts)
     assert "content_consistency" not in unmeasured.values()
     shape = {"depths": [1] * 4, "hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2]}
@@ -138,15 +138,16 @@ def test_contents_are_told_apart_by_what_is_named_and_by_nothing_else(module, pr
     ).eval()
     network.save_pretrained(tmp_path)
     SegformerImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    measured = ProbeRun(Probe(scenes=1), module, load_segmenter(str(tmp_path)))
+    sampler = module.scene_sampler()
+    measured = ProbeRun(Probe(scenes=1), sampler, load_segmenter(str(tmp_path)))
     measured.update(prompts)
     likeliest = []
     mean, deviation = (
         torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     )
     with torch.no_grad():
-        for picture in measured.aperture_sweep(prompts):
-            logits = network(pixel_values=((picture[:1] - mean) / deviation)).logits
+        for image in measured.aperture_sweep(prompts, sampler.scene(prompts)):
+            logits = network(pixel_values=((image[:1] - mean) / deviation)).logits
             likeliest.append(
                 torch.nn.functional.interpolate(logits, (32, 32), mode="bilinear")
                 .topk(3, dim=1)
@@ -168,18 +169,20 @@ def test_a_segmenter_that_cannot_be_had_is_refused_before_training(tmp_path):
 
 def test_the_segmenter_is_no_part_of_the_module(prompts):
     module = tiny_module(probe=Probe(segmenter="colors"))
-    assert "content_consistency" in ProbeRun(module.probe, module, *module._segmenter).metrics
+    assert "content_consistency" in ProbeRun(
+        module.probe, module.scene_sampler(), *module._segmenter
+    ).metrics
     assert not any("segmenter" in name for name, _ in module.named_modules())
 
 
 # --- which generator ---
 
 
-def test_without_a_camera_a_prompt_is_one_picture_of_which_nothing_is_measured(prompts, tmp_path):
+def test_without_a_camera_a_prompt_is_one_image_of_which_nothing_is_measured(prompts, tmp_path):
     module = tiny_module(lens=None, stages=Stages(deep=0))
     calls = []
     module.networks.generator.register_forward_hook(lambda *_: calls.append("generator"))
-    run = ProbeRun(Probe(scenes=3), module, ColorSegmenter())
+    run = ProbeRun(Probe(scenes=3), module.scene_sampler(), ColorSegmenter())
     run.update(prompts)
     assert len(calls) == 4  # one generation
     assert run.values() == {}
@@ -190,24 +193,24 @@ def test_without_a_camera_a_prompt_is_one_picture_of_which_nothing_is_measured(p
     assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["apertures-00000005.png"]
 
 
-def test_a_generator_that_is_told_the_camera_makes_a_picture_of_each_aperture(prompts):
-    module = tiny_module(lens=None, exif=("generator",), stages=Stages(deep=0))
-    assert len(ProbeRun(Probe(scenes=3), module).aperture_sweep(prompts)) == 8
+def test_an_exif_conditioned_generator_makes_an_image_for_each_aperture(prompts):
+    module = tiny_module(lens=None, exif_conditioned=("generator",), stages=Stages(deep=0))
+    run = ProbeRun(Probe(scenes=3), module.scene_sampler())
+    assert len(run.aperture_sweep(prompts, None)) == 8
 
 
-def test_the_running_average_is_probed_as_it_is_exported(prompts):
+def test_the_ema_is_probed_as_it_is_exported(prompts):
     module = tiny_module(stages=Stages(deep=0), training=Training(ema_decay=0.5))
-    run = ProbeRun(Probe(scenes=3), module)
     calls = []
     for name, network in (
-        ("average", module.average.module),
+        ("ema", module.ema_generator.module),
         ("generator", module.networks.generator),
     ):
         network.register_forward_hook(lambda *_, name=name: calls.append(name))
-    run.scene(prompts)
-    assert set(calls) == {"generator"}  # which the average, of nothing yet, is a copy of
-    module.average.update_parameters(module.networks.generator)
+    module.scene_sampler().scene(prompts)
+    assert set(calls) == {"generator"}  # of which the EMA, of no steps yet, is a copy
+    module.ema_generator.update_parameters(module.networks.generator)
     calls.clear()
-    run.scene(prompts)
-    assert set(calls) == {"average"}
-    assert generator_of(module) is module.average.module
+    module.scene_sampler().scene(prompts)
+    assert set(calls) == {"ema"}
+    assert module.exported_networks().generator is module.ema_generator.module
