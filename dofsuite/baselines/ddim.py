@@ -1,7 +1,7 @@
-"""Sampling in many steps, for networks that are not distilled: DDIM (arXiv 2010.02502), without fresh noise.
+"""Many-step sampling of networks that are not distilled: DDIM (arXiv 2010.02502), deterministic.
 
-Convention: as in `sampling`, a generator is any callable (noisy [b, c, h, w], t [b]) -> predicted
-noise; guidance is its own matter. The result is a function of the first noise alone.
+Convention: as in `text2image.dmd2.sampling`, a generator is any callable (x_t [b, c, h, w], t [b])
+-> predicted noise, with or without guidance.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dofsuite.text2image.dmd2.sampling import Generator, times_of
 
 
 def trailing_times(num_steps: int, num_train_steps: int = 1000) -> tuple[int, ...]:
-    """Return T - i T / n - 1, rounded, for i in 0 to n - 1: evenly spaced, and from the last time on.
+    """Return T - i T / n - 1, rounded, for i in 0 to n - 1: evenly spaced from the last time on.
 
-    The spacing of arXiv 2305.08891, table 2: sampling begins at t = 999, where noise alone comes in
+    "Trailing" spacing of arXiv 2305.08891, table 2: sampling begins at t = 999, on pure noise
     (*ours*; SDXL's own scheduler leaves the last times out). Four steps are `FEW_STEPS`.
 
     Raises:
-        ValueError: on fewer steps than one, or more than there are.
+        ValueError: `num_steps` is below 1 or above `num_train_steps`.
 
     Example:
         >>> trailing_times(4)
@@ -42,25 +42,22 @@ def ddim(
     alphas_cumprod: Float[Tensor, "steps"],
     num_steps: int,
 ) -> Float[Tensor, "b c h w"]:
-    """Walk from noise to x: x_s = sqrt(a_s) x + sqrt(1 - a_s) eps, x = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t) (eq. 12).
+    """Sample x: x_s = sqrt(a_s) x + sqrt(1 - a_s) eps, x = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t).
 
-    With eta = 0 (*ours*, so that pictures of other settings differ by the settings alone); after
-    the last step a_s = 1, which leaves x itself. No gradient.
+    Eq. 12 of the paper with eta = 0 (*ours*, so that images of other settings differ by the
+    settings alone). After the last step a_s = 1, so x itself is returned. No gradient.
 
     Args:
-        generator: The network with everything but latents and time filled in, guided or not.
+        generator: The denoiser, conditioning bound.
         noise: Standard normal, the latents at the first step.
-        alphas_cumprod: The schedule.
-        num_steps: Calls of the network.
+        alphas_cumprod: The noise schedule.
+        num_steps: Number of denoiser calls.
     """
     with no_gradient():
-        noisy = noise
+        x_t = noise
         for t, following in pairwise((*trailing_times(num_steps, len(alphas_cumprod)), None)):
-            predicted = generator(noisy, times_of(noisy, t))
-            x = x_from_noise(noisy, predicted, times_of(noisy, t), alphas_cumprod)
-            noisy = (
-                x
-                if following is None
-                else add_noise(x, predicted, times_of(noisy, following), alphas_cumprod)
-            )
-    return noisy
+            eps = generator(x_t, times_of(x_t, t))
+            x = x_from_noise(x_t, eps, times_of(x_t, t), alphas_cumprod)
+            if following is not None:
+                x_t = add_noise(x, eps, times_of(x_t, following), alphas_cumprod)
+    return x
