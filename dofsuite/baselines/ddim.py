@@ -6,8 +6,6 @@ Convention: as in `text2image.dmd2.sampling`, a generator is any callable (x_t [
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from jaxtyping import Float
 from torch import Tensor
 
@@ -55,9 +53,10 @@ def ddim(
     """
     with no_gradient():
         x_t = noise
-        for t, following in pairwise((*trailing_times(num_steps, len(alphas_cumprod)), None)):
+        times = trailing_times(num_steps, len(alphas_cumprod))
+        for i, t in enumerate(times):
             eps = generator(x_t, times_of(x_t, t))
             x = x_from_noise(x_t, eps, times_of(x_t, t), alphas_cumprod)
-            if following is not None:
-                x_t = add_noise(x, eps, times_of(x_t, following), alphas_cumprod)
+            if i + 1 < num_steps:
+                x_t = add_noise(x, eps, times_of(x_t, times[i + 1]), alphas_cumprod)
     return x

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
 from dofsuite.errors import UserError
@@ -71,10 +71,10 @@ def check(config: Text2ImageConfig) -> None:
         UserError: An impossible camera, a model without one, or a folder that cannot be written.
     """
     from dofsuite.text2image.camera.exif import Exif
-    from dofsuite.text2image.settings import Text2ImageSettings, export_folder
+    from dofsuite.text2image.settings import Text2ImageSettings
 
     Exif.checked(config.f_numbers, config.focal_length_mm)
-    settings = Text2ImageSettings.read(export_folder(config.model))
+    settings = Text2ImageSettings.read(Text2ImageSettings.find(config.model))
     settings.check_has_camera(config.model)
     if settings.lens is None and config.focus is not None:
         raise UserError("--focus: this generator has no lens, which alone can focus; leave it out.")
@@ -83,6 +83,7 @@ def check(config: Text2ImageConfig) -> None:
 
 def check_writable(folder: Path) -> None:
     """Check that a folder can be written once the images are generated; leaves nothing behind."""
+    # Make the folder and a file in it, then remove what was not there before.
     missing: list[Path] = []
     try:
         if folder.exists() and not folder.is_dir():
@@ -110,11 +111,14 @@ def generate(pipe: Text2ImagePipeline, config: Text2ImageConfig) -> tuple[Scene 
     f_numbers, focal_mm = config.f_numbers, config.focal_length_mm
     if pipe.lens is None:
         prompts = [config.prompt] * len(f_numbers)
-        images = pipe(prompts, f_numbers, focal_mm, seed=config.seed, output_type="pt")
-        return None, images.image_srgb
-    camera = (f_numbers[0], focal_mm) if pipe.is_exif_conditioned else ()
-    scene = pipe(config.prompt, *camera, seed=config.seed, output_type="pt")
-    return scene, pipe.photograph(scene, f_numbers, focal_mm, config.focus, output_type="pt")[0]
+        scene = pipe(prompts, f_numbers, focal_mm, seed=config.seed, output_type="pt")
+        return None, scene.image_srgb
+    camera: dict[str, Any] = {}
+    if pipe.is_exif_conditioned:
+        camera = {"f_number": f_numbers[0], "focal_length_mm": focal_mm}
+    scene = pipe(config.prompt, **camera, seed=config.seed, output_type="pt")
+    sweep = pipe.photograph(scene, f_numbers, focal_mm, config.focus, output_type="pt")
+    return scene, cast("Tensor", sweep)[0]
 
 
 def write_depth(path: Path, depth: Tensor) -> None:
@@ -160,7 +164,9 @@ def write(folder: Path, scene: Scene | None, images: dict[str, Tensor]) -> list[
 def print_focus(scene: Scene, focus: float | None) -> None:
     """Print the scene's range of depth and its depth in focus."""
     depth = scene.depth
-    assert depth is not None and scene.scale_mm is not None and scene.focus_distance is not None
+    assert depth is not None
+    assert scene.scale_mm is not None
+    assert scene.focus_distance is not None
     print(
         f"depth: {depth.min():.4g} (nearest), {depth.median():.4g} (median), {depth.max():.4g} "
         f"(farthest) on the depth model's scale, {scene.scale_mm.item():.4g} mm per unit to the "
@@ -183,7 +189,7 @@ def run(config: Text2ImageConfig) -> None:
     scene, photographs = generate(pipe, config)
 
     images = {}
-    if scene is not None and scene.image_srgb is not None:
+    if scene is not None:
         images["scene"] = scene.image_srgb[0]
     for f_number, photograph in zip(config.f_numbers, photographs, strict=True):
         images[f"f{f_number:g}"] = photograph

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -27,14 +27,16 @@ CARD = """# A few-step generator{with_lens}
 
 Trained with dofsuite (arXiv 2510.06215) from {base}.
 
-    python -m dofsuite.text2image "PROMPT" --f-number 1.8 2.8 4 5.6 8 11 16 22 --model THIS_FOLDER -o DIR
+    python -m dofsuite.text2image "PROMPT" --f-number 1.8 2.8 4 5.6 8 11 16 22 \\
+        --model THIS_FOLDER -o DIR
 
-`unet/` is a `UNet2DConditionModel` in diffusers' layout{exif}. In a stock `StableDiffusionXLPipeline` of its base it
-wants `LCMScheduler.from_pretrained(THIS_FOLDER, subfolder="scheduler")`, `timesteps={few_steps}` and
+`unet/` is a `UNet2DConditionModel` in diffusers' layout{exif}. In a stock
+`StableDiffusionXLPipeline` of its base it wants
+`LCMScheduler.from_pretrained(THIS_FOLDER, subfolder="scheduler")`, `timesteps={few_steps}` and
 `guidance_scale=1`.{teacher}
 
 The weights are a derivative of their base: the base's licence holds for them{licence}.
-"""  # noqa: E501
+"""
 
 TEACHER = """
 
@@ -44,9 +46,11 @@ TEACHER = """
 class ExportedNetworks(NamedTuple):
     """The networks that an export holds."""
 
-    generator: nn.Module
-    teacher: nn.Module | None
-    focus: nn.Module | None
+    generator: Any
+    teacher: Any
+    """None where the run trained none."""
+    focus: Any
+    """None without a lens."""
 
 
 def export(
@@ -95,11 +99,11 @@ def gather(
 
     Collective: must be called on all ranks.
     """
-    copies: list[nn.Module | None] = []
+    copies = []
     for name, network in networks._asdict().items():
         dtype = None if name == "focus" else export_dtype(codec)
         copies.append(network and gather_to_cpu(network, meta_networks[name], dtype, keep))
-    return ExportedNetworks(*copies) if keep else None  # type: ignore[arg-type]
+    return ExportedNetworks(*copies) if keep else None
 
 
 def export_dtype(codec: Codec) -> torch.dtype:
@@ -107,7 +111,7 @@ def export_dtype(codec: Codec) -> torch.dtype:
     return torch.float32 if isinstance(codec, SpaceToDepthCodec) else torch.bfloat16
 
 
-def save_unet(unet: nn.Module, is_exif_conditioned: bool, dtype: torch.dtype, folder: Path) -> None:
+def save_unet(unet: Any, is_exif_conditioned: bool, dtype: torch.dtype, folder: Path) -> None:
     """Write `unet/` in diffusers' stock layout, and the EXIF embedding apart if it is used."""
     unet = gather_to_cpu(unet, unet, dtype, keep=True)
     if isinstance(unet.time_embedding, ExifTimeEmbedding):

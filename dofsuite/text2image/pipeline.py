@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
@@ -19,7 +20,7 @@ from dofsuite.backbones import (
     VaeCodec,
     WordEncoder,
 )
-from dofsuite.backbones.descriptors import exported_sdxl
+from dofsuite.backbones.descriptors import exported_sdxl, rebuild
 from dofsuite.backbones.hub import exported_part
 from dofsuite.backbones.pipeline_io import (
     Generators,
@@ -43,7 +44,7 @@ from dofsuite.text2image.camera.lens import Lens
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.dmd2.sampling import FEW_STEPS, fresh_noise, sample_image
 from dofsuite.text2image.scene import Scene, scene_of
-from dofsuite.text2image.settings import Text2ImageSettings, export_folder
+from dofsuite.text2image.settings import Text2ImageSettings
 
 
 class Text2ImagePipeline(DiffusionPipeline):
@@ -107,31 +108,29 @@ class Text2ImagePipeline(DiffusionPipeline):
             UserError: The folder holds no generator or lacks a part, or a frozen network cannot be
                 loaded.
         """
-        place = export_folder(Path(folder))
+        place = Text2ImageSettings.find(folder)
         settings = Text2ImageSettings.read(place)
         # The generator, with the codec and prompt encoder of its base.
-        unet, codec, prompts, prediction = exported_sdxl(
-            place, backbone or settings.build_backbone()
-        )
+        modules = exported_sdxl(place, backbone or rebuild(settings.backbone))
         if settings.is_exif_conditioned:
-            with_exif(unet, exported_part(ExifEmbedder, place, "exif_embedder"))
+            with_exif(modules.unet, exported_part(ExifEmbedder, place, "exif_embedder"))
 
         # The camera.
         lens = settings.build_lens()
         depth_model = focus_predictor = None
         if lens is not None:
-            depth_model = (depth or settings.build_depth()).load()
+            depth_model = (depth or rebuild(settings.depth)).load()
             focus_predictor = exported_part(FocusPredictor, place, "focus_predictor").eval()
         return cls(
-            unet,
-            getattr(codec, "vae", codec),
-            prompts,
+            modules.unet,
+            getattr(modules.codec, "vae", modules.codec),
+            cast(SdxlPromptEncoder | WordEncoder, modules.prompts),
             depth_model,
             focus_predictor,
             lens,
             settings.few_steps,
             settings.size_px,
-            prediction,
+            modules.prediction,
         )
 
     @property
@@ -258,14 +257,15 @@ class Text2ImagePipeline(DiffusionPipeline):
             )
         cameras = Exif.checked(f_number, focal_length_mm)
         image = scene.image_srgb
-        assert image is not None and scene.depth is not None
         if focus is not None:
+            assert scene.depth is not None
             check_focus(focus, scene.depth)
             distance = torch.as_tensor(focus, dtype=torch.float32).to(image.device)
             scene = replace(scene, focus_distance=distance.expand(len(image)))
 
         # One batch of photographs for each camera.
-        width_px = self.lens.frame_width_px(*image.shape[-2:], known_px=frame_width_px)
+        height, width = image.shape[-2:]
+        width_px = self.lens.frame_width_px(height, width, known_px=frame_width_px)
         photographs = []
         for camera in zip(*cameras, strict=True):
             exif = Exif(*(number.to(image.device).expand(len(image)) for number in camera))
@@ -297,6 +297,7 @@ class Text2ImagePipeline(DiffusionPipeline):
             raise UserError(
                 "f_number: this generator is EXIF-conditioned; give f_number and focal_length_mm."
             )
+        # Numbers as a user wrote them: one for all images, or one for each.
         exif = Exif.checked(f_number, focal_length_mm)
         if len(exif.f_number) not in (1, count):
             raise UserError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +89,12 @@ class SceneSampler(NamedTuple):
     def scene(self, batch: Batch) -> Scene:
         """Sample all-in-focus images, and predict depth and focus."""
         image = self.images(batch, Conditioning.of(batch))
-        scene = scene_of(image, self.networks.depth, self.networks.focus)
-        check_not_diverged([image, scene.focus_distance, scene.scale_mm, scene.saliency])
+        networks = self.networks
+        assert networks.depth is not None
+        assert networks.focus is not None
+        scene = scene_of(image, networks.depth, networks.focus)
+        values = (image, scene.focus_distance, scene.scale_mm, scene.saliency)
+        check_not_diverged([value for value in values if value is not None])
         return scene
 
     def photograph(self, scene: Scene, cond: Conditioning) -> Tensor:
@@ -136,7 +140,7 @@ class ProbeRun:
                     segmenter, top_k=segmenter.top_k
                 )
         device = sampler.networks.alphas_cumprod.device
-        self.metrics = nn.ModuleDict(metrics).to(device)
+        self.metrics: Any = nn.ModuleDict(metrics).to(device)
         self.apertures: list[list[Tensor]] = []
         self.foci: list[list[Tensor]] = []
         self.captions: list[str] = []
@@ -147,7 +151,8 @@ class ProbeRun:
         kept = min(self.scenes_left, len(batch.key))
         if kept <= 0:
             return
-        batch = Batch(*(field[:kept] for field in batch))
+        fields: list[Any] = [field[:kept] for field in batch]
+        batch = Batch(*fields)
         self.scenes_left -= kept
 
         # Aperture sweeps are measured; of the first scenes the sheets keep both sweeps.

@@ -1,4 +1,4 @@
-"""A scene: an all-in-focus image with what a lens must know of it. Made the same in training and inference."""
+"""A scene: an all-in-focus image with what a lens needs, the same in training and inference."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Scene(BaseOutput):
         saliency: [b, 1, h, w] in [0, 1].
     """
 
-    images: OutputImages | None = None
-    image_srgb: Tensor | None = None
+    images: OutputImages | None
+    image_srgb: Tensor
     depth: Tensor | None = None
     focus_distance: Tensor | None = None
     scale_mm: Tensor | None = None

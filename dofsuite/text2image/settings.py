@@ -1,38 +1,43 @@
-"""The settings of a text-to-image export, written and read in one place: `text2image.json`."""
+"""The settings of a text-to-image export: `text2image.json`."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dofsuite.backbones import Depth, Saliency, Sdxl
-from dofsuite.backbones.descriptors import describe, rebuild
+from dofsuite.backbones.descriptors import describe
+from dofsuite.backbones.export_settings import ExportSettings
 from dofsuite.errors import UserError
 from dofsuite.text2image.camera.lens import Lens
 from dofsuite.text2image.dmd2.sampling import FEW_STEPS
 
-FILE = "text2image.json"
-OLD_KEYS = {"exif": "exif_conditioned"}
-"""Keys of exports from before they were renamed."""
-OPTIONAL = {"saliency"}
-"""Inference does without."""
 
-
-@dataclass(frozen=True)
-class Text2ImageSettings:
+@dataclass(frozen=True, kw_only=True)
+class Text2ImageSettings(ExportSettings):
     """What inference must know, and what the networks were trained with."""
 
+    FILE = "text2image.json"
+    MISSING = (
+        "holds no text-to-image generator ({file} is missing); train one: python -m dofsuite.fit "
+        "experiments/quickstart_text2image.yaml"
+    )
+    OLD_KEYS: ClassVar = {"exif": "exif_conditioned"}
+
     backbone: dict[str, Any]
-    """The SDXL, as `describe` has it."""
+    """The SDXL, as `describe` returns it."""
     depth: dict[str, Any]
-    saliency: dict[str, Any] | None
+    """The depth model, likewise."""
+    saliency: dict[str, Any] | None = None
+    """The saliency model of the focus predictor's target, likewise; not used in inference."""
     lens: dict[str, Any] | None
+    """Fields of `Lens`."""
     few_steps: tuple[int, ...]
+    """Timesteps of the generator."""
     size_px: int
     exif_conditioned: tuple[str, ...]
-    """Networks that get EXIF beside the timestep."""
+    """Networks that are conditioned on EXIF."""
 
     @classmethod
     def of(
@@ -57,7 +62,7 @@ class Text2ImageSettings:
 
     @property
     def is_exif_conditioned(self) -> bool:
-        """Whether the generator itself gets EXIF."""
+        """Whether the generator itself is."""
         return "generator" in self.exif_conditioned
 
     def check_has_camera(self, model: str | Path) -> None:
@@ -71,12 +76,6 @@ class Text2ImageSettings:
                 f"{model}: --model: it has neither a lens nor EXIF, so no camera; name another run."
             )
 
-    def build_backbone(self) -> Sdxl:
-        return rebuild(self.backbone)
-
-    def build_depth(self) -> Depth:
-        return rebuild(self.depth)
-
     def build_lens(self) -> Lens | None:
         """Return the lens, if there is one.
 
@@ -87,45 +86,3 @@ class Text2ImageSettings:
             return None
         earlier = {"frame_ratio": 1.0} if self.backbone["class"] == "SmallSdxl" else {}
         return Lens(**earlier | self.lens)
-
-    def write(self, folder: Path) -> None:
-        """Write the file into an export's folder."""
-        (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
-
-    @classmethod
-    def read(cls, folder: Path) -> Text2ImageSettings:
-        """Read the file of an export's folder.
-
-        Raises:
-            UserError: It is damaged.
-        """
-        damaged = UserError(
-            f"{folder / FILE}: --model: this file is damaged; take a whole copy of the export."
-        )
-        try:
-            content = json.loads((folder / FILE).read_text())
-            content = {OLD_KEYS.get(key, key): value for key, value in content.items()}
-        except (ValueError, AttributeError):
-            raise damaged from None
-        names = cls.__dataclass_fields__.keys()
-        if not names - OPTIONAL <= content.keys():
-            raise damaged
-        values = {name: content.get(name) for name in names}
-        for name in ("few_steps", "exif_conditioned"):
-            values[name] = tuple(values[name])
-        return cls(**values)
-
-
-def export_folder(folder: Path) -> Path:
-    """Return the export's folder of a run or an export.
-
-    Raises:
-        UserError: The folder holds no generator.
-    """
-    for place in (folder, folder / "export"):
-        if (place / FILE).is_file():
-            return place
-    raise UserError(
-        f"{folder}: --model: holds no text-to-image generator ({FILE} is missing); train one: "
-        "python -m dofsuite.fit experiments/quickstart_text2image.yaml."
-    )

@@ -13,7 +13,7 @@ from dofsuite.backbones.sdxl.unet_calls import predict
 from dofsuite.errors import UserError
 from dofsuite.text2image import Exif, ExifEmbedder, FocusPredictor
 from dofsuite.text2image.dmd2.stages import Stages
-from dofsuite.text2image.settings import export_folder
+from dofsuite.text2image.settings import Text2ImageSettings
 from dofsuite.training.sharding.fsdp import gather_to_cpu
 from tests.text2image.tiny_run import tiny_module, train, untrained_depth
 
@@ -24,7 +24,9 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 def runs(tmp_path_factory):
     """A run with everything: teacher stage, EMA, EXIF for generator and critic."""
     root = tmp_path_factory.mktemp("runs")
-    module = tiny_module(untrained_depth(root), exif_conditioned=("generator", "critic"), ema_decay=0.5)
+    module = tiny_module(
+        untrained_depth(root), exif_conditioned=("generator", "critic"), ema_decay=0.5
+    )
     with torch.no_grad():  # a new embedding changes nothing; this one does
         module.networks.teacher.time_embedding.exif.last.weight.normal_(std=0.05)
     module = train(module)
@@ -74,7 +76,9 @@ def test_the_module_goes_on_as_it_was(runs, noisy):
     state = {name: value.clone() for name, value in module.state_dict().items()}
     module.export(module_folder := runs[1].parent / "again")
     assert (module_folder / "text2image.json").is_file()
-    assert torch.equal(predicted(module.ema_generator.module, noisy, Exif.checked(2.0, [50, 85])), before)
+    assert torch.equal(
+        predicted(module.ema_generator.module, noisy, Exif.checked(2.0, [50, 85])), before
+    )
     assert state.keys() == module.state_dict().keys()
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
 
@@ -126,7 +130,7 @@ def test_weights_keep_the_names_of_stock_sdxl(runs):
 
 
 def test_a_generator_before_its_first_step_is_exported_as_what_it_begins_as(tmp_path, noisy):
-    module = train(tiny_module(untrained_depth(tmp_path), lens=None, ema_decay=0.5), turns=1)
+    module = train(tiny_module(untrained_depth(tmp_path), lens=None, ema_decay=0.5), steps=1)
     module.export(tmp_path / "export")
     stock = UNet2DConditionModel.from_pretrained(
         tmp_path / "export" / "unet", low_cpu_mem_usage=False
@@ -168,4 +172,4 @@ def test_an_unknown_network_and_a_folder_without_a_generator_are_named(tmp_path)
     with pytest.raises(UserError, match="Telescope: class"):
         rebuild({"class": "Telescope", "arguments": {}})
     with pytest.raises(UserError, match=r"text2image\.json is missing"):
-        export_folder(tmp_path)
+        Text2ImageSettings.find(tmp_path)

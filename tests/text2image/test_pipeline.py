@@ -127,9 +127,7 @@ def test_a_photograph_is_that_of_the_training_chain(run, pipe):
         ["a", "b"], torch.tensor([1.8, 4.0]), torch.tensor([85.0, 135.0]), frames_px
     )
     with torch.no_grad():
-        trained = module.networks.decode(
-            module.apply_lens(latent, cond, Step(0, "full", 0, True))
-        )
+        trained = module.networks.decode(module.apply_lens(latent, cond, Step(0, "full", 0, True)))
     scene = pipe.scene(module.networks.decode(latent), "pt")
     photographs = pipe.photograph(scene, [1.8, 4.0], [85, 135], output_type="pt")
     assert torch.allclose(photographs[0, 0], trained[0], atol=1e-4)
@@ -284,7 +282,7 @@ def test_an_export_needs_nothing_of_the_run_s_small_base(tmp_path):
     module = tiny_module(
         untrained_depth(tmp_path), backbone=SmallSdxl(weights=str(tmp_path / "base"), num_tokens=6)
     )
-    export(module, tmp_path / "export")
+    module.export(tmp_path / "export")
     (tmp_path / "base").rename(tmp_path / "gone")
     pipe = Text2ImagePipeline.from_export(tmp_path)
     assert pipe.prompt_encoder.num_tokens == 6

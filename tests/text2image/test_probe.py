@@ -75,7 +75,9 @@ def test_the_focus_sweep_focuses_at_shares_of_the_depths(module, prompts):
 
 
 @pytest.mark.filterwarnings("ignore:BlurMonotonicity", "ignore:ContentConsistency")
-def test_numbers_and_sheets_are_written_for_no_more_scenes_than_configured(module, prompts, tmp_path):
+def test_numbers_and_sheets_are_written_for_no_more_scenes_than_configured(
+    module, prompts, tmp_path
+):
     run = ProbeRun(Probe(scenes=2, sheet_scenes=1), module.scene_sampler(), ColorSegmenter())
     run.update(prompts)
     run.update(prompts)
@@ -169,9 +171,10 @@ def test_a_segmenter_that_cannot_be_had_is_refused_before_training(tmp_path):
 
 def test_the_segmenter_is_no_part_of_the_module(prompts):
     module = tiny_module(probe=Probe(segmenter="colors"))
-    assert "content_consistency" in ProbeRun(
-        module.probe, module.scene_sampler(), *module._segmenter
-    ).metrics
+    assert (
+        "content_consistency"
+        in ProbeRun(module.probe, module.scene_sampler(), *module._segmenter).metrics
+    )
     assert not any("segmenter" in name for name, _ in module.named_modules())
 
 

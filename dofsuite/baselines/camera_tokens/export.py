@@ -17,11 +17,11 @@ from torch import nn
 
 from dofsuite.backbones import Prediction, PromptEncoder, SmallSdxl, SpaceToDepthCodec
 from dofsuite.backbones.codec import Codec
-from dofsuite.backbones.descriptors import exported_sdxl
+from dofsuite.backbones.descriptors import exported_sdxl, rebuild
 from dofsuite.backbones.hub import exported_part, from_pretrained
 from dofsuite.backbones.sdxl.adapters import load_unet_lora, save_unet_lora
 from dofsuite.backbones.sdxl.prediction_type import save_scheduler
-from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings, export_folder
+from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings
 from dofsuite.baselines.camera_tokens.tokens import CameraTokens
 from dofsuite.text2image.export import export_dtype, save_unet
 
@@ -86,9 +86,9 @@ def load(folder: Path) -> CameraTokensNetworks:
         UserError: The folder holds no camera tokens or lacks a part, or a frozen network cannot be
             loaded.
     """
-    place = export_folder(folder)
+    place = CameraTokensSettings.find(folder)
     settings = CameraTokensSettings.read(place)
-    backbone = settings.build_backbone()
+    backbone = rebuild(settings.backbone)
 
     # SDXL with the adapter, or the trained UNet.
     if settings.lora:
@@ -103,7 +103,7 @@ def load(folder: Path) -> CameraTokensNetworks:
     controlnet = depth = None
     if settings.control:
         controlnet = from_pretrained(ControlNetModel, str(place), "controlnet", None, unet.dtype)
-        depth = settings.build_depth().load()
+        depth = rebuild(settings.depth).load()
     tokens = exported_part(CameraTokens, place, "camera_tokens")
     for network in filter(None, (unet, controlnet, tokens)):
         network.eval().requires_grad_(False)

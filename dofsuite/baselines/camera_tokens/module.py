@@ -17,6 +17,7 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
 from dofsuite.backbones import Depth, DepthAnything, PretrainedSdxl, Sdxl
+from dofsuite.backbones.descriptors import describe
 from dofsuite.backbones.sdxl.adapters import ControlledUnet, DepthControl, UnetLora
 from dofsuite.baselines.camera_tokens.export import CameraTokensNetworks, export
 from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings
@@ -82,7 +83,9 @@ class CameraTokensModule(pl.LightningModule):
         """Load the frozen networks; add adapter (or train all weights), tokens and ControlNet."""
         if self.unet is not None:
             return
-        self.unet, self.codec, self.prompts, self.prediction = self.backbone.load()
+        modules = self.backbone.load()
+        self.unet, self.codec = modules.unet, modules.codec
+        self.prompts, self.prediction = modules.prompts, modules.prediction
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             # The ControlNet copies the UNet's layers: before an adapter adds its own.
@@ -96,7 +99,7 @@ class CameraTokensModule(pl.LightningModule):
             self.tokens = CameraTokens(
                 self.unet.config.cross_attention_dim, initial_size=self.token_size
             )
-        self.depth_model = self.depth.load() if self.control else None
+        self.depth_model: Any = self.depth.load() if self.control else None
         if self.controlnet is not None:
             self.controlnet.requires_grad_(True)
         if self.gradient_checkpointing:
@@ -181,11 +184,11 @@ class CameraTokensModule(pl.LightningModule):
             self.controlnet,
             self.depth_model,
         )
-        settings = CameraTokensSettings.of(
-            self.backbone,
-            self.depth,
+        settings = CameraTokensSettings(
+            backbone=describe(self.backbone),
             lora=self.lora is not None,
             control=self.control is not None,
+            depth=describe(self.depth),
             size_px=self.size_px,
         )
         export(networks, settings, folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
@@ -42,13 +44,15 @@ class CameraTokens(ModelMixin, ConfigMixin):
                 scratch, which hardly learns to use tokens that start at zero.
         """
         super().__init__()
-        self.settings = nn.ModuleList(
+        embedders = [
             nn.Sequential(nn.Linear(1, hidden), nn.SiLU(), nn.Linear(hidden, dim))
             for _ in CAMERA_FIELDS
-        )
-        for layers in self.settings:
-            nn.init.normal_(layers[-1].weight, std=initial_size / (HIDDEN_SIZE * hidden**0.5))
-            nn.init.zeros_(layers[-1].bias)
+        ]
+        for embedder in embedders:
+            last: Any = embedder[-1]
+            nn.init.normal_(last.weight, std=initial_size / (HIDDEN_SIZE * hidden**0.5))
+            nn.init.zeros_(last.bias)
+        self.settings = nn.ModuleList(embedders)
 
     def forward(self, exif: Float[Tensor, "b 2"]) -> Float[Tensor, "b 2 dim"]:
         """Embed `Exif.stacked()`: (f-number, focal length in mm)."""

@@ -29,7 +29,7 @@ from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.camera.focus_predictor import FocusPredictor, focus_target
 from dofsuite.text2image.camera.lens import Lens
 from dofsuite.text2image.scene import Scene
-from dofsuite.text2image.settings import export_folder
+from dofsuite.text2image.settings import Text2ImageSettings
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class PostHocLens:
     def _focus(self, device: torch.device) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return (pictures, depths) -> (focus distances [n], mm per unit of depth [n])."""
         if self.focus_from is not None:
-            folder = export_folder(Path(self.focus_from))
+            folder = Text2ImageSettings.find(self.focus_from)
             predictor = exported_part(FocusPredictor, folder, "focus_predictor").eval().to(device)
             return lambda image, depth: predictor(image, depth)[:2]
         saliency = self.saliency.load().to(device)
@@ -152,7 +152,7 @@ class Method:
         """
         sources = self.generator.sources()
         if self.lens is not None and self.lens.focus_from is not None:
-            folder = export_folder(Path(self.lens.focus_from))
+            folder = Text2ImageSettings.find(self.lens.focus_from)
             sources["focus"] = weight_hashes(folder / "focus_predictor")
         return sources
 

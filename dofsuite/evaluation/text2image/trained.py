@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dofsuite.backbones.sdxl.adapters import ControlledUnet
-from dofsuite.baselines.camera_tokens import settings as camera_tokens
 from dofsuite.baselines.camera_tokens.export import CameraTokensNetworks, load
+from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings
 from dofsuite.baselines.camera_tokens.tokens import inverse_depth_image
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
@@ -27,7 +27,7 @@ from dofsuite.evaluation.text2image.generators import (
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.pipeline import Text2ImagePipeline
-from dofsuite.text2image.settings import FILE, export_folder
+from dofsuite.text2image.settings import Text2ImageSettings
 
 
 class ExportedGenerator(Generator):
@@ -48,18 +48,17 @@ class ExportedGenerator(Generator):
         Raises:
             UserError: The folder holds none, or one that has neither a lens nor EXIF.
         """
+        if not self.all_in_focus:
+            settings = Text2ImageSettings.read(Text2ImageSettings.find(self.model))
+            settings.check_has_camera(self.model)
         pipe = Text2ImagePipeline.from_export(self.model).to(device)
         pipe.set_progress_bar_config(disable=True)
-        if pipe.lens is None and not pipe.is_exif_conditioned and not self.all_in_focus:
-            raise UserError(
-                f"{self.model}: model: it has neither a lens nor EXIF, so no camera; name another run."
-            )
         return lambda asked: self._sample(pipe, asked)
 
     def sources(self) -> dict[str, Any]:
         """Return the export's settings and weights."""
-        folder = export_folder(Path(self.model))
-        settings = json.loads((folder / FILE).read_text())
+        folder = Text2ImageSettings.find(self.model)
+        settings = json.loads((folder / Text2ImageSettings.FILE).read_text())
         return {"weights": weight_hashes(folder), "export": settings}
 
     def _sample(self, pipe: Text2ImagePipeline, asked: SampleRequest) -> Tensor:
@@ -112,8 +111,8 @@ class CameraTokensGenerator(Generator):
             UserError: The folder holds no camera tokens, or SDXL cannot be loaded.
         """
         networks = load(Path(self.model)).to(device)
-        folder = camera_tokens.export_folder(Path(self.model))
-        settings = camera_tokens.CameraTokensSettings.read(folder)
+        folder = CameraTokensSettings.find(self.model)
+        settings = CameraTokensSettings.read(folder)
         size_px = self.size_px or settings.size_px
 
         def sample(request: SampleRequest) -> Tensor:
@@ -130,8 +129,8 @@ class CameraTokensGenerator(Generator):
 
     def sources(self) -> dict[str, Any]:
         """Return the export's settings and weights."""
-        folder = camera_tokens.export_folder(Path(self.model))
-        settings = json.loads((folder / camera_tokens.FILE).read_text())
+        folder = CameraTokensSettings.find(self.model)
+        settings = json.loads((folder / CameraTokensSettings.FILE).read_text())
         return {"weights": weight_hashes(folder), "export": settings}
 
     @torch.no_grad()

@@ -98,7 +98,7 @@ class Lens:
                 `pixel_pitch_mm`).
         """
         # A scene with depth and focus, not a generator's without a lens.
-        assert scene.image_srgb is not None and scene.depth is not None
+        assert scene.depth is not None
         assert scene.focus_distance is not None and scene.scale_mm is not None
         radius_px = self.radius_px(
             scene.depth, scene.focus_distance, scene.scale_mm, exif, width_px

@@ -1,0 +1,60 @@
+"""Settings of an export: one JSON file beside its networks, which inference reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from dofsuite.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """Base of the settings of a kind of export."""
+
+    FILE: ClassVar[str]
+    """Name of the file in an export's folder."""
+    KEY: ClassVar[str] = "--model"
+    """What the user calls the folder."""
+    MISSING: ClassVar[str]
+    """What a folder without the file lacks, and how to get it."""
+    OLD_KEYS: ClassVar[dict[str, str]] = {}
+    """Keys of exports from before they were renamed -> the keys now."""
+
+    @classmethod
+    def find(cls, folder: str | Path) -> Path:
+        """Return the export's folder of a run or an export.
+
+        Raises:
+            UserError: There is none.
+        """
+        for place in (Path(folder), Path(folder) / "export"):
+            if (place / cls.FILE).is_file():
+                return place
+        raise UserError(f"{folder}: {cls.KEY}: {cls.MISSING.format(file=cls.FILE)}.")
+
+    def write(self, folder: Path) -> None:
+        """Write the file into an export's folder."""
+        (folder / self.FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the file of an export's folder; lists become tuples.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        values = {}
+        try:
+            for key, value in json.loads((folder / cls.FILE).read_text()).items():
+                values[cls.OLD_KEYS.get(key, key)] = (
+                    tuple(value) if isinstance(value, list) else value
+                )
+            return cls(**values)
+        except (OSError, ValueError, TypeError, AttributeError):
+            raise UserError(
+                f"{folder / cls.FILE}: {cls.KEY}: this file is damaged; take a whole copy of the "
+                "export."
+            ) from None
