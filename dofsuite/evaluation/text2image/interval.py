@@ -111,14 +111,7 @@ def photograph_captions(
         images = generator(batch.caption, generator=noise, output_type="pt").image_srgb
         scene = lens.scene(images, "pt")
         exif = Exif(batch.f_number, batch.focal_length_mm)
-        yield lens.lens.photograph(
-            scene.image_srgb,
-            scene.depth,
-            scene.focus_distance,
-            scene.scale_mm,
-            exif,
-            batch.width_px,
-        ).clamp(0, 1)
+        yield lens.lens.photograph(scene, exif, batch.width_px).clamp(0, 1)
 
 
 def compare(
