@@ -36,7 +36,7 @@ def make_runs(folder: Path) -> dict[str, Path]:
     modules: dict[str, Any] = {
         "text2image_full": tiny_module(depth),
         "text2image_deep": tiny_module(depth),
-        "text2image_exif": tiny_module(depth, lens=None, exif=("generator", "teacher")),
+        "text2image_exif": tiny_module(depth, lens=None, exif_conditioned=("generator", "teacher")),
     }
     for network in (
         modules["text2image_exif"].networks.generator,
