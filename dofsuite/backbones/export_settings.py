@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, TypeVar
 
 from dofsuite.errors import UserError
+
+Settings = TypeVar("Settings", bound="ExportSettings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class ExportSettings:
         (folder / self.FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
+    def read(cls: type[Settings], folder: Path) -> Settings:
         """Read the file of an export's folder; lists become tuples.
 
         Raises:
