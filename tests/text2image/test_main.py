@@ -180,5 +180,6 @@ def test_damaged_settings_are_one_sentence(tmp_path, capsys, text):
     (tmp_path / "text2image.json").write_text(text)
     assert run(tmp_path, tmp_path / "out") == 2
     assert capsys.readouterr().err == (
-        f"{tmp_path / 'text2image.json'}: --model: this file is damaged; take a whole copy of the export.\n"
+        f"{tmp_path / 'text2image.json'}: --model: this file is damaged; take a whole copy of the "
+        "export.\n"
     )

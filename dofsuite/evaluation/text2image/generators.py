@@ -1,20 +1,21 @@
-"""Where a method's pictures come from: the interface, and SDXL as it is, in many steps.
+"""Where a method's images come from: the interface, and SDXL as it is, in many steps.
 
 A `Generator` is a light description with plain values, which a method file names; `load` gives a
-`Sampler`: one picture for each camera that is asked for, all from one noise, which is a function of
-    the seed alone.
+`Sampler`: one image for each camera of a request, all from one noise, which is a function of the
+seed alone.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dofsuite.backbones import PretrainedSdxl, Sdxl, SdxlModules
+from dofsuite.backbones.codec import Codec
 from dofsuite.baselines.ddim import ddim, trailing_times
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.text2image.camera.exif import Exif
@@ -23,93 +24,91 @@ from dofsuite.text2image.dmd2.sampling import fresh_noise
 
 
 class SampleRequest(NamedTuple):
-    """One prompt, and the cameras that it is to be photographed with."""
+    """One prompt, and the cameras that it is photographed with."""
 
     prompt: str
     cameras: Exif
-    """Of n pictures."""
+    """Of n images."""
     seed: int
-    """Of the one noise that all of them begin from."""
+    """Of the one noise that all of them start from."""
 
 
-# What is asked -> pictures [n, 3, h, w], display values in [0, 1], on the device of the networks.
+# Request -> images [n, 3, h, w], display values in [0, 1], on the device of the networks.
 Sampler = Callable[[SampleRequest], Tensor]
 
 
 class Generator(ABC):
-    """A light description of where pictures come from."""
+    """A light description of where images come from."""
 
     @abstractmethod
     def load(self, device: torch.device) -> Sampler:
         """Load the networks.
 
         Raises:
-            UserError: They cannot be loaded, or know no camera.
+            UserError: They cannot be loaded, or have no camera.
         """
 
     def sources(self) -> dict[str, Any]:
-        """Return what the pictures depend on beside the description: the trained weights that it reads."""
+        """Return what the images depend on besides the description: the trained weights."""
         return {}
 
 
-def first_noise(shape: tuple[int, ...], asked: SampleRequest, device: torch.device) -> Tensor:
-    """Return the same noise for each of the cameras, the one that `Text2ImagePipeline` begins from too."""
-    return fresh_noise(shape, asked.seed, [0] * len(asked.cameras.f_number), "pipeline", device)(0)
-
-
-def in_batches(make: Sampler, asked: SampleRequest, count: int) -> Tensor:
-    """Paint at most `count` pictures at once; what comes out does not depend on the machine, only on `count`."""
-    f_number, focal_mm = (numbers.split(count) for numbers in asked.cameras)
+def in_batches(sample: Sampler, request: SampleRequest, batch_size: int) -> Tensor:
+    """Sample at most `batch_size` images at once, so that results do not depend on the machine."""
+    f_number, focal_mm = (numbers.split(batch_size) for numbers in request.cameras)
     parts = [Exif(*part) for part in zip(f_number, focal_mm, strict=True)]
-    return torch.cat([make(asked._replace(cameras=part)) for part in parts])
+    return torch.cat([sample(request._replace(cameras=part)) for part in parts])
 
 
-def check_sampling(steps: int, guidance: float, size_px: int, at_once: int) -> None:
-    """Refuse numbers that nothing can be sampled with (ValueError, in the words of the method file)."""
+def check_sampling(steps: int, guidance_scale: float, size_px: int, batch_size: int) -> None:
+    """Check the numbers of a method file; a wrong one is a ValueError."""
     trailing_times(steps)
-    if not guidance >= 0:
-        raise ValueError(f"guidance must be 0 or above, not {guidance}")
-    if size_px < 1 or at_once < 1:
-        raise ValueError(f"size_px and at_once must be above 0, not {size_px} and {at_once}")
+    if not guidance_scale >= 0:
+        raise ValueError(f"guidance_scale must be 0 or above, not {guidance_scale}")
+    if size_px < 1 or batch_size < 1:
+        raise ValueError(f"size_px and batch_size must be above 0, not {size_px} and {batch_size}")
 
 
 class SampledSdxl(Generator):
-    """SDXL as it is, in many steps with guidance; what it is told of the camera are words."""
+    """SDXL as it is, in many steps with guidance; the camera stands in the prompt."""
 
     def __init__(
         self,
-        backbone: Sdxl = PretrainedSdxl(dtype="bfloat16"),  # noqa: B008  (a light description, never changed)
-        words: str = "{prompt}, {focal_length_mm:g}mm, f/{f_number:g}",
+        backbone: Sdxl = PretrainedSdxl(dtype="bfloat16"),  # noqa: B008  (a light description)
+        prompt_template: str = "{prompt}, {focal_length_mm:g}mm, f/{f_number:g}",
         steps: int = 50,
-        guidance: float = 5.0,
+        guidance_scale: float = 5.0,
         size_px: int = 1024,
-        at_once: int = 4,
+        batch_size: int = 4,
     ) -> None:
-        """Describe the sampling.
+        """Configure the sampling.
 
         Args:
             backbone: Which SDXL.
-            words: The prompt as SDXL reads it, with {prompt}, {f_number} and {focal_length_mm}
-                (Python's format).
-                Paper: EXIF in the prompt (*stated*); its form is *ours*.
+            prompt_template: SDXL's prompt, with {prompt}, {f_number} and {focal_length_mm}
+                (Python's format). Paper: EXIF in the prompt (*stated*); its form is *ours*.
             steps: Of DDIM (*ours*).
-            guidance: Classifier-free (*ours*: diffusers' default for SDXL).
-            size_px: Side of the pictures.
-            at_once: Pictures sampled together.
+            guidance_scale: Classifier-free (*ours*: diffusers' default for SDXL).
+            size_px: Side of the images.
+            batch_size: Images sampled together.
         """
-        check_sampling(steps, guidance, size_px, at_once)
-        self.backbone, self.words, self.steps, self.guidance = backbone, words, steps, guidance
-        self.size_px, self.at_once = size_px, at_once
+        check_sampling(steps, guidance_scale, size_px, batch_size)
+        self.backbone, self.prompt_template = backbone, prompt_template
+        self.steps, self.guidance_scale = steps, guidance_scale
+        self.size_px, self.batch_size = size_px, batch_size
         try:
             self.text("a prompt", 1.8, 50.0)
         except (KeyError, IndexError, ValueError):
             raise ValueError(
-                f"words: {words!r} has a field beside prompt, f_number and focal_length_mm"
+                f"prompt_template: {prompt_template!r} has a field other than prompt, f_number "
+                "and focal_length_mm"
             ) from None
 
     def text(self, prompt: str, f_number: float, focal_length_mm: float) -> str:
-        """Return what SDXL is told."""
-        return self.words.format(prompt=prompt, f_number=f_number, focal_length_mm=focal_length_mm)
+        """Return SDXL's prompt."""
+        return self.prompt_template.format(
+            prompt=prompt, f_number=f_number, focal_length_mm=focal_length_mm
+        )
 
     def load(self, device: torch.device) -> Sampler:
         """Load SDXL.
@@ -119,42 +118,47 @@ class SampledSdxl(Generator):
         """
         modules = self.backbone.load()
         modules.unet.to(device)
-        modules.codec.to(device)
-        return lambda asked: in_batches(
-            lambda part: self._sample(modules, part, device), asked, self.at_once
+        cast(nn.Module, modules.codec).to(device)
+        return lambda request: in_batches(
+            lambda part: self._sample(modules, part, device), request, self.batch_size
         )
 
     @torch.no_grad()
-    def _sample(self, modules: SdxlModules, asked: SampleRequest, device: torch.device) -> Tensor:
-        # rounded, since float32's f/1.8 is 1.79999995
-        cameras = [
-            [round(number, 6) for number in camera] for camera in asked.cameras.stacked().tolist()
-        ]
-        texts = [self.text(asked.prompt, *camera) for camera in cameras]
-        prompt = modules.prompts.encode(texts).to(device)
-        codec, alphas = modules.codec, scaled_linear_alphas_cumprod()
+    def _sample(self, modules: SdxlModules, request: SampleRequest, device: torch.device) -> Tensor:
+        texts = []
+        for f_number, focal_mm in request.cameras.stacked().tolist():
+            # Rounded, since float32's f/1.8 is 1.79999995.
+            texts.append(self.text(request.prompt, round(f_number, 6), round(focal_mm, 6)))
         denoiser = ConditionedDenoiser(
-            modules.unet, prompt, None, codec.downscale, alphas, modules.prediction
+            unet=modules.unet,
+            prompt=modules.prompts.encode(texts).to(device),
+            exif=None,
+            downscale=modules.codec.downscale,
+            alphas_cumprod=scaled_linear_alphas_cumprod(),
+            prediction=modules.prediction,
         )
-        return sampled(denoiser, codec, asked, self.size_px, self.steps, self.guidance, device)
+        return sample_ddim(
+            denoiser, modules.codec, request, self.size_px, self.steps, self.guidance_scale
+        )
 
 
 @torch.no_grad()
-def sampled(
+def sample_ddim(
     denoiser: ConditionedDenoiser,
-    codec: Any,
-    asked: SampleRequest,
+    codec: Codec,
+    request: SampleRequest,
     size_px: int,
     steps: int,
-    guidance: float,
-    device: torch.device,
+    guidance_scale: float,
 ) -> Tensor:
-    """Sample pictures by DDIM with guidance, from one noise."""
+    """Sample images by DDIM with guidance, from the noise that `Text2ImagePipeline` starts from."""
     side = size_px // codec.downscale
-    noise = first_noise((codec.latent_channels, side, side), asked, device)
+    indices = [0] * len(request.cameras.f_number)  # one noise for all cameras
+    shape, device = (codec.latent_channels, side, side), denoiser.prompt.tokens.device
+    noise = fresh_noise(shape, request.seed, indices, "pipeline", device)(0)
 
-    def noise_at(x_t: Tensor, t: Tensor) -> Tensor:
-        return denoiser.guided_noise(x_t, t, guidance)
+    def guided_noise(x_t: Tensor, t: Tensor) -> Tensor:
+        return denoiser.guided_noise(x_t, t, guidance_scale)
 
-    latent = ddim(noise_at, noise, denoiser.alphas_cumprod, steps)
+    latent = ddim(guided_noise, noise, denoiser.alphas_cumprod, steps)
     return ((codec.decode(latent).float() + 1) / 2).clamp(0, 1)

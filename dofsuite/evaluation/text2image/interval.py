@@ -105,6 +105,7 @@ def photograph_captions(
     generator: Text2ImagePipeline, lens: Text2ImagePipeline, batches: Sequence[Batch], seed: int
 ) -> Iterator[Tensor]:
     """Generate images of the captions, and yield `lens`'s photographs of them at their EXIF."""
+    assert lens.lens is not None
     is_hidden = not sys.stderr.isatty()
     for number, batch in enumerate(tqdm(batches, desc=f"seed {seed}", disable=is_hidden)):
         noise = torch.Generator().manual_seed(seed * len(batches) + number)

@@ -1,4 +1,4 @@
-"""A row of the text-to-image table: a generator, and for some a lens put after it; read from a YAML file.
+"""A row of the text-to-image table, read from a YAML file: a generator, perhaps a post-hoc lens.
 
 name: SDXL + TAF lens                                    # in the table
 generator:
@@ -24,7 +24,7 @@ from dofsuite.backbones import Depth, Saliency
 from dofsuite.backbones.hub import exported_part
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import weight_hashes
-from dofsuite.evaluation.text2image.generators import Generator, SampleRequest
+from dofsuite.evaluation.text2image.generators import Generator, Sampler, SampleRequest
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.camera.focus_predictor import FocusPredictor, focus_target
 from dofsuite.text2image.camera.lens import Lens
@@ -37,18 +37,18 @@ class PostHocLens:
     """A lens after a generator that was trained without it.
 
     Attributes:
-        depth: What tells it the depth.
-        saliency: Where to focus: on the depth of what is salient, sum(S D) / sum(S) (supplement,
+        depth: The depth model.
+        saliency: The model of where to focus: on the salient depth, sum(S D) / sum(S) (supplement,
             figure A5).
         lens: `gather` is the disc of TAF; `occlusion` composites front to back, in the manner of
             Dr.Bokeh.
-        focus_from: A run whose trained focus predictor says it instead; its depth model must be
+        focus_from: A run whose trained focus predictor is used instead; its depth model must be
             this one.
-        scale_mm: f_s without a predictor, mm per unit of depth: 1000 for a depth model in metres
+        scale_mm: f_s without a predictor, mm per unit of depth: 1000 for a depth model in meters
             (*ours*).
-        scene_f_number: The f-number that the generator is told for the one scene that the lens then
-            photographs at every aperture ("EXIF-Fixed"); null tells it each picture's own, and
-            makes a scene for each.
+        scene_f_number: The generator's f-number for the one scene that the lens then photographs at
+            every aperture ("EXIF-Fixed"); null generates a scene for each aperture, conditioned on
+            it.
     """
 
     depth: Depth
@@ -59,22 +59,20 @@ class PostHocLens:
     scene_f_number: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no camera has, in the words of the method file."""
         if not self.scale_mm > 0:
             raise ValueError(f"scale_mm must be positive, not {self.scale_mm}")
         if self.scene_f_number is not None and not self.scene_f_number > 0:
             raise ValueError(f"scene_f_number must be positive or null, not {self.scene_f_number}")
 
     def scene_cameras(self, cameras: Exif) -> Exif:
-        """Return the cameras that the generator is told."""
+        """Return the cameras that the generator is conditioned on."""
         if self.scene_f_number is None:
             return cameras
-        return Exif(
-            torch.full_like(cameras.f_number[:1], self.scene_f_number), cameras.focal_length_mm[:1]
-        )
+        f_number = torch.full_like(cameras.f_number[:1], self.scene_f_number)
+        return Exif(f_number, cameras.focal_length_mm[:1])
 
     def load(self, device: torch.device) -> Callable[[Tensor, Exif], Tensor]:
-        """Load depth and focus; return (scenes [1 or n, 3, h, w], n cameras) -> photographs [n, 3, h, w].
+        """Load depth and focus; return (images [1 or n, 3, h, w], n cameras) -> [n, 3, h, w].
 
         Raises:
             UserError: A network cannot be loaded.
@@ -82,36 +80,38 @@ class PostHocLens:
         depth_model, focus = self.depth.load().to(device), self._focus(device)
 
         @torch.no_grad()
-        def photograph(scenes: Tensor, cameras: Exif) -> Tensor:
-            count = len(cameras.f_number)
-            depth = depth_model(scenes)
-            distance, scale_mm = (numbers.expand(count) for numbers in focus(scenes, depth))
-            exif = Exif(*(numbers.to(device) for numbers in cameras))
-            scenes, depth = (maps.expand(count, -1, -1, -1) for maps in (scenes, depth))
-            width_px = self.lens.frame_width_px(*scenes.shape[-2:])
+        def photograph(images: Tensor, cameras: Exif) -> Tensor:
+            # Depth and focus of each scene.
+            depth = depth_model(images)
+            distance, scale_mm = focus(images, depth)
+            height, width = images.shape[-2:]
+            width_px = self.lens.frame_width_px(height, width)
+
+            # One camera at a time, of the one scene or of its own.
             photographs = []
-            for i in range(count):
-                one = slice(i, i + 1)
-                scene = Scene(None, scenes[one], depth[one], distance[one], scale_mm[one])
-                camera = Exif(*(numbers[one] for numbers in exif))
+            for i in range(len(cameras.f_number)):
+                camera = Exif(*(numbers[i : i + 1].to(device) for numbers in cameras))
+                k = i if len(images) > 1 else 0
+                one = slice(k, k + 1)
+                scene = Scene(None, images[one], depth[one], distance[one], scale_mm[one])
                 photographs.append(self.lens.photograph(scene, camera, width_px))
             return torch.cat(photographs).clamp(0, 1)
 
         return photograph
 
     def _focus(self, device: torch.device) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Return (pictures, depths) -> (focus distances [n], mm per unit of depth [n])."""
+        """Return (images, depth) -> (focus distance [n], mm per unit of depth [n])."""
         if self.focus_from is not None:
             folder = Text2ImageSettings.find(self.focus_from)
             predictor = exported_part(FocusPredictor, folder, "focus_predictor").eval().to(device)
             return lambda image, depth: predictor(image, depth)[:2]
         saliency = self.saliency.load().to(device)
 
-        def on_what_is_salient(image: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+        def focus_on_salient(image: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
             distance = focus_target(saliency(image), depth)
             return distance, torch.full_like(distance, self.scale_mm)
 
-        return on_what_is_salient
+        return focus_on_salient
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ class Method:
 
     Attributes:
         name: In the table.
-        generator: Where the pictures come from.
-        lens: Put after it; null for none but its own.
-        published: What its authors report, by column of the table, printed beside ours.
+        generator: Where the images come from.
+        lens: A post-hoc lens; null for none but the generator's own.
+        published: What its authors report, by column of the table, printed with ours.
     """
 
     name: str
@@ -130,19 +130,22 @@ class Method:
     lens: PostHocLens | None = None
     published: dict[str, float] = field(default_factory=dict)
 
-    def load(self, device: torch.device) -> Callable[[SampleRequest], Tensor]:
-        """Load all networks; return what is asked -> a sweep [n, 3, h, w] in [0, 1].
+    def load(self, device: torch.device) -> Sampler:
+        """Load all networks; return request -> a sweep [n, 3, h, w] in [0, 1].
 
         Raises:
             UserError: A network cannot be loaded.
         """
-        paint = self.generator.load(device)
+        generate = self.generator.load(device)
         if self.lens is None:
-            return paint
-        photographs, lens = self.lens.load(device), self.lens
-        return lambda asked: photographs(
-            paint(asked._replace(cameras=lens.scene_cameras(asked.cameras))), asked.cameras
-        )
+            return generate
+        photograph, scene_cameras = self.lens.load(device), self.lens.scene_cameras
+
+        def sample(request: SampleRequest) -> Tensor:
+            images = generate(request._replace(cameras=scene_cameras(request.cameras)))
+            return photograph(images, request.cameras)
+
+        return sample
 
     def sources(self) -> dict[str, Any]:
         """Return the trained weights that the row depends on, by name, size and content.
@@ -181,11 +184,8 @@ def read_method(file: Path) -> tuple[Method, dict[str, Any]]:
 
 
 def content_of(file: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        UserError: It is none.
-    """
+    """Read a YAML mapping with the keys of `Method`."""
+    # A YAML file.
     try:
         content = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
@@ -194,15 +194,17 @@ def content_of(file: Path) -> dict[str, Any]:
         ) from error
     except yaml.YAMLError as error:
         raise UserError(f"{file}: it is no YAML ({' '.join(str(error).split())[:160]}).") from error
+
+    # A mapping of known keys.
     if not isinstance(content, dict) or not {"name", "generator"} <= content.keys():
         raise UserError(
-            f"{file}: a method needs a name and a generator; take one of experiments/baselines/ to start."
+            f"{file}: a method needs a name and a generator; take one of experiments/baselines/ to "
+            "start."
         )
+    known = Method.__dataclass_fields__
     for key in content:
-        if key not in Method.__dataclass_fields__:
-            raise UserError(
-                f"{file}: {key}: a method has no such key; it has {', '.join(Method.__dataclass_fields__)}."
-            )
+        if key not in known:
+            raise UserError(f"{file}: {key}: a method has no such key; it has {', '.join(known)}.")
     return content
 
 

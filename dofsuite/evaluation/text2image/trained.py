@@ -1,20 +1,20 @@
-"""Where a method's pictures come from: generators of `dofsuite.fit`, few-step ones and camera tokens."""
+"""Generators that `dofsuite.fit` trained: few-step ones, and SDXL with camera tokens."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from dofsuite.backbones.export_settings import ExportSettings
 from dofsuite.backbones.sdxl.adapters import ControlledUnet
 from dofsuite.baselines.camera_tokens.export import CameraTokensNetworks, load
 from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings
 from dofsuite.baselines.camera_tokens.tokens import inverse_depth_image
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
-from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import weight_hashes
 from dofsuite.evaluation.text2image.generators import (
     Generator,
@@ -22,12 +22,19 @@ from dofsuite.evaluation.text2image.generators import (
     SampleRequest,
     check_sampling,
     in_batches,
-    sampled,
+    sample_ddim,
 )
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.pipeline import Text2ImagePipeline
 from dofsuite.text2image.settings import Text2ImageSettings
+
+
+def sources_of(model: str, settings: type[ExportSettings]) -> dict[str, Any]:
+    """Return an export's weights and its settings as they stand in the file."""
+    folder = settings.find(model)
+    content = json.loads((folder / settings.FILE).read_text())
+    return {"weights": weight_hashes(folder), "export": content}
 
 
 class ExportedGenerator(Generator):
@@ -53,56 +60,59 @@ class ExportedGenerator(Generator):
             settings.check_has_camera(self.model)
         pipe = Text2ImagePipeline.from_export(self.model).to(device)
         pipe.set_progress_bar_config(disable=True)
-        return lambda asked: self._sample(pipe, asked)
+        return lambda request: self._sample(pipe, request)
 
     def sources(self) -> dict[str, Any]:
         """Return the export's settings and weights."""
-        folder = Text2ImageSettings.find(self.model)
-        settings = json.loads((folder / Text2ImageSettings.FILE).read_text())
-        return {"weights": weight_hashes(folder), "export": settings}
+        return sources_of(self.model, Text2ImageSettings)
 
-    def _sample(self, pipe: Text2ImagePipeline, asked: SampleRequest) -> Tensor:
-        cameras, count = asked.cameras, len(asked.cameras.f_number)
-        if pipe.is_exif_conditioned:  # every aperture is a generation of its own
-            scene = pipe([asked.prompt] * count, *cameras, seed=asked.seed, output_type="pt")
+    def _sample(self, pipe: Text2ImagePipeline, request: SampleRequest) -> Tensor:
+        # One scene; of an EXIF-conditioned generator one for each camera, from the same noise.
+        cameras, count = request.cameras, len(request.cameras.f_number)
+        if pipe.is_exif_conditioned:
+            prompts = [request.prompt] * count
+            scene = pipe(prompts, *cameras, seed=request.seed, output_type="pt")
         else:
-            scene = pipe(asked.prompt, seed=asked.seed, output_type="pt")
+            scene = pipe(request.prompt, seed=request.seed, output_type="pt")
         if pipe.lens is None or self.all_in_focus:
             return scene.image_srgb.expand(count, -1, -1, -1)
+
+        # Its photographs: every camera of the one scene, or each scene by its own camera.
+        sweeps = cast(Tensor, pipe.photograph(scene, *cameras, output_type="pt"))
         if not pipe.is_exif_conditioned:
-            return pipe.photograph(scene, *cameras, output_type="pt")[0]
-        sweeps = pipe.photograph(scene, *cameras, output_type="pt")
+            return sweeps[0]
         return torch.stack([sweeps[i, i] for i in range(count)])
 
 
 class CameraTokensGenerator(Generator):
-    """SDXL that reads camera tokens (Camera Settings as Tokens), and where it was trained so, sees a depth too."""
+    """SDXL conditioned on camera tokens and, with a ControlNet, on depth."""
 
     def __init__(
         self,
         model: str,
         steps: int = 50,
-        guidance: float = 5.0,
+        guidance_scale: float = 5.0,
         size_px: int | None = None,
-        at_once: int = 4,
+        batch_size: int = 4,
         control_scale: float = 1.0,
     ) -> None:
-        """Describe the sampling.
+        """Configure the sampling.
 
         Args:
-            model: A run of `dofsuite.baselines.camera_tokens.module.CameraTokensModule`, or its export.
+            model: A run of `dofsuite.baselines.CameraTokensModule`, or its export.
             steps: Of DDIM (*ours*).
-            guidance: Classifier-free, of text and camera together (*ours*).
-            size_px: Side of the pictures; null is the trained size.
-            at_once: Pictures sampled together.
-            control_scale: Factor of the ControlNet's residuals. The depth that it sees is that of
-                the same network's picture without camera tokens, from the same noise and without
-                the ControlNet (*inferred*: the paper conditions on depth, and does not say of which
-                picture).
+            guidance_scale: Classifier-free, of text and camera together (*ours*).
+            size_px: Side of the images; null is the trained size.
+            batch_size: Images sampled together.
+            control_scale: Factor of the ControlNet's residuals. Its depth is that of the same
+                network's image without camera tokens, from the same noise and without the
+                ControlNet (*inferred*: the paper conditions on depth, and does not say of which
+                image).
         """
-        check_sampling(steps, guidance, size_px or 1, at_once)
-        self.model, self.steps, self.guidance = model, steps, guidance
-        self.size_px, self.at_once, self.control_scale = size_px, at_once, control_scale
+        check_sampling(steps, guidance_scale, size_px or 1, batch_size)
+        self.model, self.steps = model, steps
+        self.guidance_scale, self.control_scale = guidance_scale, control_scale
+        self.size_px, self.batch_size = size_px, batch_size
 
     def load(self, device: torch.device) -> Sampler:
         """Load SDXL and what was trained for it.
@@ -111,64 +121,51 @@ class CameraTokensGenerator(Generator):
             UserError: The folder holds no camera tokens, or SDXL cannot be loaded.
         """
         networks = load(Path(self.model)).to(device)
-        folder = CameraTokensSettings.find(self.model)
-        settings = CameraTokensSettings.read(folder)
+        settings = CameraTokensSettings.read(CameraTokensSettings.find(self.model))
         size_px = self.size_px or settings.size_px
 
         def sample(request: SampleRequest) -> Tensor:
             image = None
-            if networks.controlnet is not None:
-                image = self._depth_image(networks, request, size_px, device)
-            return in_batches(
-                lambda part: self._sample(networks, part, image, size_px, device),
-                request,
-                self.at_once,
+            if networks.depth is not None:
+                # The ControlNet's image is that of a sample without camera tokens.
+                nans = [torch.full((1,), torch.nan)] * 2
+                without_camera = request._replace(cameras=Exif(*nans))
+                depth = networks.depth(sample_batch(without_camera, None))
+                image = inverse_depth_image(depth)
+            return in_batches(lambda part: sample_batch(part, image), request, self.batch_size)
+
+        def sample_batch(request: SampleRequest, depth_image: Tensor | None) -> Tensor:
+            denoiser = self._denoiser(networks, request, depth_image, device)
+            return sample_ddim(
+                denoiser, networks.codec, request, size_px, self.steps, self.guidance_scale
             )
 
-        return sample
+        return torch.no_grad()(sample)
 
     def sources(self) -> dict[str, Any]:
         """Return the export's settings and weights."""
-        folder = CameraTokensSettings.find(self.model)
-        settings = json.loads((folder / CameraTokensSettings.FILE).read_text())
-        return {"weights": weight_hashes(folder), "export": settings}
+        return sources_of(self.model, CameraTokensSettings)
 
-    @torch.no_grad()
-    def _depth_image(
-        self,
-        networks: CameraTokensNetworks,
-        request: SampleRequest,
-        size_px: int,
-        device: torch.device,
-    ) -> Tensor:
-        nans = (torch.full((1,), torch.nan) for _ in request.cameras)
-        unconditional = request._replace(cameras=Exif(*nans))
-        image = self._sample(networks, unconditional, None, size_px, device)
-        assert networks.depth is not None
-        return inverse_depth_image(networks.depth(image))
-
-    @torch.no_grad()
-    def _sample(
+    def _denoiser(
         self,
         networks: CameraTokensNetworks,
         request: SampleRequest,
         depth_image: Tensor | None,
-        size_px: int,
         device: torch.device,
-    ) -> Tensor:
-        """Sample images; `depth_image` [1, 3, h, w] is the ControlNet's."""
-        # Text and camera tokens.
+    ) -> ConditionedDenoiser:
+        """Bind text, camera tokens and the ControlNet's image [1, 3, h, w]."""
         cameras = Exif(*(numbers.to(device) for numbers in request.cameras))
         texts = [request.prompt] * len(cameras.f_number)
         prompt = networks.prompts.encode(texts).to(device)
-        prompt = networks.tokens.appended_to(prompt, cameras)
-
         unet: Any = networks.unet
         if depth_image is not None:
             image = depth_image.expand(len(texts), -1, -1, -1)
             unet = ControlledUnet(unet, networks.controlnet, image, self.control_scale)
-        codec = networks.codec
-        denoiser = ConditionedDenoiser(
-            unet, prompt, None, codec.downscale, scaled_linear_alphas_cumprod(), networks.prediction
+        return ConditionedDenoiser(
+            unet=unet,
+            prompt=networks.tokens.appended_to(prompt, cameras),
+            exif=None,
+            downscale=networks.codec.downscale,
+            alphas_cumprod=scaled_linear_alphas_cumprod(),
+            prediction=networks.prediction,
         )
-        return sampled(denoiser, codec, request, size_px, self.steps, self.guidance, device)

@@ -94,14 +94,14 @@ def merged(old, new):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"generator": {"init_args": {"stepps": 4}}}, "generator: Option 'stepps' is not accepted"),
         ({"generator": {"init_args": {"steps": 0}}}, "steps must lie between 1 and 1000, not 0"),
-        ({"generator": {"init_args": {"guidance": "much"}}}, "generator.guidance: "),
+        ({"generator": {"init_args": {"guidance_scale": "much"}}}, "generator.guidance_scale: "),
         (
-            {"generator": {"init_args": {"words": "{camera}"}}},
-            "words: '{camera}' has a field beside prompt",
+            {"generator": {"init_args": {"prompt_template": "{camera}"}}},
+            "prompt_template: '{camera}' has a field other than prompt",
         ),
         (
             {"generator": {"class_path": "os.system"}},
@@ -115,7 +115,7 @@ def merged(old, new):
         ({"name": None}, "a method needs a name and a generator"),
     ],
 )
-def test_a_wrong_method_file_is_one_sentence(change, said, tmp_path):
+def test_a_wrong_method_file_is_one_sentence(change, message, tmp_path):
     content = yaml.safe_load((ROOT / "experiments" / "baselines" / "6_sdxl_taf.yaml").read_text())
     for key, value in change.items():
         if value is None:
@@ -127,19 +127,19 @@ def test_a_wrong_method_file_is_one_sentence(change, said, tmp_path):
     with pytest.raises(UserError) as error:
         read_method(file)
     assert str(error.value).startswith(f"{file}: ")
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_method_file_is_said(tmp_path):
+def test_what_is_no_method_file_is_one_sentence(tmp_path):
     (tmp_path / "list.yaml").write_text("[1, 2]")
     (tmp_path / "broken.yaml").write_text("a: [")
-    for name, said in (
+    for name, message in (
         ("list", "needs a name"),
         ("broken", "it is no YAML"),
         ("absent", "it cannot be read"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             read_method(tmp_path / f"{name}.yaml")
 
 
@@ -199,7 +199,7 @@ def test_ddim_is_diffusers_s(steps):
     assert torch.allclose(ddim(generator, noise, ALPHAS, steps), theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_ddim_carries_noise_to_a_gaussian_in_closed_form():
+def test_ddim_maps_noise_to_a_gaussian_in_closed_form():
     """Of data N(mean, std^2) the best prediction is known; DDIM then is the map x = mean + std
     noise.
     """
@@ -210,14 +210,14 @@ def test_ddim_carries_noise_to_a_gaussian_in_closed_form():
         return (1 - a).sqrt() * (noisy - a.sqrt() * mean) / (a * std**2 + 1 - a)
 
     noise = draw_noise((1, 16, 16), 0, [0], "test")
-    made = ddim(best, noise, ALPHAS, 500)
-    assert torch.allclose(made, mean + std * noise, atol=0.02)
+    generated = ddim(best, noise, ALPHAS, 500)
+    assert torch.allclose(generated, mean + std * noise, atol=0.02)
     assert (ddim(best, noise, ALPHAS, 10) - mean - std * noise).abs().max() > (
-        made - mean - std * noise
+        generated - mean - std * noise
     ).abs().max()
 
 
-def asked(*f_numbers: float) -> SampleRequest:
+def request(*f_numbers: float) -> SampleRequest:
     return SampleRequest("a red disc", Exif.checked(list(f_numbers), 50.0), seed=3)
 
 
@@ -225,23 +225,25 @@ def tiny_sdxl(**more) -> SampledSdxl:
     return SampledSdxl(SmallSdxl(**SIZES), **{"steps": 4, "size_px": SIZE_PX, **more})
 
 
-def test_words_alone_tell_sdxl_the_camera():
+def test_sdxl_has_the_camera_from_its_prompt_alone():
     assert tiny_sdxl().text("a cat", 1.8, 50.0) == "a cat, 50mm, f/1.8"
-    paint = tiny_sdxl().load(CPU)
-    first, second = paint(asked(1.8, 22))
+    sample = tiny_sdxl().load(CPU)
+    first, second = sample(request(1.8, 22))
     assert not torch.equal(first, second)
-    assert torch.allclose(first, paint(asked(1.8))[0], atol=1e-5)
-    deaf = tiny_sdxl(words="{prompt}").load(CPU)(asked(1.8, 22))
-    assert torch.equal(*deaf)
+    assert torch.allclose(first, sample(request(1.8))[0], atol=1e-5)
+    without_camera = tiny_sdxl(prompt_template="{prompt}").load(CPU)(request(1.8, 22))
+    assert torch.equal(*without_camera)
 
 
-def test_pictures_begin_from_one_noise_of_the_seed_and_do_not_depend_on_their_company():
-    paint = tiny_sdxl(words="{prompt}").load(CPU)
-    one = paint(asked(4))
-    assert torch.equal(one, paint(asked(4)))
-    assert not torch.equal(one, paint(asked(4)._replace(seed=4)))
-    apart = tiny_sdxl(at_once=1).load(CPU)(asked(1.8, 4, 22))
-    assert torch.allclose(tiny_sdxl(at_once=3).load(CPU)(asked(1.8, 4, 22)), apart, atol=1e-5)
+def test_images_start_from_one_noise_of_the_seed_and_do_not_depend_on_their_company():
+    sample = tiny_sdxl(prompt_template="{prompt}").load(CPU)
+    one = sample(request(4))
+    assert torch.equal(one, sample(request(4)))
+    assert not torch.equal(one, sample(request(4)._replace(seed=4)))
+    one_by_one = tiny_sdxl(batch_size=1).load(CPU)(request(1.8, 4, 22))
+    assert torch.allclose(
+        tiny_sdxl(batch_size=3).load(CPU)(request(1.8, 4, 22)), one_by_one, atol=1e-5
+    )
 
 
 def test_guidance_one_is_the_network_alone_step_by_step():
@@ -260,8 +262,8 @@ def test_guidance_one_is_the_network_alone_step_by_step():
             x, noise = a.sqrt() * noisy - (1 - a).sqrt() * v, (1 - a).sqrt() * noisy + a.sqrt() * v
             noisy = x if after is None else add_noise(x, noise, torch.tensor([after]), ALPHAS)
         by_hand = ((network.codec.decode(noisy) + 1) / 2).clamp(0, 1)
-    made = tiny_sdxl(words="{prompt}", guidance=1.0).load(CPU)(asked(4))
-    assert torch.allclose(made, by_hand, atol=1e-4)
+    generated = tiny_sdxl(prompt_template="{prompt}", guidance_scale=1.0).load(CPU)(request(4))
+    assert torch.allclose(generated, by_hand, atol=1e-4)
 
 
 # --- a lens after a generator ---
@@ -283,21 +285,19 @@ def test_an_added_lens_is_the_thin_lens_on_the_scene(tmp_path):
     added = PostHocLens(depth, EvenSaliency(), Lens(method="exact"), scene_f_number=16.0)
     scene = torch.rand(1, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(0))
     cameras = Exif.checked([5.6, 16.0], 200.0)
-    taken = added.load(CPU)(scene, cameras)
+    photographs = added.load(CPU)(scene, cameras)
     z = depth.load()(scene).double()
     focus = z.mean()
-    for picture, f_number in zip(taken, (5.6, 16.0), strict=True):
+    for image, f_number in zip(photographs, (5.6, 16.0), strict=True):
         coc_mm = (z - focus) / z * 200**2 / (f_number * (1000 * focus - 200))
         radius_px = (
             (coc_mm / 2 * SIZE_PX / 24).clamp(-SIZE_PX / 4, SIZE_PX / 4).float()
         )  # the square is the centre of a 3:2 frame
         assert radius_px.abs().max() < SIZE_PX / 8  # below the knee of the lens's bound
-        assert torch.allclose(
-            picture, render_bokeh(scene, -radius_px, method="exact")[0], atol=1e-4
-        )
+        assert torch.allclose(image, render_bokeh(scene, -radius_px, method="exact")[0], atol=1e-4)
 
 
-def test_a_fixed_scene_is_told_one_camera_and_a_varying_one_each(tmp_path):
+def test_a_fixed_scene_has_one_camera_and_a_varying_one_each(tmp_path):
     depth = untrained_depth(tmp_path / "depth")
     cameras = Exif.checked([1.8, 8.0], 85.0)
     fixed = PostHocLens(depth, EvenSaliency(), scene_f_number=16.0).scene_cameras(cameras)
@@ -312,7 +312,7 @@ def test_a_fixed_scene_is_told_one_camera_and_a_varying_one_each(tmp_path):
     assert not torch.allclose(*scenes(narrow), atol=1e-3)
 
 
-def test_numbers_that_cannot_be_are_refused():
-    for wrong in ({"steps": 1001}, {"guidance": math.nan}, {"at_once": 0}):
+def test_invalid_numbers_are_errors():
+    for wrong in ({"steps": 1001}, {"guidance_scale": math.nan}, {"batch_size": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             tiny_sdxl(**wrong)

@@ -25,7 +25,7 @@ SMALL_SDXL = {
     "class_path": "dofsuite.backbones.SmallSdxl",
     "init_args": {**SIZES, "channels": [32, 32]},
 }
-SAMPLING = {"steps": 4, "size_px": SIZE_PX, "at_once": 3}
+SAMPLING = {"steps": 4, "size_px": SIZE_PX, "batch_size": 3}
 
 
 def make_runs(folder: Path) -> dict[str, Path]:
