@@ -25,6 +25,8 @@ PROBE = "Last validation"
 SPREAD = "±"
 
 Values = dict[str, float | None]
+# One run's numbers, by table and variant.
+RunNumbers = dict[tuple[str, str], Values]
 
 
 def run(config: TableConfig) -> None:
@@ -52,15 +54,16 @@ def run(config: TableConfig) -> None:
         "alone",
     }
     for group in groups:
-        facts[group.name] = ", ".join(run_and_seed(run) for run in group.runs)
+        facts[group.name] = ", ".join(
+            f"{run.folder.as_posix()} (seed {run.seeds.get('seed_everything', '?')})"
+            for run in group.runs
+        )
     print(*write_report(config.output, "Runs and their settings", tables, [], facts), sep="\n")
     for table in tables:
         print(f"\n{table.title}\n{to_text(table)}", *table.notes, sep="\n")
 
 
 class ReportRow(NamedTuple):
-    """Named numbers: a row of a report, or a run's last validation."""
-
     table: str
     name: str
     run: Path | None
@@ -70,20 +73,19 @@ class ReportRow(NamedTuple):
     values: Values
 
 
-def numbers_of(runs: Sequence[Run]) -> tuple[dict[Path, list[ReportRow]], list[str]]:
+def numbers_of(runs: Sequence[Run]) -> tuple[dict[Path, RunNumbers], list[str]]:
     """Read the last validations and all reports below the runs' folders.
 
-    One report may hold several runs.
+    One report may hold several runs; of several reports of one run in a table the last counts.
 
     Returns:
         Numbers by the run's folder, and which rows were not used, with why.
     """
     folders = {run.folder.resolve(): run.folder for run in runs}
-    numbers: dict[Path, list[ReportRow]] = {}
+    numbers: dict[Path, RunNumbers] = {}
     for run in runs:
         probe = read_json(run.folder / "metrics.json").get("probe")
-        has_probe = isinstance(probe, dict)
-        numbers[run.folder] = [row_of(PROBE, "", run.folder, "", probe)] if has_probe else []
+        numbers[run.folder] = {(PROBE, ""): floats(probe)} if isinstance(probe, dict) else {}
 
     unused: list[str] = []
     for run in runs:
@@ -92,10 +94,9 @@ def numbers_of(runs: Sequence[Run]) -> tuple[dict[Path, list[ReportRow]], list[s
             reasons = []
             for row in rows_of(path):
                 if row.run in folders:
-                    own = row._replace(table=f"{place}: {row.table}")
-                    numbers[folders[row.run]].append(own)
+                    numbers[folders[row.run]][f"{place}: {row.table}", row.variant] = row.values
                 elif row.run is not None:
-                    reasons.append(f"{row.run}, which is none of the runs asked for")
+                    reasons.append(f"{row.run}, which is none of the runs given")
                 elif row.name.partition(", ")[0] == run.name:
                     # A report of a version whose rows did not name their run
                     reasons.append(
@@ -107,18 +108,13 @@ def numbers_of(runs: Sequence[Run]) -> tuple[dict[Path, list[ReportRow]], list[s
 
 
 def rows_of(path: Path) -> list[ReportRow]:
-    """Read a report's rows.
-
-    Raises:
-        UserError: It is no report.
-    """
     rows = []
     try:
         for table in read_json(path).get("tables", []):
             for row in table["rows"]:
                 run = (path.parent.resolve() / row["run"]).resolve() if "run" in row else None
-                variant = row.get("variant", "")
-                rows.append(row_of(table["title"], str(row["name"]), run, variant, row["values"]))
+                values, variant = floats(row["values"]), row.get("variant", "")
+                rows.append(ReportRow(table["title"], str(row["name"]), run, variant, values))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: it is no report of dofsuite; delete it, or evaluate the run again."
@@ -126,23 +122,21 @@ def rows_of(path: Path) -> list[ReportRow]:
     return rows
 
 
-def row_of(table: str, name: str, run: Path | None, variant: str, values: Any) -> ReportRow:
-    """Return a row; infinities and NaN are text in JSON, and what is no number is None."""
+def floats(values: dict[str, Any]) -> Values:
+    # Infinities and NaN are text in JSON; what is no number is None
     numbers: Values = {}
     for key, value in values.items():
         try:
             numbers[key] = float(value)
         except (TypeError, ValueError):
             numbers[key] = None
-    return ReportRow(table, name, run, variant, numbers)
+    return numbers
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object; an absent file is an empty one."""
-    if not path.is_file():
-        return {}
+    # An absent file is an empty object
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text()) if path.is_file() else {}
     except ValueError:
         data = None
     if not isinstance(data, dict):
@@ -150,33 +144,27 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def tables_of(groups: Sequence[Group], numbers: dict[Path, list[ReportRow]]) -> list[Table]:
-    by_title: dict[str, list[ReportRow]] = {}
+def tables_of(groups: Sequence[Group], numbers: dict[Path, RunNumbers]) -> list[Table]:
+    by_title: dict[str, list[tuple[str, Values]]] = {}
     for own in numbers.values():
-        for row in own:
-            by_title.setdefault(row.table, []).append(row)
+        for (title, variant), values in own.items():
+            by_title.setdefault(title, []).append((variant, values))
 
     tables = []
     for title, found in by_title.items():
         # Columns that have a number anywhere
-        columns = dict.fromkeys(name for row in found for name in row.values)
-        names = [name for name in columns if any(row.values.get(name) is not None for row in found)]
+        columns = dict.fromkeys(name for _, values in found for name in values)
+        names = [name for name in columns if any(v.get(name) is not None for _, v in found)]
 
         # One row a group and variant, with the values of its runs
         rows = []
         for group in groups:
-            for variant in dict.fromkeys(row.variant for row in found):
-                of_runs = [values_of(numbers[run.folder], title, variant) for run in group.runs]
-                if values := [each for each in of_runs if each is not None]:
-                    rows.append((f"{group.name}, {variant}" if variant else group.name, values))
+            for variant in dict.fromkeys(variant for variant, _ in found):
+                of_runs = [numbers[run.folder].get((title, variant)) for run in group.runs]
+                if present := [values for values in of_runs if values is not None]:
+                    rows.append((f"{group.name}, {variant}" if variant else group.name, present))
         tables.append(table_of(title, names, rows))
     return tables
-
-
-def values_of(own: Sequence[ReportRow], title: str, variant: str) -> Values | None:
-    """Return a run's numbers in one table; the last of several reports counts."""
-    found = [one.values for one in own if (one.table, one.variant) == (title, variant)]
-    return found[-1] if found else None
 
 
 def table_of(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[Values]]]) -> Table:
@@ -196,10 +184,7 @@ def table_of(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[Va
 
 
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Return mean and sample standard deviation.
-
-    No mean where a run lacks the number, no spread of a single one.
-    """
+    # Sample standard deviation; no mean where a run lacks the number, no spread of a single one
     numbers = [value for value in values if value is not None]
     if len(numbers) < len(values):
         return None, None
@@ -207,10 +192,6 @@ def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float
         return math.fsum(numbers), None  # infinite or NaN, as it should show
     mean = math.fsum(numbers) / len(numbers)
     return mean, statistics.stdev(numbers) if len(numbers) > 1 else None
-
-
-def run_and_seed(run: Run) -> str:
-    return f"{run.folder.as_posix()} (seed {run.seeds.get('seed_everything', '?')})"
 
 
 def to_text(table: Table) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,21 +35,14 @@ class Run(NamedTuple):
     seeds: dict[str, Any]
 
     @property
-    def sweep(self) -> str:
-        """The sweep's name: that of the folder around the run's."""
-        return self.folder.resolve().parent.name
-
-    @property
     def name(self) -> str:
         return self.folder.resolve().name
 
     def shown(self, key: str) -> str:
-        """Return a setting as a row's name shows it; a class by its own name."""
+        # As a row's name shows it; a class by its own name
         value = self.settings.get(key, ABSENT)
-        if value is None:
-            return "null"
-        if isinstance(value, bool):
-            return str(value).lower()
+        if value is None or isinstance(value, bool):
+            return json.dumps(value)
         parts = str(value).split(".")
         is_class = isinstance(value, str) and all(part.isidentifier() for part in parts)
         return parts[-1] if is_class else str(value)
@@ -96,13 +90,13 @@ def read_runs(paths: Sequence[Path], with_unfinished: bool = False) -> tuple[lis
 
 
 def in_order(path: Path) -> tuple[str, int, str]:
-    """Sort by sweep, then by number, so that run 10 comes after run 9."""
+    # By sweep, then by number, so that run 10 comes after run 9
     name = path.name
     return (path.parent.as_posix(), int(name) if name.isdecimal() else -1, name)
 
 
 def run_of(folder: Path, config: dict[str, Any]) -> Run:
-    """Separate a run's seeds from its other settings."""
+    # Its seeds, separate from the other settings
     run = Run(folder, {}, {})
     for key, value in flatten(config).items():
         is_seed = key.split(".")[-1] in ("seed", "seed_everything")
@@ -132,7 +126,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         sweeps.setdefault(run.folder.resolve().parent, []).append(run)
 
     groups = []
-    for sweep in sweeps.values():
+    for folder, sweep in sweeps.items():
         # Runs with the same values of all keys in which the sweep's runs differ
         keys = differing_keys(sweep)
         short = short_keys(keys)
@@ -143,7 +137,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         for name, alike in by_values.items():
             if not 0 < len(keys) <= MAX_KEYS_IN_NAME:
                 name = ", ".join(run.name for run in alike)
-            prefix = f"{alike[0].sweep}: " if len(sweeps) > 1 else ""
+            prefix = f"{folder.name}: " if len(sweeps) > 1 else ""
             groups.append(Group(prefix + name, tuple(alike)))
     return groups
 
@@ -152,18 +146,14 @@ def differing_keys(runs: Sequence[Run]) -> list[str]:
     """Return the keys in which runs differ, without arguments that only some runs' classes have."""
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     differing = [key for key in keys if len({run.shown(key) for run in runs}) > 1]
-    arguments = tuple(
-        f"{key.removesuffix('class_path')}init_args."
-        for key in differing
-        if key.endswith(".class_path")
-    )
-    return [
-        key
-        for key in differing
-        if key.endswith(".class_path")
-        or not key.startswith(arguments)
-        or all(key in run.settings for run in runs)
-    ]
+    classes = [key for key in differing if key.endswith(".class_path")]
+    arguments = tuple(f"{key.removesuffix('class_path')}init_args." for key in classes)
+
+    def is_of_all(key: str) -> bool:
+        is_argument = key not in classes and key.startswith(arguments)
+        return not is_argument or all(key in run.settings for run in runs)
+
+    return [key for key in differing if is_of_all(key)]
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:

@@ -95,7 +95,7 @@ def run(config: EbbConfig) -> None:
 
 
 def end_apertures(scene: ApertureScene) -> list[float]:
-    """Return the largest and the smallest aperture's f-numbers (of EBB!, 1.8 and 16)."""
+    # Of EBB!, 1.8 and 16
     return [min(scene.files), max(scene.files)]
 
 
@@ -125,7 +125,6 @@ def write(
 
 
 def image_row(output: Path, version: str, scene: ApertureScene) -> list[Tensor]:
-    """Return photograph and ours, at the larger and the smaller aperture, of our images' size."""
     images = []
     for number in end_apertures(scene):
         ours = read_image_at(image_folder(output, version, scene.key), number)
@@ -145,7 +144,7 @@ def table_of(rows: Sequence[dict[str, Any]]) -> Table:
     for side in ("photographs", "ours"):
         pairs = aperture_pairs(row[side] for row in rows if row[side]["one_size"])
         outermost = [pair for pair in pairs if pair.outermost]
-        empty: list[Number] = [0, *[None] * (len(COLUMNS) - 1)]
-        lines.append((side, row_of(outermost) if outermost else empty))
+        none: list[Number] = [0, *[None] * (len(COLUMNS) - 1)]
+        lines.append((side, row_of(outermost) if outermost else none))
     note = "photographs at their own size, all pixels; the sheet shows their center at our size"
     return Table(TITLE, COLUMNS, lines, (note,))

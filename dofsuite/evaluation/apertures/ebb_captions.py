@@ -114,7 +114,7 @@ def names_of(scene: ApertureScene) -> set[str]:
 
 
 def captions_csv(captions: dict[str, str]) -> str:
-    """Return captions by scene key as a CSV that `read_captions` reads, for a second use."""
+    # What `read_captions` reads, for a second use
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([HEADER, *captions.items()])
     return text.getvalue()

@@ -74,13 +74,13 @@ def hash_scenes(scenes: Sequence[ApertureScene], folder: Path) -> str:
 
 
 def measure_scene(scene: ApertureScene) -> dict[str, Any]:
-    """Measure a scene's photographs, of which one at a time is in memory."""
+    # One photograph at a time is in memory
     return measure(scene.key, ((number, read_image(path)) for number, path in scene.files.items()))
 
 
 def notes_on(found: FoundScenes, rows: Sequence[dict[str, Any]]) -> list[str]:
-    notes, unlike = [], [row["key"] for row in rows if not row["one_size"]]
-    if unlike:
+    notes = []
+    if unlike := [row["key"] for row in rows if not row["one_size"]]:
         notes.append(
             f"{len(unlike)} scenes left out, whose images differ in size, such as {unlike[0]}"
         )
@@ -95,7 +95,6 @@ def notes_on(found: FoundScenes, rows: Sequence[dict[str, Any]]) -> list[str]:
 def failure_sheets(
     scenes: dict[str, ApertureScene], pairs: list[AperturePair], count: int
 ) -> list[ImageSheet]:
-    """Return sheets of the pairs that fail most, in the paper's energy and without the mean."""
     sheets = []
     for name in ("paper", "ac"):
         failing = [pair for pair in pairs if pair.outermost and pair.rise(name) <= 0]

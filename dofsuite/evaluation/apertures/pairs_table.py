@@ -41,7 +41,7 @@ def measure(key: str, images: Iterable[tuple[float, Tensor]]) -> dict[str, Any]:
 
     Args:
         key: The scene's name.
-        images: f-number and display values [3, h, w] in [0, 1], by rising f-number.
+        images: f-number and display values [3, h, w] in [0, 1], in order of f-number.
     """
     energies: dict[str, list[float]] = {name: [] for name in ENERGIES}
     f_numbers, brightness = [], []
@@ -93,8 +93,8 @@ def aperture_pairs(scenes: Iterable[dict[str, Any]]) -> list[AperturePair]:
         f_numbers, brightness = scene["f_numbers"], scene["brightness"]
         # i is the larger aperture, j the smaller
         for j in range(len(f_numbers)):
-            for i in range(j):
-                pair = AperturePair(
+            pairs += [
+                AperturePair(
                     scene["key"],
                     f_numbers[i],
                     f_numbers[j],
@@ -103,18 +103,25 @@ def aperture_pairs(scenes: Iterable[dict[str, Any]]) -> list[AperturePair]:
                     brightness=(brightness[i], brightness[j]),
                     energies={name: (e[i], e[j]) for name, e in scene["energies"].items()},
                 )
-                pairs.append(pair)
+                for i in range(j)
+            ]
     return pairs
 
 
 def table_of(pairs: list[AperturePair], notes: Sequence[str]) -> Table:
     rows = [(name, row_of(kind)) for name, kind in kinds_of(pairs).items()]
     rows.append(("paper, EBB!", [None, PAPER_SHARE, *[None] * (len(COLUMNS) - 2)]))
-    once_a_scene = [pair for pair in pairs if pair.outermost]
-    intervals = [
-        interval_note(name, [pair.rise(name) > 0 for pair in once_a_scene])
-        for name in ("paper", "ac")
-    ]
+
+    # Intervals of one pair a scene
+    intervals = []
+    outermost = [pair for pair in pairs if pair.outermost]
+    for name in ("paper", "ac"):
+        count = sum(pair.rise(name) > 0 for pair in outermost)
+        low, high = wilson(count, len(outermost))
+        intervals.append(
+            f"{name}: {count / len(outermost):.3f}, with a 95 % interval of {low:.3f} to "
+            f"{high:.3f} (Wilson) for {len(outermost)} scenes"
+        )
     return Table(TITLE, COLUMNS, rows, (*COLUMN_NOTES, *intervals, *notes))
 
 
@@ -154,15 +161,6 @@ def row_of(pairs: list[AperturePair]) -> list[Number]:
     orders = [order(*pair.brightness, BRIGHTNESS_TIE) for pair in pairs]
     same_order = sum(a == b for a, b in zip(orders, signs["paper"], strict=True)) / len(pairs)
     return [len(pairs), *shares, median, same_order, ties]
-
-
-def interval_note(name: str, has_risen: list[bool]) -> str:
-    count = len(has_risen)
-    low, high = wilson(sum(has_risen), count)
-    return (
-        f"{name}: {sum(has_risen) / count:.3f}, with a 95 % interval of {low:.3f} to {high:.3f} "
-        f"(Wilson) for {count} scenes"
-    )
 
 
 def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:

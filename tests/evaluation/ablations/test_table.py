@@ -166,7 +166,7 @@ def test_one_evaluation_of_several_runs_counts_for_each(runs):
 def benchmark(tmp_path_factory):
     return build(
         write_scenes(tmp_path_factory.mktemp("scenes"), 1),
-        tmp_path_factory.mktemp("made") / "bench",
+        tmp_path_factory.mktemp("built") / "bench",
     )
 
 
@@ -178,11 +178,26 @@ def test_runs_of_one_name_are_found_however_their_paths_are_spelt(
             shutil.copytree(runs / "0", runs.parent / sweep / "0")
         tiny_run(runs.parent / sweep / "0")
     first, second = (runs.parent / sweep / "0" for sweep in ("ablation_width", "ablation_rate"))
-    asked = ["../runs/ablation_width/0/export", str(second.resolve()), "--depth", "given", "zero"]
+    arguments = [
+        "../runs/ablation_width/0/export",
+        str(second.resolve()),
+        "--depth",
+        "given",
+        "zero",
+    ]
     monkeypatch.chdir("runs")
     assert (
         main(
-            ["run", *asked, "--benchmark", str(benchmark), "--clip", "none", "--sheet-scenes", "0"]
+            [
+                "run",
+                *arguments,
+                "--benchmark",
+                str(benchmark),
+                "--clip",
+                "none",
+                "--sheet-scenes",
+                "0",
+            ]
         )
         == 0
     )
@@ -203,7 +218,7 @@ def test_runs_of_one_name_are_found_however_their_paths_are_spelt(
     _, notes = tables(first)
     report = f"{first}/benchmark/bench/report.json"
     assert notes == [
-        f"left out: {report}: rows of {second.resolve()}, which is none of the runs asked for"
+        f"left out: {report}: rows of {second.resolve()}, which is none of the runs given"
     ]
 
 

@@ -38,12 +38,12 @@ def ebb(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ebb") / "EBB"
     for name in NAMES:
         sharp = photograph(name).crop((0, 0, 90, 60))
-        for side, picture in (
+        for side, image in (
             ("original", sharp),
             ("bokeh", sharp.resize((30, 20)).resize((90, 60))),
         ):
             (folder / "Training" / side).mkdir(parents=True, exist_ok=True)
-            picture.save(folder / "Training" / side / f"{name}.jpg", quality=95)
+            image.save(folder / "Training" / side / f"{name}.jpg", quality=95)
     return folder
 
 
@@ -63,37 +63,35 @@ def captions(tmp_path):
     return file
 
 
-def beside(ebb, model, output, *more):
+def run_ebb(ebb, model, output, *more):
     """Run the command; its report."""
     words = ["--model", str(model), "--focal-length", "200", "-o", str(output), *map(str, more)]
     assert main(["ebb", str(ebb), *words]) == 0
     return json.loads((output / "report.json").read_text())
 
 
-def picture_of(file):
+def read_rgb(file):
     return (
         torch.from_numpy(np.asarray(Image.open(file).convert("RGB")).copy()).permute(2, 0, 1) / 255
     )
 
 
 def test_ours_are_the_pipeline_s_photographs_of_the_captions(ebb, model, captions, tmp_path):
-    found = beside(ebb, model, tmp_path / "out", "--captions", captions)
+    found = run_ebb(ebb, model, tmp_path / "out", "--captions", captions)
     pipe = Text2ImagePipeline.from_export(model)
     for name, caption in CAPTIONS.items():
         scene = pipe(caption, seed=seed_of(f"Training/{name}"), output_type="pt")
         expected = pipe.photograph(scene, [1.8, 16], 200, output_type="pt")[0]
-        for number, picture in zip((1.8, 16), expected, strict=True):
+        for number, image in zip((1.8, 16), expected, strict=True):
             (file,) = (tmp_path / "out" / "pictures").glob(f"*/Training_{name}/f{number:g}.png")
-            assert (picture_of(file) - picture).abs().max() <= 0.51 / 255
+            assert (read_rgb(file) - image).abs().max() <= 0.51 / 255
     rows = {row["name"]: row["values"] for row in found["tables"][0]["rows"]}
     assert rows["photographs"]["pairs"] == rows["ours"]["pairs"] == 2
     assert rows["photographs"]["ac"] == 1
     energies = [
         [
             blur_energy(
-                picture_of(
-                    next((tmp_path / "out" / "pictures").glob(f"*/Training_{name}/f{n}.png"))
-                )
+                read_rgb(next((tmp_path / "out" / "pictures").glob(f"*/Training_{name}/f{n}.png")))
             )
             for n in (1.8, 16)
         ]
@@ -102,8 +100,8 @@ def test_ours_are_the_pipeline_s_photographs_of_the_captions(ebb, model, caption
     assert rows["ours"]["paper"] == np.mean([deep > shallow for shallow, deep in energies])
 
 
-def test_the_sheet_and_the_report_show_four_pictures_a_caption(ebb, model, captions, tmp_path):
-    beside(ebb, model, tmp_path / "out", "--captions", captions)
+def test_the_sheet_and_the_report_show_four_images_a_caption(ebb, model, captions, tmp_path):
+    run_ebb(ebb, model, tmp_path / "out", "--captions", captions)
     sheet = Image.open(tmp_path / "out" / "sheet.png")
     assert sheet.width > 4 * 192
     assert sheet.height > 2 * 192
@@ -121,15 +119,15 @@ def test_the_sheet_and_the_report_show_four_pictures_a_caption(ebb, model, capti
 def test_a_second_start_and_two_processes_give_the_same_report(
     ebb, model, captions, tmp_path, monkeypatch
 ):
-    beside(ebb, model, tmp_path / "one", "--captions", captions)
-    made = next((tmp_path / "one" / "rows").glob("*/row-*astronaut*"))
-    before = made.stat().st_mtime_ns
+    run_ebb(ebb, model, tmp_path / "one", "--captions", captions)
+    row_file = next((tmp_path / "one" / "rows").glob("*/row-*astronaut*"))
+    before = row_file.stat().st_mtime_ns
     kept = (tmp_path / "one" / "report.html").read_bytes()
     next(
         (tmp_path / "one" / "rows").glob("*/row-*coffee*")
     ).unlink()  # as if it had been killed there
-    beside(ebb, model, tmp_path / "one", "--captions", captions)
-    assert made.stat().st_mtime_ns == before
+    run_ebb(ebb, model, tmp_path / "one", "--captions", captions)
+    assert row_file.stat().st_mtime_ns == before
     assert (tmp_path / "one" / "report.html").read_bytes() == kept
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in (1, 0):
@@ -164,15 +162,15 @@ def test_a_captioner_writes_what_it_sees_at_f_16(ebb, model, tmp_path):
     BlipProcessor(
         BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer
     ).save_pretrained(tmp_path / "blip")
-    found = beside(ebb, model, tmp_path / "out", "--captioner", tmp_path / "blip", "--scenes", 2)
+    found = run_ebb(ebb, model, tmp_path / "out", "--captioner", tmp_path / "blip", "--scenes", 2)
     assert found["facts"]["captions"]["captioner"] == "blip"
     writer = Captioner(str(tmp_path / "blip")).load()
     with open(tmp_path / "out" / "captions.csv", newline="") as file:
-        told = {row["name"]: row["caption"] for row in csv.DictReader(file)}
-    assert list(told) == ["Training/astronaut", "Training/coffee"]
-    for key, caption in told.items():
+        written = {row["name"]: row["caption"] for row in csv.DictReader(file)}
+    assert list(written) == ["Training/astronaut", "Training/coffee"]
+    for key, caption in written.items():
         assert (
-            caption == writer(picture_of(ebb / "Training" / "original" / f"{key[9:]}.jpg")[None])[0]
+            caption == writer(read_rgb(ebb / "Training" / "original" / f"{key[9:]}.jpg")[None])[0]
         )
 
 

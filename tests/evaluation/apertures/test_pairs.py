@@ -20,12 +20,12 @@ from dofsuite.metrics import BlurMonotonicity
 from dofsuite.optics import bokeh_radius_px, linear_to_srgb, render_bokeh, srgb_to_linear
 
 
-def save(path, picture):
+def save(path, image):
     """Write display values [3, h, w] in [0, 1], or bytes [h, w]."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(picture, torch.Tensor):
-        picture = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(picture).convert("RGB").save(path, quality=95)
+    if isinstance(image, torch.Tensor):
+        image = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(image).convert("RGB").save(path, quality=95)
 
 
 def save_pair(root, name, shallow, deep, extension="png"):
@@ -112,11 +112,11 @@ def test_sets_of_several_apertures_agree_with_the_metric(tmp_path):
     sweeps = []
     for seed, (key, own) in enumerate(contrasts.items()):
         split, name = key.split("/")
-        pictures = [(noise(seed, contrast) * 255).round() / 255 for contrast in own]
-        save(tmp_path / "set" / split / "gt" / name / f"{name}_f2.0.png", pictures[0])
-        save(tmp_path / "set" / split / "gt" / name / f"{name}_f5.6.png", pictures[1])
-        save(tmp_path / "set" / split / "in" / f"{name}_f22.png", pictures[2])
-        sweeps.append(torch.stack(pictures))
+        images = [(noise(seed, contrast) * 255).round() / 255 for contrast in own]
+        save(tmp_path / "set" / split / "gt" / name / f"{name}_f2.0.png", images[0])
+        save(tmp_path / "set" / split / "gt" / name / f"{name}_f5.6.png", images[1])
+        save(tmp_path / "set" / split / "in" / f"{name}_f22.png", images[2])
+        sweeps.append(torch.stack(images))
     assert [scene.key for scene in find_scenes(tmp_path / "set").scenes] == [
         "test/1",
         "train/1",
@@ -171,7 +171,7 @@ def test_three_processes_and_a_second_start_give_the_same_report(tmp_path, monke
         ).read_bytes()
 
 
-def test_pictures_that_changed_are_measured_anew(tmp_path):
+def test_images_that_changed_are_measured_anew(tmp_path):
     save_pair(tmp_path / "ebb", "a", noise(0, 0.2), noise(0, 0.4))
     assert report(tmp_path / "ebb", tmp_path / "out")[0]["f/1.8 and f/16"]["ac"] == 1
     save_pair(tmp_path / "ebb", "a", noise(0, 0.5), noise(1, 0.4))

@@ -65,11 +65,11 @@ def test_a_method_s_scores_are_means_over_all_its_pairs_and_pixels():
     values = scored([scorer().row(each) for each in sweeps])
     assert values["BM ac"] == pytest.approx(2 / 4)  # up, tie; down, up
     assert values["ties ac"] == pytest.approx(1 / 4)
-    pictures = [each.numpy() for each in sweeps]
-    energy = [[(np.abs(np.fft.fft2(x)) ** 2).sum() for x in each] for each in pictures]
+    images = [each.numpy() for each in sweeps]
+    energy = [[(np.abs(np.fft.fft2(x)) ** 2).sum() for x in each] for each in images]
     assert values["BM paper"] == np.mean([b > a + 1e-9 for e in energy for a, b in pairwise(e)])
     meeting, cosines = [], []
-    for each in pictures:
+    for each in images:
         classes = np.clip((each.astype(np.float32).mean(axis=1) * 40).astype(int), 1, 38)
         for i, j in ((0, 1), (0, 2), (1, 2)):
             meeting.append(
@@ -87,7 +87,7 @@ def test_a_method_s_scores_are_means_over_all_its_pairs_and_pixels():
 
 def test_energies_are_relative_to_the_last_aperture():
     rows = [scorer().row(sweep(0.25, 0.5, 1.0)), scorer().row(sweep(0.25, 0.5, 1.0, seed=1))]
-    assert relative_energy(rows) == pytest.approx([1 / 16, 1 / 4, 1], rel=0.02)  # 8-bit pictures
+    assert relative_energy(rows) == pytest.approx([1 / 16, 1 / 4, 1], rel=0.02)  # 8-bit images
 
 
 def test_what_is_not_measured_is_nothing_and_never_zero():
@@ -97,7 +97,7 @@ def test_what_is_not_measured_is_nothing_and_never_zero():
     json.dumps(rows)
 
 
-def test_flat_pictures_have_no_relative_energy_and_tie():
+def test_flat_images_have_no_relative_energy_and_tie():
     rows = [scorer().row(torch.full((3, 3, 8, 8), 0.5))]
     assert relative_energy(rows) == [None, None, None]
     assert scored(rows)["ties ac"] == 1

@@ -44,14 +44,14 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def words(folder) -> list[str]:
     return command(
-        sorted((folder / "methods").glob("*.yaml")), folder / "prompts.txt", folder / "whole"
+        sorted((folder / "methods").glob("*.yaml")), folder / "prompts.txt", folder / "complete"
     )
 
 
 @pytest.fixture(scope="module")
 def complete(folder, words) -> dict:
     assert main(words) == 0
-    return json.loads((folder / "whole" / "report.json").read_text())
+    return json.loads((folder / "complete" / "report.json").read_text())
 
 
 def sweep_of(folder: Path, stem: str, prompt: int) -> list[np.ndarray]:
@@ -72,8 +72,8 @@ def test_every_row_runs(folder, complete):
         assert row["values"]["f/11"] == 1
     for file in BASELINES:
         for prompt in (0, 1):
-            sweep = sweep_of(folder / "whole", file.stem, prompt)
-            assert len({picture.tobytes() for picture in sweep}) == 3, (
+            sweep = sweep_of(folder / "complete", file.stem, prompt)
+            assert len({image.tobytes() for image in sweep}) == 3, (
                 file.stem
             )  # every row hears the camera
             assert sweep[0].shape == (32, 32, 3)
@@ -85,7 +85,7 @@ def test_a_lens_after_one_scene_only_blurs(folder, complete):
     }
     for stem in OWN_SCENE:
         assert names[stem]["values"]["BM ac"] == 1
-        first, *_, last = (picture.astype(float) for picture in sweep_of(folder / "whole", stem, 0))
+        first, *_, last = (image.astype(float) for image in sweep_of(folder / "complete", stem, 0))
         for axis in (0, 1):
             assert (
                 np.abs(np.diff(first, axis=axis)).mean() < np.abs(np.diff(last, axis=axis)).mean()
@@ -98,23 +98,23 @@ def test_the_table_is_in_the_order_of_the_command(folder, complete):
     assert (
         "top 1 of 9 classes, all pairs; chance is 0.111" in complete["facts"]["content consistency"]
     )
-    html = (folder / "whole" / "report.html").read_text()
+    html = (folder / "complete" / "report.html").read_text()
     assert html.count("<img") == 2 * 8 * 3
 
 
-def test_blur_monotonicity_is_that_of_the_pictures(folder, complete):
+def test_blur_monotonicity_is_that_of_the_images(folder, complete):
     """From the files, with NumPy."""
     for file, row in zip(BASELINES, complete["tables"][0]["rows"], strict=True):
-        rises: dict[str, list[bool]] = {"ac": [], "paper": []}
+        increases: dict[str, list[bool]] = {"ac": [], "paper": []}
         for prompt in (0, 1):
-            sweep = [picture / 255.0 for picture in sweep_of(folder / "whole", file.stem, prompt)]
+            sweep = [image / 255.0 for image in sweep_of(folder / "complete", file.stem, prompt)]
             energy = {
                 "ac": [((x - x.mean(axis=(0, 1))) ** 2).sum() for x in sweep],
                 "paper": [(np.abs(np.fft.fft2(x, axes=(0, 1))) ** 2).sum() for x in sweep],
             }
             for mode, values in energy.items():
-                rises[mode] += [b > a for a, b in pairwise(values)]
-        for mode, steps in rises.items():
+                increases[mode] += [b > a for a, b in pairwise(values)]
+        for mode, steps in increases.items():
             assert row["values"][f"BM {mode}"] == np.mean(steps)
 
 
@@ -125,7 +125,7 @@ def test_two_processes_one_of_them_killed_and_continued_make_the_table_of_one(
     methods = [word for word in words if word.endswith(".yaml")]
     kept = [method for method in methods if Path(method).stem in stems]
     words = [
-        word.replace("whole", "shared") for word in (words[0], *kept, *words[1 + len(methods) :])
+        word.replace("complete", "shared") for word in (words[0], *kept, *words[1 + len(methods) :])
     ]
     rows = folder / "shared" / "rows"
     first, killed = (start(words, rank, 2) for rank in (0, 1))
@@ -152,7 +152,7 @@ def test_two_processes_one_of_them_killed_and_continued_make_the_table_of_one(
 
 def test_a_method_joins_a_table_and_one_retrained_does_not(folder, words, complete, capsys):
     methods = sorted((folder / "methods").glob("*.yaml"))
-    joined = [word.replace("whole", "joined") for word in words]
+    joined = [word.replace("complete", "joined") for word in words]
     assert main([joined[0], str(methods[0]), *joined[1 + len(methods) :]]) == 0
     first = next((folder / "joined" / "rows").glob(f"{methods[0].stem}-*/row-*"))
     written = first.stat().st_mtime_ns
@@ -177,11 +177,11 @@ def test_a_method_joins_a_table_and_one_retrained_does_not(folder, words, comple
     assert len(said) < 500
 
 
-def pictures_in(folder: Path) -> dict[Path, int]:
+def images_in(folder: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in folder.rglob("pictures/**/*.png")}
 
 
-def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
+def test_other_scores_and_prompts_of_a_finished_table_leave_its_images(
     folder, words, complete, tmp_path, capsys
 ):
     methods = [word for word in words if word.endswith(".yaml")]
@@ -190,7 +190,7 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
         word.replace(str(folder / "prompts.txt"), str(tmp_path / "prompts.txt")) for word in words
     ]
     options = [
-        word.replace(str(folder / "whole"), str(tmp_path / "out"))
+        word.replace(str(folder / "complete"), str(tmp_path / "out"))
         for word in options[1 + len(methods) :]
     ]
     command = [
@@ -199,7 +199,7 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
         *options,
     ]
     assert main(command) == 0
-    kept = pictures_in(tmp_path / "out")
+    kept = images_in(tmp_path / "out")
     assert len(kept) == 2 * 3
     assert main([*command, "--segmenter", "none"]) == 0
     values = json.loads((tmp_path / "out" / "report.json").read_text())["tables"][0]["rows"][0][
@@ -209,15 +209,15 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
     assert values == before | {"CC": None}
     (tmp_path / "prompts.txt").write_text(PROMPTS + "a green disc\n")
     assert main(command) == 0
-    joined = pictures_in(tmp_path / "out")
+    joined = images_in(tmp_path / "out")
     assert joined.items() > kept.items()
     assert len(joined) == 3 * 3
     (tmp_path / "prompts.txt").write_text(PROMPTS.replace("a red disc", "a blue disc"))
     assert main(command) == 0  # the second prompt stays, the first is another
-    assert len(pictures_in(tmp_path / "out")) == 4 * 3
+    assert len(images_in(tmp_path / "out")) == 4 * 3
     (tmp_path / "prompts.txt").write_text(PROMPTS)
     assert main([*command, "--top-k", "2"]) == 0
-    assert pictures_in(tmp_path / "out").items() > joined.items()
+    assert images_in(tmp_path / "out").items() > joined.items()
     capsys.readouterr()
     assert main([*command, "--seed", "1"]) == 2
     assert (
@@ -255,7 +255,7 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_pictures(
     ],
 )
 def test_a_mistake_is_one_sentence(folder, words, change, said, capsys):
-    words = [word.replace("whole", "mistaken") for word in words]
+    words = [word.replace("complete", "mistaken") for word in words]
     methods = [word for word in words if word.endswith("ours.yaml")]
     assert main([words[0], *methods, *words[9:], *change]) == 2
     error = capsys.readouterr().err
