@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from dofsuite.errors import UserError
 
@@ -37,7 +39,7 @@ class Command:
     """Only say how this is used."""
     importable: tuple[str, ...] = ()
     """Further packages whose classes the file may name."""
-    sweep_overrides: tuple[str, ...] = field(default=())
+    sweep_overrides: tuple[str, ...] = ()
     """The words of the sweep line."""
 
     @property
@@ -53,6 +55,13 @@ class Command:
         return f"{self.sweep}, line of index {self.index}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Of `fit`'s own options; everything else is an override."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{COMMAND_LINE}: {message.removeprefix('argument ')}.")
+
+
 def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Command:
     """Read the command line.
 
@@ -60,77 +69,65 @@ def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.enviro
         UserError: No experiment file, two of them, an option without its value, or a sweep line
             that does not exist.
     """
-    words = list(argv)
-    own: dict[str, list[str]] = {"--sweep": [], "--index": [], "--allow-import": []}
-    flags = {"--count": False, "--print_config": False, "--help": False, "-h": False}
-    rest: list[str] = []
-    while words:
-        name, equals, value = words.pop(0).partition("=")
-        if name in own:
-            if not equals and not words:
-                raise UserError(f"{COMMAND_LINE}: {name}: needs a value.")
-            own[name].append(value if equals else words.pop(0))
-        elif name in flags and not equals:
-            flags[name] = True
-        else:
-            rest.append(name + equals + value)
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--sweep", type=Path)
+    parser.add_argument("--index", type=_index, default=environment.get("SLURM_ARRAY_TASK_ID"))
+    parser.add_argument("--allow-import", action="append", default=[])
+    parser.add_argument("--count", action="store_true")
+    parser.add_argument("--print_config", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    own, rest = parser.parse_known_args(list(argv))
+
+    # What is left: the experiment file, then overrides.
     if {"--config", "-c"} & {word.partition("=")[0] for word in rest}:
         raise UserError(
             f"{COMMAND_LINE}: --config: the experiment file is the first argument, without --config."
         )
-    files = [Path(rest.pop(0))] if rest and not rest[0].startswith("-") else []
+    file = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
     command = Command(
-        file=files[0] if files else None,
+        file=file,
         overrides=tuple(rest),
-        sweep=Path(own["--sweep"][-1]) if own["--sweep"] else None,
-        index=_index(own["--index"], environment),
-        count=flags["--count"],
-        print_config=flags["--print_config"],
-        help=flags["--help"] or flags["-h"],
-        importable=tuple(
-            package for packages in own["--allow-import"] for package in packages.split(",")
-        ),
+        sweep=own.sweep,
+        index=own.index,
+        count=own.count,
+        print_config=own.print_config,
+        help=own.help,
+        importable=tuple(name for names in own.allow_import for name in names.split(",")),
     )
     return command if command.help else _checked(command)
 
 
-def _index(given: list[str], environment: Mapping[str, str]) -> int | None:
-    """The sweep index: the one given, else this array task's."""
-    text = given[-1] if given else environment.get("SLURM_ARRAY_TASK_ID")
-    if text is None:
-        return None
+def _index(text: str) -> int:
     if not text.isdecimal():
-        raise UserError(f"{COMMAND_LINE}: --index: expected a whole number from 0, got {text!r}.")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
     return int(text)
 
 
 def _checked(command: Command) -> Command:
     """The command, with its sweep line read, once nothing is missing."""
-    if command.sweep is None:
-        if command.count:
-            raise UserError(f"{COMMAND_LINE}: --count: needs --sweep FILE, whose lines it counts.")
-        return Command(**{**command.__dict__, "index": None}) if command.file else _no_file()
-    lines = read_sweep(command.sweep)
+    lines = [] if command.sweep is None else read_sweep(command.sweep)
     if command.count:
+        if command.sweep is None:
+            raise UserError(f"{COMMAND_LINE}: --count: needs --sweep FILE, whose lines it counts.")
         return command
     if command.file is None:
-        _no_file()
+        raise UserError(
+            f"{COMMAND_LINE}: name an experiment file first, as in: "
+            "python -m dofsuite.fit experiments/X.yaml."
+        )
+    if command.sweep is None:
+        return replace(command, index=None)
     if command.index is None:
         raise UserError(
-            f"{COMMAND_LINE}: --index: say which of the {len(lines)} lines of {command.sweep} to run."
+            f"{COMMAND_LINE}: --index: say which of the {len(lines)} lines of {command.sweep} to "
+            "run."
         )
     if command.index >= len(lines):
         raise UserError(
-            f"{COMMAND_LINE}: --index: {command.index} is beyond {command.sweep}, which has {len(lines)} lines, "
-            f"counted from 0."
+            f"{COMMAND_LINE}: --index: {command.index} is beyond {command.sweep}, which has "
+            f"{len(lines)} lines, counted from 0."
         )
-    return Command(**{**command.__dict__, "sweep_overrides": tuple(lines[command.index])})
-
-
-def _no_file() -> Command:
-    raise UserError(
-        f"{COMMAND_LINE}: name an experiment file first, as in: python -m dofsuite.fit experiments/X.yaml."
-    )
+    return replace(command, sweep_overrides=tuple(lines[command.index]))
 
 
 def read_sweep(path: Path) -> list[list[str]]:

@@ -108,7 +108,7 @@ class Experiment:
         """
         from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-        from dofsuite.experiment.mistakes import key_named_in, raised_in, root_of
+        from dofsuite.experiment.messages import key_named_in, raised_in, root_of
 
         try:
             yield
@@ -142,23 +142,25 @@ def read_experiment(command: Command) -> Experiment:
     for section in EXAMPLES:
         _check_class(command, content, sources, section)
     # Only now what takes seconds: a missing file or a doubled key is answered at once.
-    from dofsuite.experiment.mistakes import read_message
+    from dofsuite.experiment.messages import read_message
     from dofsuite.experiment.parser import ParserMistake
     from dofsuite.experiment.unknown_keys import (
+        check_renamed,
         check_unknown_keys,
         parse,
         resolved_without,
         unknown_key,
     )
 
+    words = (*command.sweep_overrides, *command.overrides)
+    check_renamed(sources, content, words)
     try:
-        words = (*command.sweep_overrides, *command.overrides)
-        experiment = Experiment(parse(command, content, words, command.file), sources)
+        experiment = Experiment(parse(command, words), sources)
     except ParserMistake as mistake:
-        key, reason, unknown = read_message(str(mistake))
-        if not unknown:
-            raise _mistake(sources, key, reason) from None
-        source, given = source_of(sources, key)
+        message = read_message(str(mistake))
+        if not message.is_unknown_key:
+            raise _mistake(sources, message.key, message.reason) from None
+        source, given = source_of(sources, message.key)
         raise unknown_key(source, given, resolved_without(command, content, given)) from None
     check_unknown_keys(sources, experiment.config)
     return experiment

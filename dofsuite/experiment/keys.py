@@ -30,20 +30,20 @@ def source_of(sources: Sequence[ProvidedKeys], key: str) -> tuple[ProvidedKeys, 
 
     A key that none gave belongs to the first source, the file.
     """
-    short = _short(key)
+    wanted = short(key)
     for source in reversed(sources):
         for given in source.keys:
-            if _short(given) == short:
+            if short(given) == wanted:
                 return source, given
     for source in reversed(sources):
         for given in source.keys:
-            if _short(given).startswith(f"{short}.") or short.startswith(f"{_short(given)}."):
+            if short(given).startswith(f"{wanted}.") or wanted.startswith(f"{short(given)}."):
                 return source, given if source.as_option else key
     return sources[0], key
 
 
-def _short(key: str) -> str:
-    """A key without `init_args` and `class_path`, which options may leave out."""
+def short(key: str) -> str:
+    """Return a key without `init_args` and `class_path`, which options may leave out."""
     return ".".join(part for part in key.split(".") if part not in ("init_args", "class_path"))
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import Command
-from dofsuite.experiment.keys import ProvidedKeys, exists, nearest
-from dofsuite.experiment.merging import merged
+from dofsuite.experiment.keys import ProvidedKeys, exists, nearest, short
 from dofsuite.experiment.parser import ExperimentCLI
+from dofsuite.training.run.renamed_keys import class_paths, new_class_path, new_name
 
 
 def check_unknown_keys(sources: Sequence[ProvidedKeys], resolved: dict[str, Any]) -> None:
-    """Refuse keys that the parser dropped without a word, such as a misspelt dataclass field given as an option.
+    """Check for keys that the parser dropped silently, such as a misspelt dataclass field.
 
     Raises:
         UserError: A source gives a key that the resolved experiment does not have.
@@ -29,37 +28,33 @@ def check_unknown_keys(sources: Sequence[ProvidedKeys], resolved: dict[str, Any]
 
 
 def unknown_key(source: ProvidedKeys, key: str, resolved: dict[str, Any] | None) -> UserError:
-    """The error for a key that does not exist, given the experiment as it resolves without that key (if it does)."""
+    """The error for a key that does not exist; `resolved` is the experiment without that key."""
     meant = nearest(resolved, key) if resolved else None
     hint = f"; did you mean {source.spelled(meant)}?" if meant else "."
     return UserError(f"{source.source}: {source.spelled(key)}: no such key{hint}")
 
 
 def parse(
-    command: Command, content: dict[str, Any], words: Sequence[str], file: Path | None = None
+    command: Command, words: Sequence[str], content: dict[str, Any] | None = None
 ) -> ExperimentCLI:
-    """Parse the content of an experiment with these overrides; `file` is where it lies, if it does.
+    """Parse the command's experiment file, or other content in its place, with overrides.
 
     Raises:
         ParserMistake: A key or value is not accepted.
     """
-    together, rest = merged(content, words)
-    given = ["--trainer.default_root_dir", str(command.run_folder), "--config"]
-    if (
-        file is not None and together == content
-    ):  # what the file names beside itself is found there alone
-        return ExperimentCLI([*given, str(file), *rest], command.importable)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as copied:
-        yaml.safe_dump(together, copied)
+        yaml.safe_dump(content, copied)
         copied.flush()
-        return ExperimentCLI([*given, copied.name, *rest], command.importable)
+        file = command.file if content is None else copied.name
+        folder = ["--trainer.default_root_dir", str(command.run_folder)]
+        return ExperimentCLI([*folder, "--config", str(file), *words], command.importable)
 
 
 def resolved_without(command: Command, content: dict[str, Any], key: str) -> dict[str, Any] | None:
-    """The experiment as it would be without a key that does not exist, or None where more than that is wrong."""
+    """The experiment without a key that does not exist; None where more than that is wrong."""
     words = _words_without([*command.sweep_overrides, *command.overrides], key)
     try:
-        return parse(command, _without(content, key.split(".")), words).resolved()
+        return parse(command, words, _without(content, key.split("."))).resolved()
     except Exception:  # only a suggestion is lost: the mistake itself is reported either way
         return None
 
@@ -85,3 +80,29 @@ def _words_without(words: Sequence[str], key: str) -> list[str]:
         if not skipping:
             kept.append(word)
     return kept
+
+
+def check_renamed(
+    sources: Sequence[ProvidedKeys], content: dict[str, Any], words: Sequence[str]
+) -> None:
+    """Refuse names from before they were changed, with the name of today."""
+    # Classes, in the file and as values of overrides.
+    values = [(sources[0], key, value) for key, value in class_paths(content)]
+    values += [(sources[-1], word, word) for word in words]
+    for source, key, value in values:
+        if (new := new_class_path(value)) is not None:
+            raise UserError(f"{source.source}: {source.spelled(key)}: {value} is {new} now.")
+
+    # Keys below the class that a section names.
+    for section in ("model", "data"):
+        given = content.get(section)
+        class_path = str(given.get("class_path", "")) if isinstance(given, dict) else ""
+        for source in reversed(sources):
+            for key in source.keys:
+                name = short(key).removeprefix(f"{section}.")
+                new = new_name(class_path, name) if name != short(key) else None
+                if new is not None:
+                    start = section if source.as_option else f"{section}.init_args"
+                    raise UserError(
+                        f"{source.source}: {source.spelled(key)}: renamed to {start}.{new}."
+                    )

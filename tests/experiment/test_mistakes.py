@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dofsuite.experiment.mistakes import key_named_in
+from dofsuite.experiment.messages import key_named_in
 from dofsuite.fit import main
 from tests.tiny_runs import EXPERIMENT
 
@@ -184,7 +184,7 @@ ON_THE_COMMAND_LINE = {
         ["--trainer.max_steps", "3", "4"],
         "4: not understood; overrides are written --key value.",
     ),
-    "own option": (["--sweep"], "--sweep: needs a value."),
+    "own option": (["--sweep"], "--sweep: expected one argument."),
     "count alone": (["--count"], "--count: needs --sweep FILE, whose lines it counts."),
 }
 
@@ -199,26 +199,44 @@ def test_a_mistake_on_the_command_line_is_spelled_as_there(
     assert (code, capsys.readouterr().err) == (2, f"command line: {expected}\n")
 
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("file", "words", "expected"),
     [
-        (["--data.schedule.turns", "x"], "--data.schedule.turns: expected int, got 'x'."),
+        ("quickstart", ["--data.schedule.turns", "6"], "data.source_mix.turns"),
+        ("quickstart", ["--model.rows", "apart"], "model.split_backward"),
+        ("quickstart", ["--model.init_args.time.shift=3"], "model.timestep_sampling.shift"),
+        ("quickstart_text2image", ["--model.guidance", "2"], "model.guidance_scale"),
         (
-            ["--data.schedule.turn", "6"],
-            "--data.schedule.turn: no such key; did you mean --data.schedule.turns?",
-        ),
-        (
-            ["--data.schedule.samples_per_step", "1.5"],
-            "--data.schedule.samples_per_step: expected int, got '1.5'.",
+            "quickstart_text2image",
+            ["--model.stages.critic_turns", "2"],
+            "model.stages.critic_steps",
         ),
     ],
 )
-def test_of_two_schedules_the_one_that_has_the_key_says_what_is_wrong(
-    capsys, words: list[str], reason: str
+def test_a_key_by_its_former_name_is_refused_with_the_present_one(
+    capsys: pytest.CaptureFixture[str], file: str, words: list[str], expected: str
 ) -> None:
-    experiment = Path(__file__).parents[2] / "experiments" / "quickstart_text2image.yaml"
-    assert main([str(experiment), *words]) == 2
-    assert capsys.readouterr().err == f"command line: {reason}\n"
+    assert main([str(EXPERIMENTS / f"{file}.yaml"), *words]) == 2
+    option = words[0].partition("=")[0]
+    said = f"command line: {option}: renamed to {expected}.\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_former_key_or_class_in_the_file_is_refused_with_the_present_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = yaml.safe_load((EXPERIMENTS / "quickstart.yaml").read_text())
+    content["model"]["init_args"]["rows"] = "apart"
+    Path("x.yaml").write_text(yaml.safe_dump(content))
+    said = "x.yaml: model.init_args.rows: renamed to model.init_args.split_backward."
+    assert complaint(capsys, "x.yaml") == said
+    content["model"] = {"class_path": "dofsuite.refocus.RefocusBase"}
+    Path("x.yaml").write_text(yaml.safe_dump(content))
+    said = "x.yaml: model.class_path: dofsuite.refocus.RefocusBase is dofsuite.pretraining."
+    assert complaint(capsys, "x.yaml") == f"{said}RefocusPretraining now."
 
 
 def test_a_doubled_key_is_found_with_both_its_lines(capsys: pytest.CaptureFixture[str]) -> None:

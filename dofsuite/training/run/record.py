@@ -34,6 +34,7 @@ from dofsuite.training.run.global_batch import (
     fix_hint,
     samples_per_step,
 )
+from dofsuite.training.run.renamed_keys import flat, translated
 
 MAY_CHANGE = (
     "trainer.max_steps",
@@ -100,8 +101,8 @@ def differing_key(
         given: This start's values that are not defaults. A key that is missing in `stored` and at
             its default now came with a newer version of the code, and is no difference.
     """
-    before, after = _flat(stored), _flat(now)
-    chosen = _flat(given)
+    before, after = flat(stored), flat(now)
+    chosen = flat(given)
     # Classes first: their parameters differ too.
     keys = sorted(
         before.keys() | after.keys(), key=lambda key: (not key.endswith("class_path"), key)
@@ -118,7 +119,7 @@ def differing_step(
     stored: dict[str, Any], now: dict[str, Any], folder: Path
 ) -> tuple[str, str] | None:
     """Return a key that changes the samples of an optimizer step, and a reason with the fix."""
-    before, after = _flat(stored), _flat(now)
+    before, after = flat(stored), flat(now)
     starts = _earlier_starts(folder / "versions.json")
     wanted = samples_per_step(before, starts[-1].get("num_devices", 1) if starts else 1)
     samples = samples_per_step(after, devices_here())
@@ -130,16 +131,6 @@ def differing_step(
         f"this makes {samples}; {fix_hint(after, wanted, samples)}, or name another folder "
         "with --trainer.default_root_dir"
     )
-
-
-def _flat(node: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict) or not node:
-        return {path: node}
-    return {
-        key: value
-        for name, child in node.items()
-        for key, value in _flat(child, f"{path}.{name}".strip(".")).items()
-    }
 
 
 def stored_config(folder: Path) -> dict[str, Any] | None:
@@ -160,7 +151,7 @@ def stored_config(folder: Path) -> dict[str, Any] | None:
             f"{path}: not the record of a run; remove the folder or name another with "
             "--trainer.default_root_dir."
         )
-    return config
+    return translated(config)
 
 
 def write_record(

@@ -1,0 +1,159 @@
+"""Keys, values and classes of experiments that have another name now.
+
+An experiment file or an override with an old one is refused with the new name (`new_name`). The
+`config.yaml` of a run that was begun under the old names is translated (`translated`), so that the
+run goes on and can be evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from dofsuite.training.run.global_batch import samples_per_step
+
+
+class Renamed(NamedTuple):
+    """What has become of a key."""
+
+    key: str
+    """The key now, below the same `init_args`."""
+    values: dict[Any, Any] | None = None
+    """Old value -> new value, where values changed too."""
+
+
+CLASS_PATHS = {
+    "dofsuite.refocus.RefocusBase": "dofsuite.pretraining.RefocusPretraining",
+    "dofsuite.refocus.base.RefocusBase": "dofsuite.pretraining.RefocusPretraining",
+    "dofsuite.text2image.CameraSettings": "dofsuite.baselines.CameraTokensModule",
+    "dofsuite.text2image.camera_tokens.CameraSettings": "dofsuite.baselines.CameraTokensModule",
+    "dofsuite.text2image.DepthStandIn": "dofsuite.pretraining.DepthSurrogate",
+    "dofsuite.text2image.SaliencyStandIn": "dofsuite.pretraining.SaliencySurrogate",
+    "dofsuite.backbones.RandomFlux": "dofsuite.backbones.PretrainedFlux",
+    "dofsuite.backbones.RandomSdxl": "dofsuite.backbones.PretrainedSdxl",
+    "dofsuite.backbones.RandomDepth": "dofsuite.backbones.DepthAnything",
+}
+
+
+REFOCUS = {
+    "draws": Renamed("camera_sampling"),
+    "time": Renamed("timestep_sampling"),
+    "schedule": Renamed("lr_schedule"),
+    "guidance": Renamed("guidance_embed"),
+    "rows": Renamed("split_backward", {"together": False, "apart": True}),
+}
+KEYS: dict[str, dict[str, Renamed]] = {
+    "dofsuite.refocus.": REFOCUS,
+    "dofsuite.pretraining.": {**REFOCUS, "prompted": Renamed("prompt_share")},
+    "dofsuite.text2image.": {
+        "guidance": Renamed("guidance_scale"),
+        "exif": Renamed("exif_conditioned"),
+        "head_float32": Renamed("discriminator_dtype", {True: "float32", False: None}),
+        "teacher_bfloat16": Renamed("teacher_dtype", {True: "bfloat16", False: "float32"}),
+        "focus.reading": Renamed("focus.focus_readout"),
+        "stages.critic_turns": Renamed("stages.critic_steps"),
+        "training.warmup_turns": Renamed("training.warmup_steps"),
+    },
+    "dofsuite.baselines.": {"untold": Renamed("cond_dropout")},
+    "dofsuite.data.": {"schedule": Renamed("source_mix")},
+}
+"""Start of a section's class path (the present one) -> old key below `init_args` -> the new key."""
+
+VALUES = {"embedded:": "synthetic:", "colours": "colors"}
+"""Old value, or start of one where it ends in a colon -> the new."""
+
+
+def new_class_path(class_path: Any) -> str | None:
+    """Return what a class is called now; None where it has not been renamed."""
+    return CLASS_PATHS.get(class_path) if isinstance(class_path, str) else None
+
+
+def new_name(class_path: str, key: str) -> str | None:
+    """Return what a key below a section's `init_args` is called now; None where it has not changed.
+
+    A key that leads further down (`time.shift`) is renamed in its first parts.
+    """
+    for old, renamed in _keys_of(class_path).items():
+        if f"{key}.".startswith(f"{old}."):
+            return renamed.key + key.removeprefix(old)
+    return None
+
+
+def translated(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a resolved experiment under the names of today."""
+    config = _with_new_values(config)
+    data = (config.get("data") or {}).get("init_args") or {}
+    if isinstance(data.get("schedule"), dict):
+        data["schedule"] = _source_mix(data["schedule"], len(data.get("train") or ()), config)
+    for section in config.values():
+        if not (isinstance(section, dict) and isinstance(section.get("init_args"), dict)):
+            continue
+        for old, renamed in _keys_of(str(section.get("class_path"))).items():
+            _rename(section["init_args"], old.split("."), renamed)
+    return config
+
+
+def _source_mix(
+    schedule: dict[str, Any], num_sources: int, config: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The mix of an old `data.schedule`: a share, since cycles follow from the model's stages now."""
+    if num_sources < 2 or "start_share" not in schedule:
+        return None
+    # The number of samples is the run's own unless another one was meant.
+    samples, own = schedule.get("samples_per_step"), samples_per_step(flat(config), 1)
+    options = schedule | {"samples_per_step": None if samples == own else samples}
+    return {"class_path": "dofsuite.data.ShareRamp", "init_args": options}
+
+
+def flat(node: Any, path: str = "") -> dict[str, Any]:
+    """Return plain values by dotted key."""
+    if not isinstance(node, dict) or not node:
+        return {path: node}
+    return {
+        key: value
+        for name, child in node.items()
+        for key, value in flat(child, f"{path}.{name}".strip(".")).items()
+    }
+
+
+def _keys_of(class_path: str) -> dict[str, Renamed]:
+    class_path = CLASS_PATHS.get(class_path, class_path)
+    return next((keys for start, keys in KEYS.items() if class_path.startswith(start)), {})
+
+
+def _rename(node: Any, parts: list[str], renamed: Renamed) -> None:
+    """Rename the key that `parts` lead to, in place, if it is there."""
+    for part in parts[:-1]:
+        node = node.get(part) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or parts[-1] not in node:
+        return
+    value = node.pop(parts[-1])
+    node[renamed.key.rpartition(".")[2]] = value if not renamed.values else renamed.values[value]
+
+
+def _with_new_values(node: Any) -> Any:
+    """Copy plain values, with class paths and values as they are written now."""
+    if isinstance(node, dict):
+        return {key: _with_new_values(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_new_values(value) for value in node]
+    if not isinstance(node, str):
+        return node
+    if node in CLASS_PATHS:
+        return CLASS_PATHS[node]
+    for old, new in VALUES.items():
+        if node == old or (old.endswith(":") and node.startswith(old)):
+            return new + node.removeprefix(old)
+    return node
+
+
+def class_paths(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key and value of every `class_path` below plain values."""
+    if isinstance(node, list):
+        node = dict(enumerate(node))
+    for name, value in node.items() if isinstance(node, dict) else ():
+        path = f"{key}.{name}".lstrip(".")
+        if name == "class_path":
+            yield path, str(value)
+        else:
+            yield from class_paths(value, path)
