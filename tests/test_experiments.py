@@ -104,7 +104,7 @@ def test_an_experiment_is_short_and_says_how_to_run_it(file):
     text = file.read_text()
     assert len(text.splitlines()) < 45
     assert text.startswith("# ")
-    assert f"python -m dofsuite.fit experiments/{file.name}" in text or "make quickstart" in text
+    assert f"python -m dofsuite.fit {file.relative_to(ROOT)}" in text or "make quickstart" in text
 
 
 def test_the_paper_s_numbers_are_the_experiment_s():
@@ -138,5 +138,5 @@ def test_a_run_that_reaches_the_shallow_set_has_one(file):
     if config["model"]["class_path"] != "dofsuite.text2image.Text2Image":
         return
     stages = Stages(**config["model"]["init_args"].get("stages", {}))
-    last = stages.turn(config["trainer"]["max_steps"] - 1)
+    last = stages.step(config["trainer"]["max_steps"] - 1)
     assert last.stage != "full" or len(config["data"]["init_args"]["train"]) == 2
