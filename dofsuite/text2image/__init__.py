@@ -1,4 +1,4 @@
-"""Fine-grained defocus control (arXiv 2510.06215): a few-step text-to-image generator with a lens in the loop."""
+"""Fine-grained defocus control (arXiv 2510.06215): few-step text-to-image through a lens."""
 
 from dofsuite._lazy import lazy_exports
 

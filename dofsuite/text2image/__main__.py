@@ -83,8 +83,8 @@ def check(config: Text2ImageConfig) -> None:
 
 def check_writable(folder: Path) -> None:
     """Check that a folder can be written once the images are generated; leaves nothing behind."""
-    # Make the folder and a file in it, then remove what was not there before.
     missing: list[Path] = []
+    # Make the folder and a file in it, then remove what was not there before.
     try:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: --output: a file lies there; name a folder.")

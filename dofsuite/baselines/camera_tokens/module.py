@@ -184,6 +184,7 @@ class CameraTokensModule(pl.LightningModule):
             self.controlnet,
             self.depth_model,
         )
+        # What sampling must know of them.
         settings = CameraTokensSettings(
             backbone=describe(self.backbone),
             lora=self.lora is not None,

@@ -55,7 +55,7 @@ class Exif(NamedTuple):
         return cls(*torch.broadcast_tensors(f_numbers, focal_mm))
 
     def stacked(self) -> Float[Tensor, "b 2"]:
-        """(f-number, focal length in mm) of each item: the `timestep_cond` of a UNet `with_exif`."""
+        """(f-number, focal length in mm) of each item: `timestep_cond` of a UNet `with_exif`."""
         return torch.stack([self.f_number, self.focal_length_mm], dim=1)
 
 
@@ -116,7 +116,7 @@ class ExifEmbedder(ModelMixin, ConfigMixin):
         return 1000.0 * (exif.log() - low) / (high - low)
 
     def _sinusoids(self, numbers: Tensor) -> Tensor:
-        """[b, 2] -> [b, 2 * 2 * num_frequencies], wavelengths 2 pi to 10000 * 2 pi as for timesteps."""
+        """[b, 2] -> [b, 2 * 2 * num_frequencies], wavelengths 2 pi to 20000 pi as for timesteps."""
         count = self.config.num_frequencies
         exponents = torch.arange(count, device=numbers.device, dtype=torch.float32) / count
         angles = numbers[..., None] * torch.exp(-math.log(10000.0) * exponents)
@@ -132,7 +132,7 @@ class ExifTimeEmbedding(nn.Module):
         self.exif = exif
 
     def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Embed the timestep's sinusoids `sample`; `condition` is `Exif.stacked()` [b, 2] or None."""
+        """Embed the timestep's sinusoids `sample`; `condition` is `Exif.stacked()` or None."""
         embedding = self.stock(sample)
         if condition is None:
             return embedding
@@ -160,6 +160,7 @@ def with_exif(
         raise ValueError(
             "This UNet has a time condition of its own (time_cond_proj_dim); EXIF cannot share it."
         )
+    # The embedder's vector is added to the time embedding: both have one width.
     width = unet.time_embedding.linear_2.out_features
     embedder = embedder or ExifEmbedder(dim=width, hidden=width)
     if embedder.config.dim != width:

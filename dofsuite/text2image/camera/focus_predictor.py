@@ -224,7 +224,7 @@ def check_focus(focus: float | int | Float[Tensor, "b"], depth: Float[Tensor, "b
 
 
 def _resized(image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Antialiased bilinear: within the range of the image's values, the identity at its own size."""
+    """Antialiased bilinear: within the image's range of values, the identity at its own size."""
     return nn.functional.interpolate(image, size=tuple(size), mode="bilinear", antialias=True)
 
 

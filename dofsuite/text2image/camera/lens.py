@@ -71,6 +71,7 @@ class Lens:
             )
         if self.gamma != "srgb" and not self.gamma > 0:
             raise ValueError(f"gamma must be positive or srgb, not {self.gamma}.")
+        # Lengths and shares.
         if not self.sensor_width_mm > 0:
             raise ValueError(f"sensor_width_mm must be positive, not {self.sensor_width_mm}.")
         if not self.nearest_focus > 1:
@@ -90,9 +91,9 @@ class Lens:
         Args:
             scene: `image_srgb` [b, 3, h, w], all in focus. At gamma 1 its values are used as they
                 are; otherwise they are clamped to [0, 1], because a negative number has no power
-                and one above 1 would become a light source. `depth` [b, 1, h, w] > 0 on the depth model's scale,
-                larger is farther; `inf` is allowed. `focus_distance` [b], f_d > 0 on that scale.
-                `scale_mm` [b], f_s in mm per unit of depth.
+                and one above 1 would become a light source. `depth` [b, 1, h, w] > 0 on the depth
+                model's scale, larger is farther; `inf` is allowed. `focus_distance` [b], f_d > 0 on
+                that scale. `scale_mm` [b], f_s in mm per unit of depth.
             exif: f-number and focal length; every item needs both.
             width_px: long side of the uncropped image at the image's current scale (see
                 `pixel_pitch_mm`).

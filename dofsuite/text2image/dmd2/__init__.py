@@ -1,1 +1,1 @@
-"""Distribution matching distillation (DMD2): losses, sampling, denoiser, discriminator, alternating optimization."""
+"""Distribution matching distillation (DMD2) and its alternating optimization."""

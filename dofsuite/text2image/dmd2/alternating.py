@@ -1,4 +1,4 @@
-"""Alternating optimization: one counted optimizer step per batch, micro-batches, clipping, checkpoints.
+"""Alternating optimization: one counted step per batch, micro-batches, clipping, checkpoints.
 
 Lightning's accumulation and clipping are for automatic optimization, so they are arguments here.
 `global_step` counts steps of generator, critic and teacher: the focus predictor's own go past
@@ -43,7 +43,7 @@ class Training:
     gradient_clip: float = 10.0
     """Largest gradient norm of each optimizer (*inferred* from DMD2: 10)."""
     warmup_steps: int = 0
-    """Steps of each optimizer over which its learning rate rises linearly (*ours*: 0; DMD2: 500)."""
+    """Steps of each optimizer with linear learning-rate warm-up (*ours*: 0; DMD2: 500)."""
     ema_decay: float | None = None
     """Decay of an EMA of the generator, which is then exported; null for none (as DMD2)."""
 
@@ -247,7 +247,7 @@ class AlternatingOptimization(pl.LightningModule):
             self.full_networks = self.gather_for_export()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep trained weights, what was trained, and the buffered sample; the rest is the base's."""
+        """Keep trained weights, their signature, and the buffered sample; the rest is frozen."""
         names = ["generator", "critic", "discriminator", "focus"]
         names += ["teacher"] if self.stages.teacher else []
         kept = tuple([f"networks.{name}." for name in names] + ["ema_generator."])

@@ -58,7 +58,7 @@ def check_trained_weights(trained: Mapping[str, nn.Module]) -> None:
                 dtype = str(weight.dtype).removeprefix("torch.")
                 raise UserError(
                     f"model.backbone.dtype: {dtype} weights of the {name} would round small steps "
-                    "away; write float32 (with trainer.precision: bf16-mixed they are used in half)."
+                    "away; write float32 (trainer.precision: bf16-mixed still computes in bfloat16)."
                 )
 
 

@@ -75,7 +75,7 @@ def distribution_matching_loss(
     x_fake: Float[Tensor, "b ..."],
     floor: float = 1e-4,
 ) -> Float[Tensor, ""]:
-    """L_DM = 1/2 mean (x - sg(x - grad))^2 (DMD2; sg: stop gradient); d L_DM / dx = grad / numel(x)."""
+    """L_DM = 1/2 mean (x - sg(x - grad))^2 (DMD2); its gradient in x is grad / numel(x)."""
     x = at_least_float32(x)
     with torch.no_grad():
         target = x - distribution_matching_gradient(x, x_real, x_fake, floor)

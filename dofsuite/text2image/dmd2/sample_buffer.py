@@ -1,4 +1,4 @@
-"""The generator step's sample, buffered for the critic step after it: in memory and in checkpoints."""
+"""The generator step's sample, buffered for the next critic step, also in checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FSDP2 for alternately trained networks: parameters, gradients and optimizer state sharded across ranks.
+"""FSDP2 for alternately trained networks: parameters, gradients and optimizer state are sharded.
 
 Convention: a "root" is a network that is called as one (generator, fake score, discriminator,
 teacher, focus predictor); it and its large parts are FSDP modules, whose weights a rank gathers
@@ -71,7 +71,7 @@ def shard(root: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> No
 
 
 def lazy_init(root: nn.Module) -> None:
-    """Trigger FSDP2's lazy init with an empty forward, while all trained parameters require grad."""
+    """Trigger FSDP2's lazy init by an empty forward while all trained parameters require grad."""
     root.forward = lambda: None
     try:
         root()
@@ -92,7 +92,7 @@ def no_sync(roots: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def unshard(root: nn.Module | None, unsharded: bool) -> None:
-    """Unshard a network until called with False. Collective: call on all ranks, outside forwards."""
+    """Unshard a network until called with False. Collective; to be called outside forwards."""
     for module in fsdp_modules(root):
         module.set_reshard_after_forward(not unsharded, recurse=False)
         module.unshard() if unsharded else module.reshard()

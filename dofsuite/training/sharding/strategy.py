@@ -72,7 +72,7 @@ class FullySharded(ModelParallelStrategy):
         return self.lightning_module.state_dict()
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Return the sharded state, under the names of every other strategy; empty before a step."""
+        """Return the sharded state, with the names of other strategies; empty before a step."""
         return Strategy.optimizer_state(self, optimizer)
 
     def save_checkpoint(
