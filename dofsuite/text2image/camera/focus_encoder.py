@@ -10,7 +10,7 @@ Shapes: b batch, n tokens of a g x g grid, c token width, f width of the finer m
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +128,7 @@ class CrossModalEncoder(nn.Module):
             torch.cat([image_stem.fine, depth_stem.fine], dim=1),
         )
 
-    def _encode(self, encoder: nn.ModuleList, tokens: Tensor) -> Tensor:
+    def _encode(self, encoder: Any, tokens: Tensor) -> Tensor:
         tokens = tokens + self.positions
         for layer in encoder:
             tokens = layer(tokens)

@@ -100,7 +100,8 @@ class Lens:
         """
         # A scene with depth and focus, not a generator's without a lens.
         assert scene.depth is not None
-        assert scene.focus_distance is not None and scene.scale_mm is not None
+        assert scene.focus_distance is not None
+        assert scene.scale_mm is not None
         radius_px = self.radius_px(
             scene.depth, scene.focus_distance, scene.scale_mm, exif, width_px
         )

@@ -58,7 +58,7 @@ def check_trained_weights(trained: Mapping[str, nn.Module]) -> None:
                 dtype = str(weight.dtype).removeprefix("torch.")
                 raise UserError(
                     f"model.backbone.dtype: {dtype} weights of the {name} would round small steps "
-                    "away; write float32 (trainer.precision: bf16-mixed still computes in bfloat16)."
+                    "away; write float32 (trainer.precision: bf16-mixed still computes in half)."
                 )
 
 
@@ -67,7 +67,7 @@ def check_trained_weights(trained: Mapping[str, nn.Module]) -> None:
 
 def check_sources(stages: Stages, trainer: Trainer) -> None:
     """Check that a run that comes to Shallow cycles has a Shallow set."""
-    data = trainer.datamodule
+    data = getattr(trainer, "datamodule", None)
     if not isinstance(data, ShardData) or len(data.train) == 2 or stages.full_from is None:
         return
     first_shallow = stages.full_from + stages.steps_per_cycle

@@ -56,7 +56,9 @@ class GeneratedSample(NamedTuple):
         return cls(torch.cat([part.latent for part in parts]), cond)
 
     def to(self, device: torch.device | str) -> GeneratedSample:
-        moved = [field.to(device) if isinstance(field, Tensor) else field for field in self.cond]
+        moved: list[Any] = []
+        for field in self.cond:
+            moved.append(field.to(device) if isinstance(field, Tensor) else field)
         return GeneratedSample(self.latent.to(device), Conditioning(*moved))
 
     def state(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ Stage = Literal["teacher", "deep", "full"]
 class Step(NamedTuple):
     """One optimizer step that Lightning counts."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     """Lightning's `global_step`."""
     stage: Stage
     phase_index: int

@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,14 +51,16 @@ def shard_networks(
     """
     mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     unet_policy = mixed if precision == "bf16-mixed" else MixedPrecisionPolicy()
-    roots = {name: getattr(networks, name) for name in ROOTS}
-    roots = {name: root for name, root in roots.items() if root is not None}
+    roots: dict[str, nn.Module] = {}
+    for name in ROOTS:
+        if (root := getattr(networks, name)) is not None:
+            roots[name] = root
     meta_networks = {name: meta_copy(root) for name, root in roots.items()}
     for name, root in roots.items():
         shard(root, mesh, MixedPrecisionPolicy() if name in IN_FLOAT32 else unet_policy)
         lazy_init(root)
     if ema_generator is not None:
-        shard(ema_generator.module, mesh, MixedPrecisionPolicy())
+        shard(cast(nn.Module, ema_generator.module), mesh, MixedPrecisionPolicy())
     return meta_networks
 
 
@@ -80,7 +83,7 @@ def lazy_init(root: nn.Module) -> None:
 
 
 @contextmanager
-def no_sync(roots: Sequence[nn.Module]) -> Iterator[None]:
+def no_sync(roots: Sequence[Any]) -> Iterator[None]:
     """Accumulate unsharded gradients locally; the next backward outside reduces them."""
     for root in roots:
         root.set_requires_gradient_sync(False)
@@ -125,7 +128,9 @@ def gather_to_cpu(
     """
     state = {}
     for name, value in named_values(network).items():
-        full = value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
+        full = value.detach()
+        if isinstance(full, DTensor):
+            full = full.full_tensor()
         if keep:
             state[name] = full.to("cpu", dtype if full.is_floating_point() else None, copy=True)
     return with_values(meta_network, state) if keep else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric.utilities.optimizer import _optimizer_to_device
@@ -58,6 +58,7 @@ class FullySharded(ModelParallelStrategy):
         Raises:
             UserError: It has not.
         """
+        assert self.lightning_module is not None
         if not any(isinstance(weight, DTensor) for weight in self.lightning_module.parameters()):
             name = type(self.lightning_module).__name__
             raise UserError(
@@ -69,6 +70,7 @@ class FullySharded(ModelParallelStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the sharded state: what `on_save_checkpoint` drops is never gathered."""
+        assert self.lightning_module is not None
         return self.lightning_module.state_dict()
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -99,6 +101,7 @@ class FullySharded(ModelParallelStrategy):
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         module = self.lightning_module
+        assert module is not None
         sharded = module.state_dict()
         state = {
             name: shard_like(value, sharded.get(name))
@@ -133,7 +136,7 @@ def full_state(node: Any, keep: bool = True) -> Any:
         keep: Whether this rank wants the tensors; None replaces them otherwise.
     """
     if isinstance(node, DTensor):
-        full = node.detach().full_tensor()
+        full = cast(DTensor, node.detach()).full_tensor()
         return full.cpu() if keep else None
     if isinstance(node, Mapping):
         return {key: full_state(value, keep) for key, value in node.items()}
