@@ -153,10 +153,12 @@ class Text2ImageConfig:
     def scores(self) -> dict[str, Any]:
         """Return what the scores depend on beside the images, as plain data."""
         features = self.feature_network
+        # Stored under their former names, so that a started evaluation goes on
+        former = {"colors": "colours", "small": "stand-in"}
         return {
-            "segmenter": self.segmenter,
+            "segmenter": former.get(self.segmenter, self.segmenter),
             "top_k": self.classes_per_pixel,
             "clip": self.clip,
-            "features": features,
+            "features": former.get(features, features),
             "compared": None if features == "none" else list(self.compared_f_numbers),
         }

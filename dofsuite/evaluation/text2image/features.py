@@ -82,8 +82,8 @@ def main_directions(
 ) -> Float[Tensor, "d k"]:
     """Return the `count` directions of largest variance, scaled so that each has variance 1."""
     centered = features - features.mean(dim=0)
-    _, values, directions = torch.linalg.svd(centered, full_matrices=False)
-    return directions[:count].T / (values[:count] / len(features) ** 0.5)
+    svd = torch.linalg.svd(centered, full_matrices=False)
+    return svd.Vh[:count].T / (svd.S[:count] / len(features) ** 0.5)
 
 
 def load_extractor(

@@ -31,6 +31,16 @@ from dofsuite.text2image.camera.lens import Lens
 from dofsuite.text2image.scene import Scene
 from dofsuite.text2image.settings import Text2ImageSettings
 
+# Former name -> name today, of a generator's module and keys. A file with a former one is refused;
+# the settings stored beside rows and images keep them, so that a started evaluation goes on.
+RENAMED = {
+    "dofsuite.evaluation.text2image_generators": "dofsuite.evaluation.text2image.generators",
+    "dofsuite.evaluation.text2image_trained": "dofsuite.evaluation.text2image.trained",
+    "words": "prompt_template",
+    "guidance": "guidance_scale",
+    "at_once": "batch_size",
+}
+
 
 @dataclass(frozen=True)
 class PostHocLens:
@@ -205,7 +215,25 @@ def content_of(file: Path) -> dict[str, Any]:
     for key in content:
         if key not in known:
             raise UserError(f"{file}: {key}: a method has no such key; it has {', '.join(known)}.")
+
+    # Former names of a generator and its keys.
+    generator = content["generator"]
+    if isinstance(generator, dict):
+        module = str(generator.get("class_path")).rpartition(".")[0]
+        for name in (module, *(generator.get("init_args") or {})):
+            if name in RENAMED:
+                raise UserError(f"{file}: generator: {name} is called {RENAMED[name]} now.")
     return content
+
+
+def with_former_names(described: dict[str, Any]) -> dict[str, Any]:
+    """Return a method's plain values under the names of stored settings (`RENAMED`)."""
+    former = {new: old for old, new in RENAMED.items()}
+    generator = described["generator"]
+    module, _, name = generator["class_path"].rpartition(".")
+    options = {former.get(key, key): value for key, value in generator["init_args"].items()}
+    class_path = f"{former.get(module, module)}.{name}"
+    return described | {"generator": {"class_path": class_path, "init_args": options}}
 
 
 def reason_of(error: Exception) -> str:

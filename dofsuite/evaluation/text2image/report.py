@@ -38,6 +38,8 @@ class Row(NamedTuple):
 
     stem: str
     method: Method
+    described: dict[str, Any]
+    """The method as plain values, without its name."""
     cache_key: dict[str, Any]
     """What its images depend on beside the prompt, as plain data."""
 
@@ -130,7 +132,7 @@ def facts_of(
         facts |= real.facts(config.feature_network, str(config.photographs))
         facts["compared at"] = config.compared_f_numbers
     facts["versions"] = {"torch": torch.__version__, "torchmetrics": torchmetrics.__version__}
-    return facts | {f"method {row.stem}": row.cache_key["method"] for row, _ in results}
+    return facts | {f"method {row.stem}": row.described for row, _ in results}
 
 
 def consistency_fact(config: Text2ImageConfig, results: MethodResults) -> str:

@@ -31,7 +31,7 @@ from dofsuite.evaluation.text2image.images import (
     write_images,
 )
 from dofsuite.evaluation.text2image.interval import write_interval
-from dofsuite.evaluation.text2image.methods import read_method
+from dofsuite.evaluation.text2image.methods import read_method, with_former_names
 from dofsuite.evaluation.text2image.prompts import Prompt, open_photographs, read_prompts
 from dofsuite.evaluation.text2image.report import MethodResults, Row, write
 from dofsuite.evaluation.text2image.scores import Scorer, load_scorer
@@ -95,12 +95,12 @@ def table_row(file: Path, config: Text2ImageConfig) -> Row:
     method, described = read_method(file)
     del described["name"], described["published"]
     cache_key = {
-        "method": described,
+        "method": with_former_names(described),
         "sources": method.sources(),
         "f_numbers": list(config.f_numbers),
         "seed": config.seed,
     }
-    return Row(file.stem, method, cache_key)
+    return Row(file.stem, method, described, cache_key)
 
 
 def method_rows(

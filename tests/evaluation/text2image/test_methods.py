@@ -18,7 +18,12 @@ from dofsuite.diffusion import add_noise, draw_noise, scaled_linear_alphas_cumpr
 from dofsuite.errors import UserError
 from dofsuite.evaluate import parser_of
 from dofsuite.evaluation.text2image.generators import SampledSdxl, SampleRequest
-from dofsuite.evaluation.text2image.methods import Method, PostHocLens, read_method
+from dofsuite.evaluation.text2image.methods import (
+    Method,
+    PostHocLens,
+    read_method,
+    with_former_names,
+)
 from dofsuite.evaluation.text2image.prompts import read_prompts
 from dofsuite.evaluation.text2image.trained import CameraTokensGenerator, ExportedGenerator
 from dofsuite.experiment.command import read_command
@@ -113,6 +118,11 @@ def merged(old, new):
         ({"lense": {}}, "lense: a method has no such key"),
         ({"lense": {"scale_mm": 2.0}}, "lense: a method has no such key"),
         ({"name": None}, "a method needs a name and a generator"),
+        ({"generator": {"init_args": {"words": "a"}}}, "words is called prompt_template now"),
+        (
+            {"generator": {"class_path": "dofsuite.evaluation.text2image_trained.Any"}},
+            "text2image_trained is called dofsuite.evaluation.text2image.trained now",
+        ),
     ],
 )
 def test_a_wrong_method_file_is_one_sentence(change, message, tmp_path):
@@ -129,6 +139,22 @@ def test_a_wrong_method_file_is_one_sentence(change, message, tmp_path):
     assert str(error.value).startswith(f"{file}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_stored_settings_keep_their_names():
+    """Those that an evaluation of an earlier version wrote, so that it goes on."""
+    file = ROOT / "experiments" / "baselines" / "2_sdxl_words.yaml"
+    generator = with_former_names(read_method(file)[1])["generator"]
+    assert generator["class_path"] == "dofsuite.evaluation.text2image_generators.SampledSdxl"
+    options = generator["init_args"]
+    assert options.pop("backbone")["class_path"] == "dofsuite.backbones.PretrainedSdxl"
+    assert options == {
+        "words": "{prompt}, {focal_length_mm:g}mm, f/{f_number:g}",
+        "steps": 50,
+        "guidance": 5.0,
+        "size_px": 1024,
+        "at_once": 4,
+    }
 
 
 def test_what_is_no_method_file_is_one_sentence(tmp_path):
