@@ -61,7 +61,6 @@ def in_batches(sample: Sampler, request: SampleRequest, batch_size: int) -> Tens
 
 
 def check_sampling(steps: int, guidance_scale: float, size_px: int, batch_size: int) -> None:
-    """Check the numbers of a method file; a wrong one is a ValueError."""
     trailing_times(steps)
     if not guidance_scale >= 0:
         raise ValueError(f"guidance_scale must be 0 or above, not {guidance_scale}")
@@ -105,17 +104,11 @@ class SampledSdxl(Generator):
             ) from None
 
     def text(self, prompt: str, f_number: float, focal_length_mm: float) -> str:
-        """Return SDXL's prompt."""
         return self.prompt_template.format(
             prompt=prompt, f_number=f_number, focal_length_mm=focal_length_mm
         )
 
     def load(self, device: torch.device) -> Sampler:
-        """Load SDXL.
-
-        Raises:
-            UserError: It cannot be loaded.
-        """
         modules = self.backbone.load()
         modules.unet.to(device)
         cast(nn.Module, modules.codec).to(device)

@@ -75,7 +75,6 @@ class PostHocLens:
             raise ValueError(f"scene_f_number must be positive or null, not {self.scene_f_number}")
 
     def scene_cameras(self, cameras: Exif) -> Exif:
-        """Return the cameras that the generator is conditioned on."""
         if self.scene_f_number is None:
             return cameras
         f_number = torch.full_like(cameras.f_number[:1], self.scene_f_number)
@@ -194,7 +193,6 @@ def read_method(file: Path) -> tuple[Method, dict[str, Any]]:
 
 
 def content_of(file: Path) -> dict[str, Any]:
-    """Read a YAML mapping with the keys of `Method`."""
     # A YAML file.
     try:
         content = yaml.safe_load(file.read_text())
@@ -230,14 +228,14 @@ def with_former_names(described: dict[str, Any]) -> dict[str, Any]:
     """Return a method's plain values under the names of stored settings (`RENAMED`)."""
     former = {new: old for old, new in RENAMED.items()}
     generator = described["generator"]
-    module, _, name = generator["class_path"].rpartition(".")
-    options = {former.get(key, key): value for key, value in generator["init_args"].items()}
+    module, name = generator["class_path"].rsplit(".", 1)
     class_path = f"{former.get(module, module)}.{name}"
+    options = {former.get(key, key): value for key, value in generator["init_args"].items()}
     return described | {"generator": {"class_path": class_path, "init_args": options}}
 
 
 def reason_of(error: Exception) -> str:
-    """Return the parser's keys and its innermost reason in one line, shortened."""
+    # The parser's keys and its innermost reason, in one line
     keys = re.findall(r'Parser key "([^"]+)"', str(error))
     while isinstance(error.__cause__, Exception):
         error = error.__cause__

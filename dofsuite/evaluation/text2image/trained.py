@@ -50,11 +50,6 @@ class ExportedGenerator(Generator):
         self.model, self.all_in_focus = model, all_in_focus
 
     def load(self, device: torch.device) -> Sampler:
-        """Load the generator.
-
-        Raises:
-            UserError: The folder holds none, or one that has neither a lens nor EXIF.
-        """
         if not self.all_in_focus:
             settings = Text2ImageSettings.read(Text2ImageSettings.find(self.model))
             settings.check_has_camera(self.model)
@@ -63,7 +58,6 @@ class ExportedGenerator(Generator):
         return lambda request: self._sample(pipe, request)
 
     def sources(self) -> dict[str, Any]:
-        """Return the export's settings and weights."""
         return sources_of(self.model, Text2ImageSettings)
 
     def _sample(self, pipe: Text2ImagePipeline, request: SampleRequest) -> Tensor:
@@ -115,11 +109,6 @@ class CameraTokensGenerator(Generator):
         self.size_px, self.batch_size = size_px, batch_size
 
     def load(self, device: torch.device) -> Sampler:
-        """Load SDXL and what was trained for it.
-
-        Raises:
-            UserError: The folder holds no camera tokens, or SDXL cannot be loaded.
-        """
         networks = load(Path(self.model)).to(device)
         settings = CameraTokensSettings.read(CameraTokensSettings.find(self.model))
         size_px = self.size_px or settings.size_px
@@ -143,7 +132,6 @@ class CameraTokensGenerator(Generator):
         return torch.no_grad()(sample)
 
     def sources(self) -> dict[str, Any]:
-        """Return the export's settings and weights."""
         return sources_of(self.model, CameraTokensSettings)
 
     def _denoiser(
@@ -153,7 +141,7 @@ class CameraTokensGenerator(Generator):
         depth_image: Tensor | None,
         device: torch.device,
     ) -> ConditionedDenoiser:
-        """Bind text, camera tokens and the ControlNet's image [1, 3, h, w]."""
+        # Text, camera tokens and the ControlNet's image [1, 3, h, w]
         cameras = Exif(*(numbers.to(device) for numbers in request.cameras))
         texts = [request.prompt] * len(cameras.f_number)
         prompt = networks.prompts.encode(texts).to(device)
