@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from dofsuite.errors import UserError
 from dofsuite.training.run.record import finished_at, stored_config
+from dofsuite.training.run.renamed_keys import flat
 
 # Keys about hardware and logging, ignored when comparing runs.
 IGNORED_KEYS = (
@@ -98,21 +99,11 @@ def in_order(path: Path) -> tuple[str, int, str]:
 def run_of(folder: Path, config: dict[str, Any]) -> Run:
     # Its seeds, separate from the other settings
     run = Run(folder, {}, {})
-    for key, value in flatten(config).items():
+    for key, value in flat(config).items():
         is_seed = key.split(".")[-1] in ("seed", "seed_everything")
         if key not in IGNORED_KEYS:
             (run.seeds if is_seed else run.settings)[key] = value
     return run
-
-
-def flatten(node: Any, key: str = "") -> dict[str, Any]:
-    """Return {"a": {"b": 1}} as {"a.b": 1}; lists and empty mappings are values."""
-    if not isinstance(node, dict) or not node:
-        return {key: node}
-    flat: dict[str, Any] = {}
-    for name, child in node.items():
-        flat |= flatten(child, f"{key}.{name}".lstrip("."))
-    return flat
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
