@@ -318,7 +318,7 @@ def test_an_added_lens_is_the_thin_lens_on_the_scene(tmp_path):
         coc_mm = (z - focus) / z * 200**2 / (f_number * (1000 * focus - 200))
         radius_px = (
             (coc_mm / 2 * SIZE_PX / 24).clamp(-SIZE_PX / 4, SIZE_PX / 4).float()
-        )  # the square is the centre of a 3:2 frame
+        )  # the square is the center of a 3:2 frame
         assert radius_px.abs().max() < SIZE_PX / 8  # below the knee of the lens's bound
         assert torch.allclose(image, render_bokeh(scene, -radius_px, method="exact")[0], atol=1e-4)
 
