@@ -128,7 +128,6 @@ def layer_weights(disparity: Tensor, layers: int) -> Float[Tensor, "l 1 h w"]:
 
 
 def gradient_norm(gray: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "1 1 h w"]:
-    """Return the norm of the gradient, by central differences."""
     padded = pad(gray, [1] * 4, mode="replicate")
     right = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
     down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
@@ -136,7 +135,6 @@ def gradient_norm(gray: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "1 1 h w"]:
 
 
 def gaussian_blur(gray: Float[Tensor, "1 1 h w"], sigma_px: float) -> Float[Tensor, "1 1 h w"]:
-    """Blur by a Gaussian, with replicated borders."""
     half = int(4 * sigma_px) + 1
     kernel = torch.exp(-0.5 * (torch.arange(-half, half + 1) / sigma_px) ** 2).to(gray)
     kernel = kernel / kernel.sum()

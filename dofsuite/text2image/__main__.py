@@ -162,7 +162,6 @@ def write(folder: Path, scene: Scene | None, images: dict[str, Tensor]) -> list[
 
 
 def print_focus(scene: Scene, focus: float | None) -> None:
-    """Print the scene's range of depth and its depth in focus."""
     depth = scene.depth
     assert depth is not None
     assert scene.scale_mm is not None

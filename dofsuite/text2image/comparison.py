@@ -8,7 +8,6 @@ from dofsuite.cli import EXIT_MISTAKE
 
 
 def main() -> int:
-    """Name the new command."""
     print(
         "text2image.comparison: this is called evaluate text2image --interval now; write "
         "python -m dofsuite.evaluate text2image --interval FIRST SECOND -o DIR.",

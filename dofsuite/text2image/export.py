@@ -122,7 +122,6 @@ def save_unet(unet: Any, is_exif_conditioned: bool, dtype: torch.dtype, folder: 
 
 
 def model_card(settings: Text2ImageSettings, is_small: bool, has_teacher: bool) -> str:
-    """Return the model card."""
     start = "put its unet/ into a copy of the base's folder"
     if is_small:
         start = 'SmallSdxl(weights="THIS_FOLDER/teacher")'

@@ -15,7 +15,7 @@ from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, x_from_noise
 from dofsuite.text2image.camera.focus_predictor import focus_target
 from dofsuite.text2image.camera.lens import Lens
 from dofsuite.text2image.dmd2.alternating import AlternatingOptimization, Losses, Training
-from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser, no_gradient
+from dofsuite.text2image.dmd2.denoiser import no_gradient
 from dofsuite.text2image.dmd2.losses import (
     Weights,
     denoising_loss,
@@ -133,7 +133,6 @@ class Text2Image(AlternatingOptimization):
         self.gradient_checkpointing = gradient_checkpointing
 
     def build(self) -> Networks:
-        """Load the frozen networks and build the trained ones."""
         # In a tuple it is no submodule, so that it is on the device only while the probe runs.
         self._segmenter = (load_segmenter(self.probe.segmenter),)
         return Networks(
@@ -183,7 +182,7 @@ class Text2Image(AlternatingOptimization):
         # GAN term: the discriminator on the fake score's mid-block features of noisy x.
         if self.weights.gan_generator:
             x_t, t, _ = self.add_noise_at_random_t(x, index, "judged")
-            features = self.denoiser("critic", cond).features(x_t, t)
+            features = self.networks.denoiser("critic", cond).features(x_t, t)
             gan = gan_generator_loss(self.networks.discriminator(features))
             losses[f"gan_generator/{step.kind}"] = weight * self.weights.gan_generator * gan
         return losses, GeneratedSample(x.detach(), cond)
@@ -196,7 +195,7 @@ class Text2Image(AlternatingOptimization):
         # Fake score: denoise generated samples. The same forward gives the discriminator's fake
         # features (DMD2: a forward of its own).
         x_t, t, noise = self.add_noise_at_random_t(fake, index, "fake")
-        denoiser = self.denoiser("critic", cond)
+        denoiser = self.networks.denoiser("critic", cond)
         predicted, fake_features = denoiser.noise_and_features(x_t, t)
         losses = {"fake_score": denoising_loss(predicted, noise, denoiser.denoising_weight(t))}
 
@@ -205,7 +204,9 @@ class Text2Image(AlternatingOptimization):
             x_t, t, _ = self.add_noise_at_random_t(
                 self.networks.encode(batch.image_srgb), index, "real"
             )
-            real_features = self.denoiser("critic", Conditioning.of(batch)).features(x_t, t)
+            real_features = self.networks.denoiser("critic", Conditioning.of(batch)).features(
+                x_t, t
+            )
             discriminator = self.networks.discriminator
             gan = gan_critic_loss(discriminator(real_features), discriminator(fake_features))
             losses["gan_discriminator"] = self.weights.gan_critic * gan
@@ -232,7 +233,7 @@ class Text2Image(AlternatingOptimization):
         )
         uniform = draw_uniform(self.seed, index, "prompt dropout", 1)
         keep_prompt = (uniform >= 0.1).to(self.device)
-        denoiser = self.denoiser("teacher", cond).without_prompt(keep_prompt)
+        denoiser = self.networks.denoiser("teacher", cond).without_prompt(keep_prompt)
         predicted = denoiser.noise(x_t, t)
         return {"teacher": denoising_loss(predicted, noise, denoiser.denoising_weight(t))}
 
@@ -243,7 +244,7 @@ class Text2Image(AlternatingOptimization):
         shape = self.networks.latent_shape(batch.image_srgb)
         draw = fresh_noise(shape, self.seed, batch.index.tolist(), "simulation", self.device)
         return backward_simulation(
-            self.denoiser("generator", Conditioning.of(batch)).noise,
+            self.networks.denoiser("generator", Conditioning.of(batch)).noise,
             draw,
             step_index(self.seed, step.index),
             self.networks.alphas_cumprod,
@@ -271,8 +272,8 @@ class Text2Image(AlternatingOptimization):
         alphas_cumprod = self.networks.alphas_cumprod
         with no_gradient():
             x_t, t, _ = self.add_noise_at_random_t(x, index, "scores", SCORE_TIMES)
-            real = self.denoiser("teacher", cond).guided_noise(x_t, t, self.guidance_scale)
-            fake = self.denoiser("critic", cond).noise(x_t, t)
+            real = self.networks.denoiser("teacher", cond).guided_noise(x_t, t, self.guidance_scale)
+            fake = self.networks.denoiser("critic", cond).noise(x_t, t)
             x_real = x_from_noise(x_t, real, t, alphas_cumprod)
             return x_real, x_from_noise(x_t, fake, t, alphas_cumprod)
 
@@ -285,10 +286,6 @@ class Text2Image(AlternatingOptimization):
         t = (first + uniform * (last - first + 1)).long().to(x.device)
         noise = draw_noise(x.shape[1:], self.seed, index, f"{purpose} noise").to(x.device)
         return add_noise(x, noise, t, self.networks.alphas_cumprod), t, noise
-
-    def denoiser(self, name: Name, cond: Conditioning) -> ConditionedDenoiser:
-        """Return one of the three UNets with prompts and, if conditioned on it, EXIF bound."""
-        return self.networks.denoiser(name, cond)
 
     # --- Lightning ---
 
@@ -334,7 +331,6 @@ class Text2Image(AlternatingOptimization):
             fsdp.unshard(root, unsharded)
 
     def exported_networks(self) -> ExportedNetworks:
-        """Return what a run leaves, where and as it is."""
         networks, ema = self.networks, self.ema_generator
         trains_teacher = self.stages.teacher > 0
         # The EMA where there is one; before the generator's first step, what it starts as.

@@ -51,7 +51,6 @@ class FocusPredictorConfig:
             )
 
     def build(self) -> FocusPredictor:
-        """Build the predictor, initialized from torch's global generator."""
         constructor = FocusPredictor.small if self.small else FocusPredictor
         return constructor(
             focus_readout=self.focus_readout,
@@ -140,7 +139,6 @@ class Networks(nn.Module):
         return {name: nn.ModuleList(modules) for name, modules in groups.items()}
 
     def init_from_teacher(self) -> None:
-        """Copy the teacher's weights to generator and fake score."""
         for unet in (self.generator, self.critic):
             unet.load_state_dict(self.teacher.state_dict())
 

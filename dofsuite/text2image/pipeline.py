@@ -319,7 +319,6 @@ class Text2ImagePipeline(DiffusionPipeline):
 
 
 def _repeated(prompt: str | list[str], count: int) -> list[str]:
-    """Return each prompt `count` times."""
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if not prompts or count < 1:
         raise ValueError(

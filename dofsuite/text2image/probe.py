@@ -98,7 +98,6 @@ class SceneSampler(NamedTuple):
         return scene
 
     def photograph(self, scene: Scene, cond: Conditioning) -> Tensor:
-        """Run the lens."""
         assert self.lens is not None
         return self.lens.photograph(scene, cond.exif, cond.width_px).clamp(0, 1)
 
@@ -147,7 +146,6 @@ class ProbeRun:
 
     @torch.no_grad()
     def update(self, batch: Batch) -> None:
-        """Sweep the prompts of one batch."""
         kept = min(self.scenes_left, len(batch.key))
         if kept <= 0:
             return

@@ -62,7 +62,6 @@ class Text2ImageSettings(ExportSettings):
 
     @property
     def is_exif_conditioned(self) -> bool:
-        """Whether the generator itself is."""
         return "generator" in self.exif_conditioned
 
     def check_has_camera(self, model: str | Path) -> None:

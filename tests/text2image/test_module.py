@@ -261,7 +261,9 @@ def test_an_exif_conditioned_network_follows_it_and_the_others_do_not(conditione
     conds = [Conditioning.of(batch), Conditioning.of(batch._replace(f_number=batch.f_number * 8))]
     noisy, t = torch.randn(2, 12, 16, 16), torch.full((2,), 500)
     for name in ("generator", "critic", "teacher"):
-        open_, stopped_down = (module.denoiser(name, cond).noise(noisy, t) for cond in conds)
+        open_, stopped_down = (
+            module.networks.denoiser(name, cond).noise(noisy, t) for cond in conds
+        )
         assert torch.equal(open_, stopped_down) == (name != conditioned)
 
 
@@ -275,7 +277,7 @@ def test_a_v_predicting_network_learns_v_and_its_output_is_converted_to_eps():
         )
     stock = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     v = stock.get_velocity(module.networks.encode(batch.image_srgb), noise, t)
-    denoiser = module.denoiser("teacher", Conditioning.of(batch))
+    denoiser = module.networks.denoiser("teacher", Conditioning.of(batch))
     with torch.no_grad():
         predicted = unet_calls.predict(
             denoiser.unet, noisy, t, denoiser.prompt, None, denoiser.downscale

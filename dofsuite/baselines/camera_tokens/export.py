@@ -46,7 +46,6 @@ class CameraTokensNetworks(NamedTuple):
     """The depth model of the ControlNet's image."""
 
     def to(self, device: torch.device | str) -> CameraTokensNetworks:
-        """Move the networks, in place."""
         for part in self:
             if isinstance(part, nn.Module):
                 part.to(device)

@@ -140,7 +140,6 @@ class CameraTokensModule(pl.LightningModule):
     # --- Lightning ---
 
     def setup(self, stage: str) -> None:
-        """Check that the precision keeps the weights in float32."""
         check_precision(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -152,7 +151,6 @@ class CameraTokensModule(pl.LightningModule):
         self.log("val/denoising", self.denoising(batch), batch_size=len(batch.key), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Write the loss to the run folder."""
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             loss = self.trainer.callback_metrics.get("val/denoising")
             values = {} if loss is None else {"val/denoising": float(loss)}

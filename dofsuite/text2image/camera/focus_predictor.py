@@ -229,7 +229,6 @@ def _resized(image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 def _zero_linear(width: int) -> nn.Linear:
-    """A linear layer to one output, initialized to zero."""
     head = nn.Linear(width, 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)

@@ -92,8 +92,7 @@ class AlternatingOptimization(pl.LightningModule):
         return self.stages.source_mix
 
     @abstractmethod
-    def build(self) -> Networks:
-        """Build all networks."""
+    def build(self) -> Networks: ...
 
     @abstractmethod
     def losses(
@@ -220,7 +219,6 @@ class AlternatingOptimization(pl.LightningModule):
     # --- Lightning ---
 
     def setup(self, stage: str) -> None:
-        """Check strategy, precision and data before anything is loaded."""
         checks.check_strategy(self.trainer)
         checks.check_precision(self.trainer)
         checks.check_sources(self.stages, self.trainer)
@@ -242,7 +240,6 @@ class AlternatingOptimization(pl.LightningModule):
         checks.check_trained_weights(self.trained)
 
     def on_fit_end(self) -> None:
-        """Gather what is sharded, for the export."""
         if self.meta_networks:
             self.full_networks = self.gather_for_export()
 
@@ -269,6 +266,5 @@ class AlternatingOptimization(pl.LightningModule):
         self.generated = state and GeneratedSample.from_state(state, rank, world_size)
 
     def _network_signature(self) -> dict[str, list[str]]:
-        """What a checkpoint notes of the networks that it trains."""
         conditioned = sorted(self.networks.exif_conditioned)
         return {"trained": list(self.trained), "exif_conditioned": conditioned}

@@ -20,7 +20,6 @@ def num_groups(channels: int) -> int:
 
 
 def conv_block(channels: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
-    """Convolution, GroupNorm, SiLU."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, kernel, stride, padding),
         nn.GroupNorm(num_groups(channels), channels),
@@ -57,7 +56,6 @@ class Discriminator(nn.Module):
         self.logit = nn.Conv2d(channels, 1, kernel_size=1)
 
     def forward(self, features: Float[Tensor, "b channels h w"]) -> Float[Tensor, "b"]:
-        """Return the logits of features."""
         device_type = features.device.type
         # The meta device (FLOP counting) has no autocast to disable.
         if self.float32 and torch.amp.is_autocast_available(device_type):

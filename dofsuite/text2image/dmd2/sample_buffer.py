@@ -50,7 +50,6 @@ class GeneratedSample(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[GeneratedSample]) -> GeneratedSample:
-        """Undo `split`."""
         columns = zip(*(part.cond for part in parts), strict=True)
         cond = Conditioning(*(_joined(column) for column in columns))
         return cls(torch.cat([part.latent for part in parts]), cond)

@@ -147,5 +147,4 @@ def with_values(network: nn.Module, values: dict[str, Tensor]) -> nn.Module:
 
 
 def named_values(network: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers by name."""
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}

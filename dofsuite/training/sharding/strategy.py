@@ -88,7 +88,6 @@ class FullySharded(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Whether Lightning calls `load_optimizer_state_dict`."""
         return True
 
     def load_checkpoint(
@@ -110,7 +109,6 @@ class FullySharded(ModelParallelStrategy):
         module.load_state_dict(state, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Load this rank's shard of the optimizer state."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             # The checkpoint numbers parameters in the order of the optimizer's own.
             numbers = [number for group in state["param_groups"] for number in group["params"]]
