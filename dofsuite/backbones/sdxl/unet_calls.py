@@ -99,7 +99,7 @@ def predict_with_features(
 
 
 def without_up_blocks(unet: nn.Module) -> nn.Module:
-    """Return a view of the UNet that ends after the mid-block and shares the rest, hooks included."""
+    """Return a view of the UNet that ends after the mid-block, and shares the rest and hooks."""
     # Not copy.copy: of an FSDP2 module that runs the constructor with its default sizes.
     view = object.__new__(type(unet))
     view.__dict__.update(unet.__dict__)
@@ -118,7 +118,7 @@ def features(
     exif: Float[Tensor, "b n"] | None = None,
     downscale: int = 8,
 ) -> Float[Tensor, "b channels side_h side_w"]:
-    """Return the mid-block's output without the up-blocks' 43 % of an SDXL forward; as `predict`."""
+    """Return the mid-block's output, without the up-blocks (43 % of an SDXL forward)."""
     return _forward(without_up_blocks(unet), noisy, t, prompt, exif, downscale)
 
 
