@@ -10,7 +10,6 @@ import pytest
 from dofsuite.data.__main__ import parser as data_parser
 from dofsuite.evaluate import SUBCOMMANDS, parser_of
 from dofsuite.experiment.command import read_command
-from dofsuite.refocus.__main__ import focus_point
 from dofsuite.refocus.__main__ import parser as refocus_parser
 from dofsuite.text2image.__main__ import parser as text2image_parser
 from dofsuite.text2image.probe import F_NUMBERS
@@ -55,7 +54,7 @@ def test_fit_commands_are_read(monkeypatch):
 
 def test_refocus_commands_are_read():
     for words in commands("python -m dofsuite.refocus"):
-        assert focus_point(refocus_parser().parse_args(words).focus) == (0.3, 0.6)
+        assert refocus_parser().parse_args(words).focus == (0.3, 0.6)
 
 
 def test_text2image_commands_are_read():

@@ -359,7 +359,9 @@ def test_another_model_does_not_take_the_first_ones_pictures(report, benchmark, 
     shutil.copytree(report, output)
     other = tiny_run(tmp_path / "untrained")
     settings = other / "export" / "refocus.json"
-    settings.write_text(settings.read_text().replace('"guidance": 1.0', '"guidance": 2.0'))
+    settings.write_text(
+        settings.read_text().replace('"guidance_embed": 1.0', '"guidance_embed": 2.0')
+    )
     assert evaluate(benchmark, output, str(other), "--depth", "noise") == 2
     assert f"pictures/{ITS_FOLDER}/settings.json: method" in capsys.readouterr().err
 
