@@ -24,7 +24,6 @@ class Parser(argparse.ArgumentParser):
         self.name = name
 
     def error(self, message: str) -> NoReturn:
-        """Raise argparse's message as a `UserError`."""
         raise UserError(f"{self.name}: {message}.")
 
 

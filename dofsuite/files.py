@@ -20,6 +20,7 @@ from typing import IO, Any
 from dofsuite.errors import UserError
 
 UNTOUCHED = "(the previous file is untouched)"
+# What a user can fix, by the number of the OSError.
 WRITE_ERRORS = {
     errno.ENOSPC: f"the disk is full; free some space and start again {UNTOUCHED}",
     errno.EDQUOT: f"the disk quota is used up; free some space and start again {UNTOUCHED}",
@@ -30,7 +31,6 @@ WRITE_ERRORS = {
     errno.ENOTDIR: "a file lies where a folder is needed; name another folder",
     errno.EEXIST: "a file lies where a folder is needed; name another folder",
 }
-"""What a user can fix, by the number of the OSError."""
 
 
 @contextmanager
@@ -69,8 +69,8 @@ def read_bytes(path: Path, key: str = "") -> bytes:
         raise UserError(f"{where}it cannot be read ({error.strerror}); check the path.") from error
 
 
+# Return an unused hidden name in the same folder (containers may share process ids).
 def temp_sibling(path: Path, word: str) -> Path:
-    """Return an unused hidden name in the same folder (containers may share process ids)."""
     return path.with_name(f".{path.name}.{word}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
@@ -95,8 +95,8 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+# Flush a folder's entries to disk, so that a rename survives a power cut.
 def flush_folder(path: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -112,9 +112,8 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         gain = amplitude**-whitening
         return gain / (gain * amplitude).square().mean().sqrt()
 
+    # Move the buffers, but keep them in float32, or decoding would not invert encoding.
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpaceToDepthCodec:
-        """Move the buffers, but keep them in float32, or decoding would not invert encoding."""
-
         def moved(buffer: Tensor) -> Tensor:
             changed = fn(buffer)
             return changed if changed.dtype == buffer.dtype else buffer.to(changed.device)

@@ -38,7 +38,6 @@ class ExportSettings:
         raise UserError(f"{folder}: {cls.KEY}: {cls.MISSING.format(file=cls.FILE)}.")
 
     def write(self, folder: Path) -> None:
-        """Write the file into an export's folder."""
         (folder / self.FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod

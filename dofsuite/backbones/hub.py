@@ -124,8 +124,8 @@ def pretrained_tokenizer(
     return tokenizer
 
 
+# Whether the hub responds; if not, the libraries would retry every file for minutes.
 def _is_hub_reachable(path: str, revision: str | None) -> bool:
-    """Whether the hub responds; if not, the libraries would retry every file for minutes."""
     try:
         HfApi().model_info(path, revision=revision, timeout=10)
     except Exception as error:

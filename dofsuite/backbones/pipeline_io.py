@@ -13,13 +13,13 @@ from torch import Tensor
 
 from dofsuite.images import to_pil
 
+# PIL images, a tensor [b, 3, h, w], or, as in diffusers, an array [b, h, w, 3]; in [0, 1].
 OutputType = Literal["pil", "pt", "np"]
-"""PIL images, a tensor [b, 3, h, w], or, as in diffusers, an array [b, h, w, 3]; in [0, 1]."""
 
 OutputImages = list[Image.Image] | list[list[Image.Image]] | Tensor | np.ndarray
 
+# One for all images, one for each, or torch's global one.
 Generators = torch.Generator | list[torch.Generator] | None
-"""One for all images, one for each, or torch's global one."""
 
 
 def check_output_arguments(output_type: str, generator: Generators = None, count: int = 1) -> None:

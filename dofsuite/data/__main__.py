@@ -20,7 +20,6 @@ class Command(NamedTuple):
 
 
 def run_pack(config: PackConfig) -> None:
-    """Pack, and print what was packed."""
     manifest = pack(config)
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     print(
@@ -44,7 +43,6 @@ COMMANDS = {
 
 
 def parser(name: str = "pack") -> Parser:
-    """Return a subcommand's parser."""
     parser = Parser(f"data {name}", COMMANDS[name].description)
     add_options(parser, COMMANDS[name].config)
     return parser

@@ -127,7 +127,6 @@ def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]
 
 
 def flip(item: dict[str, Any]) -> dict[str, Any]:
-    """Mirror left and right, in the caption too."""
     mirrored = {name: item[name].flip(-1) for name in ("image", "disparity", "valid")}
     return {**item, **mirrored, "caption": mirror_caption(item["caption"])}
 

@@ -59,8 +59,6 @@ class TrainSamples(Dataset[Any]):
 
 
 class HeldOutSamples(Dataset[Any]):
-    """Every sample of one folder, in order."""
-
     def __init__(self, reader: ShardReader, size_px: int | None) -> None:
         self.reader, self.size_px = reader, size_px
 
@@ -68,7 +66,6 @@ class HeldOutSamples(Dataset[Any]):
         return len(self.reader)
 
     def __getitem__(self, number: int) -> dict[str, Any] | UserError:
-        """Return one decoded sample, or its `UserError`."""
         item = _read(self.reader, number, self.size_px)
         if isinstance(item, UserError):
             return item
@@ -85,7 +82,6 @@ def _read(reader: ShardReader, number: int, size_px: int | None) -> dict[str, An
 
 
 def collate_or_error(items: list[dict[str, Any] | UserError]) -> Batch | UserError:
-    """Stack a batch, or return the first `UserError`."""
     samples = []
     for item in items:
         if isinstance(item, UserError):

@@ -56,7 +56,6 @@ def decode_npy(data: bytes, name: str) -> np.ndarray:
 
 
 def decode_json(data: bytes, name: str) -> dict[str, Any]:
-    """Return the object of a JSON file."""
     try:
         value = json.loads(data)
     except ValueError as error:
@@ -74,13 +73,13 @@ def decode_text(data: bytes, name: str) -> str:
         raise UserError(f"{name}: it is not UTF-8 text: {one_line(error)}.") from error
 
 
+# Extension of a sample's file -> its decoder (`sample_record.py` reads `json` and `txt`).
 DECODERS: dict[str, Callable[[bytes, str], Any]] = {
     **dict.fromkeys(IMAGE_EXTENSIONS, decode_image),
     **{f"depth.{extension}": decode_depth_image for extension in IMAGE_EXTENSIONS},
     "depth.npy": decode_npy,
     "valid.png": decode_depth_image,
 }
-"""Extension of a sample's file -> its decoder (`sample_record.py` reads `json` and `txt`)."""
 
 
 def disparity_from_depth_map(

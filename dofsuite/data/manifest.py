@@ -39,8 +39,6 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of `manifest.json`."""
-
     source: str
     """Where the images are from: a tag."""
     licence: str
@@ -165,7 +163,6 @@ def _check_size(folder: Path, shard: ShardEntry) -> None:
 
 
 def check_is_file(path: Path) -> None:
-    """Raise a `UserError` if a file of the shards is missing."""
     if not path.is_file():
         raise UserError(f"{path}: this file is missing: copy it again or pack the shards again.")
 
@@ -177,7 +174,6 @@ def _check_sha256(files: list[tuple[Path, str]]) -> None:
 
 
 def check_sha256(path: Path, found: str, expected: str) -> None:
-    """Raise a `UserError` if a file's sha256 is not the expected one."""
     if found != expected:
         raise UserError(
             f"{path}: the file was altered (its sha256 differs): copy or pack it again."

@@ -19,6 +19,7 @@ from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.data.synthetic.sets import prepare, resolve
 from dofsuite.errors import UserError
 
+# Option -> the manifest's count of samples that meet it; what is missing and the fix.
 REQUIREMENTS = {
     "require_depth": (
         "samples_with_depth",
@@ -35,7 +36,6 @@ REQUIREMENTS = {
         "FocalLength",
     ),
 }
-"""Option -> the manifest's count of samples that meet it; what is missing and the fix."""
 
 
 class ShardData(LightningDataModule):
@@ -123,7 +123,6 @@ class ShardData(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _folders(self) -> dict[str, str]:
-        """Map keys of the experiment file to folders."""
         folders = {f"data.train.{tag}": folder for tag, folder in self.train.items()}
         return folders | ({"data.val": self.val} if self.val else {})
 
@@ -238,7 +237,6 @@ class ShardData(LightningDataModule):
         )
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
-        """Return the held-out batches of this rank: every `world`-th sample, in order."""
         if self.val is None:
             return []
         if not self._readers:
@@ -257,14 +255,11 @@ class ShardData(LightningDataModule):
         )
 
     def teardown(self, stage: str | None = None) -> None:
-        """Close the shards."""
         for reader in self._readers.values():
             reader.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return `{"samples_seen": int}`, all that resuming needs."""
         return {"samples_seen": self.samples_seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume after `samples_seen` samples."""
         self.samples_seen = int(state_dict["samples_seen"])

@@ -25,9 +25,9 @@ class Record(NamedTuple):
     f_number: float = ABSENT
     focal_length_mm: float = ABSENT
 
+    # Whether both numbers are there: a lens needs both.
     @property
     def has_exif(self) -> bool:
-        """Whether both numbers are there: a lens needs both."""
         return not (math.isnan(self.f_number) or math.isnan(self.focal_length_mm))
 
 

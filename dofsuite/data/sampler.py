@@ -22,8 +22,8 @@ from torch.utils.data import Sampler
 GROUP_SHARDS = 8
 
 
+# Apply the finalizer of splitmix64 (Steele, Lea and Flood 2014) to uint64 values.
 def _splitmix64(state: np.ndarray) -> np.ndarray:
-    """Apply the finalizer of splitmix64 (Steele, Lea and Flood 2014) to uint64 values."""
     with np.errstate(over="ignore"):
         mixed = state + np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -97,7 +97,6 @@ class PositionBatches(Sampler[list[int]]):
     def __init__(
         self, batch_size: int, batches: int, first: Callable[[], int], rank: int = 0, world: int = 1
     ) -> None:
-        """Yield `batches` batches of `batch_size` an epoch."""
         self.batch_size, self.batches = batch_size, batches
         self.rank, self.world = rank, world
         self.first = first

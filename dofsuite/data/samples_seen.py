@@ -9,8 +9,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 @runtime_checkable
 class Counted(Protocol):
-    """The object that holds the counter."""
-
     samples_seen: int
 
 

@@ -95,7 +95,6 @@ class ShardWriter:
         depth_kind: str | None,
         depth_unit: str | None,
     ) -> Manifest:
-        """Complete the last shard, write the manifest, and return it."""
         if self._file is not None:
             self._complete()
         # Kind and unit of depth only where there is depth
@@ -123,7 +122,6 @@ class ShardWriter:
         self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
 
     def _complete(self) -> None:
-        """Finish the tar, index it, and rename both to their final names."""
         # Flush the tar to disk
         assert self._file is not None
         self._tar.close()
@@ -233,8 +231,8 @@ class ShardReader:
                 )
         return Sample(str(path), key, members)
 
+    # Return the shard's file descriptor; at most `MAX_OPEN_SHARDS` stay open.
     def _file(self, shard: int, path: Path) -> int:
-        """Return the shard's file descriptor; at most `MAX_OPEN_SHARDS` stay open."""
         if shard not in self._open:
             if len(self._open) >= MAX_OPEN_SHARDS:
                 os.close(self._open.pop(next(iter(self._open))))
@@ -245,7 +243,6 @@ class ShardReader:
         return self._open[shard]
 
     def close(self) -> None:
-        """Close the shards."""
         for file in self._open.values():
             os.close(file)
         self._open = {}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from dofsuite.data.sampler import hash_of
 from dofsuite.errors import UserError
 
+# Shares are counted in integers, so that neighboring positions agree exactly.
 SHARE_UNITS = 2**20
-"""Shares are counted in integers, so that neighboring positions agree exactly."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ class ShareRamp(SourceMix):
             raise UserError("data.source_mix: until_step must be at least 0 and below full_step.")
 
     def share(self, step: int) -> float:
-        """Return the share of the second source at a step."""
         return self._units(step) / (SHARE_UNITS * self._ramp)
 
     def num_second_before(self, position: int, seed: int) -> int:
@@ -92,13 +91,12 @@ class ShareRamp(SourceMix):
     def _rise_units(self) -> int:
         return round(self.end_share * SHARE_UNITS) - self._start_units
 
+    # The share at `step` in units of 1 / (SHARE_UNITS * ramp length).
     def _units(self, step: int) -> int:
-        """The share at `step` in units of 1 / (SHARE_UNITS * ramp length)."""
         climbed = min(max(step - self.until_step, 0), self._ramp)
         return self._start_units * self._ramp + self._rise_units * climbed
 
     def _sum_units(self, steps: int) -> int:
-        """The sum of `_units` over the first `steps` steps."""
         climbing = min(max(steps - self.until_step, 0), self._ramp)
         full = max(steps - self.full_step, 0)
         climbed = climbing * (climbing - 1) // 2 + full * self._ramp
@@ -142,7 +140,7 @@ class CycleMix(SourceMix):
         return interleaved + _num_second(in_cycles, self.steps_per_cycle * step)
 
 
+# How many of the first `positions` draw the second source where runs of `run` alternate.
 def _num_second(positions: int, run: int) -> int:
-    """How many of the first `positions` draw the second source where runs of `run` alternate."""
     pairs, rest = divmod(positions, 2 * run)
     return pairs * run + max(rest - run, 0)

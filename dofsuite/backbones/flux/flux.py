@@ -68,8 +68,8 @@ class PretrainedFlux(HubWeights, Backbone):
         pooled = cached_tensor(f"pooled-{self.path}-{self.revision}", self._pooled_empty_prompt)
         return FluxModules(transformer.eval().requires_grad_(False), VaeCodec(vae), pooled)
 
+    # Return CLIP's pooled vector of the empty prompt, as FluxPipeline computes it.
     def _pooled_empty_prompt(self) -> Tensor:
-        """Return CLIP's pooled vector of the empty prompt, as FluxPipeline computes it."""
         from transformers import CLIPTextModel, CLIPTokenizer
 
         tokenizer = pretrained_tokenizer(CLIPTokenizer, self.path, "tokenizer", self.revision)

@@ -13,12 +13,12 @@ from diffusers.loaders import FluxLoraLoaderMixin
 from diffusers.training_utils import _collate_lora_metadata, cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
 
+# The attention and MLP linears of every block: 19 x 12 + 38 x 5 = 418 in FLUX.1-dev.
 ATTENTION_AND_MLP = re.compile(
     r"(single_)?transformer_blocks\.\d+\.("
     r"attn\.(to_q|to_k|to_v|to_out\.0|add_q_proj|add_k_proj|add_v_proj|to_add_out)"
     r"|ff\.net\.(0\.proj|2)|ff_context\.net\.(0\.proj|2)|proj_mlp|proj_out)"
 )
-"""The attention and MLP linears of every block: 19 x 12 + 38 x 5 = 418 in FLUX.1-dev."""
 
 
 @dataclass(frozen=True)

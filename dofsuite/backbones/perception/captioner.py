@@ -13,8 +13,8 @@ from dofsuite.backbones.perception.frozen import Frozen
 from dofsuite.errors import UserError
 from dofsuite.images import to_uint8
 
+# Instruction of a chat model (*ours*; the paper does not state its words).
 DEFAULT_INSTRUCTION = "Describe this photograph in one sentence."
-"""Instruction of a chat model (*ours*; the paper does not state its words)."""
 
 
 class CaptionWriter(Frozen):

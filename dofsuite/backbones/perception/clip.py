@@ -13,8 +13,8 @@ from dofsuite.backbones.perception.frozen import Frozen
 from dofsuite.backbones.perception.image_processor import ImageProcessor, load_image_processor
 from dofsuite.errors import UserError
 
+# Types of transformers' configurations that hold a CLIP image encoder.
 MODEL_TYPES = ("clip", "clip_vision_model")
-"""Types of transformers' configurations that hold a CLIP image encoder."""
 
 
 class ClipEmbedder(Frozen):

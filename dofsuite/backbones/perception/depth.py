@@ -17,8 +17,8 @@ from dofsuite.backbones.hub import HubWeights, from_pretrained
 from dofsuite.backbones.perception.frozen import DensePrediction, Frozen
 from dofsuite.errors import UserError
 
+# Lower bound of every depth.
 NEAREST_M = 1e-3
-"""Lower bound of every depth."""
 
 
 class DepthModel(Protocol):

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+# Of display values in [0, 1]; what DINOv2 and Swin were trained with.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of display values in [0, 1]; what DINOv2 and Swin were trained with."""
 
 
 class Frozen(nn.Module):

@@ -26,8 +26,8 @@ from dofsuite.backbones.hub import from_pretrained
 from dofsuite.errors import UserError
 from dofsuite.images import center_crop, levels_8bit
 
+# Of Pillow's weights for 8-bit images.
 FRACTION_BITS = 22
-"""Of Pillow's weights for 8-bit images."""
 
 
 class Filter(NamedTuple):
@@ -46,8 +46,8 @@ def cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
+# By Pillow's numbers, which a model's file holds.
 FILTERS = {2: Filter(1.0, triangle), 3: Filter(2.0, cubic)}
-"""By Pillow's numbers, which a model's file holds."""
 
 
 class ImageProcessor(NamedTuple):

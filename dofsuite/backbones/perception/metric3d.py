@@ -14,10 +14,10 @@ from dofsuite.backbones.perception.frozen import Frozen, normalize
 from dofsuite.errors import UserError
 
 REPOSITORY = "yvanyin/metric3d"
+# Input height and width of the ViT models; images are fitted and padded (*stated* there).
 INPUT_PX = (616, 1064)
-"""Input height and width of the ViT models; images are fitted and padded (*stated* there)."""
+# Focal length of the canonical camera, in which the network predicts (*stated* there).
 CANONICAL_FOCAL_PX = 1000.0
-"""Focal length of the canonical camera, in which the network predicts (*stated* there)."""
 
 
 class Metric3DDepth(Frozen):
@@ -54,8 +54,8 @@ class Metric3DDepth(Frozen):
             return 1.0
         return self.focal_length_mm / self.sensor_width_mm * width_px / CANONICAL_FOCAL_PX
 
+    # Set the decoder's depth anchors; it creates them on "cuda" for one batch size only.
     def _set_depth_anchors(self, batch: int, device: torch.device) -> None:
-        """Set the decoder's depth anchors; it creates them on "cuda" for one batch size only."""
         for part in self.network.modules():
             if not hasattr(part, "register_depth_expectation_anchor"):
                 continue

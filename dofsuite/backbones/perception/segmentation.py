@@ -31,12 +31,12 @@ from dofsuite.backbones.perception.frozen import Frozen
 from dofsuite.backbones.perception.image_processor import ImageProcessor, load_image_processor
 from dofsuite.errors import UserError
 
+# Model types whose own post-processing resizes the masks before the classes are summed.
 MASKS_FIRST_PX = {"mask2former": (384, 384)}
-"""Model types whose own post-processing resizes the masks before the classes are summed."""
+# Model types whose output is masks and a class for each.
 MASK_MODELS = ("mask2former", "maskformer", "oneformer")
-"""Model types whose output is masks and a class for each."""
+# OneFormer's task input.
 TASK = "the task is semantic"
-"""OneFormer's task input."""
 
 
 class Segmentation(Frozen):
@@ -178,8 +178,8 @@ class SemanticSegmenter(HubWeights):
             "name a Mask2Former, OneFormer, MaskFormer or SegFormer."
         )
 
+    # Return OneFormer's task as its processor encodes it: token ids [1, n], padded with 0.
     def _task_tokens(self, network: Any) -> Tensor:
-        """Return OneFormer's task as its processor encodes it: token ids [1, n], padded with 0."""
         tokenizer = pretrained_tokenizer(AutoTokenizer, self.path, "", self.revision)
         length = network.config.task_seq_len
         tokens = tokenizer(

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from dofsuite.backbones.flux.lora import attach_lora
 from dofsuite.backbones.hub import from_pretrained
 
+# The linears of an attention layer, self and cross.
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-"""The linears of an attention layer, self and cross."""
 
+# Widths of the layers that downscale a ControlNet's image to latents (arXiv 2302.05543).
 CONDITION_CHANNELS = (16, 32, 96, 256)
-"""Widths of the layers that downscale a ControlNet's image to latents (arXiv 2302.05543)."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class ControlledUnet(nn.Module):
         self.unet, self.control = unet, control
         self.image, self.scale = image, scale
 
+    # The UNet's first layer, from which callers read its dtype.
     @property
     def conv_in(self) -> nn.Module:
-        """The UNet's first layer, from which callers read its dtype."""
         return self.unet.conv_in
 
     def forward(

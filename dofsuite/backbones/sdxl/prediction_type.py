@@ -10,9 +10,10 @@ from diffusers import LCMScheduler
 from dofsuite.backbones.hub import from_pretrained
 from dofsuite.errors import UserError
 
+# diffusers' names: the noise (SDXL), or v = sqrt(a_t) eps - sqrt(1 - a_t) x (some derivatives).
 Prediction = Literal["epsilon", "v_prediction"]
-"""diffusers' names: the noise (SDXL), or v = sqrt(a_t) eps - sqrt(1 - a_t) x (some derivatives)."""
 
+# The only schedule supported: `dofsuite.diffusion.scaled_linear_alphas_cumprod`.
 SDXL_SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_schedule": "scaled_linear",
@@ -20,7 +21,6 @@ SDXL_SCHEDULE = {
     "beta_end": 0.012,
     "rescale_betas_zero_snr": False,
 }
-"""The only schedule supported: `dofsuite.diffusion.scaled_linear_alphas_cumprod`."""
 
 
 def save_scheduler(prediction: Prediction, folder: Path) -> None:

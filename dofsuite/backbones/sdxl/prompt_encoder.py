@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from dofsuite.backbones.hub import cache_folder, from_pretrained, pretrained_tokenizer
 from dofsuite.files import write_bytes
 
+# Prompts per call of the encoders.
 CHUNK = 16
-"""Prompts per call of the encoders."""
 
 
 class PromptEmbeds(NamedTuple):

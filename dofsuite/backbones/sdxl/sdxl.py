@@ -17,13 +17,11 @@ from dofsuite.backbones.hub import HubWeights, from_pretrained
 from dofsuite.backbones.sdxl.prediction_type import Prediction, read_prediction
 from dofsuite.backbones.sdxl.prompt_encoder import PromptEncoder, SdxlPromptEncoder
 
+# Size conditioning: original height and width, crop top and left, target height and width.
 NUM_TIME_IDS = 6
-"""Size conditioning: original height and width, crop top and left, target height and width."""
 
 
 class SdxlModules(NamedTuple):
-    """The parts of SDXL that training needs."""
-
     unet: UNet2DConditionModel
     codec: Codec
     prompts: PromptEncoder

@@ -18,8 +18,6 @@ from dofsuite.backbones.sdxl.prompt_encoder import PromptEmbeds
 
 
 class PredictionAndFeatures(NamedTuple):
-    """Two outputs of one forward."""
-
     prediction: Tensor
     """[b, c, h, w]"""
     features: Tensor
@@ -130,7 +128,6 @@ def _forward(
     exif: Tensor | None,
     downscale: int,
 ) -> Tensor:
-    """One forward with SDXL's added conditions, whatever the UNet or view returns."""
     dtype = unet.conv_in.weight.dtype
     added = {"text_embeds": prompt.pooled.to(dtype), "time_ids": time_ids(noisy, downscale)}
     return unet(

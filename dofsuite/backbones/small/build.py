@@ -10,8 +10,8 @@ import torch
 
 from dofsuite.errors import UserError
 
+# Weights that come with dofsuite; the modules of `dofsuite.pretraining` trained them.
 PACKAGED = Path(__file__).with_name("weights")
-"""Weights that come with dofsuite; the modules of `dofsuite.pretraining` trained them."""
 
 
 @contextmanager

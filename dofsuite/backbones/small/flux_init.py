@@ -26,12 +26,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Query and key weight of the image axes' fastest rotary frequencies; larger is narrower.
 OWN_POSITION = 3.0
-"""Query and key weight of the image axes' fastest rotary frequencies; larger is narrower."""
+# Query weights by which the prompt token selects its point, and the depth stream.
 POINT_POSITION, POINT_STREAM = 20.0, 10.0
-"""Query weights by which the prompt token selects its point, and the depth stream."""
+# Offset of an axis's second rotary frequency: slow enough not to alias over a small grid.
 SECOND = 2
-"""Offset of an axis's second rotary frequency: slow enough not to alias over a small grid."""
 
 
 @torch.no_grad()
@@ -117,7 +117,6 @@ def _attend_locally(norm: Any, axes_dims: tuple[int, int, int]) -> None:
 
 
 def _rotated(angle: float | Tensor) -> Tensor:
-    """Return the pair (1, 1) rotated by an angle, as rotary embeddings do."""
     angle = torch.as_tensor(angle, dtype=torch.float32)
     return torch.stack([angle.cos() - angle.sin(), angle.sin() + angle.cos()], dim=-1)
 

@@ -63,7 +63,6 @@ class WordEncoder:
         return zero_embeds(batch, self.num_tokens, self.token_dim, self.pooled_dim)
 
     def _tokens(self, words: list[str]) -> Tensor:
-        """Return the words' tokens [words, token_dim], of about unit variance."""
         own = torch.stack([word_vector(f"word {word}", self.token_dim) for word in words])
         before = torch.cat([torch.zeros(1, self.token_dim, device="cpu"), own[:-1]])
         place = torch.stack([word_vector(f"place {i}", self.token_dim) for i in range(len(words))])

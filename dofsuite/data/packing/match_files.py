@@ -86,7 +86,6 @@ def find_pairs(folder: Path, depth_folder: Path | None = None) -> Listing:
 
 
 def _files(folder: Path) -> list[File]:
-    """List every visible file."""
     return [
         File(path.relative_to(folder).with_suffix("").as_posix(), path.suffix[1:].lower(), path)
         for path in sorted(folder.rglob("*"))
@@ -103,7 +102,6 @@ def _plain_stem(stem: str) -> str:
 def _sort_files(
     folder: Path, depth_folder: Path | None, images: ByStem, depths: ByStem
 ) -> list[File]:
-    """Add a folder's files to images and depth maps; return the others."""
     # A folder of depth maps may lie within the folder of images.
     files = _files(folder)
     if depth_folder is not None:

@@ -84,7 +84,6 @@ class PackConfig:
 
     @property
     def tag(self) -> str:
-        """Where the images are from."""
         return self.source or self.folder.resolve().name
 
 
@@ -184,6 +183,6 @@ def _members(pair: Pair, config: PackConfig) -> dict[str, bytes]:
     return {**members, "json": json.dumps(record).encode()}
 
 
+# Replace what webdataset's keys and tars do not allow: dots, slashes, ...
 def _slug(stem: str) -> str:
-    """Replace what webdataset's keys and tars do not allow: dots, slashes, ..."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:48]

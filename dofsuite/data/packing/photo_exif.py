@@ -42,8 +42,8 @@ def exif_of_photograph(data: bytes) -> dict[str, object]:
     return found
 
 
+# Return an EXIF number, rounded to EXIF's precision, or None.
 def _positive(value: Any) -> float | None:
-    """Return an EXIF number, rounded to EXIF's precision, or None."""
     try:
         number = round(float(value), 4)
     except (TypeError, ValueError, ZeroDivisionError):

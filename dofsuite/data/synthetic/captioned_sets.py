@@ -36,31 +36,29 @@ from dofsuite.images import encode_png
 
 @dataclass(frozen=True)
 class CaptionedSet:
-    """Recipe, split and kind of a synthetic set with captions."""
-
     recipe: LayeredRecipe
     split: str
     shallow: bool
     """Whether the scenes are photographed; else they stay all in focus."""
 
 
+# Folder of the cache; not renamed with the sets, so that what was written before stays valid.
 CAPTIONED_VERSION = "embedded-captioned-2"
-"""Folder of the cache; not renamed with the sets, so that what was written before stays valid."""
+# A change of these, of the scenes or of their defocus needs a new CAPTIONED_VERSION.
 CAPTIONED_SETS = {
     "deep": CaptionedSet(LayeredRecipe(scenes=4096, seed=11), "train", shallow=False),
     "shallow": CaptionedSet(LayeredRecipe(scenes=2048, seed=12), "train", shallow=True),
     "prompts": CaptionedSet(LayeredRecipe(scenes=25, seed=13), "val", shallow=False),
     "shallow_val": CaptionedSet(LayeredRecipe(scenes=2048, seed=14), "val", shallow=True),
 }
-"""A change of these, of the scenes or of their defocus needs a new CAPTIONED_VERSION."""
 
 
+# `depth` of a sample's JSON.
 STORED_DISPARITY = {
     "kind": "disparity",
     "unit": "relative",
     "stored": "16-bit PNG, 65535 = nearest",
 }
-"""`depth` of a sample's JSON."""
 
 
 @cache

@@ -21,15 +21,13 @@ SHAPES = ("disc", "box", "triangle")
 SIDES = ("on the left", "in the middle", "on the right")
 WALLS = ("bricks", "grass", "gravel", "sand")
 
+# The vocabulary, in alphabetical order.
 WORDS = tuple(
     sorted({"a", "in", "front", "of", "behind", *COLORS, *SHAPES, *WALLS, *" ".join(SIDES).split()})
 )
-"""The vocabulary, in alphabetical order."""
 
 
 class Named(NamedTuple):
-    """An object as a caption names it."""
-
     color: str
     shape: str
     side: str

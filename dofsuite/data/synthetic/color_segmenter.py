@@ -9,11 +9,11 @@ from torch.nn.functional import normalize
 from dofsuite.data.synthetic.textures import THING_COLORS, WALL_MATERIALS
 from dofsuite.errors import UserError
 
+# The choice of segmenter that stands for `ColorSegmenter`.
 COLORS = "colors"
-"""The choice of segmenter that stands for `ColorSegmenter`."""
 WALL_COLORS = {name: wall.color for name, wall in WALL_MATERIALS.items() if name != "gravel"}
+# What the captions can name, by color; gravel is as gray as white.
 NAMED_COLORS = THING_COLORS | WALL_COLORS
-"""What the captions can name, by color; gravel is as gray as white."""
 
 
 def is_color_segmenter(choice: str | None) -> bool:

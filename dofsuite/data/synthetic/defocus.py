@@ -42,8 +42,8 @@ FOCAL_LENGTHS_MM = (170.0, 220.0)
 SENSOR_WIDTH_MM = 36.0
 GAMMA = 1.0
 METHOD = "occlusion"
+# Layers of the renderer (*ours*): at 64 px >= 49 dB to its default, in half the time.
 LAYERS = 16
-"""Layers of the renderer (*ours*): at 64 px >= 49 dB to its default, in half the time."""
 BATCH_SIZE = 128
 
 
@@ -55,7 +55,6 @@ class Exposure(NamedTuple):
     focus_m: float
 
     def exif(self) -> dict[str, object]:
-        """Return the `exif` of a sample's JSON."""
         return {
             "f_number": self.f_number,
             "focal_length_mm": self.focal_length_mm,

@@ -68,8 +68,8 @@ class LayeredScene(NamedTuple):
     caption: str
     things: list[Thing]
 
+    # Return the objects for the sample's JSON, whose keys and checksums must not change.
     def record(self) -> list[dict[str, object]]:
-        """Return the objects for the sample's JSON, whose keys and checksums must not change."""
         things = [asdict(thing) for thing in self.things]
         return [{"colour": thing.pop("color"), **thing} for thing in things]
 

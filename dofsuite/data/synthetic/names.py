@@ -7,8 +7,8 @@ import os
 from dofsuite.errors import UserError
 
 PREFIX = "synthetic:"
+# Of older versions; it stays in the samples' JSON, whose checksums must not change.
 OLD_PREFIX = "embedded:"
-"""Of older versions; it stays in the samples' JSON, whose checksums must not change."""
 
 
 def is_synthetic(folder: str | os.PathLike[str]) -> bool:

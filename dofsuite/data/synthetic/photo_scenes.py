@@ -31,8 +31,6 @@ SLANTED_SHARE = 0.4
 
 @dataclass(frozen=True)
 class SceneRecipe:
-    """Sources, size and seed of a set of scenes."""
-
     photographs: tuple[str, ...]
     """Names of color photographs (see `photographs.PHOTOGRAPHS`)."""
     textures: tuple[str, ...]
@@ -71,7 +69,6 @@ class Scene(NamedTuple):
     layers: list[Layer]
 
     def record(self) -> list[dict[str, object]]:
-        """Return the layers as plain data for the sample's JSON."""
         return [asdict(layer) for layer in self.layers]
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from dofsuite.errors import UserError
 
+# Name -> (file in the package's data folder, its sha256 in scikit-image's own registry).
 PHOTOGRAPHS: dict[str, tuple[str, str]] = {
     "astronaut": (
         "astronaut.png",
@@ -39,7 +40,6 @@ PHOTOGRAPHS: dict[str, tuple[str, str]] = {
         "2e49c8cebff3fa20359a0cc6880c82e1c03bbb106da81a177218281bc2f113d7",
     ),
 }
-"""Name -> (file in the package's data folder, its sha256 in scikit-image's own registry)."""
 
 
 def package_bytes(name: str) -> bytes:

@@ -34,11 +34,12 @@ from dofsuite.data.synthetic.photographs import photograph
 from dofsuite.errors import UserError
 from dofsuite.images import encode_png
 
+# Folder of the cache; not renamed with the sets, so that what was written before stays valid.
 CONTENT_VERSION = "embedded-1"
-"""Folder of the cache; not renamed with the sets, so that what was written before stays valid."""
 LICENCE = "public domain and CC0, as stated by scikit-image for each photograph"
 MIDDLEBURY = "Middlebury Stereo 2014 (see data_manifests/middlebury_motorcycle.yaml)"
 
+# Recipes of the sets of photo scenes; a change needs a new CONTENT_VERSION.
 RECIPES = {
     "photo": SceneRecipe(("astronaut", "chelsea", "rocket"), (), 0.0, scenes=1024, seed=1),
     "texture": SceneRecipe(
@@ -50,11 +51,9 @@ RECIPES = {
     ),
     "val": SceneRecipe(("coffee",), (), 0.0, scenes=64, seed=3),
 }
-"""Recipes of the sets of photo scenes; a change needs a new CONTENT_VERSION."""
 
 
 def cache_folder() -> Path:
-    """Return dofsuite's cache folder."""
     return Path(os.environ.get("DOFSUITE_CACHE") or Path.home() / ".cache" / "dofsuite")
 
 
@@ -104,7 +103,6 @@ def prepare(folder: str | os.PathLike[str], verify: Verify = "full") -> Path:
 
 
 def _write(name: str, path: Path) -> None:
-    """Write a set's samples, with what its manifest says of them."""
     samples: Iterable[tuple[str, dict[str, bytes]]]
     facts: dict[str, Any] = {
         "licence": LICENCE,

@@ -31,10 +31,10 @@ def _ellipse(
     return (along / radius) ** 2 + (across / (radius * stretch)) ** 2 <= 1
 
 
+# A closed curve whose radius is one plus a few harmonics of the angle: smooth, not convex.
 def _blob(
     rng: np.random.Generator, down: np.ndarray, right: np.ndarray, radius: float
 ) -> np.ndarray:
-    """A closed curve whose radius is one plus a few harmonics of the angle: smooth, not convex."""
     angle = np.arctan2(down, right)
     reach = np.ones_like(angle)
     for harmonic in (2, 3, 4, 5):
@@ -44,10 +44,10 @@ def _blob(
     return np.hypot(down, right) <= radius * reach
 
 
+# A convex polygon: the half planes of three to seven sides around the center.
 def _polygon(
     rng: np.random.Generator, down: np.ndarray, right: np.ndarray, radius: float
 ) -> np.ndarray:
-    """A convex polygon: the half planes of three to seven sides around the center."""
     sides = int(rng.integers(3, 8))
     even = 2 * np.pi * (np.arange(sides) + rng.uniform(-0.2, 0.2, sides)) / sides
     angles = even + rng.uniform(0, 2 * np.pi)

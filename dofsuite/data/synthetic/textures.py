@@ -25,13 +25,13 @@ class WallMaterial(NamedTuple):
     color: tuple[float, float, float]
 
 
+# By the captions' names; sand is gravel from farther away.
 WALL_MATERIALS = {
     "bricks": WallMaterial("brick", REDUCTIONS, (0.72, 0.47, 0.38)),
     "grass": WallMaterial("grass", REDUCTIONS, (0.47, 0.62, 0.30)),
     "gravel": WallMaterial("gravel", REDUCTIONS, (0.62, 0.60, 0.57)),
     "sand": WallMaterial("gravel", (5.5, 7.5), (0.84, 0.72, 0.50)),
 }
-"""By the captions' names; sand is gravel from farther away."""
 THING_COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.95, 0.12, 0.10),
     "yellow": (1.00, 0.88, 0.10),
@@ -43,8 +43,8 @@ THING_COLORS: dict[str, tuple[float, float, float]] = {
 THING_PHOTOGRAPHS = ("brick", "gravel", "camera", "astronaut", "rocket")
 FLOOR_LIGHT = 0.62
 MEAN, CONTRAST = 0.75, 0.16
+# Crops drawn for a wall; the most detailed is taken.
 DRAWS = 4
-"""Crops drawn for a wall; the most detailed is taken."""
 
 
 def wall_surface(rng: np.random.Generator, wall: str, size_px: int, horizon_px: int) -> np.ndarray:
