@@ -39,6 +39,8 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Manifest:
+    """Contents of `manifest.json`."""
+
     source: str
     """Where the images are from: a tag."""
     licence: str

@@ -197,8 +197,8 @@ class ShardData(LightningDataModule):
             self.samples_seen = 0
             trainer.callbacks.insert(0, SamplesSeen(self, self.batch_size * world))
 
+    # The experiment's own mix, or else the model's where it has one, or else DiffCamera's.
     def _resolved_mix(self) -> SourceMix:
-        """The experiment's own mix, or else the model's where it has one, or else DiffCamera's."""
         model = self.trainer.lightning_module if self.trainer else None
         mix = self.source_mix or getattr(model, "source_mix", None) or ShareRamp()
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1

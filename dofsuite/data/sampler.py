@@ -69,14 +69,14 @@ class SourceOrder:
         start = ends[group - 1] if group else 0
         return int(self._members(epoch, group)[position_in_epoch - start])
 
+    # Return the epoch's order of shards and the position at which each group of them ends.
     def _draw_groups(self, epoch: int) -> tuple[np.ndarray, list[int]]:
-        """Return the epoch's order of shards and the position at which each group of them ends."""
         shards = permutation(len(self.shard_sizes), self.seed, self.source, epoch)
         ends = list(accumulate(self.shard_sizes[shard] for shard in shards))
         return shards, [*ends[self.group_shards - 1 : -1 : self.group_shards], ends[-1]]
 
+    # Return the sample numbers of one group of shards in the epoch's order.
     def _draw_members(self, epoch: int, group: int) -> np.ndarray:
-        """Return the sample numbers of one group of shards in the epoch's order."""
         shards = self._groups(epoch)[0][group * self.group_shards : (group + 1) * self.group_shards]
         members = np.concatenate([np.arange(self.starts[s], self.starts[s + 1]) for s in shards])
         return members[permutation(len(members), self.seed, self.source, epoch, group)]

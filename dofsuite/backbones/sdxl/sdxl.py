@@ -22,6 +22,8 @@ NUM_TIME_IDS = 6
 
 
 class SdxlModules(NamedTuple):
+    """The parts of SDXL that training needs."""
+
     unet: UNet2DConditionModel
     codec: Codec
     prompts: PromptEncoder

@@ -74,8 +74,8 @@ def _pass_tokens_through(transformer: Any) -> None:
     transformer.norm_out.linear.bias.zero_()
 
 
+# Return a prompt token's constant part, of unit variance, which marks it as no image token.
 def _signature(width: int) -> Tensor:
-    """Return a prompt token's constant part, of unit variance, which marks it as no image token."""
     signature = torch.ones(width)
     signature[1::2] = -1.0
     signature[:8] = 0.0

@@ -124,8 +124,8 @@ def pack(config: PackConfig) -> Manifest:
         )
 
 
+# Write every pair; after the first fault only check the rest, then report all faults.
 def _write_pairs(writer: ShardWriter, listing: Listing, config: PackConfig) -> None:
-    """Write every pair; after the first fault only check the rest, then report all faults."""
     faults = list(listing.faults)
     for number, pair in enumerate(listing.pairs):
         try:
@@ -147,8 +147,8 @@ def _write_pairs(writer: ShardWriter, listing: Listing, config: PackConfig) -> N
         )
 
 
+# Return a sample's members, each decoded once as a check.
 def _members(pair: Pair, config: PackConfig) -> dict[str, bytes]:
-    """Return a sample's members, each decoded once as a check."""
     # Image and its metadata
     image_bytes = pair.image.read_bytes()
     height, width = decode_image(image_bytes, str(pair.image)).shape[:2]
