@@ -1,4 +1,4 @@
-"""Experiments: read strictly (file, sweep line, command line; one sentence for a mistake) and run in their folder."""
+"""Experiments: read strictly, one sentence for a mistake, and run in their folder."""
 
 from dofsuite._lazy import lazy_exports
 

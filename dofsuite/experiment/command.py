@@ -1,4 +1,4 @@
-"""The command line of `fit`, before anything heavy is imported: which file, which sweep line, which overrides."""
+"""The command line of `fit`: file, sweep line and overrides, read before anything heavy loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NoReturn
 from dofsuite.errors import UserError
 
 COMMAND_LINE = "command line"
-EXIT_USER_ERROR = 2  # a mistake that the user can mend, in one line on stderr
+EXIT_USER_ERROR = 2  # a mistake that the user can fix, in one line on stderr
 EXIT_STOPPED = (
     143  # 128 + SIGTERM: ended on a signal, saved if a step was made; the same command goes on
 )
@@ -21,22 +21,22 @@ EXIT_STOPPED = (
 
 @dataclass(frozen=True)
 class Command:
-    """What one call of `python -m dofsuite.fit` asks for."""
+    """One call of `python -m dofsuite.fit`."""
 
     file: Path | None
     """The experiment file."""
     overrides: tuple[str, ...] = ()
-    """`--key value` words of the command line; they win over the sweep's, which win over the file's."""
+    """`--key value` words of the command line; they win over the sweep's and the file's."""
     sweep: Path | None = None
     """A file with one line of overrides an array task."""
     index: int | None = None
     """The sweep line to run, counted from 0."""
     count: bool = False
-    """Only say how many lines the sweep has."""
+    """Only print how many lines the sweep has."""
     print_config: bool = False
     """Only print the resolved experiment."""
     help: bool = False
-    """Only say how this is used."""
+    """Only print the usage."""
     importable: tuple[str, ...] = ()
     """Further packages whose classes the file may name."""
     sweep_overrides: tuple[str, ...] = ()
@@ -81,7 +81,8 @@ def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.enviro
     # What is left: the experiment file, then overrides.
     if {"--config", "-c"} & {word.partition("=")[0] for word in rest}:
         raise UserError(
-            f"{COMMAND_LINE}: --config: the experiment file is the first argument, without --config."
+            f"{COMMAND_LINE}: --config: the experiment file is the first argument, without "
+            "--config."
         )
     file = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
     command = Command(
@@ -106,6 +107,7 @@ def _index(text: str) -> int:
 def _checked(command: Command) -> Command:
     """The command, with its sweep line read, once nothing is missing."""
     lines = [] if command.sweep is None else read_sweep(command.sweep)
+    # A sweep can be counted without an experiment; nothing else can be done without one.
     if command.count:
         if command.sweep is None:
             raise UserError(f"{COMMAND_LINE}: --count: needs --sweep FILE, whose lines it counts.")
@@ -115,6 +117,7 @@ def _checked(command: Command) -> Command:
             f"{COMMAND_LINE}: name an experiment file first, as in: "
             "python -m dofsuite.fit experiments/X.yaml."
         )
+    # The line of the sweep.
     if command.sweep is None:
         return replace(command, index=None)
     if command.index is None:

@@ -64,15 +64,15 @@ class Experiment:
         stored = stored_config(folder)
         if stored is None or not checkpoints_of(folder):
             return
-        if difference := differing_key(
-            stored, self.config, self.cli.resolved(without_defaults=True)
-        ):
-            key, before, now = difference
-            raise self.mistake(
-                key,
-                f"{now!r}, but the run in {folder} was begun with {before!r}; "
-                f"keep that value or name another folder with --trainer.default_root_dir",
+        # A key whose value may not change.
+        given = self.cli.resolved(without_defaults=True)
+        if difference := differing_key(stored, self.config, given):
+            reason = (
+                "{2!r}, but the run in {folder} was begun with {1!r}; keep that value or name "
+                "another folder with --trainer.default_root_dir"
             )
+            raise self.mistake(difference[0], reason.format(*difference, folder=folder))
+        # The number of samples of an optimizer step.
         if step := differing_step(stored, self.config, folder):
             raise self.mistake(*step)
 
@@ -82,10 +82,9 @@ class Experiment:
         """Build model, data module and trainer.
 
         Args:
-            log: The run's logger; the file's own loggers stand beside it, and `trainer.logger:
-                false` turns it off.
-            plugins: Beside the file's.
-            callbacks: Beside the file's.
+            log: The run's logger, next to the file's own; `trainer.logger: false` turns it off.
+            plugins: In addition to the file's.
+            callbacks: In addition to the file's.
             bar: Shows progress, unless `trainer.enable_progress_bar` is false.
 
         Raises:
@@ -100,7 +99,7 @@ class Experiment:
 
     @contextmanager
     def refused_values(self, *, by_lightning: bool = False) -> Iterator[None]:
-        """Turn the `ValueError` with which a class refuses its values into a `UserError`; a bug keeps its traceback.
+        """Turn a class's `ValueError` on its values into a `UserError`; a bug keeps its traceback.
 
         Args:
             by_lightning: Take only what Lightning itself refuses (once training runs, any other
@@ -115,6 +114,7 @@ class Experiment:
         except UserError:
             raise
         except Exception as error:
+            # What was raised first, below the parser's own wrapping.
             root = root_of(error)
             if isinstance(root, UserError):
                 raise root from None
@@ -123,6 +123,7 @@ class Experiment:
             )
             if not isinstance(root, (MisconfigurationException, *refusing)):
                 raise root from root.__cause__
+            # The key that its sentence names.
             reason = " ".join(str(root).split()).removesuffix(".")
             raise self.mistake(key_named_in(reason, self.config), reason) from error
 
@@ -177,7 +178,7 @@ def _mistake(sources: Sequence[ProvidedKeys], key: str, reason: str) -> UserErro
 def _check_class(
     command: Command, content: dict[str, Any], sources: Sequence[ProvidedKeys], section: str
 ) -> None:
-    """Refuse a section that names no class, which the parser would take for Lightning's own base class."""
+    """Check that a section names a class; the parser would take Lightning's base class."""
     value = content.get(section)
     if isinstance(value, str) or (isinstance(value, dict) and "class_path" in value):
         return
@@ -187,5 +188,6 @@ def _check_class(
         return
     missing = f"{section}.class_path" if isinstance(value, dict) else section
     raise UserError(
-        f"{command.file}: {missing}: missing; name the class, as in class_path: {EXAMPLES[section]}."
+        f"{command.file}: {missing}: missing; name the class, as in class_path: "
+        f"{EXAMPLES[section]}."
     )

@@ -1,4 +1,4 @@
-"""Keys of an experiment as dotted paths: which were given, where, whether they exist, and which name was meant."""
+"""Keys of an experiment as dotted paths: which were given, where, and which one was meant."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SUGGESTION_CUTOFF = 0.75  # similarity from which a near name is taken for the one that was meant …
-MARGIN = 0.1  # … where the next nearest is less similar by this much
+SUGGESTION_CUTOFF = 0.75  # similarity from which a near name is suggested …
+MARGIN = 0.1  # … if the next nearest is less similar by this much
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,11 @@ class ProvidedKeys:
     """Whether a key is written `--key` in this source."""
 
     def spelled(self, key: str) -> str:
-        """The key as this source writes it."""
         return f"--{key}" if self.as_option else key
 
 
 def source_of(sources: Sequence[ProvidedKeys], key: str) -> tuple[ProvidedKeys, str]:
-    """The source that gave a key (the one that wins, where several did), and the key as it stands there.
+    """Return the source that gave a key (the one that wins), and the key as it is written there.
 
     A key that none gave belongs to the first source, the file.
     """
@@ -70,7 +69,7 @@ def keys_of_options(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def exists(resolved: dict[str, Any], key: str) -> bool:
-    """Whether a key is part of the resolved experiment; `init_args` may be left out of it, as the parser allows."""
+    """Whether a key is part of the resolved experiment; it may leave out `init_args`."""
     node: Any = resolved
     for part in key.split("."):
         if isinstance(node, list):
@@ -92,9 +91,10 @@ def _children(node: Any) -> dict[str, Any]:
 def nearest(resolved: dict[str, Any], key: str) -> str | None:
     """The key that was meant by one that does not exist, or None where that is not sure.
 
-    Sure means: one name beside it is spelled nearly so and no other comes close, or exactly one key
-    of the whole section ends in that name.
+    Sure means: one sibling is spelled nearly so and no other comes close, or exactly one key of the
+    section ends in that name.
     """
+    # Walk down as far as the key exists.
     node: Any = resolved
     parents: list[str] = []
     for part in key.split("."):
@@ -104,20 +104,19 @@ def nearest(resolved: dict[str, Any], key: str) -> str | None:
         parents.append(part)
         node = children[part]
     rest = key.split(".")[len(parents) :]
-    beside = [name for name in _children(node) if name not in ("class_path", "init_args")]
-    if (name := near_name(rest[0], beside)) is not None:
+    # A sibling spelled nearly so.
+    siblings = [name for name in _children(node) if name not in ("class_path", "init_args")]
+    if (name := near_name(rest[0], siblings)) is not None:
         return ".".join([*parents, name, *rest[1:]])
+    # The same name elsewhere in the section.
     section = key.split(".")[0]
-    same_name = [
-        path
-        for path in keys_of_file({section: resolved.get(section)})
-        if path.split(".")[-1] == rest[-1]
-    ]
+    paths = keys_of_file({section: resolved.get(section)})
+    same_name = [path for path in paths if path.split(".")[-1] == rest[-1]]
     return same_name[0] if len(same_name) == 1 else None
 
 
 def near_name(word: str, names: Iterable[str]) -> str | None:
-    """The one name that is spelled nearly as `word`, or None where there is none or more than one."""
+    """Return the one name spelled nearly as `word`; None for none or more than one."""
     likeness = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in names}
     by_likeness = sorted(((ratio, name) for name, ratio in likeness.items()), reverse=True)
     if not by_likeness or by_likeness[0][0] < SUGGESTION_CUTOFF:

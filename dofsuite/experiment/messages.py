@@ -1,4 +1,4 @@
-"""One clear sentence for a mistake: what the parser reports over a dozen lines, as key and reason."""
+"""What the parser reports over a dozen lines, as a key and one sentence."""
 
 from __future__ import annotations
 
@@ -91,10 +91,11 @@ def read_message(message: str) -> Message:
 
 
 def _scan(message: str) -> _Scan:
-    """Walk down to the innermost reason; next to a class's own problem, other types of its union say nothing."""
+    """Walk down to the innermost reason; a class's own problem hides other types of its union."""
     scan = _Scan()
     for line in message.splitlines():
         text = line.strip().removeprefix("- ").strip()
+        # One level further down.
         if match := _PARSER_KEY.match(text):
             scan.keys.append(match[1])
             text = match[2]

@@ -24,9 +24,12 @@ TRAINER_DEFAULTS = {
 
 
 IGNORED_WARNINGS = (
-    "You're resuming from a checkpoint that ended before the epoch ended",  # the data module counts samples seen
-    "The '.*_dataloader' does not have many workers",  # rendering is on the training device, loading is light
-    r"Found \d+ module\(s\) in eval mode",  # frozen networks stay in eval mode on purpose
+    # The data module counts samples seen.
+    "You're resuming from a checkpoint that ended before the epoch ended",
+    # Rendering is on the training device, loading is light.
+    "The '.*_dataloader' does not have many workers",
+    # Frozen networks stay in eval mode on purpose.
+    r"Found \d+ module\(s\) in eval mode",
     "Checkpoint directory .* exists and is not empty",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
 )
@@ -48,14 +51,14 @@ class ExperimentParser(LightningArgumentParser):
     """Raises the reason of a mistake, instead of printing a page of usage before it."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise `ParserMistake`; an inner parser's mistake only means that another type remains to be tried."""
+        """Raise `ParserMistake`; an inner parser's only means that another type is tried next."""
         if not self.exit_on_error:
             super().error(message, ex)
         raise ParserMistake(message) from ex
 
 
 class ExperimentCLI(LightningCLI):
-    """One model, one data module, one trainer, all named by the experiment file; parsing builds nothing."""
+    """Model, data module and trainer, named by the experiment file; parsing builds nothing."""
 
     def __init__(self, words: Sequence[str], importable: Sequence[str] = ()) -> None:
         """Parse `words` (`--config FILE --key value …`).
@@ -91,11 +94,11 @@ class ExperimentCLI(LightningCLI):
             "--continue_from",
             type=str | None,
             default=None,
-            help="Run folder whose weights, optimiser and step counter the first start of this run continues.",
+            help="Run whose weights, optimizer state and step counter this one starts from.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
-        """Parse what was given, without Lightning's warning that this process has arguments of its own."""
+        """Parse, without Lightning's warning that this process has arguments of its own."""
         self.config = parser.parse_args(args)
 
     def instantiate_classes(self) -> None:
@@ -114,7 +117,7 @@ class ExperimentCLI(LightningCLI):
     def build(
         self, log: Logger, log_wanted: bool, plugins: Sequence[Any], callbacks: Sequence[Callback]
     ) -> Trainer:
-        """Build model, data module and trainer (with these beside what the file names), and return the trainer."""
+        """Build model, data module and trainer, with these in addition to the file's."""
         self.config_init = self.parser.instantiate(self.config)
         self.model, self.datamodule = self.config_init["model"], self.config_init["data"]
         self.trainer = self.instantiate_trainer(
@@ -125,7 +128,7 @@ class ExperimentCLI(LightningCLI):
         return self.trainer
 
     def _of_trainer(self, name: str) -> list[Any]:
-        """What the file gives for a trainer argument that takes one object or a list of them, as a list."""
+        """A trainer argument of the file that takes one object or several, as a list."""
         value = self.config_init["trainer"].get(name)
         if value is None or isinstance(value, bool):
             return []

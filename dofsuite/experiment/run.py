@@ -31,7 +31,7 @@ LIMITS = ("max_steps", "max_epochs", "max_time")
 
 
 def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
-    """Train the experiment in its run folder, or say that it is finished there; returns the exit code.
+    """Train the experiment in its run folder unless it is finished there; return the exit code.
 
     Raises:
         UserError: The folder holds another experiment, is held by another process, or cannot be
@@ -41,6 +41,7 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
     folder, first_rank = experiment.folder, is_first_rank()
     with locked(folder) if first_rank else nullcontext():
         experiment.check_against(folder)
+        # Finished already.
         end = finished_at(folder)
         if end is not None and _within_limits(end, experiment.config["trainer"]):
             if first_rank:
@@ -49,6 +50,7 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
                 )
                 _say_where(folder)
             return 0
+        # Begin or resume.
         try:
             _train(experiment, folder, argv)
         except RunStopped as stop:
@@ -67,9 +69,10 @@ def _within_limits(end: dict[str, Any], limits: dict[str, Any]) -> bool:
 
 
 def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
-    """Build the experiment, resume where it stopped, train to its end, and validate at its last step."""
+    """Build, resume where it stopped, train to the end, and validate at the last step."""
     start, continues = choose_start(folder, experiment.config["continue_from"])
     checkpoint_io = AtomicCheckpointIO(on_load=as_warm_start if continues else None)
+    # The trainer, with what a run of ours has.
     log, last_validation = RunLog(folder), LastValidation()
     callbacks = [last_validation, *([KeepNewOptimizerHparams()] if continues else [])]
     trainer = experiment.build(log, [checkpoint_io], callbacks, RunProgress())

@@ -1,4 +1,4 @@
-"""What can be seen in an experiment file before anything heavy is imported: its syntax, doubled keys, shape."""
+"""What can be checked in an experiment file before heavy imports: syntax, doubled keys, shape."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that is written twice, of which YAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: dict[str, int] = {}
+        line_of: dict[str, int] = {}
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1
-            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
-                raise _DoubledKey(str(key_node.value), seen[key_node.value], line)
-            seen[str(key_node.value)] = line
+            if key_node.value in line_of and key_node.tag != "tag:yaml.org,2002:merge":
+                raise _DoubledKey(str(key_node.value), line_of[key_node.value], line)
+            line_of[str(key_node.value)] = line
         return super().construct_mapping(node, deep)
 
 
@@ -38,12 +38,12 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such experiment file.")
+    # Syntax.
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except _DoubledKey as error:
-        key, first, second = error.args
         raise UserError(
-            f"{path}: {key}: written twice, in line {first} and in line {second}."
+            "{}: {}: written twice, in line {} and in line {}.".format(path, *error.args)
         ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -51,6 +51,7 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {where}: {error.problem}.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]}).") from None
+    # Shape.
     if not isinstance(content, dict):
         raise UserError(
             f"{path}: an experiment file is a mapping with the keys model, data and trainer."
@@ -65,17 +66,19 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
 
 
 def _check_sections(path: Path, node: Any, parents: tuple[str, ...]) -> None:
-    """Refuse empty `init_args` (the parser's own answer is an accident) and `dict_kwargs` (which nothing checks)."""
+    """Refuse empty `init_args`, on which the parser stumbles, and `dict_kwargs`, never checked."""
     if isinstance(node, list):
         for item in node:
             _check_sections(path, item, parents)
     if not isinstance(node, dict):
         return
+    # Keys below, each with its path.
     for key, value in node.items():
         name = ".".join((*parents, str(key)))
         if key == "init_args" and not isinstance(value, dict):
             raise UserError(
-                f"{path}: {name}: expected keys and values below it; leave init_args out where there are none."
+                f"{path}: {name}: expected keys and values below it; leave init_args out where "
+                "there are none."
             )
         if key == "dict_kwargs":
             raise UserError(

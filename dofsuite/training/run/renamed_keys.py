@@ -96,7 +96,7 @@ def translated(config: dict[str, Any]) -> dict[str, Any]:
 def _source_mix(
     schedule: dict[str, Any], num_sources: int, config: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The mix of an old `data.schedule`: a share, since cycles follow from the model's stages now."""
+    """The mix of an old `data.schedule`: a share; cycles follow from the model's stages now."""
     if num_sources < 2 or "start_share" not in schedule:
         return None
     # The number of samples is the run's own unless another one was meant.
