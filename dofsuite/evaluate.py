@@ -25,16 +25,14 @@ from dofsuite.cli import EXIT_MISTAKE, Parser, add_options, config_from, run_com
 class Subcommand(NamedTuple):
     """A subcommand: `run(config)` in one module, with the config that another one defines."""
 
+    # Arguments that the general help shows.
     usage: str
-    """Arguments that the general help shows."""
     description: str
+    # `module:Class` in `dofsuite.evaluation`, a frozen dataclass of `dofsuite.cli.option` fields.
+    # Its module imports nothing heavy, so that `--help` is quick.
     config: str
-    """`module:Class` in `dofsuite.evaluation`, a frozen dataclass of `dofsuite.cli.option` fields.
-
-    Its module imports nothing heavy, so that `--help` is quick.
-    """
+    # Module in `dofsuite.evaluation`, imported once the options are checked.
     run: str
-    """Module in `dofsuite.evaluation`, imported once the options are checked."""
 
 
 SUBCOMMANDS = {
@@ -82,13 +80,11 @@ SUBCOMMANDS = {
 
 
 def config_class(name: str) -> type[Any]:
-    """Import the config of a subcommand."""
     module, _, class_name = SUBCOMMANDS[name].config.partition(":")
     return getattr(import_module(f"dofsuite.evaluation.{module}"), class_name)
 
 
 def parser_of(name: str) -> Parser:
-    """Return the parser of a subcommand's options."""
     parser = Parser(f"evaluate {name}", SUBCOMMANDS[name].description)
     add_options(parser, config_class(name))
     return parser
@@ -106,8 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if words else EXIT_MISTAKE
     name = words[0]
     if name not in SUBCOMMANDS:
-        choices = ", ".join(SUBCOMMANDS)
-        print(f"evaluate: {name!r} is no subcommand; choose one of {choices}.", file=sys.stderr)
+        print(
+            f"evaluate: {name!r} is no subcommand; choose one of {', '.join(SUBCOMMANDS)}.",
+            file=sys.stderr,
+        )
         return EXIT_MISTAKE
 
     def run(arguments: argparse.Namespace) -> None:

@@ -55,22 +55,20 @@ def hash_files(folder: Path, files: Iterable[Path]) -> str:
 
 
 def hash_file_stats(folder: Path, files: Iterable[Path]) -> str:
-    """Return a hash over the names, sizes and times of files, without reading them."""
+    # Names, sizes and times; nothing is read
     stats = {file.relative_to(folder).as_posix(): file.stat() for file in files}
     return config_hash({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
 
 
 def weight_hashes(folder: Path) -> list[str]:
-    """Return name, size and hash of the weight files below a folder."""
-    files = sorted(folder.rglob("*.safetensors"))
     return [
         f"{file.relative_to(folder).as_posix()}:{file.stat().st_size}:{hash_weights(file)[:16]}"
-        for file in files
+        for file in sorted(folder.rglob("*.safetensors"))
     ]
 
 
 def hash_weights(file: Path) -> str:
-    """Return a hash of a weight file, computed once in a process unless the file changes."""
+    # Computed once in a process unless the file changes
     stat = file.stat()
     return _hash_weights(file.resolve(), stat.st_size, stat.st_mtime_ns)
 

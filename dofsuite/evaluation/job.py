@@ -52,7 +52,6 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def env_rank(rank_name: str, size_name: str) -> tuple[int, int] | None:
-    """Return the two variables as numbers; None where one of them is not set."""
     if rank_name not in os.environ or size_name not in os.environ:
         return None
     rank, size = os.environ[rank_name], os.environ[size_name]
@@ -64,7 +63,6 @@ def env_rank(rank_name: str, size_name: str) -> tuple[int, int] | None:
 
 
 def array_index_and_size() -> tuple[int, int]:
-    """Return the index of this SLURM array task and the array's size; (0, 1) without an array."""
     names = ("ID", "MIN", "MAX", "COUNT")
     task = {name: os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in names}
     if not all(text.isdigit() for text in task.values()) or int(task["COUNT"]) < 2:
@@ -84,7 +82,6 @@ def array_index_and_size() -> tuple[int, int]:
 
 
 def default_device() -> torch.device:
-    """Return this process's GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID")
@@ -176,7 +173,7 @@ def check_settings(folder: Path, settings: dict[str, Any], write: bool = True) -
 
 
 def first_difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any]:
-    """Return the path (`a.b.0`) of the first value in which plain data differ, and both values."""
+    # The path (`a.b.0`) of the first value in which plain data differ, and both values
     if isinstance(old, list) and isinstance(new, list):
         old, new = dict(enumerate(old)), dict(enumerate(new))
     if not (isinstance(old, dict) and isinstance(new, dict)):
@@ -194,7 +191,6 @@ def shorten(value: Any) -> str:
 
 
 def progress(keys: Sequence[str], title: str) -> Iterator[str]:
-    """Yield the keys under a bar on a terminal, or with a plain line now and then in a log."""
     if sys.stderr.isatty():
         yield from tqdm(keys, desc=title)
         return

@@ -18,10 +18,6 @@ from torch import Tensor
 from dofsuite.files import write_json, write_text
 from dofsuite.images import encode_png, to_pil
 
-DECIMALS = 3
-# Printed where there is no number.
-EMPTY = "-"
-
 # The content security policy lets the page load and run nothing: its images are in it.
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -110,10 +106,9 @@ def write_report(
 
 
 def format_number(value: Number) -> str:
-    """Print a float with three decimals, an integer as it is, and None as a dash."""
     if value is None:
-        return EMPTY
-    return str(value) if isinstance(value, int) else f"{value:z.{DECIMALS}f}"  # z: no -0.000
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:z.3f}"  # z: no -0.000
 
 
 def format_fact(value: Any) -> str:
@@ -168,8 +163,11 @@ def to_json(
         }
         for table in tables
     ]
-    plain_facts = json.loads(json.dumps(facts, default=str))
-    return {"title": title, "tables": tables_data, "facts": plain_facts}
+    return {
+        "title": title,
+        "tables": tables_data,
+        "facts": json.loads(json.dumps(facts, default=str)),
+    }
 
 
 def to_html(

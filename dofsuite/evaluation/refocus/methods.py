@@ -22,6 +22,7 @@ from dofsuite.evaluation.refocus.config import Perturbation
 from dofsuite.evaluation.refocus.perturbation import TITLES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
+from dofsuite.refocus.pipeline import RefocusPipeline
 from dofsuite.refocus.rendering import photograph
 from dofsuite.refocus.settings import FILE, RefocusSettings, export_folder
 
@@ -30,22 +31,20 @@ Predict = Callable[[Sample, Tensor, Tensor], Tensor]
 
 
 class Method(NamedTuple):
-    """A row of the tables."""
-
     name: str
     predict: Predict
+    # Plain data on which its images depend: stored images of another identity are not used.
     identity: dict[str, Any]
-    """Plain data on which its images depend: stored images of another identity are not used."""
+    # What is done to the disparity that it gets.
     perturbation: Perturbation = "given"
-    """What is done to the disparity that it gets."""
+    # Keys of the samples that it predicts; None is all.
     covered: frozenset[str] | None = None
-    """Keys of the samples that it predicts; None is all."""
+    # Whether the report's folder keeps its images; those of `copy` and `folder` exist already.
     stores_images: bool = True
-    """Whether the report's folder keeps its images; those of `copy` and `folder` exist already."""
+    # A note under the tables.
     remark: str = ""
-    """A note under the tables."""
+    # The trained run, resolved: `evaluate table` finds its rows by it.
     run: Path | None = None
-    """The trained run, resolved: `evaluate table` finds its rows by it."""
 
     def with_depth(self, perturbation: Perturbation) -> Method:
         title = TITLES[perturbation]
@@ -54,8 +53,6 @@ class Method(NamedTuple):
 
 
 def oracle(benchmark: Benchmark) -> Method:
-    """Return the renderer of the ground truth, given the all-in-focus image."""
-
     def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
         image, exact = benchmark.all_in_focus(sample.scene), benchmark.disparity(sample.scene)
         return render(benchmark, image, exact, sample)
@@ -87,14 +84,16 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
     export = export_folder(folder)
     settings = RefocusSettings.read(export)
     weights = [*export.glob("*.safetensors"), *export.glob("camera_embedder/*")]
-    export_hash = hash_files(export, {export / FILE, *weights})
-    identity = {"kind": "run", "export": export_hash, "seed": seed, "steps": steps}
+    identity = {
+        "kind": "run",
+        "export": hash_files(export, {export / FILE, *weights}),
+        "seed": seed,
+        "steps": steps,
+    }
 
-    @cache
-    def load_pipeline() -> Any:
-        from dofsuite.refocus.pipeline import RefocusPipeline
-
-        return RefocusPipeline.from_export(folder).to(default_device())
+    load_pipeline: Callable[[], Any] = cache(
+        lambda: RefocusPipeline.from_export(folder).to(default_device())
+    )
 
     def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
         pipe = load_pipeline()
@@ -129,10 +128,9 @@ def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
         if file := next((file for file in candidates if file.is_file()), None):
             files[sample.key] = file
     if not files:
-        example = benchmark.samples[0].key
         raise UserError(
-            f"{path}: --folder: holds no image of the benchmark, such as {example}.png; check the "
-            "names."
+            f"{path}: --folder: holds no image of the benchmark, such as "
+            f"{benchmark.samples[0].key}.png; check the names."
         )
 
     # Read one when it is scored

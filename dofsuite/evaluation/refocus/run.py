@@ -63,11 +63,6 @@ def run(config: RefocusConfig) -> None:
 
 
 def methods_of(config: RefocusConfig, benchmark: Benchmark) -> list[Method]:
-    """Return oracle, copy and the configured methods, those that use depth with each perturbation.
-
-    Raises:
-        UserError: A method is not there, or two have one name.
-    """
     # Trained runs and baselines, which use the depth
     seed, steps = config.seed, config.steps
     using_depth = [
@@ -83,8 +78,9 @@ def methods_of(config: RefocusConfig, benchmark: Benchmark) -> list[Method]:
     for text in config.folders:
         name, _, path = text.partition("=")
         methods.append(folder(benchmark, Path(path), name))
-    for method in using_depth:
-        methods += [method.with_depth(depth) for depth in dict.fromkeys(config.depth)]
+    methods += [
+        method.with_depth(depth) for method in using_depth for depth in dict.fromkeys(config.depth)
+    ]
 
     names = [method.name for method in methods]
     if repeated := [name for name in names if names.count(name) > 1]:
@@ -99,12 +95,11 @@ def run_folder(path: Path) -> Path:
 
 
 def resolved_run(path: Path) -> Path:
-    """Return the resolved folder of a run, given as a path to it or to its export."""
     return run_folder(Path(os.path.abspath(path))).resolve()
 
 
 def named_runs(runs: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Return each run with a name: its folder's, with as many parents as make it unique."""
+    # A run has its folder's name, with as many parents as make it unique
     parts = [resolved_run(path).parts for path in runs]
     named = []
     for path, own in zip(runs, parts, strict=True):
@@ -129,12 +124,11 @@ def measure(
         for sample in benchmark.samples
         if method.covered is None or sample.key in method.covered
     }
-    depth_seed = None if method.perturbation == "given" else seed
     cache_key = {
         "benchmark": benchmark.checksum,
         "method": method.identity,
         "depth": method.perturbation,
-        "depth_seed": depth_seed,
+        "depth_seed": None if method.perturbation == "given" else seed,
     }
     images = image_folder(output, method)
     if images is not None:
@@ -147,8 +141,8 @@ def measure(
         if file is not None and file.is_file():
             preds = read_image(file)[None]
         else:
-            disparity = benchmark.disparity(sample.scene)
-            disparity = perturb(disparity, method.perturbation, seed_of(key, seed))
+            exact = benchmark.disparity(sample.scene)
+            disparity = perturb(exact, method.perturbation, seed_of(key, seed))
             preds = quantize_8bit(method.predict(sample, reference, disparity))
             if file is not None:
                 write_bytes(file, encode_png(preds[0]))
@@ -162,18 +156,17 @@ def measure(
 
 
 def image_folder(output: Path, method: Method) -> Path | None:
-    """Return where a method's images are kept; None where they lie elsewhere already."""
+    # None: they lie elsewhere already
     return output / "pictures" / file_name(method.name) if method.stores_images else None
 
 
 def file_name(name: str) -> str:
-    """Return a method's name in characters that every file system takes."""
+    # Characters that every file system takes
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.") or sha256_of(name.encode())[:8]
 
 
 def facts_of(config: RefocusConfig, benchmark: Benchmark, scores: Scores) -> dict[str, Any]:
     sources = [scene.source for scene in benchmark.scenes]
-    levels = benchmark.bokeh_levels
     return {
         # Benchmark
         "benchmark": f"{config.benchmark.resolve().name}, sha256 {benchmark.checksum}",
@@ -182,7 +175,8 @@ def facts_of(config: RefocusConfig, benchmark: Benchmark, scores: Scores) -> dic
         **{f"benchmark's {name}": value for name, value in benchmark.settings.items()},
         # Scores
         **dict(scores.facts),
-        "LVCorr": f"level_mean, and per scene level_per_scene; levels {levels}, positive is good",
+        "LVCorr": "level_mean, and per scene level_per_scene; levels "
+        f"{benchmark.bokeh_levels}, positive is good",
         "all": "mean over the ten samples of a scene, not over tasks",
         # Methods
         "depth": "mask 30 %, crop one random rectangle, noise sigma 1 clamped to [0, 1]",

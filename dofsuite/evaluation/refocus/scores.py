@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,9 +12,6 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from dofsuite.errors import UserError
 from dofsuite.metrics import ImageEmbedder, clip_image_similarity
-
-LPIPS_INSTALL = 'pip install "torchmetrics[image]" (for torch 2.13: torchvision==0.28.0)'
-CLIP_IQA_INSTALL = 'pip install "torchmetrics[multimodal]" torchvision'
 
 # One image, or an image and its target, [1, 3, h, w] each -> a number.
 Score = Callable[..., Tensor]
@@ -26,8 +23,8 @@ class Scores(NamedTuple):
     embedder: ImageEmbedder | None = None
     lpips: Score | None = None
     clip_iqa: Score | None = None
+    # The options of every score, for the report; other options give other rows.
     facts: tuple[tuple[str, str], ...] = ()
-    """The options of every score, for the report; other options give other rows."""
     notes: tuple[str, ...] = ()
 
     @torch.no_grad()
@@ -39,9 +36,10 @@ class Scores(NamedTuple):
         """
         exact, truth = preds.double(), target.double()
         embedder = self.embedder
-        similarity = clip_image_similarity(preds, reference, embedder) if embedder else None
         return {
-            "clip_i": None if similarity is None else float(similarity),
+            "clip_i": float(clip_image_similarity(preds, reference, embedder))
+            if embedder
+            else None,
             "mae": float(mean_absolute_error(exact, truth)),
             "psnr": float(peak_signal_noise_ratio(exact, truth, data_range=1.0)),
             "lpips": float(self.lpips(preds, target)) if self.lpips else None,
@@ -67,19 +65,29 @@ def load_scores(
     """
     # Networks, each with a note where it is left out
     embedder = None if clip == "none" else load_clip(clip)
-    lpips_score, lpips_note = load_lpips(lpips)
-    iqa_score, iqa_note = load_clip_iqa(clip_iqa)
+    lpips_score, lpips_note = try_load(
+        "LPIPS",
+        load_lpips,
+        lpips,
+        'pip install "torchmetrics[image]" (for torch 2.13: torchvision==0.28.0)',
+    )
+    iqa_score, iqa_note = try_load(
+        "CLIP-IQA",
+        load_clip_iqa,
+        clip_iqa,
+        'pip install "torchmetrics[multimodal]" torchvision',
+    )
     clip_note = "" if embedder else "CLIP-I: left out, as asked"
 
     # Their options, for the report
-    lpips_fact = f"torchmetrics, net_type {lpips}, normalize True"
-    iqa_fact = f"torchmetrics, model {clip_iqa}, prompts ('quality',), data_range 1.0"
     facts = {
         "CLIP-I": f"against the picture given; {getattr(embedder, 'name', 'left out')}",
         "MAE": "torchmetrics mean_absolute_error, display values in [0, 1], mean over samples",
         "PSNR": "torchmetrics peak_signal_noise_ratio, data_range 1.0, mean over samples in dB",
-        "LPIPS": lpips_fact if lpips_score else "left out",
-        "CLIP-IQA": iqa_fact if iqa_score else "left out",
+        "LPIPS": f"torchmetrics, net_type {lpips}, normalize True" if lpips_score else "left out",
+        "CLIP-IQA": f"torchmetrics, model {clip_iqa}, prompts ('quality',), data_range 1.0"
+        if iqa_score
+        else "left out",
     }
     notes = tuple(note for note in (clip_note, lpips_note, iqa_note) if note)
     return Scores(embedder, lpips_score, iqa_score, tuple(facts.items()), notes)
@@ -96,40 +104,30 @@ def load_clip(path: str) -> ImageEmbedder:
         ) from error
 
 
-def load_lpips(network: Literal["alex", "vgg", "squeeze", "none"]) -> tuple[Score | None, str]:
-    """Load torchmetrics' LPIPS; None and a note where torchvision or the weights are missing."""
-    if network == "none":
-        return None, "LPIPS: left out, as asked"
+def load_lpips(network: Literal["alex", "vgg", "squeeze"]) -> Score:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    def load() -> Score:
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-        metric = LearnedPerceptualImagePatchSimilarity(net_type=network, normalize=True)
-        metric(torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64))
-        return metric
-
-    return try_load(load, "LPIPS", LPIPS_INSTALL)
+    metric = LearnedPerceptualImagePatchSimilarity(net_type=network, normalize=True)
+    metric(torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64))
+    return metric
 
 
-def load_clip_iqa(model: Literal["clip_iqa", "none"]) -> tuple[Score | None, str]:
-    """Load torchmetrics' CLIP-IQA; None and a note where piq or the weights are missing."""
-    if model == "none":
-        return None, "CLIP-IQA: left out, as asked"
+def load_clip_iqa(model: Literal["clip_iqa"]) -> Score:
+    from torchmetrics.multimodal import CLIPImageQualityAssessment
 
-    def load() -> Score:
-        from torchmetrics.multimodal import CLIPImageQualityAssessment
-
-        metric = CLIPImageQualityAssessment(model, 1.0, ("quality",))
-        metric(torch.zeros(1, 3, 224, 224))
-        return metric
-
-    return try_load(load, "CLIP-IQA", CLIP_IQA_INSTALL)
+    metric = CLIPImageQualityAssessment(model, 1.0, ("quality",))
+    metric(torch.zeros(1, 3, 224, 224))
+    return metric
 
 
-def try_load(load: Callable[[], Score], name: str, install: str) -> tuple[Score | None, str]:
-    """Load a score; any error of torchmetrics or its packages becomes a note."""
+def try_load(
+    name: str, load: Callable[[Any], Score], choice: str, install: str
+) -> tuple[Score | None, str]:
+    """Load a score of torchmetrics and try it; None and a note for `none` and after any error."""
+    if choice == "none":
+        return None, f"{name}: left out, as asked"
     try:
-        return load(), ""
+        return load(choice), ""
     except Exception as error:  # a missing package, a failed download, versions that do not fit
         sentence = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:160]
         reason = sentence or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -21,21 +22,15 @@ def sheets(
     benchmark: Benchmark, results: Sequence[MethodResults], num_scenes: int
 ) -> list[ImageSheet]:
     """Return a sheet for each of some scenes, taken from the sources in turn."""
-    scenes = interleave_sources(benchmark)[: max(0, num_scenes)]
-    return [sheet(benchmark, results, scene) for scene in scenes]
-
-
-def interleave_sources(benchmark: Benchmark) -> list[str]:
-    """Return the scenes, the first of every source first."""
-    ranks: list[tuple[int, int, str]] = []
-    for order, source in enumerate(SOURCES):
-        scenes = [scene.scene for scene in benchmark.scenes if scene.source == source]
-        ranks += [(index, order, scene) for index, scene in enumerate(scenes)]
-    return [scene for _, _, scene in sorted(ranks)]
+    by_source = [
+        [scene.scene for scene in benchmark.scenes if scene.source == source] for source in SOURCES
+    ]
+    scenes = [scene for group in zip_longest(*by_source) for scene in group if scene]
+    return [sheet(benchmark, results, scene) for scene in scenes[: max(0, num_scenes)]]
 
 
 def sheet(benchmark: Benchmark, results: Sequence[MethodResults], scene: str) -> ImageSheet:
-    """Return a scene's sheet: a column a sample; the focus point is marked on the reference."""
+    # A column a sample; the focus point is marked on the reference
     samples = [sample for sample in benchmark.samples if sample.scene == scene]
     titles = [
         f"{sample.key.split('/')[1].replace('_', ' ')}: b = {sample.bokeh_level:g}"
@@ -49,14 +44,16 @@ def sheet(benchmark: Benchmark, results: Sequence[MethodResults], scene: str) ->
     ]
     targets = [benchmark.image(sample.target)[0] for sample in samples]
     rows = [("given", references), ("truth", targets)]
-    for each in results:
-        rows.append((each.method.name, [shown(benchmark, each, sample) for sample in samples]))
+    rows += [
+        (each.method.name, [shown(benchmark, each, sample) for sample in samples])
+        for each in results
+    ]
     reduced = [(name, [thumbnail(image, MAX_PX) for image in images]) for name, images in rows]
     return ImageSheet(scene, titles, reduced)
 
 
 def shown(benchmark: Benchmark, results: MethodResults, sample: Sample) -> Tensor:
-    """Return a prediction [3, h, w]; gray where the method has none."""
+    # [3, h, w]; gray where the method has no prediction
     if sample.key not in results.rows:
         return torch.full((3, benchmark.size_px, benchmark.size_px), 0.75)
     return results.prediction(benchmark, sample)[0]

@@ -36,20 +36,21 @@ VARIANTS: dict[Literal["level_mean", "level_per_scene"], str] = {
     "level_mean": "",
     "level_per_scene": " per scene",
 }
-SWEEP_COLUMNS = (
-    "LVCorr",
-    "truth's LVCorr",
-    "LVCorr per scene",
-    "truth's LVCorr per scene",
-    "blur gain",
-)
-SOURCE_COLUMNS = tuple(f"{source} {name}" for name in ("MAE", "CLIP-I") for source in SOURCES)
 # Title, columns after the number of samples, and the paper's rows; `cells_of` has this order.
 TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
     ("Table 1: refocus", ("CLIP-I", "MAE", "CLIP-IQA"), paper_tables.REFOCUS),
     (
         "Table 1: add bokeh",
-        ("CLIP-I", "MAE", *SWEEP_COLUMNS, "CLIP-IQA"),
+        (
+            "CLIP-I",
+            "MAE",
+            "LVCorr",
+            "truth's LVCorr",
+            "LVCorr per scene",
+            "truth's LVCorr per scene",
+            "blur gain",
+            "CLIP-IQA",
+        ),
         paper_tables.BOKEH,
     ),
     (
@@ -62,16 +63,19 @@ TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
         paper_tables.ABLATION_COLUMNS,
         paper_tables.ABLATIONS,
     ),
-    ("All sub-tasks by source", SOURCE_COLUMNS, []),
+    (
+        "All sub-tasks by source",
+        tuple(f"{source} {name}" for name in ("MAE", "CLIP-I") for source in SOURCES),
+        [],
+    ),
 ]
 
 # Column -> number, of one method.
 Cells = dict[str, Number]
 
 
+# A method with the scores of every sample that it covers, and where its images are kept.
 class MethodResults(NamedTuple):
-    """A method with the scores of every sample that it covers, and where its images are kept."""
-
     method: Method
     rows: dict[str, dict[str, Any]]
     images: Path | None
@@ -109,9 +113,8 @@ def tables(
     found = []
     for index, (title, names, paper) in enumerate(TABLES):
         columns = (SAMPLES, *names)
-        rows = [(name, [values.get(column) for column in columns]) for name, values in paper]
-        for name, own in cells.items():
-            rows.append((name, [own[index].get(column) for column in columns]))
+        numbers = [*paper, *((name, own[index]) for name, own in cells.items())]
+        rows = [(name, [values.get(column) for column in columns]) for name, values in numbers]
         empty = [note for note in notes if any(note.split(":")[0] in name for name in names)]
         all_notes = [*(flags if index == 0 else []), *remarks, *empty]
         found.append(Table(title, columns, rows, tuple(filter(None, all_notes)), runs))
@@ -155,27 +158,32 @@ def scores_of(results: MethodResults, samples: Sequence[Sample]) -> Cells:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean, exactly summed; None where a value is missing or there is none."""
+    # Exactly summed; None where a value is missing or there is none
     numbers = [value for value in values if value is not None]
     return math.fsum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
 
 def sweep_of(benchmark: Benchmark, results: MethodResults) -> Cells:
-    """Return LVCorr and blur gain over the scenes of which a method covers every bokeh level."""
-    # Scenes with all levels; samples are in the order of the levels
+    # The scenes of which the method covers every bokeh level
     levels = benchmark.bokeh_levels
-    by_scene: dict[str, list[Sample]] = {}
-    for sample in benchmark.samples:
-        if sample.task == "bokeh" and sample.key in results.rows:
-            by_scene.setdefault(sample.scene, []).append(sample)
-    complete = [scene for scene in by_scene.values() if len(scene) == len(levels)]
+    covered = [
+        sample
+        for sample in benchmark.samples
+        if sample.task == "bokeh" and sample.key in results.rows
+    ]
+    by_scene = [
+        [sample for sample in covered if sample.scene == files.scene] for files in benchmark.scenes
+    ]
+    complete = [samples for samples in by_scene if len(samples) == len(levels)]
     if not complete:
         return {}
 
     # LVCorr of predictions and of targets in both variants, and blur gain. LVCorr warns of a
     # method that ignores the level, such as copy.
-    of_preds = {suffix: LVCorr(levels, variant) for variant, suffix in VARIANTS.items()}
-    of_target = {suffix: LVCorr(levels, variant) for variant, suffix in VARIANTS.items()}
+    of_preds = {f"LVCorr{suffix}": LVCorr(levels, name) for name, suffix in VARIANTS.items()}
+    of_target = {
+        f"truth's LVCorr{suffix}": LVCorr(levels, name) for name, suffix in VARIANTS.items()
+    }
     gain = BlurGain(levels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -185,18 +193,15 @@ def sweep_of(benchmark: Benchmark, results: MethodResults) -> Cells:
             preds = torch.stack([results.prediction(benchmark, each) for each in samples], dim=1)
             target = torch.stack([benchmark.image(each.target) for each in samples], dim=1)
             gain.update(preds, target)
-            for suffix in VARIANTS.values():
-                of_preds[suffix].update(preds)
-                of_target[suffix].update(target)
-        sweep: Cells = {"blur gain": float(gain.compute())}
-        for suffix in VARIANTS.values():
-            sweep[f"LVCorr{suffix}"] = float(of_preds[suffix].compute())
-            sweep[f"truth's LVCorr{suffix}"] = float(of_target[suffix].compute())
-    return sweep
+            for lv_corr in of_preds.values():
+                lv_corr.update(preds)
+            for lv_corr in of_target.values():
+                lv_corr.update(target)
+        metrics = {**of_preds, **of_target, "blur gain": gain}
+        return {name: float(metric.compute()) for name, metric in metrics.items()}
 
 
 def coverage_note(benchmark: Benchmark, results: MethodResults) -> str:
-    """Say how much of the benchmark a method covers, where that is not all."""
     covered, every = len(results.rows), len(benchmark.samples)
     if covered == every:
         return ""

@@ -18,15 +18,12 @@ from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.images import resize
 from dofsuite.refocus.settings import holds_export
 
-EXPORTED_PROGRAM = ".pt2"
-
 
 def deconvolution(benchmark: Benchmark, options: Deconvolution) -> Method:
     """Return the method after Bando and Nishita 2007: estimate the blur, invert it, blur again."""
-    gamma = benchmark.rendering.gamma
 
     def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
-        sharp = options.sharpen(reference, disparity, gamma)
+        sharp = options.sharpen(reference, disparity, benchmark.rendering.gamma)
         return render(benchmark, sharp, disparity, sample)
 
     return Method("deconvolution", predict, {"kind": "deconvolution", **asdict(options)})
@@ -51,7 +48,7 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
     """
     # First stage: a network, a run at level 0, or a folder of images
     name = f"two_stage ({source.parent.name if source.name == 'export' else source.stem})"
-    if source.suffix == EXPORTED_PROGRAM:
+    if source.suffix == ".pt2":
         network = exported_network(source)
         identity = {"network": hash_named_files([(".", source)])}
         deblur = Method(name, lambda sample, reference, _: network(reference), identity)
@@ -70,13 +67,15 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         sharp = deblur.predict(in_focus, reference, disparity).clamp(0, 1)
         return render(benchmark, resize(sharp, *reference.shape[-2:]), disparity, sample)
 
-    two = {"kind": "two_stage", "deblur": deblur.identity}
-    return deblur._replace(predict=predict, identity=two, stores_images=True)
+    return deblur._replace(
+        predict=predict,
+        identity={"kind": "two_stage", "deblur": deblur.identity},
+        stores_images=True,
+    )
 
 
 def exported_network(path: Path) -> Callable[[Tensor], Tensor]:
-    """Return a network saved by torch.export, loaded at first use; errors name the file."""
-
+    # Saved by torch.export, loaded at first use; errors name the file
     @cache
     def load() -> torch.nn.Module:
         try:
@@ -92,12 +91,15 @@ def exported_network(path: Path) -> Callable[[Tensor], Tensor]:
         try:
             output = load()(image)
         except (RuntimeError, AssertionError) as error:
-            shape = "x".join(map(str, image.shape))
             raise UserError(
-                f"{path}: --two-stage: it does not take images of {shape}; export it for them."
+                f"{path}: --two-stage: it does not take images of "
+                f"{'x'.join(map(str, image.shape))}; export it for them."
             ) from error
-        is_image = isinstance(output, Tensor) and output.ndim == 4
-        if not is_image or output.shape[:2] != image.shape[:2]:
+        if (
+            not isinstance(output, Tensor)
+            or output.ndim != 4
+            or output.shape[:2] != image.shape[:2]
+        ):
             raise UserError(
                 f"{path}: --two-stage: its output is no image [1, 3, h, w]; export the network "
                 "whose output is one."

@@ -40,24 +40,23 @@ Task = Literal["refocus", "bokeh", "deblur"]
 class Sample(NamedTuple):
     """One prediction to make, and its target. Paths are relative to the benchmark's folder."""
 
+    # SCENE/SAMPLE, also the name of an image generated elsewhere.
     key: str
-    """SCENE/SAMPLE, also the name of an image generated elsewhere."""
     scene: str
     task: Task
+    # The image that a method gets.
     reference: str
-    """The image that a method gets."""
+    # The image that it should predict.
     target: str
-    """The image that it should predict."""
+    # (x, y) as fractions of width and height from the top left.
     focus_point: tuple[float, float]
-    """(x, y) as fractions of width and height from the top left."""
+    # Disparity at that point: the focal plane.
     focus_disparity: float
-    """Disparity at that point: the focal plane."""
+    # Pixels of blur radius per unit of disparity at the reference width; 0 is all in focus.
     bokeh_level: float
-    """Pixels of blur radius per unit of disparity at the reference width; 0 is all in focus."""
 
     @property
     def camera(self) -> Cameras:
-        """The target's camera, as a batch of one."""
         return Cameras(
             torch.tensor([self.focus_point]),
             torch.tensor([self.focus_disparity]),
@@ -65,9 +64,8 @@ class Sample(NamedTuple):
         )
 
 
+# A scene: its name, source tag, and files relative to the benchmark's folder.
 class SceneFiles(NamedTuple):
-    """A scene: its name, source tag, and files relative to the benchmark's folder."""
-
     scene: str
     source: str
     image: str
@@ -75,11 +73,9 @@ class SceneFiles(NamedTuple):
 
 
 class Benchmark(NamedTuple):
-    """A benchmark as read from its folder."""
-
     folder: Path
+    # Of the whole manifest, which has the checksums of all files.
     checksum: str
-    """Of the whole manifest, which has the checksums of all files."""
     settings: dict[str, Any]
     scenes: list[SceneFiles]
     samples: list[Sample]
@@ -97,7 +93,6 @@ class Benchmark(NamedTuple):
         return self.settings["bokeh_levels"]
 
     def image(self, path: str) -> Float[Tensor, "1 3 h w"]:
-        """Read an image of the benchmark, display values in [0, 1]."""
         return read_image(self.folder / path)[None]
 
     def all_in_focus(self, scene: str) -> Float[Tensor, "1 3 h w"]:
@@ -114,7 +109,6 @@ class Benchmark(NamedTuple):
 
 
 def checksum_of(manifest: dict[str, Any]) -> str:
-    """Return the sha256 of a manifest's content, without its own checksum."""
     content = {name: value for name, value in manifest.items() if name != "checksum"}
     return sha256_of(json.dumps(content, sort_keys=True).encode())
 

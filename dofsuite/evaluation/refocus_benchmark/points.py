@@ -29,9 +29,8 @@ FLAT_WINDOW_PX = 5
 FLAT_WITHIN = 0.05
 
 
+# The points of a scene: the refocus pair, and the one for adding bokeh.
 class Points(NamedTuple):
-    """The points of a scene: the refocus pair, and the one for adding bokeh."""
-
     first: Point
     second: Point
     bokeh: Point
@@ -79,7 +78,7 @@ def seeded_points(
 def partnered(
     values: Float[Tensor, "1 n"], flat_values: Float[Tensor, "m"], plane_gap: float
 ) -> Bool[Tensor, "1 n"]:
-    """Return which pixels have another at least `plane_gap` away, preferably off depth edges."""
+    # The pixels that have another at least `plane_gap` away, preferably off depth edges
     for partners in (flat_values, values):
         if partners.numel():
             nearer, farther = partners.max() - plane_gap, partners.min() + plane_gap
@@ -90,7 +89,6 @@ def partnered(
 
 
 def away_from_edges(disparity: Float[Tensor, "1 1 h w"]) -> Bool[Tensor, "1 1 h w"]:
-    """Return where the neighborhood of a pixel is of about one disparity."""
     half = FLAT_WINDOW_PX // 2
     largest = max_pool2d(disparity, FLAT_WINDOW_PX, stride=1, padding=half)
     least = -max_pool2d(-disparity, FLAT_WINDOW_PX, stride=1, padding=half)
@@ -113,8 +111,8 @@ def read_points(path: Path, scenes: Sequence[str]) -> dict[str, Points]:
     """
     text = read_bytes(path).decode("utf-8-sig", errors="replace")
     reader = csv.DictReader(io.StringIO(text))
-    required = ("scene", *COLUMNS[:4])
-    if missing := [name for name in required if name not in (reader.fieldnames or ())]:
+    found = reader.fieldnames or ()
+    if missing := [name for name in ("scene", *COLUMNS[:4]) if name not in found]:
         raise UserError(
             f"{path}: column {missing[0]} is missing; a line is scene,x1,y1,x2,y2 and perhaps "
             "x3,y3."
@@ -131,9 +129,8 @@ def read_points(path: Path, scenes: Sequence[str]) -> dict[str, Points]:
 
 
 def points_of(line: dict[str, str], where: str) -> Points:
-    """Return the points of a line; without a third one, bokeh is added around the first."""
-    has_third = any(line.get(name) for name in COLUMNS[4:])
-    names = COLUMNS if has_third else (*COLUMNS[:4], *COLUMNS[:2])
+    # Without a third point, bokeh is added around the first
+    names = COLUMNS if line.get("x3") or line.get("y3") else (*COLUMNS[:4], *COLUMNS[:2])
     numbers = [fraction(line.get(name) or "", name, where) for name in names]
     first, second, bokeh = zip(numbers[::2], numbers[1::2], strict=True)
     return Points(first, second, bokeh)
@@ -156,6 +153,5 @@ def fraction(text: str, name: str, where: str) -> float:
 def points_csv(points: dict[str, Points]) -> str:
     lines = [",".join(("scene", *COLUMNS))]
     for scene, chosen in points.items():
-        numbers = [repr(value) for point in chosen for value in point]
-        lines.append(",".join((scene, *numbers)))
+        lines.append(",".join((scene, *(repr(value) for point in chosen for value in point))))
     return "\n".join(lines) + "\n"

@@ -20,10 +20,10 @@ from torch import Tensor
 from dofsuite.data.manifest import sha256_of
 from dofsuite.evaluation.job import compute_rows, rank_and_world_size, seed_of
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES, BenchmarkConfig
-from dofsuite.evaluation.refocus_benchmark.depth import depth_model
 from dofsuite.evaluation.refocus_benchmark.format import (
     FORMAT,
     MANIFEST,
+    SceneFiles,
     checksum_of,
     read_benchmark,
 )
@@ -37,11 +37,12 @@ from dofsuite.evaluation.refocus_benchmark.points_page import PageScene, points_
 from dofsuite.evaluation.refocus_benchmark.scene import entry_of, write_scene
 from dofsuite.evaluation.refocus_benchmark.sources import (
     Original,
+    depth_model,
     find_originals,
     hash_originals,
     read_original,
+    synthetic_originals,
 )
-from dofsuite.evaluation.refocus_benchmark.synthetic import synthetic_originals
 from dofsuite.files import write_json, write_text
 
 # Original -> image [1, 3, s, s] and disparity [1, 1, s, s], both in [0, 1].
@@ -51,8 +52,9 @@ Reader = Callable[[Original], tuple[Tensor, Tensor]]
 def run(config: BenchmarkConfig) -> None:
     # Images, and how one is read together with its disparity
     if config.is_synthetic:
-        name = str(config.folder)
-        originals = synthetic_originals(name, config.count, config.source, config.output)
+        originals = synthetic_originals(
+            str(config.folder), config.count, config.source, config.output
+        )
     else:
         originals = find_originals(config.folder, config.source)[: config.count]
     model = depth_model(config.depth_model) if config.depth_model else None
@@ -64,7 +66,10 @@ def run(config: BenchmarkConfig) -> None:
         model=model,
     )
     if config.points_page:
-        write_page(config.output, originals, read, config.plane_gap)
+        pages = [PageScene(original.scene, *read(original)) for original in originals]
+        file = config.output / "points.html"
+        write_text(file, points_page(pages, config.plane_gap))
+        print(f"{file}: open it, click, save points.csv, then give it as --points")
         return
 
     # Everything that the rendered files depend on
@@ -90,15 +95,15 @@ def build(
     def compute(scene: str) -> dict[str, Any]:
         original = by_scene[scene]
         image, disparity = read(original)
-        chosen = points[scene] if points else None
-        if chosen is None:
-            seed = seed_of(scene, config.seed)
-            chosen = seeded_points(disparity, seed, config.plane_gap, str(original.path))
+        seed, name = seed_of(scene, config.seed), str(original.path)
+        chosen = points[scene] if points else seeded_points(disparity, seed, config.plane_gap, name)
         return write_scene(folder, original, image, disparity, chosen, config.settings())
 
     # This process's share of the scenes
-    points_sha256 = sha256_of(points_csv(points).encode()) if points else None
-    inputs = settings | {"points_sha256": points_sha256, "scenes": list(by_scene)}
+    inputs = settings | {
+        "points_sha256": sha256_of(points_csv(points).encode()) if points else None,
+        "scenes": list(by_scene),
+    }
     rows = compute_rows(folder / "scenes", list(by_scene), compute, inputs)
     if rows is None:
         print(f"{folder}: this process's scenes are done; the last process writes {MANIFEST}.")
@@ -114,7 +119,6 @@ def build(
 
 
 def write_manifest(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Write the points and the manifest, and check that the benchmark can be read."""
     points = {row["scene"]: Points(*(tuple(point) for point in row["points"])) for row in rows}
     text = points_csv(points)
     write_text(folder / "points.csv", text)
@@ -123,19 +127,12 @@ def write_manifest(folder: Path, settings: dict[str, Any], rows: list[dict[str, 
     files = {"points.csv": entry_of(text.encode())}
     for row in rows:
         files |= row["files"]
-    names = ("scene", "source", "image", "disparity")
     manifest = {
         "format": FORMAT,
         "settings": settings,
-        "scenes": [{name: row[name] for name in names} for row in rows],
+        "scenes": [{name: row[name] for name in SceneFiles._fields} for row in rows],
         "samples": [sample for row in rows for sample in row["samples"]],
         "files": files,
     }
     write_json(folder / MANIFEST, manifest | {"checksum": checksum_of(manifest)})
     read_benchmark(folder, "size")
-
-
-def write_page(folder: Path, originals: Sequence[Original], read: Reader, plane_gap: float) -> None:
-    scenes = [PageScene(original.scene, *read(original)) for original in originals]
-    write_text(folder / "points.html", points_page(scenes, plane_gap))
-    print(f"{folder / 'points.html'}: open it, click, save points.csv, then give it as --points")

@@ -47,8 +47,13 @@ def write_scene(
     scene = original.scene
     cameras = cameras_of(disparity, points, settings)
     width_px = torch.tensor([float(settings["size_px"])])
-    rendering = Rendering(**settings["rendering"])
-    rendered = photograph(image, disparity, width_px, list(cameras.values()), rendering)
+    rendered = photograph(
+        image,
+        disparity,
+        width_px,
+        list(cameras.values()),
+        Rendering(**settings["rendering"]),
+    )
 
     # Write image, disparity and rendered images
     names = {"image": f"images/{scene}.png", "disparity": f"disparity/{scene}.png"}
@@ -62,19 +67,19 @@ def write_scene(
         write_bytes(folder / name, data)
 
     # Its part of the manifest
-    samples = samples_of(scene, names["image"], disparity, cameras)
     return {
         "scene": scene,
         "source": original.source,
         **names,
         "points": [list(point) for point in points],
-        "samples": [sample._asdict() for sample in samples],
+        "samples": [
+            sample._asdict() for sample in samples_of(scene, names["image"], disparity, cameras)
+        ],
         "files": {name: entry_of(data) for name, data in contents.items()},
     }
 
 
 def cameras_of(disparity: Tensor, points: Points, settings: dict[str, Any]) -> dict[str, Cameras]:
-    """Return the camera of every rendered image by the image's name."""
     pair = zip((points.first, points.second), settings["refocus_levels"], strict=True)
     cameras = {
         f"refocus_{number}": camera(disparity, point, level)
@@ -86,7 +91,6 @@ def cameras_of(disparity: Tensor, points: Points, settings: dict[str, Any]) -> d
 
 
 def camera(disparity: Tensor, point: Point, level: float) -> Cameras:
-    """Return the camera that focuses on a point, as a batch of one."""
     plane = torch.tensor([disparity_at(disparity, point)])
     return Cameras(torch.tensor([point]), plane, torch.tensor([level]))
 
@@ -94,11 +98,8 @@ def camera(disparity: Tensor, point: Point, level: float) -> Cameras:
 def samples_of(
     scene: str, image: str, disparity: Tensor, cameras: dict[str, Cameras]
 ) -> list[Sample]:
-    """Return a scene's samples.
-
-    Each refocus image from the other, bokeh from the all-in-focus image, and that from each bokeh.
-    """
-
+    # Return a scene's samples. Each refocus image from the other, bokeh from the all-in-focus
+    # image, and that from each bokeh.
     def sample(task: Task, name: str, reference: str, target: str, taken: Cameras) -> Sample:
         return Sample(
             key=f"{scene}/{name}",
@@ -122,10 +123,10 @@ def samples_of(
         for name, other in zip(pair, reversed(pair), strict=True)
     ]
     samples += [sample("bokeh", name, image, files[name], cameras[name]) for name in sweep]
-    for name in sweep:
-        key = name.replace("bokeh_", "deblur_")
-        samples.append(sample("deblur", key, files[name], image, sharp))
-    return samples
+    return samples + [
+        sample("deblur", name.replace("bokeh_", "deblur_"), files[name], image, sharp)
+        for name in sweep
+    ]
 
 
 def entry_of(data: bytes) -> dict[str, Any]:

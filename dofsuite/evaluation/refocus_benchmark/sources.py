@@ -12,12 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dofsuite.data import ShardReader
 from dofsuite.data.batch import resize_and_crop
 from dofsuite.data.decode import DECODERS, disparity_from_depth_map
+from dofsuite.data.synthetic.names import PREFIX
+from dofsuite.data.synthetic.sets import prepare
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import hash_named_files
-from dofsuite.evaluation.refocus_benchmark.config import SOURCES
-from dofsuite.files import read_bytes
+from dofsuite.evaluation.job import default_device
+from dofsuite.evaluation.refocus_benchmark.config import METRIC_DEPTH, RELATIVE_DEPTH, SOURCES
+from dofsuite.files import read_bytes, write_bytes
 from dofsuite.images import IMAGE_EXTENSIONS, minmax_normalize, quantize_8bit, read_image
 
 DEPTH_ENDINGS = tuple(extension for extension in DECODERS if extension.startswith("depth."))
@@ -26,8 +30,6 @@ DisparityModel = Callable[[Tensor], Tensor]
 
 
 class Original(NamedTuple):
-    """An image found: its scene's name, source tag and file."""
-
     scene: str
     source: str
     path: Path
@@ -73,8 +75,38 @@ def find_originals(folder: Path, tag: str | None) -> list[Original]:
     return originals
 
 
+def synthetic_originals(
+    name: str, count: int | None, tag: str | None, benchmark: Path
+) -> list[Original]:
+    """Write those of the first scenes of a synthetic set that are missing, with their disparity.
+
+    Args:
+        name: Of the set; no model of ours was trained on its split `val`.
+        count: How many; None for all.
+        tag: Source tag; None gives the three in turn, which mean nothing here but fill the table by
+            source.
+        benchmark: The benchmark's folder; they go into `originals/TAG/` of it.
+
+    Raises:
+        UserError: There is no such set, it has no disparity, or the folder cannot be written.
+    """
+    reader = ShardReader(prepare(name))
+    if reader.manifest.depth_kind != "disparity":
+        raise UserError(f"{name}: FOLDER: this set has no disparity; take {PREFIX}val.")
+
+    # Image and depth map of each scene
+    paths, folder = set(), benchmark / "originals"
+    for index in range(len(reader))[:count]:
+        sample = reader.read(index)
+        stem = folder / (tag or SOURCES[index % len(SOURCES)]) / sample.key
+        paths.add(stem.with_name(f"{sample.key}.png"))
+        for extension in ("depth.png", "png"):
+            if not (file := stem.with_name(f"{sample.key}.{extension}")).is_file():
+                write_bytes(file, sample.members[extension])
+    return [original for original in find_originals(folder, tag) if original.path in paths]
+
+
 def is_image(name: str) -> bool:
-    """Whether a file is an image and no depth map or mask."""
     name = name.lower()
     ends = tuple(f".{extension}" for extension in (*DEPTH_ENDINGS, "valid.png"))
     extension = Path(name).suffix.lstrip(".")
@@ -119,13 +151,16 @@ def read_original(
         )
 
     # Crop the image together with its depth map
-    item = {"image": image, "disparity": torch.zeros(1, height, width)}
+    item = {
+        "image": image,
+        "disparity": torch.zeros(1, height, width),
+        "valid": torch.ones(1, height, width, dtype=torch.bool),
+    }
     if model is None:
         path, decode = find_depth(original, depth_folder)
         depth_map = decode(read_bytes(path), str(path))
         values = disparity_from_depth_map(depth_map, depth_kind, (height, width), str(path))
         item["disparity"] = torch.from_numpy(values)[None]
-    item["valid"] = torch.ones(1, height, width, dtype=torch.bool)
     item = resize_and_crop(item, size_px)
     square = quantize_8bit(item["image"][None])
 
@@ -140,16 +175,13 @@ def read_original(
 
 
 def find_depth(original: Original, folder: Path | None) -> tuple[Path, Callable[[bytes, str], Any]]:
-    """Return an image's depth map and its decoder.
-
-    Raises:
-        UserError: There is none.
-    """
     stem = original.path.stem
     for ending in DEPTH_ENDINGS:
-        path = original.path.with_name(f"{stem}.{ending}")
-        if folder is not None:
-            path = folder / f"{stem}.{ending.removeprefix('depth.')}"
+        path = (
+            original.path.with_name(f"{stem}.{ending}")
+            if folder is None
+            else folder / f"{stem}.{ending.removeprefix('depth.')}"
+        )
         if path.is_file():
             return path, DECODERS[ending]
     where = f"{stem}.depth.png beside it" if folder is None else f"{stem}.png in {folder}"
@@ -167,3 +199,34 @@ def hash_originals(
         if not has_model:
             files.append(("", find_depth(original, depth_folder)[0]))
     return hash_named_files(files)
+
+
+def depth_model(text: str) -> DisparityModel:
+    """Load a depth model named `CLASS` or `CLASS=PATH`, such as `SmallDepth=runs/depth/export`.
+
+    Paper: Depth Anything V2's relative depth, which is disparity up to scale and shift. Of the
+    metric models in `dofsuite.backbones` the inverse of the depth is taken.
+
+    Raises:
+        UserError: There is no such model, or it cannot be loaded.
+    """
+    from dofsuite import backbones
+
+    name, _, path = text.partition("=")
+    if name not in (RELATIVE_DEPTH, *METRIC_DEPTH):
+        choices = ", ".join((RELATIVE_DEPTH, *METRIC_DEPTH))
+        raise UserError(
+            f"--depth-model: {name!r} is none of {choices}; choose one, as in "
+            f"{RELATIVE_DEPTH}=PATH."
+        )
+    device = default_device()
+    descriptor = getattr(backbones, name)
+    network = (descriptor(path) if path else descriptor()).load().to(device)
+
+    # Disparity on the CPU, whatever the network's output
+    @torch.no_grad()
+    def disparity(image: Tensor) -> Tensor:
+        output = network(image.to(device)).float().cpu()
+        return output if name == RELATIVE_DEPTH else 1 / output
+
+    return disparity

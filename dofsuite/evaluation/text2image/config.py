@@ -134,12 +134,10 @@ class Text2ImageConfig:
 
     @property
     def compared_f_numbers(self) -> tuple[float, ...]:
-        """The f-numbers whose images are compared with photographs."""
         return self.compared or self.f_numbers
 
     @property
     def feature_network(self) -> str:
-        """The network of KID and FID that is used here; `none` without photographs."""
         if self.photographs is None or self.features != "auto":
             return "none" if self.photographs is None else self.features
         found = all(importlib.util.find_spec(name) for name in ("torchvision", "torch_fidelity"))
@@ -147,7 +145,6 @@ class Text2ImageConfig:
 
     @property
     def classes_per_pixel(self) -> int:
-        """How many of a pixel's likeliest classes count for content consistency."""
         return self.top_k or (1 if self.segmenter == "colors" else 3)
 
     def scores(self) -> dict[str, Any]:

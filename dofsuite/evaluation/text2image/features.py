@@ -44,7 +44,6 @@ class Inception:
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 2048"]:
-        """Return the features of the images, rounded to 8 bit."""
         return self.network(to_uint8(images)).double()
 
 
@@ -61,15 +60,13 @@ class SmallFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Return the features of the images."""
         tokens: list[Tensor] = []
 
         def keep_tokens(module: nn.Module, args: Any, output: Any) -> None:
             tokens.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
 
         # Capture the encoder's output, [n, tokens, channels]
-        encoder = self.saliency.network.backbone.encoder
-        handle = encoder.register_forward_hook(keep_tokens)
+        handle = self.saliency.network.backbone.encoder.register_forward_hook(keep_tokens)
         try:
             self.saliency(images)
         finally:
@@ -89,11 +86,6 @@ def main_directions(
 def load_extractor(
     network: str, embedder: FeatureExtractor | None, device: torch.device
 ) -> FeatureExtractor | None:
-    """Load a feature network; None for `none`.
-
-    Raises:
-        UserError: Its packages are missing, or it is `clip` without a CLIP.
-    """
     if network == "none":
         return None
     if network == "inception":
@@ -127,15 +119,13 @@ def frechet_distance(real: Float[Tensor, "m d"], fake: Float[Tensor, "n d"]) -> 
 
 @dataclass(frozen=True)
 class ReferenceFeatures:
-    """The features of the photographs that methods are compared with."""
-
     features: Float[Tensor, "m k"]
+    # Subtracted from all images' features first: KID's kernel depends on the origin.
     mean: Float[Tensor, " d"] | None
-    """Subtracted from all images' features first: KID's kernel depends on the origin."""
+    # Basis that the features are projected on then.
     directions: Float[Tensor, "d k"] | None
-    """Basis that the features are projected on then."""
+    # Images in a subset of KID.
     subset_size: int
-    """Images in a subset of KID."""
 
     @classmethod
     def from_raw(cls, raw: Float[Tensor, "m d"], network: str, num_fake: int) -> ReferenceFeatures:

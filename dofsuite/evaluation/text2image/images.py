@@ -14,7 +14,6 @@ from dofsuite.images import encode_png, read_image
 
 
 def image_folder(output: Path, stem: str, key: str = "") -> Path:
-    """Return the folder of a method's images of a prompt, or of all prompts."""
     return output / "pictures" / stem / key.replace("/", "_")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from dofsuite.data import ShardReader
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
@@ -24,14 +23,14 @@ BATCH_SIZE = 64
 
 
 class Prompt(NamedTuple):
+    # Its number and, of a set, the sample's key.
     key: str
-    """Its number and, of a set, the sample's key."""
     text: str
     focal_length_mm: float
 
     @property
     def row(self) -> str:
-        """Name of its row and images; depends on text, camera and number (which gives the seed)."""
+        # Of its row and images; depends on text, camera and number (which gives the seed)
         return f"{self.key}-{config_hash(self._asdict())}"
 
 
@@ -75,11 +74,9 @@ def _of_file(file: Path) -> Iterator[tuple[str, str, float]]:
 
 
 def _of_set(source: str) -> Iterator[tuple[str, str, float]]:
-    if not is_synthetic(source) and not Path(source).is_dir():
-        raise UserError(
-            f"{source}: --prompts: no such file or set; name a text file, or a folder of shards."
-        )
-    reader = ShardReader(prepare(source))
+    reader = open_set(
+        source, "--prompts: no such file or set; name a text file, or a folder of shards."
+    )
     for number in range(len(reader)):
         sample = reader.read(number)
         record = read_record(sample.members, f"{sample.shard}: {sample.key}")
@@ -87,14 +84,9 @@ def _of_set(source: str) -> Iterator[tuple[str, str, float]]:
             yield sample.key, record.caption, record.focal_length_mm
 
 
-def open_photographs(source: str) -> ShardReader:
-    """Open a set of photographs.
-
-    Raises:
-        UserError: The set cannot be used.
-    """
+def open_set(source: str, error: str) -> ShardReader:
     if not is_synthetic(source) and not Path(source).is_dir():
-        raise UserError(f"{source}: --photographs: no such set; name a folder of shards.")
+        raise UserError(f"{source}: {error}")
     return ShardReader(prepare(source))
 
 
@@ -104,8 +96,7 @@ def photographs(reader: ShardReader, size_px: int) -> Iterator[Tensor]:
     Raises:
         UserError: An image cannot be read.
     """
-    loader: DataLoader = BatchLoader(
+    for batch in BatchLoader(
         HeldOutSamples(reader, size_px), batch_size=BATCH_SIZE, collate_fn=collate_or_error
-    )
-    for batch in loader:
+    ):
         yield batch.image_srgb

@@ -13,7 +13,7 @@ from dofsuite.data import ShardReader
 from dofsuite.evaluation.report import ImageSheet, Table, write_report
 from dofsuite.evaluation.text2image.config import Text2ImageConfig
 from dofsuite.evaluation.text2image.features import ReferenceFeatures
-from dofsuite.evaluation.text2image.images import image_folder, read_image_at
+from dofsuite.evaluation.text2image.images import image_folder, read_images
 from dofsuite.evaluation.text2image.methods import Method
 from dofsuite.evaluation.text2image.prompts import Prompt, photographs
 from dofsuite.evaluation.text2image.scores import COLUMNS, Scorer, relative_energy, scores_of
@@ -69,17 +69,17 @@ def write(
     """
     # Numbers
     real = None if reader is None else reference_features(config, results, reader, load_scorer)
-    scores = []
-    energies = []
-    for row, rows in results:
-        numbers = scores_of(rows, row.method.published, real, config.seed)
-        scores.append((row.method.name, numbers))
-        energies.append((row.method.name, relative_energy(rows)))
-    energy_title = "Energy around the mean, over that of the last aperture (mean over prompts)"
-    columns = tuple(f"f/{number:g}" for number in config.f_numbers)
+    scores = [
+        (row.method.name, scores_of(rows, row.method.published, real, config.seed))
+        for row, rows in results
+    ]
     tables = [
         Table("Every prompt at every aperture", COLUMNS, scores, NOTES),
-        Table(energy_title, columns, energies),
+        Table(
+            "Energy around the mean, over that of the last aperture (mean over prompts)",
+            tuple(f"f/{number:g}" for number in config.f_numbers),
+            [(row.method.name, relative_energy(rows)) for row, rows in results],
+        ),
     ]
 
     # Images
@@ -104,12 +104,11 @@ def reference_features(
 
 
 def sheet(config: Text2ImageConfig, prompt: Prompt, results: MethodResults) -> ImageSheet:
-    """Return one prompt's images, a method a row, an aperture a column."""
     lines = []
     for row, _ in results:
         folder = image_folder(config.output, row.stem, prompt.row)
-        images = [read_image_at(folder, number) for number in config.f_numbers]
-        lines.append((row.method.name, [thumbnail(image, SHEET_PX) for image in images]))
+        images = [thumbnail(each, SHEET_PX) for each in read_images(folder, config.f_numbers)]
+        lines.append((row.method.name, images))
     return ImageSheet(prompt.text, [f"f/{number:g}" for number in config.f_numbers], lines)
 
 
@@ -140,7 +139,5 @@ def consistency_fact(config: Text2ImageConfig, results: MethodResults) -> str:
     if consistency is None:
         return "not measured"
     classes = consistency["num_classes"]
-    text = f"{config.segmenter}, top {top_k} of {classes or 'unknown'} classes, all pairs"
-    if classes is None:
-        return text
-    return f"{text}; chance is {chance_consistency(classes, top_k):.3f}"
+    chance = "" if classes is None else f"; chance is {chance_consistency(classes, top_k):.3f}"
+    return f"{config.segmenter}, top {top_k} of {classes or 'unknown'} classes, all pairs{chance}"

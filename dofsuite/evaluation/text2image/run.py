@@ -12,7 +12,7 @@ CLIP or feature network.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from dofsuite.evaluation.text2image.images import (
 )
 from dofsuite.evaluation.text2image.interval import write_interval
 from dofsuite.evaluation.text2image.methods import read_method, with_former_names
-from dofsuite.evaluation.text2image.prompts import Prompt, open_photographs, read_prompts
+from dofsuite.evaluation.text2image.prompts import Prompt, open_set, read_prompts
 from dofsuite.evaluation.text2image.report import MethodResults, Row, write
 from dofsuite.evaluation.text2image.scores import Scorer, load_scorer
 from dofsuite.images import quantize_8bit
@@ -47,7 +47,8 @@ def run(config: Text2ImageConfig) -> None:
 
     # What can be checked before any network is loaded
     prompts = read_prompts(str(config.prompts), config.count, config.focal_length_mm)
-    photographs = None if config.photographs is None else open_photographs(config.photographs)
+    no_set = "--photographs: no such set; name a folder of shards."
+    photographs = None if config.photographs is None else open_set(config.photographs, no_set)
     check(config, len(prompts), photographs)
     table = [table_row(file, config) for file in config.methods]
     for row in table:
@@ -69,7 +70,6 @@ def run(config: Text2ImageConfig) -> None:
 
 
 def check(config: Text2ImageConfig, num_prompts: int, photographs: ShardReader | None) -> None:
-    """Check cameras and classes against what the networks take, and that sets can be compared."""
     focal_mm = 50.0 if config.focal_length_mm is None else config.focal_length_mm
     Exif.checked(list(config.f_numbers), focal_mm)
     classes = ColorSegmenter.num_classes
@@ -109,15 +109,10 @@ def method_rows(
     config: Text2ImageConfig,
     load_scorer: Callable[[], Scorer],
 ) -> list[dict[str, Any]] | None:
-    """Compute this process's share of a method's rows.
-
-    Its networks are loaded with the first row and freed with the last.
-    """
+    # Networks are loaded with the first row and freed with the last
     by_row = {prompt.row: prompt for prompt in prompts}
     load_sampler = cache(lambda: row.method.load(default_device()))
-
-    def folder_of(key: str) -> Path:
-        return image_folder(config.output, row.stem, key)
+    folder_of = partial(image_folder, config.output, row.stem)
 
     # Load before anything is written or computed: a network may be missing
     settings = row.cache_key | {"scores": config.scores()}
@@ -126,7 +121,7 @@ def method_rows(
         load_scorer()
         if not all(has_images(folder_of(key), config.f_numbers) for key in missing):
             load_sampler()
-    check_settings(folder_of(""), row.cache_key)
+    check_settings(folder_of(), row.cache_key)
 
     def compute(key: str) -> dict[str, Any]:
         # Images that are there are scored as they are
@@ -135,8 +130,7 @@ def method_rows(
             return load_scorer().row(read_images(images, config.f_numbers))
         seed = draw_integer(config.seed, list(by_row).index(key), "text2image evaluation")
         cameras = Exif.checked(list(config.f_numbers), by_row[key].focal_length_mm)
-        request = SampleRequest(by_row[key].text, cameras, seed)
-        sweep = quantize_8bit(load_sampler()(request))
+        sweep = quantize_8bit(load_sampler()(SampleRequest(by_row[key].text, cameras, seed)))
         write_images(images, config.f_numbers, sweep)
         return load_scorer().row(sweep)
 

@@ -48,17 +48,15 @@ PUBLISHED = "blur_monotonicity"
 
 @dataclass(frozen=True)
 class Scorer:
-    """What a sweep is measured with."""
-
+    # For Content Consistency; None leaves it out.
     segmenter: Segmenter | None
-    """For Content Consistency; None leaves it out."""
     agreement: Agreement
+    # For CLIP-I; None leaves it out.
     embedder: ImageEmbedder | None
-    """For CLIP-I; None leaves it out."""
+    # For KID and FID; None leaves them out.
     extract: FeatureExtractor | None
-    """For KID and FID; None leaves them out."""
+    # Indices of the apertures whose images are compared with photographs.
     compared: tuple[int, ...]
-    """Indices of the apertures whose images are compared with photographs."""
     device: torch.device
 
     def row(self, sweep: Float[Tensor, "n 3 h w"]) -> dict[str, Any]:
@@ -72,6 +70,12 @@ class Scorer:
 
         # Networks
         on_device = sweep.to(self.device)
+        clip_to_last = None
+        if self.embedder is not None:  # of every image to the last, which is the sharpest
+            clip_to_last = [
+                float(clip_image_similarity(each[None], on_device[-1:], self.embedder))
+                for each in on_device[:-1]
+            ]
         features = None
         if self.extract is not None:
             features = self.extract(on_device[list(self.compared)]).cpu().tolist()
@@ -80,7 +84,7 @@ class Scorer:
             "blur": blur,
             "energy_ac": blur_energy(sweep, "ac").tolist(),
             "consistency": self._consistency(on_device),
-            "clip_to_last": self._clip_to_last(on_device),
+            "clip_to_last": clip_to_last,
             "features": features,
         }
 
@@ -91,30 +95,15 @@ class Scorer:
         classes = getattr(self.segmenter, "num_classes", None)
         return {"agreeing": int(agreeing), "counted": int(counted), "num_classes": classes}
 
-    def _clip_to_last(self, sweep: Tensor) -> list[float] | None:
-        """CLIP-I of every image to the last, which is the sharpest."""
-        embedder = self.embedder
-        if embedder is None:
-            return None
-        last = sweep[-1:]
-        return [float(clip_image_similarity(each[None], last, embedder)) for each in sweep[:-1]]
-
 
 def load_scorer(config: Text2ImageConfig) -> Scorer:
-    """Load segmenter, CLIP and feature network.
-
-    Raises:
-        UserError: One of them cannot be loaded.
-    """
     device, top_k = default_device(), config.classes_per_pixel
     segmenter: Segmenter | None = None
-    embedder = None
     if is_color_segmenter(config.segmenter):
         segmenter = ColorSegmenter(top_k)
     elif config.segmenter != "none":
         segmenter = SemanticSegmenter(config.segmenter, top_k=top_k).load().to(device)
-    if config.clip != "none":
-        embedder = ClipImages(config.clip).load().to(device)
+    embedder = None if config.clip == "none" else ClipImages(config.clip).load().to(device)
 
     # Images that are compared with photographs
     compared = tuple(config.f_numbers.index(number) for number in config.compared_f_numbers)
@@ -130,11 +119,12 @@ def scores_of(
 ) -> list[float | None]:
     """Return a method's numbers for `COLUMNS`, None where nothing was measured."""
     # Blur Monotonicity: shares of all pairs of neighboring apertures
-    numbers: list[float | None] = []
-    for mode in MODES:
-        pairs = sum(row["blur"][mode]["pairs"] for row in rows)
-        for count in ("rises", "ties"):
-            numbers.append(sum(row["blur"][mode][count] for row in rows) / pairs)
+    numbers: list[float | None] = [
+        sum(row["blur"][mode][count] for row in rows)
+        / sum(row["blur"][mode]["pairs"] for row in rows)
+        for mode in MODES
+        for count in ("rises", "ties")
+    ]
     numbers += [published.get(PUBLISHED), mean_consistency(rows), mean_clip(rows)]
 
     # KID and FID
@@ -166,12 +156,9 @@ def mean_clip(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def relative_energy(rows: Sequence[dict[str, Any]]) -> list[float | None]:
-    """Return each aperture's energy around the mean over the last one's, as mean over prompts."""
-    shares = []
-    for row in rows:
-        last = row["energy_ac"][-1]
-        if last > 0:
-            shares.append([energy / last for energy in row["energy_ac"]])
-    if not shares:
+    # Each aperture's energy around the mean over the last one's, as mean over prompts
+    sweeps = [row["energy_ac"] for row in rows if row["energy_ac"][-1] > 0]
+    if not sweeps:
         return [None] * len(rows[0]["energy_ac"])
+    shares = [[energy / sweep[-1] for energy in sweep] for sweep in sweeps]
     return [math.fsum(column) / len(column) for column in zip(*shares, strict=True)]

@@ -17,8 +17,8 @@ from dofsuite.backbones import SmallDepth
 from dofsuite.data.shards import write_shards
 from dofsuite.errors import UserError
 from dofsuite.evaluate import main
-from dofsuite.evaluation.refocus_benchmark.depth import depth_model
 from dofsuite.evaluation.refocus_benchmark.format import read_benchmark
+from dofsuite.evaluation.refocus_benchmark.sources import depth_model
 from tests.evaluation.small_benchmark import SMALL, SOURCES, build, write_scenes
 
 
