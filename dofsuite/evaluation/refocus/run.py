@@ -17,12 +17,18 @@ from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import check_settings, compute_rows, seed_of
 from dofsuite.evaluation.refocus.config import RefocusConfig
-from dofsuite.evaluation.refocus.methods import Method, copy, folder, model, oracle
+from dofsuite.evaluation.refocus.methods import (
+    Method,
+    copy,
+    deconvolution,
+    folder,
+    model,
+    oracle,
+    two_stage,
+)
 from dofsuite.evaluation.refocus.perturbation import perturb
+from dofsuite.evaluation.refocus.report import MethodResults, sheets, tables
 from dofsuite.evaluation.refocus.scores import Scores, load_scores
-from dofsuite.evaluation.refocus.sheets import sheets
-from dofsuite.evaluation.refocus.tables import MethodResults, tables
-from dofsuite.evaluation.refocus.two_stage import deconvolution, two_stage
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, read_benchmark
 from dofsuite.evaluation.report import write_report

@@ -1,10 +1,15 @@
-"""From the scores of single samples to the tables of DiffCamera's paper, beside its own rows."""
+"""The report: the tables of DiffCamera's paper beside its own rows, and sheets of images.
+
+Tables are computed from the scores of single samples; a sheet shows reference, target, and the
+prediction of every method.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,10 +21,12 @@ from dofsuite.evaluation.refocus.methods import Method
 from dofsuite.evaluation.refocus.perturbation import TITLES
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
-from dofsuite.evaluation.report import Number, RunVariant, Table
-from dofsuite.images import quantize_8bit, read_image
+from dofsuite.evaluation.report import ImageSheet, Number, RunVariant, Table
+from dofsuite.images import draw_marker, quantize_8bit, read_image, thumbnail
 from dofsuite.metrics import BlurGain, LVCorr
 
+# Larger images are reduced to this on a sheet, so that the report stays a file that one can send.
+MAX_PX = 192
 SAMPLES = "samples"
 # Column -> key in a row.
 SCORES = {
@@ -227,3 +234,44 @@ def copy_flag(benchmark: Benchmark, results: MethodResults, others: Sequence[Met
         f"FLAG: {results.method.name}: its refocus MAE {mae:.3f} is above copy's {copy_mae:.3f}: "
         "refocusing did harm"
     )
+
+
+def sheets(
+    benchmark: Benchmark, results: Sequence[MethodResults], num_scenes: int
+) -> list[ImageSheet]:
+    """Return a sheet for each of some scenes, taken from the sources in turn."""
+    by_source = [
+        [scene.scene for scene in benchmark.scenes if scene.source == source] for source in SOURCES
+    ]
+    scenes = [scene for group in zip_longest(*by_source) for scene in group if scene]
+    return [sheet(benchmark, results, scene) for scene in scenes[: max(0, num_scenes)]]
+
+
+def sheet(benchmark: Benchmark, results: Sequence[MethodResults], scene: str) -> ImageSheet:
+    # A column a sample; the focus point is marked on the reference
+    samples = [sample for sample in benchmark.samples if sample.scene == scene]
+    titles = [
+        f"{sample.key.split('/')[1].replace('_', ' ')}: b = {sample.bokeh_level:g}"
+        for sample in samples
+    ]
+
+    # References and targets, then the predictions
+    references = [
+        draw_marker(benchmark.image(sample.reference)[0], torch.tensor(sample.focus_point))
+        for sample in samples
+    ]
+    targets = [benchmark.image(sample.target)[0] for sample in samples]
+    rows = [("given", references), ("truth", targets)]
+    rows += [
+        (each.method.name, [shown(benchmark, each, sample) for sample in samples])
+        for each in results
+    ]
+    reduced = [(name, [thumbnail(image, MAX_PX) for image in images]) for name, images in rows]
+    return ImageSheet(scene, titles, reduced)
+
+
+def shown(benchmark: Benchmark, results: MethodResults, sample: Sample) -> Tensor:
+    # [3, h, w]; gray where the method has no prediction
+    if sample.key not in results.rows:
+        return torch.full((3, benchmark.size_px, benchmark.size_px), 0.75)
+    return results.prediction(benchmark, sample)[0]
