@@ -47,20 +47,12 @@ def write_scene(
     scene = original.scene
     cameras = cameras_of(disparity, points, settings)
     width_px = torch.tensor([float(settings["size_px"])])
-    rendered = photograph(
-        image,
-        disparity,
-        width_px,
-        list(cameras.values()),
-        Rendering(**settings["rendering"]),
-    )
+    rendering = Rendering(**settings["rendering"])
+    rendered = photograph(image, disparity, width_px, list(cameras.values()), rendering)
 
     # Write image, disparity and rendered images
     names = {"image": f"images/{scene}.png", "disparity": f"disparity/{scene}.png"}
-    contents = {
-        names["image"]: encode_png(image[0]),
-        names["disparity"]: disparity_png(disparity),
-    }
+    contents = {names["image"]: encode_png(image[0]), names["disparity"]: disparity_png(disparity)}
     for name, photo in zip(cameras, rendered, strict=True):
         contents[f"rendered/{scene}/{name}.png"] = encode_png(photo[0])
     for name, data in contents.items():

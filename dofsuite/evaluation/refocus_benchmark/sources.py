@@ -137,10 +137,6 @@ def read_original(
 
     Returns:
         Display values rounded to 8 bit, and disparity rounded to 16 bit, both in [0, 1].
-
-    Raises:
-        UserError: A file is missing or damaged, the image is too small, or its disparity is the
-            same everywhere.
     """
     image = read_image(original.path)
     height, width = image.shape[1:]
@@ -151,11 +147,8 @@ def read_original(
         )
 
     # Crop the image together with its depth map
-    item = {
-        "image": image,
-        "disparity": torch.zeros(1, height, width),
-        "valid": torch.ones(1, height, width, dtype=torch.bool),
-    }
+    blank = torch.zeros(1, height, width)
+    item = {"image": image, "disparity": blank, "valid": blank == 0}
     if model is None:
         path, decode = find_depth(original, depth_folder)
         depth_map = decode(read_bytes(path), str(path))
