@@ -66,10 +66,10 @@ def run(config: TableConfig) -> None:
 class ReportRow(NamedTuple):
     table: str
     name: str
+    # The trained run, resolved; None where it is no run's.
     run: Path | None
-    """The trained run, resolved; None where it is no run's."""
+    # How the evaluation differs from the usual; "" if it does not.
     variant: str
-    """How the evaluation differs from the usual; "" if it does not."""
     values: Values
 
 

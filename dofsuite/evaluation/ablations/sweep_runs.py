@@ -31,8 +31,8 @@ ABSENT = "absent"
 
 class Run(NamedTuple):
     folder: Path
+    # Its resolved experiment: full key to plain value, without `IGNORED_KEYS` and seeds.
     settings: dict[str, Any]
-    """Its resolved experiment: full key to plain value, without `IGNORED_KEYS` and seeds."""
     seeds: dict[str, Any]
 
     @property
@@ -49,9 +49,8 @@ class Run(NamedTuple):
         return parts[-1] if is_class else str(value)
 
 
+# Runs of a sweep that differ in the seed alone.
 class Group(NamedTuple):
-    """Runs of a sweep that differ in the seed alone."""
-
     name: str
     runs: tuple[Run, ...]
 
@@ -134,7 +133,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def differing_keys(runs: Sequence[Run]) -> list[str]:
-    """Return the keys in which runs differ, without arguments that only some runs' classes have."""
+    # The keys in which runs differ, without arguments that only some runs' classes have
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     differing = [key for key in keys if len({run.shown(key) for run in runs}) > 1]
     classes = [key for key in differing if key.endswith(".class_path")]

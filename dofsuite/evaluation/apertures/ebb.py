@@ -133,7 +133,7 @@ def image_row(output: Path, version: str, scene: ApertureScene) -> list[Tensor]:
 
 
 def center_resized(image: Tensor, height: int, width: int) -> Tensor:
-    """Return the center of [3, h, w] in the aspect ratio of height and width, resized to them."""
+    # The center of [3, h, w] in the aspect ratio of height and width, resized to them
     scale = min(image.shape[-2] / height, image.shape[-1] / width)
     part = center_crop(image, max(1, round(height * scale)), max(1, round(width * scale)))
     return resize(part, height, width)

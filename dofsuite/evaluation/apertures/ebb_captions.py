@@ -19,9 +19,8 @@ from dofsuite.images import read_image
 HEADER = ("name", "caption")
 
 
+# The scenes that have captions, how a scene is captioned, and what the captions depend on.
 class Captions(NamedTuple):
-    """The scenes that have captions, how a scene is captioned, and what the captions depend on."""
-
     scenes: list[ApertureScene]
     of: Callable[[ApertureScene], str]
     source: dict[str, Any]

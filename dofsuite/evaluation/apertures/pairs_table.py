@@ -69,15 +69,15 @@ class AperturePair(NamedTuple):
     key: str
     wide: float
     narrow: float
+    # Whether no other aperture of the scene lies between them.
     adjacent: bool
-    """Whether no other aperture of the scene lies between them."""
+    # Whether they are the scene's largest and smallest aperture.
     outermost: bool
-    """Whether they are the scene's largest and smallest aperture."""
     brightness: tuple[float, float]
     energies: dict[str, tuple[float, float]]
 
     def rise(self, name: str) -> int:
-        """Return 1 where the smaller aperture has more of this energy, 0 for a tie, else -1."""
+        # 1 where the smaller aperture has more of this energy, 0 for a tie, else -1
         return order(*self.energies[name])
 
 
@@ -126,7 +126,7 @@ def table_of(pairs: list[AperturePair], notes: Sequence[str]) -> Table:
 
 
 def kinds_of(pairs: list[AperturePair]) -> dict[str, list[AperturePair]]:
-    """Return the pairs of every row: all; adjacent; outermost; each aperture with the smallest."""
+    # The pairs of every row: all; adjacent; outermost; each aperture with the smallest
     apertures = {(pair.wide, pair.narrow) for pair in pairs}
     if len(apertures) == 1:
         return {name_of(*apertures.pop()): pairs}

@@ -27,14 +27,13 @@ SIDES = ("gt", "in")
 
 
 class ApertureScene(NamedTuple):
+    # Its path in the folder, without what differs between the apertures.
     key: str
-    """Its path in the folder, without what differs between the apertures."""
     files: dict[float, Path]
 
 
+# The scenes in the order of their keys, and the images that have no partner.
 class FoundScenes(NamedTuple):
-    """The scenes in the order of their keys, and the images that have no partner."""
-
     scenes: list[ApertureScene]
     alone: list[Path]
 
@@ -73,7 +72,7 @@ def find_scenes(folder: Path) -> FoundScenes:
 
 
 def scene_and_f_number(path: Path) -> tuple[str, float] | None:
-    """Return the scene and the f-number of an image, by its path in the folder; None for others."""
+    # The scene and the f-number of an image, by its path in the folder; None for others
     parts = path.parent.parts
     # A name that ends in the f-number
     if named := NAMED_F_NUMBER.match(path.stem):

@@ -90,8 +90,7 @@ def camera(disparity: Tensor, point: Point, level: float) -> Cameras:
 def samples_of(
     scene: str, image: str, disparity: Tensor, cameras: dict[str, Cameras]
 ) -> list[Sample]:
-    # Return a scene's samples. Each refocus image from the other, bokeh from the all-in-focus
-    # image, and that from each bokeh.
+    # Each refocus image from the other, bokeh from the all-in-focus image, and that from each bokeh
     def sample(task: Task, name: str, reference: str, target: str, taken: Cameras) -> Sample:
         return Sample(
             key=f"{scene}/{name}",

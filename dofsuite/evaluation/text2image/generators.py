@@ -27,10 +27,10 @@ class SampleRequest(NamedTuple):
     """One prompt, and the cameras that it is photographed with."""
 
     prompt: str
+    # Of n images.
     cameras: Exif
-    """Of n images."""
+    # Of the one noise that all of them start from.
     seed: int
-    """Of the one noise that all of them start from."""
 
 
 # Request -> images [n, 3, h, w], display values in [0, 1], on the device of the networks.

@@ -104,7 +104,7 @@ def held_out(folder: str, size_px: int) -> list[Batch]:
 def photograph_captions(
     generator: Text2ImagePipeline, lens: Text2ImagePipeline, batches: Sequence[Batch], seed: int
 ) -> Iterator[Tensor]:
-    """Generate images of the captions, and yield `lens`'s photographs of them at their EXIF."""
+    # Generate images of the captions, and yield the lens's photographs of them at their EXIF
     assert lens.lens is not None
     is_hidden = not sys.stderr.isatty()
     for number, batch in enumerate(tqdm(batches, desc=f"seed {seed}", disable=is_hidden)):

@@ -31,7 +31,7 @@ from dofsuite.text2image.settings import Text2ImageSettings
 
 
 def sources_of(model: str, settings: type[ExportSettings]) -> dict[str, Any]:
-    """Return an export's weights and its settings as they stand in the file."""
+    # An export's weights and its settings as they stand in the file
     folder = settings.find(model)
     content = json.loads((folder / settings.FILE).read_text())
     return {"weights": weight_hashes(folder), "export": content}
