@@ -60,7 +60,7 @@ class Text2ImageConfig:
 
     @property
     def f_numbers(self) -> list[float]:
-        """Each f-number once, in the order given."""
+        # Each f-number once, in the order given.
         return list(dict.fromkeys(self.f_number))
 
 
@@ -176,7 +176,6 @@ def print_focus(scene: Scene, focus: float | None) -> None:
 
 
 def run(config: Text2ImageConfig) -> None:
-    """Load, generate, photograph, and only then write."""
     check(config)
     import torch
 
@@ -209,7 +208,6 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; a mistake is one line and exit code 2."""
     return run_command_line(lambda given: run(config_from(Text2ImageConfig, given)), parser(), argv)
 
 

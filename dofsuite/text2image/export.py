@@ -107,7 +107,6 @@ def gather(
 
 
 def export_dtype(codec: Codec) -> torch.dtype:
-    """Return the dtype of exported UNets: small networks bring their own codec."""
     return torch.float32 if isinstance(codec, SpaceToDepthCodec) else torch.bfloat16
 
 

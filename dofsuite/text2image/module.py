@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
 from dofsuite.backbones import BiRefNet, Depth, DepthAnything, PretrainedSdxl, Saliency, Sdxl
+from dofsuite.backbones.descriptors import describe
 from dofsuite.data import Batch
 from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, x_from_noise
 from dofsuite.text2image.camera.focus_predictor import focus_target
@@ -25,7 +27,12 @@ from dofsuite.text2image.dmd2.losses import (
     gan_generator_loss,
 )
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
-from dofsuite.text2image.dmd2.sampling import backward_simulation, fresh_noise, step_index
+from dofsuite.text2image.dmd2.sampling import (
+    FEW_STEPS,
+    backward_simulation,
+    fresh_noise,
+    step_index,
+)
 from dofsuite.text2image.dmd2.stages import Stages, Step
 from dofsuite.text2image.export import ExportedNetworks, export, gather
 from dofsuite.text2image.networks import FocusPredictorConfig, Name, Networks
@@ -36,8 +43,8 @@ from dofsuite.training import run_folder
 from dofsuite.training.sharding import fsdp
 
 ALL_TIMES = (0, 999)
+# First and last timestep at which the two scores are compared (DMD2: 2 to 98 %).
 SCORE_TIMES = (20, 980)
-"""First and last timestep at which the two scores are compared (DMD2: 2 to 98 %)."""
 
 
 class Text2Image(AlternatingOptimization):
@@ -153,7 +160,6 @@ class Text2Image(AlternatingOptimization):
     def losses(
         self, step: Step, batch: Batch, sample: GeneratedSample | None
     ) -> tuple[Losses, GeneratedSample | None]:
-        """Return a step's losses on a (micro-)batch, and the sample for the next critic step."""
         if step.stage == "teacher":
             return self.teacher_step(batch), None
         generated = None
@@ -240,7 +246,6 @@ class Text2Image(AlternatingOptimization):
     # --- lines of the box ---
 
     def backward_simulation(self, batch: Batch, step: Step) -> Tensor:
-        """Return the generator's x at one step of its own trajectory."""
         shape = self.networks.latent_shape(batch.image_srgb)
         draw = fresh_noise(shape, self.seed, batch.index.tolist(), "simulation", self.device)
         return backward_simulation(
@@ -251,7 +256,6 @@ class Text2Image(AlternatingOptimization):
         )
 
     def generated_sample(self, batch: Batch, step: Step) -> GeneratedSample:
-        """Return new samples without gradient, as scores and discriminator are given them."""
         cond = Conditioning.of(batch)
         with no_gradient():
             x = self.apply_lens(self.backward_simulation(batch, step), cond, step)
@@ -274,8 +278,10 @@ class Text2Image(AlternatingOptimization):
             x_t, t, _ = self.add_noise_at_random_t(x, index, "scores", SCORE_TIMES)
             real = self.networks.denoiser("teacher", cond).guided_noise(x_t, t, self.guidance_scale)
             fake = self.networks.denoiser("critic", cond).noise(x_t, t)
-            x_real = x_from_noise(x_t, real, t, alphas_cumprod)
-            return x_real, x_from_noise(x_t, fake, t, alphas_cumprod)
+            return (
+                x_from_noise(x_t, real, t, alphas_cumprod),
+                x_from_noise(x_t, fake, t, alphas_cumprod),
+            )
 
     def add_noise_at_random_t(
         self, x: Tensor, index: list[int], purpose: str, times: tuple[int, int] = ALL_TIMES
@@ -290,7 +296,6 @@ class Text2Image(AlternatingOptimization):
     # --- Lightning ---
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a probe, for which each rank holds full networks."""
         self.unshard_for_validation(True)
         self._probe_run = ProbeRun(
             self.probe,
@@ -315,7 +320,6 @@ class Text2Image(AlternatingOptimization):
         self._probe_run.update(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the probe, and write it and the sheets to the run folder."""
         self.unshard_for_validation(False)
         values = self._probe_run.values()
         self._probe_run.end()
@@ -346,7 +350,6 @@ class Text2Image(AlternatingOptimization):
         )
 
     def gather_for_export(self) -> ExportedNetworks | None:
-        """Gather sharded networks on the CPU of the first rank. Collective."""
         return gather(
             self.exported_networks(),
             self.meta_networks,
@@ -355,13 +358,13 @@ class Text2Image(AlternatingOptimization):
         )
 
     def export(self, folder: Path) -> None:
-        """Write generator, focus predictor and lens as folders that diffusers loads."""
         networks = self.full_networks or (None if self.meta_networks else self.exported_networks())
-        settings = Text2ImageSettings.of(
-            self.backbone,
-            self.depth,
-            self.saliency,
-            self.lens,
+        settings = Text2ImageSettings(
+            backbone=describe(self.backbone),
+            depth=describe(self.depth),
+            saliency=describe(self.saliency),
+            lens=None if self.lens is None else asdict(self.lens),
+            few_steps=FEW_STEPS,
             size_px=self.size_px,
             exif_conditioned=self.exif_conditioned,
         )

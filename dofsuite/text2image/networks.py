@@ -22,8 +22,8 @@ from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.dmd2.discriminator import Discriminator
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
 
+# The three networks that have SDXL's shape; `critic` is the fake score.
 Name = Literal["generator", "critic", "teacher"]
-"""The three networks that have SDXL's shape; `critic` is the fake score."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,10 @@ class Networks(nn.Module):
         return (self.codec.decode(latent) + 1) / 2
 
     def encode(self, image_srgb: Tensor) -> Tensor:
-        """Encode display values to float32 latents."""
         return self.codec.encode(image_srgb * 2 - 1).float()
 
 
 def check_size(size_px: int, downsampling: int) -> None:
-    """Check that codec and UNet levels halve a side to integer features."""
     if size_px < downsampling or size_px % downsampling:
         nearest = max(1, round(size_px / downsampling)) * downsampling
         raise UserError(

@@ -135,7 +135,7 @@ class Text2ImagePipeline(DiffusionPipeline):
 
     @property
     def device(self) -> torch.device:
-        """The UNet's; diffusers takes that of the first part by name, a depth model without one."""
+        # The UNet's; diffusers takes that of the first part by name, a depth model without one.
         return self.unet.device
 
     @property
@@ -276,7 +276,6 @@ class Text2ImagePipeline(DiffusionPipeline):
         return to_output_type(sweep if is_sweep else sweep[:, 0], output_type)
 
     def save_pretrained(self, *arguments: object, **options: object) -> None:
-        """Raise: the export's folder holds what a diffusers folder has no place for."""
         raise TypeError(
             "copy the folder that from_export read; a diffusers folder has no place for depth and "
             "prompts"
@@ -285,7 +284,6 @@ class Text2ImagePipeline(DiffusionPipeline):
     def _exif(
         self, f_number: Numbers | None, focal_length_mm: Numbers | None, count: int
     ) -> Exif | None:
-        """Return the camera of each of `count` images, for an EXIF-conditioned generator."""
         if not self.is_exif_conditioned:
             if f_number is not None or focal_length_mm is not None:
                 raise UserError(

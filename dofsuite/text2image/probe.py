@@ -31,10 +31,10 @@ from dofsuite.training.validation import compute_all, num_scenes_on_rank
 if TYPE_CHECKING:
     from dofsuite.backbones.perception.segmentation import Segmentation
 
+# The paper's sweep (*stated*).
 F_NUMBERS = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
-"""The paper's sweep (*stated*)."""
+# Quantiles of a scene's depths on which the focus sweep focuses.
 FOCUS_SHARES = (0.02, 0.25, 0.5, 0.75, 0.98)
-"""Quantiles of a scene's depths on which the focus sweep focuses."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,6 @@ class SceneSampler(NamedTuple):
         return sample_image(denoiser, draw, networks.codec)
 
     def scene(self, batch: Batch) -> Scene:
-        """Sample all-in-focus images, and predict depth and focus."""
         image = self.images(batch, Conditioning.of(batch))
         networks = self.networks
         assert networks.depth is not None
@@ -195,7 +194,7 @@ class ProbeRun:
         return values
 
     def end(self) -> None:
-        """Take the metrics, and a segmenter's network with them, off the device."""
+        # Take the metrics, and a segmenter's network with them, off the device.
         self.metrics.cpu()
 
     def write(self, folder: Path, step: int, values: dict[str, float]) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dofsuite.backbones import Depth, Saliency, Sdxl
-from dofsuite.backbones.descriptors import describe
 from dofsuite.backbones.export_settings import ExportSettings
 from dofsuite.errors import UserError
 from dofsuite.text2image.camera.lens import Lens
-from dofsuite.text2image.dmd2.sampling import FEW_STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,27 +35,6 @@ class Text2ImageSettings(ExportSettings):
     size_px: int
     exif_conditioned: tuple[str, ...]
     """Networks that are conditioned on EXIF."""
-
-    @classmethod
-    def of(
-        cls,
-        backbone: Sdxl,
-        depth: Depth,
-        saliency: Saliency,
-        lens: Lens | None,
-        size_px: int,
-        exif_conditioned: tuple[str, ...],
-    ) -> Text2ImageSettings:
-        """Return the settings of a run."""
-        return cls(
-            backbone=describe(backbone),
-            depth=describe(depth),
-            saliency=describe(saliency),
-            lens=None if lens is None else asdict(lens),
-            few_steps=FEW_STEPS,
-            size_px=size_px,
-            exif_conditioned=exif_conditioned,
-        )
 
     @property
     def is_exif_conditioned(self) -> bool:

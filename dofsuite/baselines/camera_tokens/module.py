@@ -80,7 +80,6 @@ class CameraTokensModule(pl.LightningModule):
         self.unet: Any = None
 
     def configure_model(self) -> None:
-        """Load the frozen networks; add adapter (or train all weights), tokens and ControlNet."""
         if self.unet is not None:
             return
         modules = self.backbone.load()
@@ -125,7 +124,6 @@ class CameraTokensModule(pl.LightningModule):
         return denoising_loss(denoiser.noise(x_t, t), noise, denoiser.denoising_weight(t))
 
     def denoiser(self, batch: Batch) -> ConditionedDenoiser:
-        """Return the UNet with text, camera and, with a ControlNet, the images' depth bound."""
         prompt = self.prompts.encode(batch.caption).to(self.device)
         prompt = self.tokens.appended_to(prompt, Exif(batch.f_number, batch.focal_length_mm))
         unet = self.unet
@@ -165,14 +163,12 @@ class CameraTokensModule(pl.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trained weights only; frozen networks come from the backbone."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {
             k: v for k, v in checkpoint["state_dict"].items() if k in trained
         }
 
     def export(self, folder: Path) -> None:
-        """Write tokens, adapter (or UNet) and ControlNet in the layouts that diffusers loads."""
         networks = CameraTokensNetworks(
             self.unet,
             self.codec,

@@ -15,12 +15,12 @@ from dofsuite.images import minmax_normalize
 from dofsuite.text2image.camera.exif import F_NUMBERS, FOCAL_LENGTHS_MM, Exif
 from dofsuite.text2image.camera.focus_predictor import finite_depth
 
+# Paper: focal length, f-number, ISO and exposure time. Here: the two that depth of field depends on
+# and that our samples have.
 CAMERA_FIELDS = ("f_number", "focal_length_mm")
-"""Paper: focal length, f-number, ISO and exposure time. Here: the two that depth of field depends
-on and that our samples have."""
 
+# Root mean square of a new first layer's output for inputs in [-1, 1] (measured).
 HIDDEN_SIZE = 0.3
-"""Root mean square of a new first layer's output for inputs in [-1, 1] (measured)."""
 
 
 class CameraTokens(ModelMixin, ConfigMixin):
