@@ -25,7 +25,7 @@ PRIVATE_WORDS = re.compile(
 OF_A_SET = {"seen", "made"}
 """Fine for a set of what was already met."""
 HOLD_OLD_NAMES = {
-    "dofsuite/experiment/renamed_keys.py",
+    "dofsuite/training/run/renamed_keys.py",
     "dofsuite/training/checkpoints/compatibility.py",
 }
 """Files that read what was written under old names."""
