@@ -61,7 +61,8 @@ def gathered_mean(
     )
     with without_autocast(image_linear):
         image, radius = image_linear.to(working_dtype), radius_px.to(working_dtype)
-        mean: Tensor = _GatheredMean.apply(image, radius, largest_radius_px)  # type: ignore[no-untyped-call]
+        arguments = (image, radius, largest_radius_px)
+        mean: Tensor = _GatheredMean.apply(*arguments)  # type: ignore[no-untyped-call]
         return mean.to(image_linear.dtype)
 
 

@@ -46,7 +46,8 @@ def scattered_mean(
     )
     with without_autocast(image_linear):
         image, radius = image_linear.to(working_dtype), radius_px.to(working_dtype).abs()
-        sums: Tensor = _ScatteredSums.apply(image, radius, scattering)  # type: ignore[no-untyped-call]
+        arguments = (image, radius, scattering)
+        sums: Tensor = _ScatteredSums.apply(*arguments)  # type: ignore[no-untyped-call]
         return (sums[:, :3] / sums[:, 3:]).to(image_linear.dtype)
 
 

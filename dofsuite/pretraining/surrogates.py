@@ -134,7 +134,7 @@ class DepthSurrogate(Surrogate):
 
     def __init__(
         self,
-        backbone: Depth = SmallDepth(weights=None),  # noqa: B008  (a light description, never changed)
+        backbone: Depth = SmallDepth(weights=None),  # noqa: B008  (a light descriptor)
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.01),
         noise_std: float = 0.02,
         seed: int = 0,

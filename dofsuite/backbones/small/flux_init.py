@@ -107,7 +107,7 @@ def _open_gates(modulation: nn.Linear, width: int) -> None:
 
 def _attend_locally(norm: Any, axes_dims: tuple[int, int, int]) -> None:
     """Scale the fastest rotary frequencies up: attention falls off within a token or two."""
-    stream, rows, _ = axes_dims
+    stream, rows = axes_dims[:2]
     weight = torch.ones_like(norm.weight)
     weight[:2] = 0.7 * OWN_POSITION
     for start in (stream, stream + rows):
@@ -139,8 +139,7 @@ def _attend_to_prompt(attention: Any, transformer: Any) -> None:
     """Let the last head attend to the token with the prompt's signature, at any position."""
     heads, width = transformer.config.num_attention_heads, transformer.inner_dim
     # Each axis's slowest frequency, and pairs that the query leaves at 0.
-    stream, rows, columns = transformer.config.axes_dims_rope
-    ends = torch.tensor([stream, stream + rows, stream + rows + columns])
+    ends = torch.tensor(transformer.config.axes_dims_rope).cumsum(0)
     slow = torch.cat([ends - 2, ends - 1])
     idle = torch.tensor(
         [SECOND, SECOND + 1, stream + 4, stream + 5, stream + rows + 4, stream + rows + 5]
@@ -167,8 +166,8 @@ def _attend_to_point(block: Any, transformer: Any, grid: int) -> None:
     width = transformer.inner_dim
     per_head = width // transformer.config.num_attention_heads
     # The rotary pairs that encode column (from number 0) and row (from number 1).
-    stream, rows, columns = transformer.config.axes_dims_rope
-    theta = 10000 ** (-SECOND / columns)
+    stream, rows = transformer.config.axes_dims_rope[:2]
+    theta = 10000 ** (-SECOND / transformer.config.axes_dims_rope[2])
     pairs = {1: stream + SECOND, 0: stream + rows + SECOND}
     # Queries: the depth stream, and a rotation by the point relative to the image's center.
     query, key = attention.add_q_proj, attention.add_k_proj

@@ -15,7 +15,7 @@ def check_compatible(
     """Compare a checkpoint's weights with what a module trains, for modules that save just that.
 
     torch answers a page of sizes for weights of other shapes. Other names it loads in part, until
-    the optimiser's state does not fit.
+    the optimizer's state does not fit.
 
     Args:
         state: The checkpoint's `state_dict`.
@@ -32,6 +32,8 @@ def check_compatible(
         if weight.requires_grad
     }
     there = {name: list(weight.shape) for name, weight in state.items()}
+
+    # Names of the trained weights.
     if not here.keys() & there.keys():
         raise UserError(
             f"continue_from: that run trained none of the weights of {type(module).__name__} (but "
@@ -40,13 +42,16 @@ def check_compatible(
     for name in sorted(here.keys() ^ there.keys()):
         where = "here and not in that run" if name in here else "in that run and not here"
         raise UserError(
-            f"continue_from: {name} is trained {where}: set {names} as that run's config.yaml has it."
+            f"continue_from: {name} is trained {where}: set {names} as that run's config.yaml has "
+            "it."
         )
+
+    # Their shapes.
     for name, shape in here.items():
         if shape != there[name]:
             raise UserError(
-                f"continue_from: {name} has the shape {there[name]} in that run and {shape} here: set {shapes} as "
-                "that run's config.yaml has it."
+                f"continue_from: {name} has the shape {there[name]} in that run and {shape} here: "
+                f"set {shapes} as that run's config.yaml has it."
             )
 
 
