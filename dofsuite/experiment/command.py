@@ -47,6 +47,7 @@ class Command:
         """Where the run lies unless `--trainer.default_root_dir` says otherwise."""
         if self.sweep is not None:
             return Path("runs") / self.sweep.stem / str(self.index)
+        assert self.file is not None, "a sweep alone can only be counted"
         return Path("runs") / self.file.stem
 
     @property

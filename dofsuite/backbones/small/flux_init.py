@@ -139,6 +139,7 @@ def _attend_to_prompt(attention: Any, transformer: Any) -> None:
     """Let the last head attend to the token with the prompt's signature, at any position."""
     heads, width = transformer.config.num_attention_heads, transformer.inner_dim
     # Each axis's slowest frequency, and pairs that the query leaves at 0.
+    stream, rows = transformer.config.axes_dims_rope[:2]
     ends = torch.tensor(transformer.config.axes_dims_rope).cumsum(0)
     slow = torch.cat([ends - 2, ends - 1])
     idle = torch.tensor(
