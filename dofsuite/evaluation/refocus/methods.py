@@ -218,7 +218,7 @@ def exported_network(path: Path) -> Callable[[Tensor], Tensor]:
 
     @torch.no_grad()
     def network(image: Tensor) -> Tensor:
-        # An exported program checks the shape of its input
+        # An exported program checks the shape of its input.
         try:
             output = load()(image)
         except (RuntimeError, AssertionError) as error:
@@ -226,6 +226,7 @@ def exported_network(path: Path) -> Callable[[Tensor], Tensor]:
                 f"{path}: --two-stage: it does not take images of "
                 f"{'x'.join(map(str, image.shape))}; export it for them."
             ) from error
+        # What comes out must be an image.
         if (
             not isinstance(output, Tensor)
             or output.ndim != 4
