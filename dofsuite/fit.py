@@ -45,7 +45,7 @@ def _run(argv: list[str]) -> int:
     command = read_command(argv)
     if command.help:
         print(__doc__)
-    elif command.count:
+    elif command.count and command.sweep is not None:
         print(len(read_sweep(command.sweep)))
     elif command.print_config:
         print(read_experiment(command).as_yaml(), end="")

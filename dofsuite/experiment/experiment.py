@@ -134,6 +134,7 @@ def read_experiment(command: Command) -> Experiment:
     Raises:
         UserError: A mistake in the file, the sweep line or the command line, by its source and key.
     """
+    assert command.file is not None
     content = read_experiment_file(command.file)
     sources = (
         ProvidedKeys(str(command.file), keys_of_file(content), as_option=False),

@@ -97,7 +97,7 @@ class ExperimentCLI(LightningCLI):
             help="Run whose weights, optimizer state and step counter this one starts from.",
         )
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without Lightning's warning that this process has arguments of its own."""
         self.config = parser.parse_args(args)
 

@@ -98,7 +98,7 @@ def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
 
 def _finish(trainer: Trainer, folder: Path, limits: dict[str, Any]) -> None:
     """Export what was trained, note the end, and say where everything lies."""
-    model = trainer.lightning_module
+    model: Any = trainer.lightning_module
     if hasattr(model, "export"):
         replace_folder(folder / "export", model.export)
     write_json(

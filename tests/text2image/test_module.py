@@ -92,7 +92,7 @@ def by_network(names) -> Counter:
 def run():
     """Two teacher steps, a cycle of the deep stage, a Deep and a Shallow cycle of the full stage.
 
-    The sensor is a small one, so that the EXIF of the set gives discs of several pixels on images of
+    The sensor is small, so that the EXIF of the set gives discs of several pixels on images of
     32.
     """
     module, observer = tiny_module(lens=Lens(sensor_width_mm=9.0)), Observer()

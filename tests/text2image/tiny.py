@@ -21,7 +21,7 @@ from dofsuite.training.checkpoints.io import AtomicCheckpointIO
 
 SIZE_PX, BATCH = 32, 2
 STAGES = Stages(teacher=2, deep=6)
-"""Two teacher steps, one cycle, and then the full stage: a Deep cycle from step 8 on and a Shallow one
+"""Two teacher steps, one cycle, then the full stage: a Deep cycle from step 8 on and a Shallow one
 from step 14 on.
 """
 FULL = Stages(deep=0)

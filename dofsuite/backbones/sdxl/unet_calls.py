@@ -8,7 +8,7 @@ special; a UNet with bfloat16 weights is given bfloat16.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -36,7 +36,7 @@ def time_ids(noisy: Float[Tensor, "b c h w"], downscale: int) -> Int[Tensor, "b 
 
 
 def predict(
-    unet: nn.Module,
+    unet: Any,
     noisy: Float[Tensor, "b c h w"],
     t: Int[Tensor, "b"],
     prompt: PromptEmbeds,
@@ -57,7 +57,7 @@ def predict(
 
 
 def predict_unconditional_and_conditional(
-    unet: nn.Module,
+    unet: Any,
     noisy: Float[Tensor, "b c h w"],
     t: Int[Tensor, "b"],
     prompt: PromptEmbeds,
@@ -79,7 +79,7 @@ def predict_unconditional_and_conditional(
 
 
 def predict_with_features(
-    unet: nn.Module,
+    unet: Any,
     noisy: Float[Tensor, "b c h w"],
     t: Int[Tensor, "b"],
     prompt: PromptEmbeds,
@@ -109,7 +109,7 @@ def without_up_blocks(unet: nn.Module) -> nn.Module:
 
 
 def features(
-    unet: nn.Module,
+    unet: Any,
     noisy: Float[Tensor, "b c h w"],
     t: Int[Tensor, "b"],
     prompt: PromptEmbeds,
@@ -121,7 +121,7 @@ def features(
 
 
 def _forward(
-    unet: nn.Module,
+    unet: Any,
     noisy: Tensor,
     t: Tensor,
     prompt: PromptEmbeds,

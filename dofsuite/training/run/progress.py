@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
@@ -66,7 +66,10 @@ class RunProgress(ProgressBar):
         if self._timed_from is None and self._step - self._begin_step >= WARMUP_STEPS:
             self._timed_from = (self._step, time.monotonic())
         # Reading the loss synchronizes with the device, so it is not done at every step.
-        due = self._step % trainer.log_every_n_steps == 0 or self._step == trainer.max_steps
+        due = (
+            self._step % cast(Any, trainer).log_every_n_steps == 0
+            or self._step == trainer.max_steps
+        )
         loss = _loss(outputs) if due else None
         if self._bar is not None:
             if loss is not None:

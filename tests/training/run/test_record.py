@@ -84,7 +84,8 @@ def test_the_record_is_readable_and_counts_starts(
 def test_two_processes_cannot_share_a_folder(tmp_path: Path) -> None:
     program = (
         "import sys; from dofsuite.training.run.record import locked\n"
-        "with locked(__import__('pathlib').Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+        "with locked(__import__('pathlib').Path(sys.argv[1])):\n"
+        "    print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)],

@@ -1,5 +1,5 @@
-"""A program that trains the tiny module on two gloo ranks, weights sharded over both; its test starts
-it.
+"""A program that trains the tiny module on two gloo ranks, weights sharded over both; its test
+starts it.
 """
 
 from __future__ import annotations
