@@ -104,7 +104,7 @@ def gib(parts: list[nn.Module]) -> float:
 
 
 def standing_gib(module: Text2Image, step: int) -> dict[str, float]:
-    """GiB of weights, of all optimizers' moments, and of the gradients of those that take a step."""
+    """GiB of weights, of all optimizers' moments, and of the gradients of those that step."""
     networks, active = module.networks, module.active_optimizers(module.stages.step(step))
     weights = {f"weights of {name}": gib([part]) for name, part in networks.named_children()}
     moments = {f"AdamW of {name}": 2 * gib([group]) for name, group in module.trained.items()}
