@@ -39,5 +39,5 @@ def test_two_ranks_run_the_same_step_and_make_the_samples_of_one(tmp_path):
     assert set(gathered[0].tolist()) == {0, 1, 2, 3}
     for step in range(12):
         draw = fresh_noise(SHAPE, 5, [2 * step, 2 * step + 1], "x")
-        whole = backward_simulation(Recorder(), draw, int(gathered[0][step]), ALPHAS)
-        torch.testing.assert_close(torch.cat([first[step], second[step]]), whole.detach())
+        expected = backward_simulation(Recorder(), draw, int(gathered[0][step]), ALPHAS)
+        torch.testing.assert_close(torch.cat([first[step], second[step]]), expected.detach())

@@ -1,5 +1,5 @@
-"""The EXIF embedding: nothing at its start, then beside the timestep, and gone again for diffusers'
-own layout.
+"""The EXIF embedding: zero at the start, then added to the timestep's, removed for diffusers'
+stock layout.
 """
 
 import math
@@ -111,7 +111,7 @@ def test_the_unet_saves_in_stock_layout_and_comes_back_with_its_embedder(tmp_pat
         assert torch.equal(predict(loaded, EXIF.stacked()), expected)
 
 
-def test_what_does_not_fit_together_is_refused():
+def test_what_does_not_fit_together_is_an_error():
     with pytest.raises(ValueError, match="takes EXIF already"):
         with_exif(with_exif(tiny_unet()))
     with pytest.raises(ValueError, match="takes no EXIF"):
@@ -141,7 +141,7 @@ def test_one_number_serves_the_batch():
         ([2.8, 4, 8], [35, 50], "focal_length_mm: 2 numbers "),
     ],
 )
-def test_exif_that_no_camera_has_is_refused_in_one_sentence(f_number, focal_length_mm, key):
+def test_exif_that_no_camera_has_is_an_error_of_one_sentence(f_number, focal_length_mm, key):
     with pytest.raises(UserError) as caught:
         Exif.checked(f_number, focal_length_mm)
     message = str(caught.value)

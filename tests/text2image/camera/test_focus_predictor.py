@@ -55,7 +55,7 @@ def scene(batch=2, height=48, width=80, seed=4):
 
 
 @pytest.mark.parametrize("focus_readout", READOUTS)
-def test_it_learns_to_focus_on_a_bright_disc_it_has_not_seen(focus_readout):
+def test_it_learns_to_focus_on_an_unseen_bright_disc(focus_readout):
     torch.manual_seed(0)
     predictor = FocusPredictor.small(focus_readout=focus_readout)
     optimizer = torch.optim.AdamW(predictor.parameters(), lr=2e-3)
@@ -115,15 +115,15 @@ def test_the_scale_starts_at_a_metre_a_unit_and_is_bounded():
         assert predictor(image, depth).scale_mm.tolist() == pytest.approx([bound, bound], rel=1e-4)
 
 
-def test_focus_and_scale_reach_every_weight_after_the_start():
+def test_focus_and_scale_train_every_weight_after_the_start():
     predictor = moved("token")
     image, depth = scene()
     focus = predictor(image, depth)
     (focus.focus_distance.sum() + focus.scale_mm.sum()).backward()
-    silent = [
+    untrained = [
         name for name, weight in predictor.named_parameters() if not weight.grad.abs().max() > 0
     ]
-    assert silent == []
+    assert untrained == []
 
 
 @pytest.mark.parametrize("focus_readout", READOUTS)
@@ -199,7 +199,7 @@ def test_where_nothing_is_salient_the_target_is_the_mean_depth():
 @pytest.mark.parametrize(
     "focus", [0.4, 7.0, -1.0, 0.0, math.nan, math.inf, torch.tensor([1.0, 9.0])]
 )
-def test_a_focus_beyond_the_scene_is_refused_in_one_sentence(focus):
+def test_a_focus_beyond_the_scene_is_an_error_of_one_sentence(focus):
     depth = torch.linspace(0.5, 6.0, 24).reshape(2, 1, 3, 4)
     with pytest.raises(
         UserError, match=r"^focus: .* lies outside the scene's depths, .* within them\.$"

@@ -35,7 +35,7 @@ def slope(height=16, width=24, near=1.0, far=5.0):
     return torch.linspace(near, far, width, dtype=torch.float64).expand(1, 1, height, width).clone()
 
 
-def picture(height=16, width=24, seed=0):
+def random_image(height=16, width=24, seed=0):
     return torch.rand(
         1, 3, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     )
@@ -91,8 +91,8 @@ def test_infinite_depth_gives_the_finite_limit():
     assert radius.item() == pytest.approx(-(50.0**2) / (1.8 * 1950.0) * 1024 / 36 / 2, rel=1e-5)
 
 
-def test_at_f_22_a_landscape_is_the_picture_itself():
-    image, depth = picture(), slope(near=3.0, far=1000.0)
+def test_at_f_22_a_landscape_is_the_image_itself():
+    image, depth = random_image(), slope(near=3.0, far=1000.0)
     photograph = Lens().photograph(scene(image, depth, 6.0), exif(22.0, 24.0), 1024)
     assert torch.equal(photograph, image)
 
@@ -100,11 +100,11 @@ def test_at_f_22_a_landscape_is_the_picture_itself():
 @pytest.mark.parametrize("method", ["gather", "occlusion", "layered"])
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_a_wide_aperture_blurs_what_is_out_of_focus_and_keeps_what_is_in_it(method, gamma):
-    image, depth = picture(24, 48), slope(24, 48)
+    image, depth = random_image(24, 48), slope(24, 48)
     depth[..., :24], depth[..., 24:] = 2.0, 30.0
     sharp = Lens(method=method, gamma=gamma).photograph(scene(image, depth, 2.0), exif(1.8), 256)
-    # BokehMe's kernel leaks a thousandth of the light into the neighbours even at radius 0: much,
-    # beside black.
+    # BokehMe's kernel leaks a thousandth of the light into the neighbors even at radius 0: much,
+    # next to black.
     change = (sharp - image)[..., :16].abs()
     assert change.mean() < 5e-3 if method == "layered" else change.max() < 1e-5
     assert sharp[..., 32:].var() < 0.25 * image[..., 32:].var()
@@ -127,7 +127,7 @@ def test_gamma_blurs_light_and_not_display_values():
 
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_values_outside_the_display_range_stay_finite_and_keep_their_bounds(gamma):
-    image = (3 * picture() - 1).requires_grad_()
+    image = (3 * random_image() - 1).requires_grad_()
     photograph = Lens(gamma=gamma).photograph(scene(image, slope(), 2.0), exif(), 512)
     photograph.square().sum().backward()
     assert torch.isfinite(photograph).all()
@@ -144,9 +144,9 @@ def scene(image, depth, focus):
 
 
 def gradients(depth, focus, scale, lens=None, settings=None, width=512):
-    inputs = (picture(*depth.shape[-2:]), depth, tensor(focus), tensor(scale))
+    inputs = (random_image(*depth.shape[-2:]), depth, tensor(focus), tensor(scale))
     inputs = [value.clone().requires_grad_() for value in inputs]
-    weights = picture(*depth.shape[-2:], seed=1)
+    weights = random_image(*depth.shape[-2:], seed=1)
     blurred = (lens or Lens()).photograph(Scene(None, *inputs), settings or exif(), width)
     (weights * blurred).sum().backward()
     return dict(
@@ -249,7 +249,7 @@ def test_the_largest_radius_is_a_share_of_the_long_side():
         ((1024, 576), 1.5, 1024),  # narrower than 3:2: cut out of it lengthwise
     ],
 )
-def test_a_generated_picture_is_the_centre_of_the_smallest_frame_that_holds_it(
+def test_a_generated_image_is_the_center_of_the_smallest_frame_that_holds_it(
     size, frame_ratio, expected_px
 ):
     assert Lens(frame_ratio=frame_ratio).frame_width_px(*size) == expected_px
@@ -279,17 +279,17 @@ def test_a_generated_square_is_blurred_like_the_photographs_it_was_trained_on():
         {"largest_radius_share": 0.0},
     ],
 )
-def test_numbers_that_no_lens_has_are_refused_by_name(wrong):
+def test_numbers_that_no_lens_has_are_errors_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Lens(**wrong)
 
 
-def test_a_method_that_does_not_exist_is_refused_before_anything_is_trained():
+def test_an_unknown_method_is_an_error_before_anything_is_trained():
     experiment = Path(__file__).parents[3] / "experiments" / "text2image_deep.yaml"
     with pytest.raises(UserError, match=r"lens\.method.*occlusion"):
         read_experiment(read_command([str(experiment), "--model.lens.method", "occlusoin"]))
     lens = Lens()
-    object.__setattr__(lens, "method", "occlusoin")  # the tests' type checker lets none be made
+    object.__setattr__(lens, "method", "occlusoin")  # the tests' type checker rejects such a config
     with pytest.raises(
         ValueError, match="method must be one of exact, gather, layered, occlusion, not 'occlusoin'"
     ):

@@ -1,5 +1,5 @@
-"""The discriminator head: DMD2's layers at SDXL's size, alive at any other, in the precision that
-was asked for.
+"""The discriminator: DMD2's layers at SDXL's size, gradients at any size, the configured
+precision.
 """
 
 from __future__ import annotations
@@ -11,41 +11,46 @@ from torch import nn
 from dofsuite.text2image.dmd2.discriminator import Discriminator
 
 
-def sides_and_dtypes(head: Discriminator, features: torch.Tensor) -> list[tuple[int, torch.dtype]]:
+def sides_and_dtypes(
+    discriminator: Discriminator, features: torch.Tensor
+) -> list[tuple[int, torch.dtype]]:
     """Side and dtype of every convolution's output."""
-    seen: list[tuple[int, torch.dtype]] = []
-    for module in head.modules():
+    outputs: list[tuple[int, torch.dtype]] = []
+    for module in discriminator.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(
-                lambda module, args, output: seen.append((output.shape[-1], output.dtype))
+                lambda module, args, output: outputs.append((output.shape[-1], output.dtype))
             )
-    head(features)
-    return seen
+    discriminator(features)
+    return outputs
 
 
 def test_at_sdxls_size_it_has_dmd2s_layers():
     with torch.device("meta"):
-        head = Discriminator()
-        seen = sides_and_dtypes(head, torch.empty(2, 1280, 32, 32))
-    convolutions = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
-    assert [side for side, _ in seen] == [16, 8, 4, 1, 1]
+        discriminator = Discriminator()
+        outputs = sides_and_dtypes(discriminator, torch.empty(2, 1280, 32, 32))
+    convolutions = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]
+    assert [side for side, _ in outputs] == [16, 8, 4, 1, 1]
     assert [(c.kernel_size[0], c.stride[0], c.padding[0]) for c in convolutions] == [
         (4, 2, 1)
     ] * 3 + [
         (4, 4, 0),
         (1, 1, 0),
     ]
-    assert {module.num_groups for module in head.modules() if isinstance(module, nn.GroupNorm)} == {
-        32
-    }
+    assert {
+        module.num_groups for module in discriminator.modules() if isinstance(module, nn.GroupNorm)
+    } == {32}
     # Four 4x4 convolutions of 1280 channels with biases and norms, and the logit.
-    assert sum(p.numel() for p in head.parameters()) == 4 * (1280 * 1280 * 16 + 3 * 1280) + 1281
+    assert (
+        sum(p.numel() for p in discriminator.parameters())
+        == 4 * (1280 * 1280 * 16 + 3 * 1280) + 1281
+    )
 
 
 @pytest.mark.parametrize(
     ("channels", "side"), [(64, 32), (32, 8), (48, 6), (32, 4), (32, 2), (20, 1)]
 )
-def test_every_feature_reaches_the_logit_at_any_size(channels, side):
+def test_every_feature_has_a_gradient_from_the_logit_at_any_size(channels, side):
     torch.manual_seed(0)
     features = torch.randn(3, channels, side, side, requires_grad=True)
     logits = Discriminator(channels, side)(features)
@@ -56,26 +61,28 @@ def test_every_feature_reaches_the_logit_at_any_size(channels, side):
     assert gradient[[0, 2]].abs().max() == 0
 
 
-def test_larger_pictures_are_judged_by_the_mean_of_their_parts():
+def test_larger_features_give_the_mean_of_their_logits():
     torch.manual_seed(0)
-    head = Discriminator(32, side=4)
+    discriminator = Discriminator(32, side=4)
     features = torch.randn(2, 32, 4, 4)
-    assert torch.allclose(head(features.repeat(1, 1, 2, 3)), head(features), atol=1e-5)
+    assert torch.allclose(
+        discriminator(features.repeat(1, 1, 2, 3)), discriminator(features), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("float32", [True, False])
-def test_the_precision_is_the_one_asked_for_also_under_autocast(float32):
+def test_the_precision_is_the_configured_one_also_under_autocast(float32):
     torch.manual_seed(0)
-    head = Discriminator(32, 8, float32=float32)
+    discriminator = Discriminator(32, 8, float32=float32)
     features = torch.randn(2, 32, 8, 8)
-    exact = head(features)
+    exact = discriminator(features)
     with torch.autocast("cpu", torch.bfloat16):
-        seen = sides_and_dtypes(head, features.bfloat16())
-        short = head(features)
-    assert {dtype for _, dtype in seen} == {torch.float32 if float32 else torch.bfloat16}
+        outputs = sides_and_dtypes(discriminator, features.bfloat16())
+        short = discriminator(features)
+    assert {dtype for _, dtype in outputs} == {torch.float32 if float32 else torch.bfloat16}
     assert torch.equal(short, exact) == float32
 
 
-def test_features_of_a_bfloat16_network_are_judged_by_a_float32_head():
-    head = Discriminator(32, 4, float32=False)
-    assert head(torch.randn(2, 32, 4, 4).bfloat16()).dtype == torch.float32
+def test_a_float32_discriminator_takes_features_of_a_bfloat16_network():
+    discriminator = Discriminator(32, 4, float32=False)
+    assert discriminator(torch.randn(2, 32, 4, 4).bfloat16()).dtype == torch.float32

@@ -284,12 +284,14 @@ def test_two_ranks_export_what_one_would_and_the_pipeline_loads_it(two, one, tmp
             )
         else:
             assert (two / "export" / file).read_bytes() == (tmp_path / file).read_bytes()
-    made = []
+    scenes = []
     for folder in (two / "export", one[0] / "export"):
         pipe = Text2ImagePipeline.from_export(folder, depth=RoughDepth(weights=None))
-        made.append(pipe("a red ball", 4, 100, seed=0, output_type="pt"))
-    torch.testing.assert_close(made[0].images, made[1].images, rtol=0, atol=2e-3)
-    torch.testing.assert_close(made[0].focus_distance, made[1].focus_distance, rtol=2e-3, atol=0)
+        scenes.append(pipe("a red ball", 4, 100, seed=0, output_type="pt"))
+    torch.testing.assert_close(scenes[0].images, scenes[1].images, rtol=0, atol=2e-3)
+    torch.testing.assert_close(
+        scenes[0].focus_distance, scenes[1].focus_distance, rtol=2e-3, atol=0
+    )
 
 
 @pytest.mark.slow
