@@ -315,7 +315,7 @@ def test_mixed_precision_with_a_frozen_teacher_in_bfloat16(two, tmp_path):
     )
     state = checkpoint(two / "half", HALF_STEPS)["state_dict"]
     assert {value.dtype for value in state.values()} == {torch.float32}
-    for net in ("generator", "critic", "head", "focus"):
+    for net in ("generator", "critic", "discriminator", "focus"):
         names = [name for name in state if name.startswith(f"networks.{net}.")]
         found, expected, first = (
             [values[name] for name in names] for values in (state, module.state_dict(), begin)
