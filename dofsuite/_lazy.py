@@ -4,8 +4,6 @@ What a room exports stands once, in the `__init__.pyi` beside its `__init__.py`,
 `from dofsuite.room.module import Name as Name`: type checkers and editors read the same lines.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib
 from collections.abc import Callable

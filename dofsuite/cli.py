@@ -1,7 +1,5 @@
 """Command lines (`python -m dofsuite.<name>`): a user's mistake is one sentence and exit code 2."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

@@ -7,8 +7,6 @@ noise schedule is given as `alphas_cumprod`. Latents are [b, c, h, w]. Every dra
 where a run was interrupted. Draws are made on the CPU: they are the same on every device.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The one exception that a user can fix."""
 
-from __future__ import annotations
-
 
 class UserError(Exception):
     """A mistake in an experiment file, a command line or a data folder.

@@ -11,8 +11,6 @@ or the variables that SLURM sets).
 Exit codes: 0 finished, 2 a mistake that the user can fix (one line on stderr).
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ within one file system. (Lightning's own writer stages in `$TMPDIR` and copies a
 on a full disk destroys the previous file.)
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

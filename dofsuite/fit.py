@@ -20,8 +20,6 @@ Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2 after saving (the same command goes on from 
 Ctrl-C ends without saving).
 """
 
-from __future__ import annotations
-
 import signal
 import sys
 from collections.abc import Sequence

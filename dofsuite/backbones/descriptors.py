@@ -1,7 +1,5 @@
 """Descriptors as plain values for an export's settings, and back; exported SDXL networks."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

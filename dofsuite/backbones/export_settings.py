@@ -1,7 +1,5 @@
 """Settings of an export: one JSON file beside its networks, which inference reads."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path

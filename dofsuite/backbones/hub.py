@@ -1,7 +1,5 @@
 """Loading from the hub or a folder, with one-sentence errors, and a disk cache for constants."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

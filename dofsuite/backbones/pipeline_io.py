@@ -1,7 +1,5 @@
 """Arguments and results of both pipelines: random generators, latent noise, output types."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Literal, cast, get_args
 

@@ -4,8 +4,6 @@ Convention: as in `text2image.dmd2.sampling`, a generator is any callable (x_t [
 -> predicted noise, with or without guidance.
 """
 
-from __future__ import annotations
-
 from jaxtyping import Float
 from torch import Tensor
 

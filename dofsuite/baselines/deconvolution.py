@@ -12,8 +12,6 @@ is closed-form (*ours*; it rings a little more).
 Convention: light is [1, 3, h, w], radii are in pixels, layers are nodes of disparity from 0 to 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Prepare data sets: `python -m dofsuite.data pack DIR -o SHARDS`; `pack` may be left out."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

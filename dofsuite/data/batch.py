@@ -1,7 +1,5 @@
 """`Batch`, what the loader gives to a module, and the way to it: decode, crop, collate."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """Map-style datasets over shards, and their loader; samples are decoded in the loader's workers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

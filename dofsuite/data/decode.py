@@ -1,7 +1,5 @@
 """Decoders by file extension: images, depth maps, masks, JSON and text; nothing is unpickled."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable

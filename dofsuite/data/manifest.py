@@ -6,8 +6,6 @@ drops the rest of a truncated tar without a warning; here a shard that is missin
 altered ends the run before it begins, with a sentence that names it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """`ShardData`: shards in, batches out, in an order independent of ranks, workers and resumes."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

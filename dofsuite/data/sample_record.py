@@ -5,8 +5,6 @@ Both lie in the sample's JSON, `{"caption": "...", "exif": {"f_number": 2.8, "fo
 NaN.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any, NamedTuple

@@ -9,8 +9,6 @@ Permutations are drawn with splitmix64, implemented below, so that they never ch
 library's version.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Counter of the samples that a run has trained on."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol, runtime_checkable
 
 from pytorch_lightning import Callback, LightningModule, Trainer

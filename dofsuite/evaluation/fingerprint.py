@@ -5,8 +5,6 @@ file only the header and blocks spread over it are read: a full-size SDXL has 5 
 all of its weights, and 2 MiB take milliseconds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

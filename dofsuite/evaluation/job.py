@@ -9,8 +9,6 @@ missing: tasks start at different times, and an array may also run a command of 
 task, which no other task shares.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

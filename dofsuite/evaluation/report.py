@@ -1,7 +1,5 @@
 """A report: the same tables as Markdown, JSON and a self-contained HTML file with images."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

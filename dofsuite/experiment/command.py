@@ -1,7 +1,5 @@
 """The command line of `fit`: file, sweep line and overrides, read before anything heavy loads."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

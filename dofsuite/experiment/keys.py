@@ -1,7 +1,5 @@
 """Keys of an experiment as dotted paths: which were given, where, and which one was meant."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

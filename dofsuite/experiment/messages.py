@@ -1,7 +1,5 @@
 """What the parser reports over a dozen lines, as a key and one sentence."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 import re

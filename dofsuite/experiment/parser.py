@@ -1,7 +1,5 @@
 """The parser of experiment files: LightningCLI, told to be strict and short."""
 
-from __future__ import annotations
-
 import json
 import logging
 import warnings

@@ -1,7 +1,5 @@
 """An experiment in its run folder: begun, resumed or already finished, and at the end exported."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """A key that does not exist: said with the name that was meant, where that is sure."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What can be checked in an experiment file before heavy imports: syntax, doubled keys, shape."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

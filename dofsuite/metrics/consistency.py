@@ -1,7 +1,5 @@
 """Content Consistency under a change of aperture (Fine-grained Defocus Blur)."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import dataclass

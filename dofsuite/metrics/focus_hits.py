@@ -1,7 +1,5 @@
 """Focus hit rate: is a point sharper in the image focused there than in one focused elsewhere?"""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

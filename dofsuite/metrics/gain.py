@@ -3,8 +3,6 @@
 LVCorr does not measure it: a tenth of the blur scores higher than all of it.
 """
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

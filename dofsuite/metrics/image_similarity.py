@@ -1,7 +1,5 @@
 """CLIP-I: cosine similarity of image embeddings (DreamBooth; DiffCamera, section 4)."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol, runtime_checkable
 
 import torch

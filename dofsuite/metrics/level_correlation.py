@@ -1,7 +1,5 @@
 """LVCorr: does sharpness decrease with the requested bokeh level? Three published definitions."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any, Literal
 

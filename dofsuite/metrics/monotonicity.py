@@ -1,7 +1,5 @@
 """Blur Monotonicity: is an image sharper at every larger f-number? (Fine-grained Defocus Blur)."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Base class of all metrics: one score from a sum and a count, settings in the repr, and a plot."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

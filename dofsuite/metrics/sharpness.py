@@ -1,7 +1,5 @@
 """Laplacian variance, a measure of fine detail, and its curve over a sweep of bokeh levels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Sweeps [batch, settings, 3, h, w], one image of each scene for each setting: checks and pairs."""
 
-from __future__ import annotations
-
 from itertools import combinations
 from typing import Literal, TypeVar, get_args
 

@@ -5,8 +5,6 @@ taken as 0 by the power curves, because a negative number has no real power; all
 finite, at 0 too (there the root's is set to 0).
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

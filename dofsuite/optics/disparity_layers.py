@@ -8,8 +8,6 @@ and 4 inverse FFTs. The price is accuracy at large radii, where the nodes of a v
 `DisparityLayers`.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -5,8 +5,6 @@ line by line with the original, classical_renderer/scatter.py, and it shares no 
 methods that are measured against it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ matrix products with the (reach + 1)^2 quarter of the kernel, cheaper than the F
 is nearly all zero.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

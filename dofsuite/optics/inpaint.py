@@ -6,8 +6,6 @@ one (push). No iteration, and a third more pixels than the image. Paper: B-splin
 (*ours*): means over 2 x 2 pixels and bilinear interpolation.
 """
 
-from __future__ import annotations
-
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional

@@ -11,8 +11,6 @@ Source: BokehMe (CVPR 2022), classical_renderer/scatter.py (Apache-2.0 since 18 
 afresh from the formula.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor

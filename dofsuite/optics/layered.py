@@ -11,8 +11,6 @@ where these reach 46.6 dB.) They run from NEAR_PX to each batch item's own large
 detached.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ relative disparity in an image whose long side is `reference_width_px`. It is re
 is resized (the same look) and not when it is cropped.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

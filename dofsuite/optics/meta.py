@@ -1,7 +1,5 @@
 """Tensors without values, where memory and FLOPs are counted; and the precision of computations."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake

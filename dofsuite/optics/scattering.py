@@ -6,8 +6,6 @@ and radius, so that what is saved for backward is a few maps of the image's size
 radius.
 """
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 

@@ -4,8 +4,6 @@ DiffCamera, appendix C: eq. (8) stacks pixels by a binary mask, eq. (9) stacks l
 mask brought down to the latent's size by bilinear interpolation, which makes it soft.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor

@@ -7,8 +7,6 @@ point. It is never trained on how focus and blur follow from a camera: the quick
 camera token learn that on top of it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ Both learn from synthetic scenes of known disparity (0 far, 1 near, as in `Batch
 are *ours*: depth in metres by the scenes' own rule, and the nearest upright object.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any

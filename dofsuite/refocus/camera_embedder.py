@@ -1,7 +1,5 @@
 """The camera token: a linear map of focus point and bokeh level to FLUX's prompt embeddings."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -5,8 +5,6 @@ fractions of width and height from the top left; random numbers come in as unifo
 that every function here is pure and none synchronizes with the device.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 

@@ -5,8 +5,6 @@ An adapter's folder holds `pytorch_lora_weights.safetensors` (stock diffusers lo
 LoRA file), `refocus.json` (`RefocusSettings`) and a model card.
 """
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Convention: latents are [b, c, h, w]; image tokens are [b, n, 4 c], one for each
 latent, row by row; position ids are [n, 3] as in FLUX: (stream, row, column).
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -4,8 +4,6 @@ Convention: velocities and latents are [b, c, h, w] in float32; masks are [b, 1,
 where image 1 is the sharper one; every loss is a mean over all elements.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """DiffCamera as a LightningModule: a training step reads like the paper's section 3.2."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 

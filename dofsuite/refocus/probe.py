@@ -9,8 +9,6 @@ for the refocus hit rate each is refocused from the other, which needs deblurrin
 has nearly 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """DiffCamera's training pairs: photographs rendered from an all-in-focus image, on the device."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Inference of a refocus model, the same for validation, pipeline and evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Sequential backward passes of several losses: only one loss's graph is alive at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

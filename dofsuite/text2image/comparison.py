@@ -1,7 +1,5 @@
 """The comparison of two runs is `evaluate text2image --interval` now; this command says so."""
 
-from __future__ import annotations
-
 import sys
 
 from dofsuite.cli import EXIT_MISTAKE

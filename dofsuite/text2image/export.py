@@ -6,8 +6,6 @@ know no such weights), `codec/` (a small network's), `focus_predictor/` (with a 
 `text2image.json` (see `settings`), a model card, and `teacher/` where the run trained one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple

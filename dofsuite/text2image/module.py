@@ -1,7 +1,5 @@
 """Fine-grained Defocus Blur Control as a LightningModule: DMD2 with a lens in the loop."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal

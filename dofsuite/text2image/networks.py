@@ -4,8 +4,6 @@ Generator and fake score start as copies of the teacher. What a run does not tra
 checkpoint, and gets no weight gradient.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import dataclass

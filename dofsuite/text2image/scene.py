@@ -1,7 +1,5 @@
 """A scene: an all-in-focus image with what a lens needs, the same in training and inference."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from diffusers.utils import BaseOutput

@@ -1,7 +1,5 @@
 """The settings of a text-to-image export: `text2image.json`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The learning rate over a run: constant as in the papers, or with warm-up and cool-down."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

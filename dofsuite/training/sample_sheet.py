@@ -1,7 +1,5 @@
 """Sample sheets: a labeled grid of images in one PNG."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

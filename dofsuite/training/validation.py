@@ -1,7 +1,5 @@
 """What validation probes share: scenes split over ranks, and metrics summed over them."""
 
-from __future__ import annotations
-
 import warnings
 from typing import cast
 

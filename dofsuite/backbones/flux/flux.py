@@ -5,8 +5,6 @@ weights. So a run's configuration is checked in seconds, and a checkpoint never 
 network.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """LoRA on FLUX's transformer: target layers, attaching, saving and loading."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

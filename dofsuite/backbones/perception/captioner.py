@@ -1,7 +1,5 @@
 """Image captions by a vision-language model of transformers."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -1,7 +1,5 @@
 """CLIP's image embedding (arXiv 2103.00020), for `dofsuite.metrics.CLIPImageSimilarity`."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -5,8 +5,6 @@ farther; the unit is meters for the metric models, and "the depth model's scale"
 distance is predicted in it. Metric3D, the paper's, is in `metric3d.py`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Literal, Protocol
 

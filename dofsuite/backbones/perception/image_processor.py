@@ -11,8 +11,6 @@ holds them exactly. (Pillow 13 begins with the columns where the height shrinks 
 does; earlier versions never, nor is it done here.)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

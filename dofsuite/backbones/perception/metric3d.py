@@ -1,7 +1,5 @@
 """Metric3Dv2 (arXiv 2404.15506), the paper's depth model, through torch.hub."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Relative depth from one image: Depth Anything V2 as DiffCamera uses it."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from transformers import AutoModelForDepthEstimation

@@ -3,8 +3,6 @@
 Every `load()` gives a frozen `SaliencyModel`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Literal, Protocol
 

@@ -6,8 +6,6 @@ the `top_k` classes of one segmenter for every pixel, because that is determinis
 times cheaper; so every pixel has classes.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Adapters of a frozen SDXL UNet: LoRA on its attention, and a depth ControlNet."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

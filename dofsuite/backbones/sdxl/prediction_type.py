@@ -1,7 +1,5 @@
 """Prediction type of an SDXL network, stored in `scheduler/scheduler_config.json`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal, cast, get_args
 

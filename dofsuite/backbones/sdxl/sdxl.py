@@ -4,8 +4,6 @@ As for FLUX, a descriptor is light and holds plain values; `load()` builds the w
 configuration is checked in seconds, and a checkpoint never holds a frozen network.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 

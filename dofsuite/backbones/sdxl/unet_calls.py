@@ -6,8 +6,6 @@ predict, eps or v, in the dtype that it computes in. Under autocast or FSDP2 the
 special; a UNet with bfloat16 weights is given bfloat16.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

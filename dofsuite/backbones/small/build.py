@@ -1,7 +1,5 @@
 """Building small networks: new ones from a seed, trained ones from the package or a folder."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

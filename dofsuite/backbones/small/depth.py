@@ -1,7 +1,5 @@
 """Small depth networks of Depth Anything's class, whose architecture small saliency shares."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A small network of FLUX's class over an exactly invertible codec, for training on a laptop."""
 
-from __future__ import annotations
-
 import torch
 from diffusers import FluxTransformer2DModel
 

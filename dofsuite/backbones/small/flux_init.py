@@ -18,8 +18,6 @@ What is initialized, all of it trainable:
 - in every single block, one head of every image token attends to the prompt token.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

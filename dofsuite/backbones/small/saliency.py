@@ -1,7 +1,5 @@
 """A small saliency network."""
 
-from __future__ import annotations
-
 from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.backbones.perception.saliency import Saliency
 from dofsuite.backbones.small.depth import SmallDense

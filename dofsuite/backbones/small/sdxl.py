@@ -1,7 +1,5 @@
 """A small network of SDXL's class over an exactly invertible codec, for training on a laptop."""
 
-from __future__ import annotations
-
 from diffusers import UNet2DConditionModel
 
 from dofsuite.backbones.codec import SpaceToDepthCodec

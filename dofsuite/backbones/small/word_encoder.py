@@ -1,7 +1,5 @@
 """A fixed prompt encoder without weights, for small SDXL-shaped networks."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 

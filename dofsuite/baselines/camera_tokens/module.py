@@ -6,8 +6,6 @@ figure A1). There is no lens: each aperture is a separate generation. Implemente
 description, not from its code.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

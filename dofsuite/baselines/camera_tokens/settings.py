@@ -1,7 +1,5 @@
 """The settings of a camera-token export: `camera_tokens.json`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

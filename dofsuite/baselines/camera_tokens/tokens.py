@@ -1,7 +1,5 @@
 """The camera's tokens, and the depth image of the ControlNet."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Match the images of a folder with their depth maps and captions, by file name."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple

@@ -5,8 +5,6 @@ depth maps are stored byte for byte. An image's f-number and focal length are re
 into the sample's JSON, its caption from the text file of the same stem; both are optional.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

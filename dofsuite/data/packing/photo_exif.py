@@ -1,7 +1,5 @@
 """F-number and focal length from a photograph's EXIF."""
 
-from __future__ import annotations
-
 import io
 import math
 import warnings

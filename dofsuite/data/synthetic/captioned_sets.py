@@ -9,8 +9,6 @@ Held out are scenes and, for `prompts`, captions. Surfaces are cut from the same
 sets: a generator is compared with a set of its own distribution (*ours*).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

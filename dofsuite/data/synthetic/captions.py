@@ -12,8 +12,6 @@ thing is the nearest of the scene, the others follow from near to far. No two th
 share a color or a side.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 COLORS = ("red", "yellow", "green", "blue", "purple", "white")

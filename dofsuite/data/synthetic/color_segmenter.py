@@ -1,7 +1,5 @@
 """A segmenter of the synthetic scenes with captions, whose things and walls have named colors."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize

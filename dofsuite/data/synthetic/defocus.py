@@ -15,8 +15,6 @@ Display values are blurred (gamma 1): *inferred* for the paper's lens, which blu
 own pixel values, and the Shallow set must be rendered like the lens of training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple

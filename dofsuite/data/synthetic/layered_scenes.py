@@ -17,8 +17,6 @@ and so does its size on average.
 The edges of objects are binary: no pixel mixes two depths.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass
 from typing import NamedTuple

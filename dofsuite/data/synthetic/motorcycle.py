@@ -7,8 +7,6 @@ calibration).
     depth_m = baseline_m * focal_length_px / (disparity_px + doffs_px)
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

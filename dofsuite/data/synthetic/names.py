@@ -1,7 +1,5 @@
 """`synthetic:NAME`, which names a synthetic set wherever a folder of shards is expected."""
 
-from __future__ import annotations
-
 import os
 
 from dofsuite.errors import UserError

@@ -10,8 +10,6 @@ Crops are reduced with antialiasing, never enlarged, and the most detailed of fi
 (*ours*: in the smooth and defocused parts of the photographs neither blur nor focus would show).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache

@@ -5,8 +5,6 @@ Names and licenses are those of `skimage.data`; `data_manifests/synthetic_photog
 them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import io

@@ -7,8 +7,6 @@ for training, `synthetic:prompts` and `synthetic:shallow_val` held out. They lie
 `$DOFSUITE_CACHE` (default `~/.cache/dofsuite`), in a folder named after their content's version.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -4,8 +4,6 @@ Convention: pixel (row, column) is tested at its center; positions and radii are
 frame.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 SHAPES = ("ellipse", "blob", "polygon")

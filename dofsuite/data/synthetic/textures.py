@@ -5,8 +5,6 @@ photographs would show neither blur nor focus), then multiplied by a color and a
 Values are display values in [0, 1].
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -5,8 +5,6 @@ A run's numbers are those of its last validation (`metrics.json`) and of its eva
 of the evaluation ("zero depth").
 """
 
-from __future__ import annotations
-
 import json
 import math
 import statistics

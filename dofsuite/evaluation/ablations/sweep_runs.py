@@ -1,7 +1,5 @@
 """The runs of sweeps: what they differ in, and which differ in the seed alone."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

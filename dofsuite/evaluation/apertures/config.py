@@ -1,7 +1,5 @@
 """Options of `evaluate pairs` and `evaluate ebb`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

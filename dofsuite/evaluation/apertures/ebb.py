@@ -6,8 +6,6 @@ EBB!'s lens. The photographs are matched in words only, so the sheet is for look
 says of both sides how often the smaller aperture has more energy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Captions of photographs: from a CSV, or written by a vision-language model."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Sequence

@@ -7,8 +7,6 @@ and both energies of linear light, where a lens without border and occlusion can
 Which values the paper took is not stated; here (*inferred*): display values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

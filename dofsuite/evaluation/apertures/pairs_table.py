@@ -1,7 +1,5 @@
 """From photographs of a scene at several apertures to energies, aperture pairs, and their table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple

@@ -9,8 +9,6 @@ Both may lie at any depth in the folder. Nothing of either set is shipped or dow
 own licences.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from pathlib import Path

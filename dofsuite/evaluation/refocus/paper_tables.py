@@ -4,8 +4,6 @@ They are of the paper's 150 scenes, which are not public: another benchmark has 
 truth, whose own scores say how far numbers can be compared.
 """
 
-from __future__ import annotations
-
 Row = tuple[str, dict[str, float | None]]
 
 # Table 1, refocus.

@@ -1,7 +1,5 @@
 """Imperfect depth (DiffCamera, appendix E): what does a model do without it, or if it is wrong?"""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -4,8 +4,6 @@ Tables are computed from the scores of single samples; a sheet shows reference, 
 prediction of every method.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`run`: DiffCamera's tables on a refocus benchmark, for trained runs and their competitors."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

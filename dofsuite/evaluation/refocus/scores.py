@@ -1,7 +1,5 @@
 """The scores of an image against reference and target, as far as they can be computed here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """Options of `evaluate build-benchmark`."""
 
-from __future__ import annotations
-
 import math
 from argparse import ArgumentTypeError
 from dataclasses import dataclass

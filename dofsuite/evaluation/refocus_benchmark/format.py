@@ -10,8 +10,6 @@ These files define everything: targets are rendered from the 8-bit image and the
 stored here, so that whoever renders them again with the manifest's settings gets every value.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple

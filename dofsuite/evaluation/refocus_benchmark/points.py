@@ -4,8 +4,6 @@ A CSV has a line a scene: `scene,x1,y1,x2,y2` and, for another point for adding 
 Points are fractions of width and height of the benchmark's square image, from the top left.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ One HTML file that contains images, depth and script; its policy forbids it any 
 clicked is kept in the browser until the CSV is saved.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Sequence

@@ -8,8 +8,6 @@ add-bokeh (one point, four levels) and 4 deblur (the add-bokeh samples reversed:
 the center).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path

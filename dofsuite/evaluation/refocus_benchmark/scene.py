@@ -1,7 +1,5 @@
 """A benchmark's scene: its cameras, the images rendered with them, and its ten samples."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a benchmark is made of: all-in-focus images with a source tag, and the disparity of each."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Options of `evaluate text2image`."""
 
-from __future__ import annotations
-
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ A `Generator` is a light description with plain values, which a method file name
 seed alone.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast

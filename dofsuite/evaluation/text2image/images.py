@@ -1,7 +1,5 @@
 """The images of the text-to-image table: where they lie, how they are written and read."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

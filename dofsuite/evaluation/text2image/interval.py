@@ -7,8 +7,6 @@ same noise, and the same depth model, focus predictor and lens (the second one's
 but the generator differs.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ generator:
 lens: {lens: {method: gather}}                           # or left out
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Prompts, of a text file or a set's captions; and the photographs to compare with."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple

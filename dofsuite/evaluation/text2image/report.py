@@ -1,7 +1,5 @@
 """The report of the text-to-image table: numbers, energies by aperture, sheets, and options."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -9,8 +9,6 @@ images that are there are not generated again, also where they are scored with a
 CLIP or feature network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path

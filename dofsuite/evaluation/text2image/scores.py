@@ -4,8 +4,6 @@ The metrics get what is written: 8-bit images. A row holds counts and sums, so t
 score does not depend on which process made which of its rows.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Generators that `dofsuite.fit` trained: few-step ones, and SDXL with camera tokens."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, cast

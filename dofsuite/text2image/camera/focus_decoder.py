@@ -6,8 +6,6 @@ task token at each stage (patch-task attention). VST: a saliency and a boundary 
 saliency, focus and scale (*inferred*: a focus and a scale token are the natural extension).
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -8,8 +8,6 @@ operators, and its maps serve the decoder as skip connections.
 Shapes: b batch, n tokens of a g x g grid, c token width, f width of the finer maps.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

@@ -6,8 +6,6 @@ c W / sensor width (TAF's formula). |Z - S1| / Z does not depend on f_s: the sca
 S1 - F alone.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -5,8 +5,6 @@ Lightning's accumulation and clipping are for automatic optimization, so they ar
 Lightning (and past a gradient scaler: bfloat16 needs none, `16-mixed` is not supported).
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext

@@ -1,7 +1,5 @@
 """Startup and per-batch checks of alternating training; each failure is one sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

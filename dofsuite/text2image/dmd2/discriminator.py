@@ -1,7 +1,5 @@
 """DMD2's discriminator: classifies real and generated from the fake score's mid-block features."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ Convention: latents are [b, c, h, w] (any trailing axes will do), logits are [b]
 Every loss is computed and returned in float32, whatever the input's dtype; float64 stays.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

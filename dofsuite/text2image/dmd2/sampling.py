@@ -5,8 +5,6 @@ Convention: a generator is any callable (x_t [b, c, h, w], t [b]) -> predicted n
 k - 1. Latents are kept in float32 between the steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The stages of a run, and its cycles of one generator step and five critic steps (DMD2)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 

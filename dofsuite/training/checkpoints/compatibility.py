@@ -1,7 +1,5 @@
 """Whether a checkpoint's weights are the ones that a module trains, told before they are loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor, nn

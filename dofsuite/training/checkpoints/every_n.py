@@ -4,8 +4,6 @@ The periodic checkpoint is the guarantee. The one on a signal is written at the 
 optimizer step, so the time between signal and kill must be enough for one step and one save.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 from types import FrameType

@@ -1,7 +1,5 @@
 """Checkpoints on disk: written atomically, read without unpickling code."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Where a run starts: at its newest readable checkpoint, or warm from another run's last one."""
 
-from __future__ import annotations
-
 import os
 import re
 import zipfile

@@ -1,7 +1,5 @@
 """The check for a diverged model, whose outputs are no longer finite."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from torch import Tensor

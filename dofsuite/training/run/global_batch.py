@@ -1,7 +1,5 @@
 """Samples of an optimizer step (the global batch), which stay the same when a run is resumed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

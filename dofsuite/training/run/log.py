@@ -4,8 +4,6 @@ Lightning's CSV logger deletes all earlier rows on resume; this one only drops t
 resumed step.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping

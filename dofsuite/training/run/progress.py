@@ -1,7 +1,5 @@
 """Progress of a run: a bar on a terminal, one plain line every N steps in a log file."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time

@@ -5,8 +5,6 @@ machine (world size, workers, sharding), on which the global sample order does n
 samples of an optimizer step may be split otherwise, but their number stays (`global_batch`).
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -5,8 +5,6 @@ An experiment file or an override with an old one is refused with the new name (
 run goes on and can be evaluated.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

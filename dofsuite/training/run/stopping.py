@@ -5,8 +5,6 @@ in the middle of a step, before it can save; so workers keep running until the t
 saved and ends them.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """No more CPU threads than cores that this process may use: more make training much slower."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -15,8 +15,6 @@ What torch's `fully_shard` does lazily, and what is done here about it:
   different numbers of prompts; during it, each holds unsharded networks (`unshard`).
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ The module shards its own weights in `configure_model`, over the mesh
 plain tensors). In an experiment it is `trainer.strategy: fsdp2`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
