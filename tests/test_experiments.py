@@ -2,6 +2,8 @@
 device.
 """
 
+import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,31 @@ def test_an_experiment_builds(file, tmp_path):
     model, experiment = build([str(file)], tmp_path)
     assert any(parameter.requires_grad for parameter in model.parameters()) or model.trained
     assert experiment.config["trainer"]["max_steps"] > 0
+
+
+LOOKED_FOR = {"lr", "batch_size", "size_px"}  # written even where they are the default
+
+
+def repeated_defaults(section: object, name: str = "") -> list[str]:
+    """Keys under a `class_path` whose value is the constructor's default already."""
+    if not isinstance(section, dict):
+        return []
+    repeated = [key for key, value in section.items() for key in repeated_defaults(value, key)]
+    if "class_path" in section:
+        module, _, class_name = section["class_path"].rpartition(".")
+        defaults = inspect.signature(getattr(importlib.import_module(module), class_name))
+        for key, value in section.get("init_args", {}).items():
+            parameter = defaults.parameters.get(key)
+            if parameter is not None and parameter.default == value and key not in LOOKED_FOR:
+                repeated.append(f"{name}.{key}: {value}")
+    return repeated
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda file: file.stem
+)
+def test_no_key_repeats_its_default(file):
+    assert repeated_defaults(yaml.safe_load(file.read_text())) == []
 
 
 @pytest.mark.parametrize(
