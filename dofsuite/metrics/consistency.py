@@ -12,8 +12,8 @@ from torch import Tensor
 from dofsuite.metrics.scalar_metric import ScalarMetric, name_of
 from dofsuite.metrics.sweeps import Pairs, check_sweep, one_of, setting_pairs
 
+# A pixel without a class in one of two images: ignored, inconsistent, or consistent if in both.
 Unlabelled = Literal["skip", "miss", "match"]
-"""A pixel without a class in one of two images: ignored, inconsistent, or consistent if in both."""
 
 
 @runtime_checkable
@@ -102,10 +102,9 @@ def warn_of_chance(num_classes: int | None, top_k: int) -> None:
             f"top_k must be at most the number of classes, {num_classes}, not {top_k}."
         )
     if top_k > num_classes / 10:
-        chance = chance_consistency(num_classes, top_k)
         warnings.warn(
-            f"ContentConsistency: {top_k} of {num_classes} classes meet by chance in {chance:.0%} "
-            "of pixels.",
+            f"ContentConsistency: {top_k} of {num_classes} classes meet by chance in "
+            f"{chance_consistency(num_classes, top_k):.0%} of pixels.",
             stacklevel=3,
         )
 
@@ -168,10 +167,9 @@ def _checked_classes(classes: Tensor, num_images: int, top_k: int) -> Int[Tensor
         or len(classes) != num_images
         or classes.shape[1] < top_k
     ):
-        got = f"{list(classes.shape)} of {classes.dtype}"
         raise ValueError(
             f"segmenter must give integers [{num_images}, {top_k} or more classes, h, w], not "
-            f"{got}."
+            f"{list(classes.shape)} of {classes.dtype}."
         )
     return classes[:, :top_k]
 
@@ -206,10 +204,6 @@ class ContentConsistency(ScalarMetric):
         (0.333, 0.214)
     """
 
-    higher_is_better = True
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
     def __init__(
         self,
         segmenter: Segmenter,
@@ -229,7 +223,7 @@ class ContentConsistency(ScalarMetric):
             **vars(rule),
             "chance": chance and round(chance, 4),
         }
-        super().__init__(settings, torch.zeros((), dtype=torch.long), **kwargs)
+        super().__init__(settings, **kwargs)
         self.segmenter, self.rule = segmenter, rule
         self.chance = chance
 

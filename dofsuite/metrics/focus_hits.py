@@ -51,9 +51,9 @@ def focus_hit_rate(
 def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool[Tensor, "b 2"]:
     """For each pair and each of its points, whether it is sharper in its own image."""
     if preds.ndim != 5 or preds.shape[1:3] != (2, 3) or points.shape != (len(preds), 2, 2):
-        shapes = f"{list(preds.shape)} and {list(points.shape)}"
         raise ValueError(
-            f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {shapes}."
+            f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {list(preds.shape)} "
+            f"and {list(points.shape)}."
         )
     check_images(preds, "preds")
     if not bool(((points >= 0) & (points <= 1)).all()):  # nor is a NaN
@@ -109,12 +109,8 @@ class FocusHitRate(ScalarMetric):
         0.5
     """
 
-    higher_is_better = True
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
     def __init__(self, window: float | int = 0.1, **kwargs: Any) -> None:
-        super().__init__({"window": window}, torch.zeros((), dtype=torch.long), **kwargs)
+        super().__init__({"window": window}, **kwargs)
         if not 0 < window <= 1:
             raise ValueError(f"window must be a share of the long side in (0, 1], not {window}.")
         self.window = window

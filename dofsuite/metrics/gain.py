@@ -72,7 +72,7 @@ class BlurGain(ScalarMetric):
         1.0
     """
 
-    higher_is_better = None
+    higher_is_better = plot_lower_bound = plot_upper_bound = None
 
     def __init__(self, bokeh_levels: Levels, **kwargs: Any) -> None:
         levels = checked_levels(bokeh_levels)

@@ -75,10 +75,9 @@ def _cosines(preds: Tensor, reference: Tensor, embedder: ImageEmbedder) -> Float
 def _embeddings(embedder: ImageEmbedder, images: Tensor) -> Float[Tensor, "b d"]:
     embeddings = embedder(images)
     if not isinstance(embeddings, Tensor):
-        kind = type(embeddings).__name__
         raise ValueError(
-            f"embedder must return a tensor, not {kind}; of a transformers output take "
-            "`pooler_output`."
+            f"embedder must return a tensor, not {type(embeddings).__name__}; of a transformers "
+            "output take `pooler_output`."
         )
     if embeddings.ndim != 2 or len(embeddings) != len(images):
         raise ValueError(f"embedder must return [{len(images)}, d], not {list(embeddings.shape)}.")
@@ -113,9 +112,7 @@ class CLIPImageSimilarity(ScalarMetric):
         ('CLIP-I (mean_color)', 1.0)
     """
 
-    higher_is_better = True
     plot_lower_bound = -1.0
-    plot_upper_bound = 1.0
 
     def __init__(self, embedder: ImageEmbedder, backbone: str | None = None, **kwargs: Any) -> None:
         backbone = name_of(embedder) if backbone is None else backbone

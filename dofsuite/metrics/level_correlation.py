@@ -11,8 +11,8 @@ from dofsuite.metrics.scalar_metric import ScalarMetric
 from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
 from dofsuite.metrics.sweeps import one_of
 
+# Which definition; see `lv_corr`.
 Variant = Literal["level_mean", "level_per_scene", "genphoto_diff"]
-"""Which definition; see `lv_corr`."""
 
 
 def lv_corr(
@@ -96,9 +96,7 @@ class LVCorr(ScalarMetric):
         1.0
     """
 
-    higher_is_better = True
     plot_lower_bound = -1.0
-    plot_upper_bound = 1.0
 
     def __init__(
         self, bokeh_levels: Levels, variant: Variant = "level_mean", **kwargs: Any

@@ -12,15 +12,15 @@ from dofsuite.metrics.scalar_metric import ScalarMetric
 from dofsuite.metrics.sharpness import laplacian_variance
 from dofsuite.metrics.sweeps import check_sweep, one_of, setting_pairs
 
+# Which energy is compared; see `blur_energy`.
 Mode = Literal["paper", "ac", "high_band", "laplacian"]
-"""Which energy is compared; see `blur_energy`."""
+# Which settings are compared.
 StepPairs = Literal["adjacent", "all"]
-"""Which settings are compared."""
 
+# `high_band` begins at half the Nyquist frequency (*ours*).
 HIGH_BAND_CYCLES_PER_PX = 0.25
-"""`high_band` begins at half the Nyquist frequency (*ours*)."""
+# Relative difference of tied energies: far above float64's rounding, far below an 8-bit step.
 TIE = 1e-12
-"""Relative difference of tied energies: far above float64's rounding, far below an 8-bit step."""
 
 
 def blur_monotonicity(
@@ -102,8 +102,8 @@ def _sum_of_squares(image: Tensor) -> Tensor:
 
 
 def _around_the_mean(image: Tensor) -> Tensor:
-    energy = _sum_of_squares(image - image.mean(dim=(-2, -1), keepdim=True))
-    return _without_rounding(energy, image)
+    around_mean = image - image.mean(dim=(-2, -1), keepdim=True)
+    return _without_rounding(_sum_of_squares(around_mean), image)
 
 
 def _high_band(image: Tensor) -> Tensor:
@@ -123,13 +123,13 @@ def _without_rounding(energy: Tensor, image: Tensor) -> Tensor:
     return energy.masked_fill(energy <= 1e-24 * _sum_of_squares(image), 0.0)
 
 
+# Energies of display values in [0, 1], float64: a new one is one more line here and in `Mode`.
 ENERGIES: dict[Mode, Callable[[Tensor], Tensor]] = {
     "paper": _sum_of_squares,
     "ac": _around_the_mean,
     "high_band": _high_band,
     "laplacian": laplacian_variance,
 }
-"""Energies of display values in [0, 1], float64: a new one is one more line here and in `Mode`."""
 
 
 def energy_steps(preds: Tensor, mode: Mode, pairs: StepPairs) -> Int[Tensor, "b p"]:
@@ -168,10 +168,6 @@ class BlurMonotonicity(ScalarMetric):
         (1.0, 0.0)
     """
 
-    higher_is_better = True
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
     tied: Tensor
 
     def __init__(
@@ -182,7 +178,7 @@ class BlurMonotonicity(ScalarMetric):
         **kwargs: Any,
     ) -> None:
         settings = {"f_numbers": f_numbers, "mode": mode, "pairs": pairs}
-        super().__init__(settings, torch.zeros((), dtype=torch.long), **kwargs)
+        super().__init__(settings, **kwargs)
         if f_numbers is not None and (
             len(f_numbers) < 2 or list(f_numbers) != sorted(set(f_numbers))
         ):
@@ -210,9 +206,9 @@ class BlurMonotonicity(ScalarMetric):
 
 def _share_of_increases(increases: Tensor, ties: Tensor, count: Tensor | int) -> Tensor:
     if bool(ties > 0):
-        share = ties.item() / float(count)
         warnings.warn(
-            f"BlurMonotonicity: {share:.1%} of the pairs are ties and count as failures.",
+            f"BlurMonotonicity: {ties.item() / float(count):.1%} of the pairs are ties and count "
+            "as failures.",
             stacklevel=3,
         )
     return increases.double() / count

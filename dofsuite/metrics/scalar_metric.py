@@ -18,23 +18,29 @@ class ScalarMetric(Metric):
 
     Args:
         settings: what the score depends on, for the repr and for reports.
-        total: zeros of the shape and dtype of the sum; it and `count` are summed over processes.
+        total: zeros of the shape and dtype of the sum, by default a whole number; it and `count`
+            are summed over processes.
         kwargs: see `torchmetrics.Metric`.
     """
 
     is_differentiable = False
     full_state_update = False
+    higher_is_better: bool | None = True
+    plot_lower_bound: float | None = 0.0
+    plot_upper_bound: float | None = 1.0
 
     total: Tensor
     count: Tensor
 
-    def __init__(self, settings: Mapping[str, object], total: Tensor, **kwargs: Any) -> None:
+    def __init__(
+        self, settings: Mapping[str, object], total: Tensor | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.settings = settings
         name = "settings_" + re.sub(r"\W+", "_", self.extra_repr())
         for state in (name, "count"):
-            self.add_state(state, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("total", total, dist_reduce_fx="sum")
+            self.add_state(state, torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0) if total is None else total, dist_reduce_fx="sum")
 
     def compute(self) -> Tensor:
         return self.total.double() / self.count

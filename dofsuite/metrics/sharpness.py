@@ -9,8 +9,8 @@ from torch import Tensor
 from dofsuite.metrics.sweeps import check_sweep
 from dofsuite.optics import laplacian, srgb_to_luma
 
+# The bokeh levels of a sweep, in the order of its settings.
 Levels = Sequence[float | int] | Num[Tensor, " s"]
-"""The bokeh levels of a sweep, in the order of its settings."""
 
 
 def laplacian_variance(image: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*batch"]:

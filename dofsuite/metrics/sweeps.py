@@ -7,8 +7,8 @@ from torch import Tensor
 
 Choice = TypeVar("Choice", bound=str)
 
+# Which settings are compared: adjacent, all, or all with the first or with the last.
 Pairs = Literal["adjacent", "all", "first", "last"]
-"""Which settings are compared: adjacent, all, or all with the first or with the last."""
 
 
 def setting_pairs(num_settings: int, pairs: Pairs) -> tuple[list[int], list[int]]:
