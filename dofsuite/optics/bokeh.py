@@ -15,12 +15,12 @@ from dofsuite.optics.gather import gathered_mean
 from dofsuite.optics.layered import LayeredScattering, default_num_layers
 from dofsuite.optics.meta import has_values
 from dofsuite.optics.occlusion import default_num_depth_layers, occluding_layers
-from dofsuite.optics.scattering import Scattering, scattered_mean
+from dofsuite.optics.scattering import scattered_mean
 
 
 class RenderOptions(NamedTuple):
+    # Each item's smallest and largest signed radius: of its farthest and its nearest pixel.
     radius_ranges_px: list[tuple[float, float]]
-    """Each item's smallest and largest signed radius: of its farthest and its nearest pixel."""
     num_layers: int | None
     fft_dtype: torch.dtype
 
@@ -31,25 +31,17 @@ class RenderOptions(NamedTuple):
             default=0.0,
         )
 
-    def of(self, items: list[int]) -> RenderOptions:
-        return self._replace(radius_ranges_px=[self.radius_ranges_px[i] for i in items])
+
+def _exact(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
+    scattering = TapScattering(int(options.largest_radius_px) + 1)
+    return scattered_mean(image_linear, radius_px, scattering)
 
 
-def _classical(
-    make: Callable[[RenderOptions], Scattering],
-) -> Callable[[Tensor, Tensor, RenderOptions], Tensor]:
-    return lambda image_linear, radius_px, options: scattered_mean(
-        image_linear, radius_px, make(options)
-    )
-
-
-def _exact(options: RenderOptions) -> Scattering:
-    return TapScattering(int(options.largest_radius_px) + 1)
-
-
-def _layered(options: RenderOptions) -> Scattering:
-    num_layers = options.num_layers or default_num_layers(options.largest_radius_px)
-    return LayeredScattering(options.largest_radius_px, num_layers, options.fft_dtype)
+def _layered(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
+    largest_px = options.largest_radius_px
+    num_layers = options.num_layers or default_num_layers(largest_px)
+    scattering = LayeredScattering(largest_px, num_layers, options.fft_dtype)
+    return scattered_mean(image_linear, radius_px, scattering)
 
 
 def _gather(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
@@ -72,18 +64,20 @@ def _occlusion(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) 
     rendered = []
     for number in sorted(set(counts)):
         group = [i for i, count in enumerate(counts) if count == number]
-        rendered.append(_occlusion(image_linear[group], radius_px[group], options.of(group)))
+        ranges_px = [options.radius_ranges_px[i] for i in group]
+        group_options = options._replace(radius_ranges_px=ranges_px)
+        rendered.append(_occlusion(image_linear[group], radius_px[group], group_options))
         items += group
     return torch.cat(rendered)[torch.tensor(items, device=image_linear.device).argsort()]
 
 
+# Renderers of (image_linear, signed radius_px, options) by name: a new one is one more line.
 METHODS: dict[str, Callable[[Tensor, Tensor, RenderOptions], Tensor]] = {
-    "exact": _classical(_exact),
+    "exact": _exact,
     "gather": _gather,
-    "layered": _classical(_layered),
+    "layered": _layered,
     "occlusion": _occlusion,
 }
-"""Renderers of (image_linear, signed radius_px, options) by name: a new one is one more line."""
 
 
 def render_bokeh(

@@ -44,7 +44,7 @@ class NearScattering:
     def scatter_adjoint(
         self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `Scattering`: a ring's gradients are summed at the source, then weighted once."""
+        # A ring's gradients are summed at the source, then weighted once.
         light_per_area = light * per_area(radius_px)
         grad_light_per_area, grad_radius = torch.zeros_like(light), torch.zeros_like(radius_px)
         for ring in self.rings(*light.shape[-2:]):

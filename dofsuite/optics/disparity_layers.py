@@ -93,7 +93,7 @@ class DisparityLayers:
         return scattered_mean(self.image_linear, radius_px, near_taps(largest_radius_px))
 
     def _render_layers(self, node_radius_px: Tensor, reach_px: int) -> Tensor:
-        """Blur each layer with its radius [b, L] and sum them up."""
+        # Each layer, blurred with its radius [b, L], summed up.
         frame, planes = self._planes_for(reach_px)
         kernel_spectra = KernelSpectra(frame, planes.device, self.fft_dtype)
         total = torch.zeros_like(planes[:, 0])
@@ -121,9 +121,8 @@ class DisparityLayers:
             position = self.disparity.to(self.fft_dtype).clamp(0, 1) * (self.layers - 1)
             nodes = torch.arange(self.layers, dtype=self.fft_dtype, device=position.device)
             light = with_weight(self.image_linear).to(self.fft_dtype)[:, None]
-            chunks = self._frame.chunks(nodes, batch_size=len(position))
             planes = []
-            for chunk in chunks:
+            for chunk in self._frame.chunks(nodes, batch_size=len(position)):
                 hats = (1 - (position - chunk[:, None, None]).abs()).clamp(min=0)[:, :, None]
                 spectrum = self._frame.forward(light * hats)
                 planes.append(torch.cat([spectrum.real, spectrum.imag], dim=2))

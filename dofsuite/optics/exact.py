@@ -8,6 +8,7 @@ methods that are measured against it.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class TapScattering:
     """At least int(largest radius) + 1."""
 
     def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
-        """See `Scattering`: at each tap, all pixels send their share to the neighbor there."""
+        # At each tap, all pixels send their share to the neighbor there.
         light_per_area = light * per_area(radius_px)
         sums = torch.zeros_like(light)
         for dy, dx in self.taps(*light.shape[-2:]):
@@ -35,7 +36,7 @@ class TapScattering:
     def scatter_adjoint(
         self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `Scattering`: at each tap, all pixels collect the gradient of their light there."""
+        # At each tap, all pixels collect the gradient of their light there.
         grad_light_per_area, grad_radius = torch.zeros_like(light), torch.zeros_like(radius_px)
         light_per_area = light * per_area(radius_px)
         for dy, dx in self.taps(*light.shape[-2:]):
@@ -52,9 +53,7 @@ class TapScattering:
     def taps(self, height: int, width: int) -> Iterator[tuple[int, int]]:
         """Offsets (dy, dx) of the square |dy|, |dx| <= reach that fit into a frame of this size."""
         reach_y, reach_x = min(self.reach_px, height - 1), min(self.reach_px, width - 1)
-        for dy in range(-reach_y, reach_y + 1):
-            for dx in range(-reach_x, reach_x + 1):
-                yield dy, dx
+        return product(range(-reach_y, reach_y + 1), range(-reach_x, reach_x + 1))
 
 
 def _window(dy: int, dx: int, image: Tensor) -> tuple[slice, slice, slice, slice]:

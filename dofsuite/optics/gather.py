@@ -29,8 +29,8 @@ from torch.nn import functional
 
 from dofsuite.optics.scattering import without_autocast
 
+# Half of TAF's least circle of confusion, 1 px (*stated*): the lens is the identity up to it.
 LEAST_RADIUS_PX = 0.5
-"""Half of TAF's least circle of confusion, 1 px (*stated*): the lens is the identity up to it."""
 
 
 class Ring(NamedTuple):
@@ -60,8 +60,7 @@ def gathered_mean(
         torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32
     )
     with without_autocast(image_linear):
-        image, radius = image_linear.to(working_dtype), radius_px.to(working_dtype)
-        arguments = (image, radius, largest_radius_px)
+        arguments = (image_linear.to(working_dtype), radius_px.to(working_dtype), largest_radius_px)
         mean: Tensor = _GatheredMean.apply(*arguments)  # type: ignore[no-untyped-call]
         return mean.to(image_linear.dtype)
 

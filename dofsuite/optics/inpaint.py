@@ -41,10 +41,9 @@ def inpaint_hidden(
 
 def _coarser(layer: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
     """Means over 2 x 2 pixels; the coarse pixel is fully visible if one of the four is."""
-    layer, visible = (_halved(image) for image in (layer, visible))
+    layer, visible = (
+        functional.avg_pool2d(image, 2, ceil_mode=True, count_include_pad=False)
+        for image in (layer, visible)
+    )
     saturated = (4 * visible).clamp(max=1)
     return layer * (saturated / visible.clamp(min=TINY)), saturated
-
-
-def _halved(image: Tensor) -> Tensor:
-    return functional.avg_pool2d(image, 2, ceil_mode=True, count_include_pad=False)

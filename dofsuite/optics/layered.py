@@ -23,8 +23,8 @@ from dofsuite.optics.kernel import per_area
 
 NODE_SCALE_PX = 0.5
 NEAR_PX = 4.0
+# Distance of the default nodes in asinh(|r| / 0.5): 22 nodes up to 20 px, 36 up to 64 px.
 NODE_STEP = 0.08
-"""Distance of the default nodes in asinh(|r| / 0.5): 22 nodes up to 20 px, 36 up to 64 px."""
 
 
 def default_num_layers(largest_radius_px: float | int) -> int:
@@ -45,7 +45,6 @@ class LayeredScattering:
     fft_dtype: torch.dtype = torch.float64
 
     def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
-        """See `Scattering`. Sums that FFT rounding brought below their bounds are repaired."""
         # Pixels with a small radius, by taps.
         taps = near_taps(self.largest_radius_px)
         if self.largest_radius_px < NEAR_PX:
@@ -60,12 +59,12 @@ class LayeredScattering:
             for layer_spectrum in layer_spectra.unbind(2):
                 spectrum += layer_spectrum
         sums += layers.frame.inverse(spectrum)
+        # Sums that FFT rounding brought below their bounds are repaired.
         return repaired_sums(sums, light, layers.item_largest_px)
 
     def scatter_adjoint(
         self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `Scattering`: the kernels are even, so the adjoint convolves with the same ones."""
         # Pixels with a small radius, by taps.
         taps = near_taps(self.largest_radius_px)
         grad_light, grad_radius = taps.scatter_adjoint(grad_sums, light, radius_px)
@@ -73,7 +72,7 @@ class LayeredScattering:
             return grad_light, grad_radius
         is_near = radius_px < NEAR_PX
         grad_light, grad_radius = grad_light * is_near, grad_radius * is_near
-        # All others, by one convolution per node.
+        # All others, by one convolution per node: even kernels are their own adjoints.
         layers, light_fft = _Layers(self, radius_px), light.to(self.fft_dtype)[:, :, None]
         spectrum = layers.frame.forward(grad_sums.to(self.fft_dtype))[:, :, None]
         for chunk in layers.chunks():

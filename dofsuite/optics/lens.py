@@ -17,8 +17,8 @@ from torch import Tensor
 
 from dofsuite.optics.meta import at_least_float32, has_values
 
+# One number for the whole batch, or a tensor of shape [b] with one number for each item.
 PerItem = float | int | Num[Tensor, " b"] | Num[Tensor, ""]
-"""One number for the whole batch, or a tensor of shape [b] with one number for each item."""
 
 
 @dataclass(frozen=True)

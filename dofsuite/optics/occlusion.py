@@ -28,22 +28,22 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch._subclasses.fake_tensor import is_fake
 from torch.utils.checkpoint import checkpoint
 
 from dofsuite.optics.fourier import FourierFrame, KernelSpectra
 from dofsuite.optics.inpaint import inpaint_hidden
+from dofsuite.optics.meta import has_values
 from dofsuite.optics.scattering import with_weight, without_autocast
 
 NODE_SCALE_PX = 2.0
+# Distance of the default layers in asinh(radius / 2): 0.3 px in focus, 3 px at radius 20 px.
 NODE_STEP = 0.15
-"""Distance of the default layers in asinh(radius / 2): 0.3 px in focus, 3 px at radius 20 px."""
+# The classical kernel is not quite the identity at 0: below 0.5 px it is blended with it.
 IDENTITY_PX = 0.5
-"""The classical kernel is not quite the identity at 0: below 0.5 px it is blended with it."""
+# Least distance of layers, since the gradient by radius is proportional to 1 / distance.
 LEAST_STEP = 0.02
-"""Least distance of layers, since the gradient by radius is proportional to 1 / distance."""
+# Tolerance of cover for rounding, which would otherwise choose the branch of min(v, T).
 SLACK = 1e-6
-"""Tolerance of cover for rounding, which would otherwise choose the branch of min(v, T)."""
 TINY = 1e-12
 
 
@@ -146,7 +146,7 @@ def layer_place(
 
 def _layers_in_use(cell: Tensor, num_layers: int) -> list[int]:
     """The layers before and behind any pixel; those without a share have a gradient by it."""
-    if cell.is_meta or is_fake(cell):
+    if not has_values(cell):
         return list(range(num_layers))
     occupied = torch.bincount(cell.flatten(), minlength=num_layers).tolist()
     return [
@@ -181,8 +181,7 @@ def _with_layer(
 def _in_range(mean: Tensor, image: Tensor) -> Tensor:
     """Clamp FFT rounding to 0 (or the darkest light), without effect on the gradient."""
     darkest = image.detach().amin(dim=(1, 2, 3), keepdim=True).clamp(max=0)
-    clamped = torch.maximum(mean, darkest)
-    return mean + (clamped - mean).detach()
+    return mean + (torch.maximum(mean, darkest) - mean).detach()
 
 
 class _LayerLens:

@@ -43,8 +43,7 @@ def scattered_mean(
         torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32
     )
     with without_autocast(image_linear):
-        image, radius = image_linear.to(working_dtype), radius_px.to(working_dtype).abs()
-        arguments = (image, radius, scattering)
+        arguments = (image_linear.to(working_dtype), radius_px.to(working_dtype).abs(), scattering)
         sums: Tensor = _ScatteredSums.apply(*arguments)  # type: ignore[no-untyped-call]
         return (sums[:, :3] / sums[:, 3:]).to(image_linear.dtype)
 

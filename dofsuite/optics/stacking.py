@@ -5,7 +5,7 @@ mask brought down to the latent's size by bilinear interpolation, which makes it
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -45,8 +45,7 @@ def stack_mask(
     image_a: Float[Tensor, "b 3 h w"], image_b: Float[Tensor, "b 3 h w"]
 ) -> Float[Tensor, "b 1 h w"]:
     """The mask M of eq. (8): 1 where |Lap(a)| > |Lap(b)|, else 0; float32, no gradient."""
-    sharper: Bool[Tensor, "b 1 h w"] = laplacian_sharpness(image_a) > laplacian_sharpness(image_b)
-    return sharper.float()
+    return (laplacian_sharpness(image_a) > laplacian_sharpness(image_b)).float()
 
 
 def stack_images(
