@@ -122,8 +122,7 @@ def test_a_bfloat16_teacher_scores_as_autocast_lets_a_float32_one():
     t = torch.tensor([20, 700])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         of_half, of_full = (
-            part.denoiser("teacher", cond).guided_noise(noisy, t, 8.0)
-            for part in (half, full)
+            part.denoiser("teacher", cond).guided_noise(noisy, t, 8.0) for part in (half, full)
         )
     with torch.no_grad():
         exact = full.denoiser("teacher", cond).guided_noise(noisy, t, 8.0)

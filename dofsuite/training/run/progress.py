@@ -87,6 +87,8 @@ class RunProgress(ProgressBar):
         return "  ".join(parts)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._enabled and self._bar is None and not trainer.sanity_checking:
+            print(f"step {self._step}: validating", flush=True)
         # The time of validation is not a step's.
         self._paused_at = time.monotonic()
 
