@@ -23,7 +23,6 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def focus_point(text: str) -> tuple[float, float]:
-    """Parse `X,Y`."""
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError:
@@ -94,7 +93,6 @@ def read_disparity(path: Path, kind: str, size: tuple[int, int]) -> Tensor:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Refocus one photograph and write it."""
     config = config_from(RefocusConfig, arguments)
     photo = read_bytes(config.photo, "PHOTO")
     # After the checks that need nothing heavy
@@ -124,8 +122,9 @@ def run(arguments: argparse.Namespace) -> None:
     refocused, path = to_pil(images[0].cpu()), config.output
     write_atomic(path, lambda file: refocused.save(file, format=FORMATS[path.suffix.lower()]))
     x, y = config.focus
-    size = f"{refocused.width}x{refocused.height}"
-    print(f"{path}: {size}, focus {x:g},{y:g}, bokeh {config.bokeh:g}")
+    print(
+        f"{path}: {refocused.width}x{refocused.height}, focus {x:g},{y:g}, bokeh {config.bokeh:g}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

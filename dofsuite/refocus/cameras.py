@@ -12,19 +12,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+# Random numbers of one example: plane, pixel, level and sharpness of three cameras.
 NUM_UNIFORMS = 12
-"""Random numbers of one example: plane, pixel, level and sharpness of three cameras."""
 
 
 class Cameras(NamedTuple):
     """One camera for every sample of a batch."""
 
-    focus_point: Tensor
-    """[b, 2] (x, y) in [0, 1]."""
-    focus_disparity: Tensor
-    """[b] focal plane, in [0, 1]."""
+    focus_point: Tensor  # [b, 2] (x, y) in [0, 1]
+    focus_disparity: Tensor  # [b] focal plane, in [0, 1]
+    # [b] pixels of blur radius per unit of disparity at the reference width; 0 is all in focus.
     bokeh_level: Tensor
-    """[b] pixels of blur radius per unit of disparity at the reference width; 0 is all in focus."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from diffusers import FluxTransformer2DModel
 
 from dofsuite.backbones import Codec, SpaceToDepthCodec
 from dofsuite.backbones.flux.lora import load_lora, save_lora
-from dofsuite.backbones.hub import exported_part
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.settings import RefocusSettings, unreadable
 
@@ -35,7 +34,6 @@ def export_adapter(
     camera: CameraEmbedder,
     settings: RefocusSettings,
 ) -> None:
-    """Write the adapter, the camera token, the settings and the card into a new folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_lora(transformer, folder)
     camera.save_pretrained(folder / CAMERA)
@@ -54,15 +52,6 @@ def export_base(folder: Path, transformer: FluxTransformer2DModel, codec: Codec)
     half.save_pretrained(folder / "transformer")
     if isinstance(codec, SpaceToDepthCodec):
         codec.save_pretrained(folder / "codec")
-
-
-def read_camera(export: Path) -> CameraEmbedder:
-    """Read an export's camera token.
-
-    Raises:
-        UserError: It is missing or damaged.
-    """
-    return exported_part(CameraEmbedder, export, CAMERA)
 
 
 def read_adapter(transformer: FluxTransformer2DModel, export: Path) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dofsuite.errors import UserError
 
+# `kontext`: reference and depth have the noise's rows and columns and differ in the first axis, 1
+# and 2, as FLUX Kontext's reference does (*inferred*); `shared`: all three have the same ids, as in
+# OminiControl's aligned tasks.
 PositionIds = Literal["kontext", "shared"]
-"""`kontext`: reference and depth have the noise's rows and columns and differ in the first axis, 1
-and 2, as FLUX Kontext's reference does (*inferred*); `shared`: all three have the same ids, as in
-OminiControl's aligned tasks."""
 
 
 def check_token_grid(height: int, width: int, downscale: int) -> None:
@@ -83,17 +83,16 @@ def predict_velocity(
     same for all tokens, because the pretrained weights expect it.
     """
     b, _, h, w = noisy.shape
-    num_noise_tokens = (h // 2) * (w // 2)
     tokens = torch.cat([pack(noisy), pack(reference), pack(depth)], dim=1)  # [b, 3 n, 4 c]
-    has_guidance = transformer.config.guidance_embeds  # FLUX.1-dev is guidance-distilled
     output = transformer(
         hidden_states=tokens.to(transformer.dtype),
         encoder_hidden_states=camera_token.to(transformer.dtype),
         pooled_projections=pooled_text.to(transformer.dtype).expand(b, -1),
         timestep=t.to(noisy.device),
-        guidance=torch.full_like(t, guidance_embed) if has_guidance else None,
+        # FLUX.1-dev is guidance-distilled
+        guidance=torch.full_like(t, guidance_embed) if transformer.config.guidance_embeds else None,
         img_ids=position_ids(h, w, scheme).to(noisy.device),
         txt_ids=torch.zeros(camera_token.shape[1], 3, device=noisy.device),
         return_dict=False,
     )[0]
-    return unpack(output[:, :num_noise_tokens].float(), h, w)
+    return unpack(output[:, : (h // 2) * (w // 2)].float(), h, w)  # of the noise's tokens alone

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dofsuite.optics.stacking import stack_images
 
+# `squared`: mean squared error (*inferred*, usual for flow matching); `plain`: root mean square of
+# each sample, the ||.|| as printed.
 Norm = Literal["squared", "plain"]
-"""`squared`: mean squared error (*inferred*, usual for flow matching); `plain`: root mean square of
-each sample, the ||.|| as printed."""
 
 
 @dataclass(frozen=True)

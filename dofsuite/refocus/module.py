@@ -37,13 +37,11 @@ class Example(NamedTuple):
     depth: Tensor
     first: Tensor
     second: Tensor
-    mask: Tensor
-    """[b, 1, h, w] in [0, 1], 1 where the first target is the sharper one."""
+    mask: Tensor  # [b, 1, h, w] in [0, 1], 1 where the first target is the sharper one
     first_camera: Cameras
     second_camera: Cameras
     noise: Tensor
-    t: Tensor
-    """[b] flow time."""
+    t: Tensor  # [b] flow time
 
 
 class Refocus(pl.LightningModule):
@@ -120,7 +118,6 @@ class Refocus(pl.LightningModule):
         self.start_step = 0
 
     def configure_model(self) -> None:
-        """Load the frozen networks; add the adapter (or train all weights) and the camera token."""
         if self.transformer is not None:
             return
         self.transformer, self.codec, pooled_text = self.backbone.load()
@@ -164,9 +161,8 @@ class Refocus(pl.LightningModule):
         uniform = diffusion.draw_uniform(self.seed, index, "dropout", 1).to(self.device)
         depth = batch.disparity * (uniform >= self.depth_dropout)[:, :, None, None]
         # Latents of reference, targets and depth; stacking mask M at their size, eq. (2).
-        latents = self.encode(*images, depth.expand(-1, 3, -1, -1))
-        reference, depth_latent = latents[0], latents[3]
-        first, second = latents[1], latents[2]
+        depth_image = depth.expand(-1, 3, -1, -1)
+        reference, first, second, depth_latent = self.encode(*images, depth_image)
         height, width = first.shape[-2:]
         mask = stack_mask(images[1], images[2])
         mask = downsample_mask(mask, (height, width), self.stacking.antialias)
@@ -231,36 +227,29 @@ class Refocus(pl.LightningModule):
     def predict_velocities(self, x: Example, rows: list[tuple[Tensor, Cameras]]) -> list[Tensor]:
         """Predict the velocities of several rows of every sample in one forward pass."""
         n = len(rows)
-        predictions = self.velocity(
-            torch.cat([latent for latent, _ in rows]),  # [n b, c, h, w]
-            x.t.repeat(n),
-            x.reference.repeat(n, 1, 1, 1),
-            x.depth.repeat(n, 1, 1, 1),
+        token = self.camera(
             torch.cat([camera.focus_point for _, camera in rows]),
             torch.cat([camera.bokeh_level for _, camera in rows]),
         )
+        # theta(z_t, t, I_r, D, c) of [n b, c, h, w]
+        predictions = self.sampler.velocity(
+            torch.cat([latent for latent, _ in rows]),
+            x.t.repeat(n),
+            x.reference.repeat(n, 1, 1, 1),
+            x.depth.repeat(n, 1, 1, 1),
+            token,
+        )
         return list(predictions.chunk(n))
-
-    def velocity(
-        self,
-        noisy: Tensor,
-        t: Tensor,
-        reference: Tensor,
-        depth: Tensor,
-        focus_point: Tensor,
-        bokeh_level: Tensor,
-    ) -> Tensor:
-        """theta(z_t, t, I_r, D, (f_x, f_y), b); a negative level means unconditional."""
-        token = self.camera(focus_point, bokeh_level)
-        return self.sampler.velocity(noisy, t, reference, depth, token)
 
     def predict(self, batch: Batch, query: ProbeQuery) -> Tensor:
         """Refocus for a probe query; a scene has one noise, the same for all its queries."""
         disparity = batch.disparity * (self.depth_dropout < 1)
         reference, depth = self.encode(query.reference, disparity.expand(-1, 3, -1, -1))
         noise = diffusion.draw_noise(depth.shape[1:], self.seed, batch.index.tolist(), "probe")
-        point, level = query.camera.focus_point, query.camera.bokeh_level
-        return self.refocus(reference, depth, point, level, noise.to(depth))
+        camera = query.camera
+        return self.refocus(
+            reference, depth, camera.focus_point, camera.bokeh_level, noise.to(depth)
+        )
 
     def refocus(
         self,
@@ -288,24 +277,30 @@ class Refocus(pl.LightningModule):
         }
 
     def on_fit_start(self) -> None:
-        """Keep the size of the training images for the export."""
+        # Keep the size of the training images for the export.
         datamodule = getattr(self.trainer, "datamodule", None)
         self.trained_size_px = getattr(datamodule, "size_px", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint has the weights trained here; keep where this run starts."""
-        names, shapes = "model.lora (its targets, or null)", "model.lora.rank or model.backbone"
-        check_compatible(checkpoint["state_dict"], self, names=names, shapes=shapes)
+        check_compatible(
+            checkpoint["state_dict"],
+            self,
+            names="model.lora (its targets, or null)",
+            shapes="model.lora.rank or model.backbone",
+        )
         self.start_step = start_step(checkpoint)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Check that every image has depth; without it nothing is blurred."""
-        check_has_depth(batch)
+        check_has_depth(batch)  # without it nothing is blurred
 
     def on_validation_epoch_start(self) -> None:
-        world_size, rank = self.trainer.world_size, self.trainer.global_rank
         self._probe_run = ProbeRun(
-            self.probe, self.rendering, self.seed, self.predict, world_size, rank
+            self.probe,
+            self.rendering,
+            self.seed,
+            self.predict,
+            self.trainer.world_size,
+            self.trainer.global_rank,
         )
         # Also on a rank without a batch: NCCL reduces nothing on the CPU.
         self._probe_run.metrics.to(self.device)
@@ -315,7 +310,6 @@ class Refocus(pl.LightningModule):
         self._probe_run.update(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the probe, and write it and the sample sheet to the run folder."""
         values = self._probe_run.values()
         self.log_dict({f"probe/{name}": value for name, value in values.items()})
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
@@ -328,7 +322,6 @@ class Refocus(pl.LightningModule):
         }
 
     def export(self, folder: Path) -> None:
-        """Write the adapter, or a base model's weights, as safetensors that diffusers loads."""
         if self.lora is None:
             export_base(folder, self.transformer, self.codec)
             return

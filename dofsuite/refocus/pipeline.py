@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.backbones import Backbone, SpaceToDepthCodec, VaeCodec
+from dofsuite.backbones.hub import exported_part
 from dofsuite.backbones.pipeline_io import (
     Generators,
     OutputImages,
@@ -32,10 +33,10 @@ from dofsuite.backbones.pipeline_io import (
 )
 from dofsuite.images import image_values, resize
 from dofsuite.refocus.camera_embedder import CameraEmbedder
-from dofsuite.refocus.export import read_adapter, read_camera
+from dofsuite.refocus.export import CAMERA, read_adapter
 from dofsuite.refocus.flux_tokens import PositionIds
 from dofsuite.refocus.sampling import Sampler
-from dofsuite.refocus.settings import RefocusSettings, export_folder, with_current_keys
+from dofsuite.refocus.settings import RefocusSettings
 
 
 class RefocusPipelineOutput(BaseOutput):
@@ -44,8 +45,8 @@ class RefocusPipelineOutput(BaseOutput):
     images: OutputImages
 
 
+# diffusers' `callback_on_step_end`: (pipeline, step, timestep, tensors by name) -> the same.
 StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
-"""diffusers' `callback_on_step_end`: (pipeline, step, timestep, tensors by name) -> the same."""
 
 
 class RefocusPipeline(DiffusionPipeline):
@@ -82,8 +83,10 @@ class RefocusPipeline(DiffusionPipeline):
 
     @classmethod
     def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read the config of a saved pipeline, also under its earlier keys."""
-        return super().extract_init_dict(with_current_keys(config_dict), **kwargs)
+        # Saved pipelines from before keys were renamed
+        old_keys = RefocusSettings.OLD_KEYS
+        config = {old_keys.get(key, key): value for key, value in config_dict.items()}
+        return super().extract_init_dict(config, **kwargs)
 
     @classmethod
     def from_export(cls, folder: str | Path, backbone: Backbone | None = None) -> RefocusPipeline:
@@ -98,8 +101,9 @@ class RefocusPipeline(DiffusionPipeline):
             UserError: The folder holds no adapter, a part of it cannot be read, or the base cannot
                 be loaded.
         """
-        export = export_folder(Path(folder))
-        settings, camera = RefocusSettings.read(export), read_camera(export)
+        export = RefocusSettings.find(folder)
+        settings = RefocusSettings.read(export)
+        camera = exported_part(CameraEmbedder, export, CAMERA)
         modules = (backbone or settings.build_backbone(export)).load()
         read_adapter(modules.transformer, export)
         return cls(
@@ -116,8 +120,13 @@ class RefocusPipeline(DiffusionPipeline):
 
     @property
     def sampler(self) -> Sampler:
-        guidance_embed, position_ids = self.config.guidance_embed, self.config.position_ids
-        return Sampler(self.transformer, self.codec, self.camera, guidance_embed, position_ids)
+        return Sampler(
+            self.transformer,
+            self.codec,
+            self.camera,
+            self.config.guidance_embed,
+            self.config.position_ids,
+        )
 
     @torch.no_grad()
     def __call__(
@@ -189,7 +198,6 @@ class RefocusPipeline(DiffusionPipeline):
         return RefocusPipelineOutput(images=output) if return_dict else (output,)
 
     def _after_step(self, callback: StepCallback, step: int, latent: Tensor) -> Tensor:
-        """Let a callback read and replace a step's latent."""
         tensors = callback(self, step, self.scheduler.timesteps[step], {"latents": latent})
         return tensors.get("latents", latent)
 
@@ -221,8 +229,7 @@ class RefocusPipeline(DiffusionPipeline):
         """
         token_px = 2 * self.codec.downscale
         scale = (self.config.size_px / (height * width) ** 0.5) if self.config.size_px else 1.0
-        rows = max(1, round(height * scale / token_px))
-        columns = max(1, round(width * scale / token_px))
+        rows, columns = (max(1, round(side * scale / token_px)) for side in (height, width))
         return rows * token_px, columns * token_px
 
     def prepare_depth(self, depth: Tensor | None, pixels: Tensor) -> Tensor:

@@ -65,21 +65,17 @@ class ProbeQuery(NamedTuple):
     camera: Cameras
 
 
+# The scenes and one query of each -> images [b, 3, h, w] in [0, 1].
 Predictor = Callable[[Batch, ProbeQuery], Tensor]
-"""The scenes and one query of each -> images [b, 3, h, w] in [0, 1]."""
 
 
 class Queries(NamedTuple):
     """All queries of a batch of scenes, and the points in focus [b, 2]."""
 
-    sweep: list[ProbeQuery]
-    """The near point at each level, from the all-in-focus image."""
-    pair: list[ProbeQuery]
-    """The near and the far point, from the all-in-focus image."""
-    refocused_pair: list[ProbeQuery]
-    """The near point from the image focused far, and the reverse."""
-    points: tuple[Tensor, Tensor]
-    """(near, far)"""
+    sweep: list[ProbeQuery]  # The near point at each level, from the all-in-focus image
+    pair: list[ProbeQuery]  # The near and the far point, from the all-in-focus image
+    refocused_pair: list[ProbeQuery]  # The near point from the image focused far, and the reverse
+    points: tuple[Tensor, Tensor]  # (near, far)
 
 
 def near_and_far_cameras(disparity: Tensor, uniforms: Tensor) -> tuple[Cameras, Cameras]:
@@ -88,8 +84,8 @@ def near_and_far_cameras(disparity: Tensor, uniforms: Tensor) -> tuple[Cameras, 
     values = disparity.flatten(1)
     low, high = values.aminmax(dim=1, keepdim=True)
     tenth = 0.1 * (high - low)
-    cameras = []
     allowed = (values >= high - tenth, values <= low + tenth)
+    cameras = []
     for mask, uniform in zip(allowed, uniforms.unbind(dim=1), strict=True):
         pixel = choose(mask, uniform)
         plane = values.gather(1, pixel[:, None])[:, 0]
@@ -132,7 +128,6 @@ class ProbeRun:
         self.sheet: list[tuple[str, list[Tensor]]] = []
 
     def update(self, batch: Batch) -> None:
-        """Predict and score the queries of one batch of scenes."""
         # A rank without scenes too: its metrics take part in the reduction.
         self.metrics.to(batch.image_srgb.device)
         if self.scenes_left <= 0:
@@ -153,7 +148,6 @@ class ProbeRun:
         self.sheet += rows[: 2 * max(0, room)]
 
     def queries(self, batch: Batch) -> Queries:
-        """Render the targets of a batch of scenes."""
         # Cameras: a sweep of levels on the near plane, and the pair's level on both planes
         uniforms = diffusion.draw_uniform(self.seed, batch.index.tolist(), "probe", 2)
         near, far = near_and_far_cameras(batch.disparity, uniforms.to(batch.disparity.device))
@@ -168,8 +162,12 @@ class ProbeRun:
         from_sharp = [ProbeQuery(image, *pair) for pair in zip(targets, cameras, strict=True)]
         at_near, at_far = targets[-2:]
         refocused = [ProbeQuery(at_far, at_near, near), ProbeQuery(at_near, at_far, far)]
-        points = (near.focus_point, far.focus_point)
-        return Queries(from_sharp[:-2], from_sharp[-2:], refocused, points)
+        return Queries(
+            sweep=from_sharp[:-2],
+            pair=from_sharp[-2:],
+            refocused_pair=refocused,
+            points=(near.focus_point, far.focus_point),
+        )
 
     def score(
         self, batch: Batch, queries: Queries, all_queries: list[ProbeQuery], preds: list[Tensor]
@@ -219,7 +217,6 @@ class ProbeRun:
         return values
 
     def write(self, folder: Path, step: int, values: dict[str, float]) -> None:
-        """Write `metrics.json`, with the number of scenes over all ranks, and the sample sheet."""
         settings = {
             "levels": list(self.probe.levels),
             "pair_level": self.probe.pair_level,

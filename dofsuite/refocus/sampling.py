@@ -11,8 +11,8 @@ from dofsuite.backbones import Codec
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.flux_tokens import PositionIds, predict_velocity
 
+# (step, latent after it) -> latent to continue with.
 AfterStep = Callable[[int, Tensor], Tensor]
-"""(step, latent after it) -> latent to continue with."""
 
 
 @torch.no_grad()
@@ -43,8 +43,7 @@ def euler(
 class Sampler(NamedTuple):
     """The networks of a refocus model and the settings of their calls."""
 
-    transformer: Any
-    """FLUX with the adapter."""
+    transformer: Any  # FLUX with the adapter
     codec: Codec
     camera: CameraEmbedder
     guidance_embed: float
@@ -88,9 +87,10 @@ class Sampler(NamedTuple):
     ) -> Float[Tensor, "b 3 h_px w_px"]:
         """Sample refocused images in [0, 1] from latents of references and depth images."""
         token = self.camera(focus_point, bokeh_level)
-
-        def velocity(latent: Tensor, t: Tensor) -> Tensor:
-            return self.velocity(latent, t, reference, depth, token)
-
-        latent = euler(velocity, noise, times, after_step)
+        latent = euler(
+            lambda latent, t: self.velocity(latent, t, reference, depth, token),
+            noise,
+            times,
+            after_step,
+        )
         return ((self.codec.decode(latent).float() + 1) / 2).clamp(0, 1)

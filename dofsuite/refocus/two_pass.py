@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 
 class _ReplayGradients(torch.autograd.Function):
-    """Replays precomputed parameter gradients, scaled by the upstream gradient."""
-
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
         ctx.gradients = gradients

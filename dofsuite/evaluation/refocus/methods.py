@@ -28,7 +28,7 @@ from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
 from dofsuite.refocus.pipeline import RefocusPipeline
 from dofsuite.refocus.rendering import photograph
-from dofsuite.refocus.settings import FILE, RefocusSettings, export_folder, holds_export
+from dofsuite.refocus.settings import RefocusSettings, holds_export
 
 # Sample, reference [1, 3, h, w] and disparity [1, 1, h, w] -> image [1, 3, h, w] in [0, 1].
 Predict = Callable[[Sample, Tensor, Tensor], Tensor]
@@ -85,12 +85,12 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
         UserError: The folder holds no adapter.
     """
     # Identity: the files of the export
-    export = export_folder(folder)
+    export = RefocusSettings.find(folder)
     settings = RefocusSettings.read(export)
     weights = [*export.glob("*.safetensors"), *export.glob("camera_embedder/*")]
     identity = {
         "kind": "run",
-        "export": hash_files(export, {export / FILE, *weights}),
+        "export": hash_files(export, {export / RefocusSettings.FILE, *weights}),
         "seed": seed,
         "steps": steps,
     }
