@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
 from dofsuite.errors import UserError
@@ -113,10 +113,8 @@ def generate(pipe: Text2ImagePipeline, config: Text2ImageConfig) -> tuple[Scene 
         prompts = [config.prompt] * len(f_numbers)
         scene = pipe(prompts, f_numbers, focal_mm, seed=config.seed, output_type="pt")
         return None, scene.image_srgb
-    camera: dict[str, Any] = {}
-    if pipe.is_exif_conditioned:
-        camera = {"f_number": f_numbers[0], "focal_length_mm": focal_mm}
-    scene = pipe(config.prompt, **camera, seed=config.seed, output_type="pt")
+    f_number, exif_mm = (f_numbers[0], focal_mm) if pipe.is_exif_conditioned else (None, None)
+    scene = pipe(config.prompt, f_number, exif_mm, seed=config.seed, output_type="pt")
     sweep = pipe.photograph(scene, f_numbers, focal_mm, config.focus, output_type="pt")
     return scene, cast("Tensor", sweep)[0]
 
@@ -186,11 +184,9 @@ def run(config: Text2ImageConfig) -> None:
         pipe.to("cuda")
     scene, photographs = generate(pipe, config)
 
-    images = {}
-    if scene is not None:
-        images["scene"] = scene.image_srgb[0]
-    for f_number, photograph in zip(config.f_numbers, photographs, strict=True):
-        images[f"f{f_number:g}"] = photograph
+    images = {} if scene is None else {"scene": scene.image_srgb[0]}
+    names = [f"f{f_number:g}" for f_number in config.f_numbers]
+    images |= zip(names, photographs, strict=True)
     files = write(config.output, scene, images)
 
     # Report.
@@ -201,8 +197,9 @@ def run(config: Text2ImageConfig) -> None:
 
 
 def parser() -> Parser:
-    description = "Generate a scene from a prompt, and photograph it at any apertures."
-    parser = Parser("text2image", description)
+    parser = Parser(
+        "text2image", "Generate a scene from a prompt, and photograph it at any apertures."
+    )
     add_options(parser, Text2ImageConfig)
     return parser
 

@@ -42,13 +42,9 @@ TEACHER = """
 
 
 class ExportedNetworks(NamedTuple):
-    """The networks that an export holds."""
-
     generator: Any
-    teacher: Any
-    """None where the run trained none."""
-    focus: Any
-    """None without a lens."""
+    teacher: Any  # None where the run trained none
+    focus: Any  # None without a lens
 
 
 def export(
@@ -71,16 +67,13 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
 
     # The generator, and the teacher that the run trained, each with scheduler and codec.
-    save_unet(networks.generator, settings.is_exif_conditioned, dtype, folder)
-    folders = [folder]
-    if networks.teacher is not None:
-        folders.append(folder / "teacher")
-        has_exif = "teacher" in settings.exif_conditioned
-        save_unet(networks.teacher, has_exif, dtype, folder / "teacher")
-    for each in folders:
-        save_scheduler(prediction, each)
-        if isinstance(codec, SpaceToDepthCodec):
-            codec.save_pretrained(each / "codec")
+    for name, place in (("generator", folder), ("teacher", folder / "teacher")):
+        unet = getattr(networks, name)
+        if unet is not None:
+            save_unet(unet, name in settings.exif_conditioned, dtype, place)
+            save_scheduler(prediction, place)
+            if isinstance(codec, SpaceToDepthCodec):
+                codec.save_pretrained(place / "codec")
 
     # The camera, and what inference must know.
     if networks.focus is not None:
@@ -119,11 +112,13 @@ def save_unet(unet: Any, is_exif_conditioned: bool, dtype: torch.dtype, folder: 
 
 
 def model_card(settings: Text2ImageSettings, is_small: bool, has_teacher: bool) -> str:
-    start = "put its unet/ into a copy of the base's folder"
-    if is_small:
-        start = 'SmallSdxl(weights="THIS_FOLDER/teacher")'
-    pretrained = settings.backbone["class"] == "PretrainedSdxl"
+    start = (
+        'SmallSdxl(weights="THIS_FOLDER/teacher")'
+        if is_small
+        else "put its unet/ into a copy of the base's folder"
+    )
     exif = ", `exif_embedder/` what conditions it on the camera"
+    pretrained = settings.backbone["class"] == "PretrainedSdxl"
     return CARD.format(
         with_lens="" if settings.lens is None else " with a lens",
         base=f"`{settings.backbone}`",

@@ -160,11 +160,10 @@ class Text2Image(AlternatingOptimization):
     ) -> tuple[Losses, GeneratedSample | None]:
         if step.stage == "teacher":
             return self.teacher_step(batch), None
-        generated = None
         if step.is_generator:
             losses, generated = self.generator_step(batch, step)
         else:
-            losses = self.critic_step(batch, step, sample)
+            losses, generated = self.critic_step(batch, step, sample), None
         if self.lens is not None and self.weights.focus:
             losses |= self.focus_step(batch, step)
         return losses, generated
@@ -194,7 +193,12 @@ class Text2Image(AlternatingOptimization):
     def critic_step(self, batch: Batch, step: Step, sample: GeneratedSample | None) -> Losses:
         """L = L_denoise(fake) + w L_D(real, fake)."""
         index = batch.index.tolist()
-        fake, cond = sample if sample is not None else self.generated_sample(batch, step)
+        if sample is None:
+            cond = Conditioning.of(batch)
+            with no_gradient():
+                x = self.apply_lens(self.backward_simulation(batch, step), cond, step)
+            sample = GeneratedSample(x, cond)
+        fake, cond = sample
 
         # Fake score: denoise generated samples. The same forward gives the discriminator's fake
         # features (DMD2: a forward of its own).
@@ -208,9 +212,8 @@ class Text2Image(AlternatingOptimization):
             x_t, t, _ = self.add_noise_at_random_t(
                 self.networks.encode(batch.image_srgb), index, "real"
             )
-            real_features = self.networks.denoiser("critic", Conditioning.of(batch)).features(
-                x_t, t
-            )
+            critic = self.networks.denoiser("critic", Conditioning.of(batch))
+            real_features = critic.features(x_t, t)
             discriminator = self.networks.discriminator
             gan = gan_critic_loss(discriminator(real_features), discriminator(fake_features))
             losses["gan_discriminator"] = self.weights.gan_critic * gan
@@ -235,10 +238,9 @@ class Text2Image(AlternatingOptimization):
         x_t, t, noise = self.add_noise_at_random_t(
             self.networks.encode(batch.image_srgb), index, "teacher"
         )
-        uniform = draw_uniform(self.seed, index, "prompt dropout", 1)
-        keep_prompt = (uniform >= 0.1).to(self.device)
-        denoiser = self.networks.denoiser("teacher", cond).without_prompt(keep_prompt)
-        predicted = denoiser.noise(x_t, t)
+        keep_prompt = draw_uniform(self.seed, index, "prompt dropout", 1) >= 0.1
+        denoiser = self.networks.denoiser("teacher", cond)
+        predicted = denoiser.without_prompt(keep_prompt.to(self.device)).noise(x_t, t)
         return {"teacher": denoising_loss(predicted, noise, denoiser.denoising_weight(t))}
 
     # --- lines of the box ---
@@ -252,12 +254,6 @@ class Text2Image(AlternatingOptimization):
             step_index(self.seed, step.index),
             self.networks.alphas_cumprod,
         )
-
-    def generated_sample(self, batch: Batch, step: Step) -> GeneratedSample:
-        cond = Conditioning.of(batch)
-        with no_gradient():
-            x = self.apply_lens(self.backward_simulation(batch, step), cond, step)
-        return GeneratedSample(x, cond)
 
     def apply_lens(self, x: Tensor, cond: Conditioning, step: Step) -> Tensor:
         """Return x, or in Shallow cycles its photograph: decode, depth, focus, lens, encode."""
@@ -328,8 +324,7 @@ class Text2Image(AlternatingOptimization):
     def unshard_for_validation(self, unsharded: bool) -> None:
         """Unshard the networks used in validation, the EMA too. Collective: call on all ranks."""
         networks = self.networks
-        roots = [networks.generator, networks.teacher, networks.focus, self.ema_generator]
-        for root in roots:
+        for root in (networks.generator, networks.teacher, networks.focus, self.ema_generator):
             fsdp.unshard(root, unsharded)
 
     def exported_networks(self) -> ExportedNetworks:

@@ -84,7 +84,12 @@ class Networks(nn.Module):
         teacher, self.codec, self.prompts, self.prediction = backbone.load()
         self.exif_conditioned, self.size_px = exif_conditioned, size_px
         downsampling = self.codec.downscale * 2 ** (len(teacher.config.block_out_channels) - 1)
-        check_size(size_px, downsampling)
+        if size_px < downsampling or size_px % downsampling:
+            nearest = max(1, round(size_px / downsampling)) * downsampling
+            raise UserError(
+                f"model.size_px: {size_px} is no multiple of {downsampling}, the pixels of this "
+                f"backbone's coarsest feature; give {nearest} here and for data.size_px."
+            )
         if exif_conditioned:
             with_exif(teacher)
         self.teacher = teacher
@@ -104,9 +109,8 @@ class Networks(nn.Module):
         self.depth = depth.load() if has_lens else None
         self.saliency = saliency.load() if has_lens else None
         self.focus = focus.build() if has_lens else None
-        alphas_cumprod = scaled_linear_alphas_cumprod()
-        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
         self.alphas_cumprod: Tensor
+        self.register_buffer("alphas_cumprod", scaled_linear_alphas_cumprod(), persistent=False)
 
         if gradient_checkpointing:  # does nothing in forwards without gradient
             for unet in (self.generator, self.critic, self.teacher):
@@ -151,12 +155,3 @@ class Networks(nn.Module):
 
     def encode(self, image_srgb: Tensor) -> Tensor:
         return self.codec.encode(image_srgb * 2 - 1).float()
-
-
-def check_size(size_px: int, downsampling: int) -> None:
-    if size_px < downsampling or size_px % downsampling:
-        nearest = max(1, round(size_px / downsampling)) * downsampling
-        raise UserError(
-            f"model.size_px: {size_px} is no multiple of {downsampling}, the pixels of this "
-            f"backbone's coarsest feature; give {nearest} here and for data.size_px."
-        )

@@ -144,7 +144,6 @@ class Text2ImagePipeline(DiffusionPipeline):
 
     @property
     def is_exif_conditioned(self) -> bool:
-        """Whether the generator itself is conditioned on the camera."""
         return isinstance(self.unet.time_embedding, ExifTimeEmbedding)
 
     @torch.no_grad()

@@ -64,31 +64,32 @@ class SceneSampler(NamedTuple):
     """The network that samples now, with what is needed to photograph its images."""
 
     networks: Networks
+    # Which of the three UNets: the teacher in its stage, in as few steps, since the generator will
+    # start from it.
     name: Name
-    """Which of the three UNets: the teacher in its stage, in as few steps, since the generator will
-    start from it."""
-    unet: nn.Module
-    """That UNet, or its EMA."""
+    unet: nn.Module  # That UNet, or its EMA
     lens: Lens | None
     seed: int
 
     @property
     def has_camera(self) -> bool:
-        """Whether camera settings change the image."""
         return self.lens is not None or self.name in self.networks.exif_conditioned
 
     def images(self, batch: Batch, cond: Conditioning) -> Tensor:
         """Sample images [b, 3, h, w] in [0, 1], from a noise of each sample's own."""
         networks = self.networks
-        shape = networks.latent_shape(batch.image_srgb)
-        device = batch.image_srgb.device
-        draw = fresh_noise(shape, self.seed, batch.index.tolist(), "probe", device)
+        draw = fresh_noise(
+            networks.latent_shape(batch.image_srgb),
+            self.seed,
+            batch.index.tolist(),
+            "probe",
+            batch.image_srgb.device,
+        )
         denoiser = networks.denoiser(self.name, cond)._replace(unet=self.unet)
         return sample_image(denoiser, draw, networks.codec)
 
     def scene(self, batch: Batch) -> Scene:
-        image = self.images(batch, Conditioning.of(batch))
-        networks = self.networks
+        image, networks = self.images(batch, Conditioning.of(batch)), self.networks
         assert networks.depth is not None
         assert networks.focus is not None
         scene = scene_of(image, networks.depth, networks.focus)
@@ -148,8 +149,7 @@ class ProbeRun:
         kept = min(self.scenes_left, len(batch.key))
         if kept <= 0:
             return
-        fields: list[Any] = [field[:kept] for field in batch]
-        batch = Batch(*fields)
+        batch = Batch._make(field[:kept] for field in batch)
         self.scenes_left -= kept
 
         # Aperture sweeps are measured; of the first scenes the sheets keep both sweeps.

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from dofsuite.errors import UserError
 
+# Valid f-numbers (*ours*): the fastest lens ever made is near f/0.7, a pinhole beyond f/128.
 F_NUMBERS = (0.5, 128.0)
-"""Valid f-numbers (*ours*): the fastest lens ever made is near f/0.7, a pinhole beyond f/128."""
+# Valid focal lengths in mm (*ours*): from a phone's few millimeters to the longest telephoto.
 FOCAL_LENGTHS_MM = (1.0, 2000.0)
-"""Valid focal lengths in mm (*ours*): from a phone's few millimeters to the longest telephoto."""
 
 Numbers = float | int | Sequence[float | int] | Tensor
 
@@ -32,10 +32,9 @@ Numbers = float | int | Sequence[float | int] | Tensor
 class Exif(NamedTuple):
     """Aperture and focal length of each item; NaN where an image has no EXIF."""
 
-    f_number: Float[Tensor, "b"]
-    """Focal length over aperture diameter."""
+    f_number: Float[Tensor, "b"]  # Focal length over aperture diameter
+    # On the sensor of the `Lens` (36 mm wide by default: the 35-mm equivalent).
     focal_length_mm: Float[Tensor, "b"]
-    """On the sensor of the `Lens` (36 mm wide by default: the 35-mm equivalent)."""
 
     @classmethod
     def checked(cls, f_number: Numbers, focal_length_mm: Numbers) -> Exif:
@@ -104,9 +103,8 @@ class ExifEmbedder(ModelMixin, ConfigMixin):
 
     @classmethod
     def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read configs of exports from before `feed` was renamed to `input_scale`."""
-        renamed = {"feed": "input_scale"}
-        config = {renamed.get(key, key): value for key, value in config_dict.items()}
+        # Exports from before `feed` was renamed to `input_scale`.
+        config = {"input_scale" if k == "feed" else k: v for k, v in config_dict.items()}
         return super().extract_init_dict(config, **kwargs)
 
     def _scaled(self, exif: Tensor) -> Tensor:

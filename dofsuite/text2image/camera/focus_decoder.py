@@ -20,12 +20,9 @@ TASKS = ("saliency", "focus", "scale")
 class Decoded(NamedTuple):
     """What the decoder returns; g is the token grid's side."""
 
-    saliency_logits: Tensor
-    """[b, 1, 4 g, 4 g]"""
-    focus: Tensor
-    """[b, c] focus token."""
-    scale: Tensor
-    """[b, c] scale token."""
+    saliency_logits: Tensor  # [b, 1, 4 g, 4 g]
+    focus: Tensor  # [b, c] focus token
+    scale: Tensor  # [b, c] scale token
 
 
 class PatchTaskAttention(nn.Module):

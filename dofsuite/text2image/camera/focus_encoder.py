@@ -17,12 +17,9 @@ from torch import Tensor, nn
 class Encoded(NamedTuple):
     """Tokens, and the stem's maps before them; of one modality (width f), or both merged (2 f)."""
 
-    tokens: Tensor
-    """[b, n, c]"""
-    middle: Tensor
-    """[b, 2 f, 2 g, 2 g]"""
-    fine: Tensor
-    """[b, 2 f, 4 g, 4 g]"""
+    tokens: Tensor  # [b, n, c]
+    middle: Tensor  # [b, 2 f, 2 g, 2 g]
+    fine: Tensor  # [b, 2 f, 4 g, 4 g]
 
 
 class Attention(nn.Module):

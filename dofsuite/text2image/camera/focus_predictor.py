@@ -24,14 +24,10 @@ from dofsuite.training.checkpoints.compatibility import FOCUS_PREDICTOR_STATE_DI
 
 
 class Focus(NamedTuple):
-    """What the predictor returns."""
-
+    # f_d, the depth in focus, on the depth model's scale, within the image's range of depths.
     focus_distance: Float[Tensor, "b"]
-    """f_d, the depth in focus, on the depth model's scale, within the image's range of depths."""
-    scale_mm: Float[Tensor, "b"]
-    """f_s, mm per unit of depth."""
-    saliency: Float[Tensor, "b 1 h w"]
-    """In [0, 1]."""
+    scale_mm: Float[Tensor, "b"]  # f_s, mm per unit of depth
+    saliency: Float[Tensor, "b 1 h w"]  # In [0, 1]
 
 
 class FocusPredictor(ModelMixin, ConfigMixin):
@@ -99,13 +95,12 @@ class FocusPredictor(ModelMixin, ConfigMixin):
 
     @classmethod
     def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read configs of exports from before `reading` was renamed to `focus_readout`."""
-        names = {"reading": "focus_readout"}
-        config = {names.get(key, key): value for key, value in config_dict.items()}
+        # Exports from before `reading` was renamed to `focus_readout`.
+        config = {"focus_readout" if k == "reading" else k: v for k, v in config_dict.items()}
         return super().extract_init_dict(config, **kwargs)
 
     def _fix_state_dict_keys_on_load(self, state_dict: dict[str, Tensor]) -> None:
-        """Read weights of exports from before modules were renamed."""
+        # Exports from before modules were renamed.
         new = renamed(state_dict, FOCUS_PREDICTOR_STATE_DICT)
         state_dict.clear()
         state_dict.update(new)
@@ -129,10 +124,11 @@ class FocusPredictor(ModelMixin, ConfigMixin):
         centered = log_depth - log_depth.mean((1, 2, 3), keepdim=True)
 
         # Saliency and task tokens, in the network's dtype.
-        decoded = self._decode(
+        inputs = (
             self._resized(image.float()) * 2 - 1,
             torch.cat([2 * normalized - 1, centered], dim=1),  # [b, 2, size_px, size_px]
         )
+        decoded = self.decoder(self.encoder(*(maps.to(self.dtype) for maps in inputs)))
         logits = _resized(decoded.saliency_logits.float(), depth.shape[-2:])
 
         # Focus distance: a position in the range of log depth, or the weighted mean depth.
@@ -142,9 +138,6 @@ class FocusPredictor(ModelMixin, ConfigMixin):
             position = self._focus_position(decoded, normalized)
             focus_distance = torch.exp(near.flatten() + position * (far - near).flatten())
         return Focus(focus_distance, self._scale_mm(decoded.scale), torch.sigmoid(logits))
-
-    def _decode(self, image: Tensor, depth: Tensor) -> Decoded:
-        return self.decoder(self.encoder(image.to(self.dtype), depth.to(self.dtype)))
 
     def _focus_position(self, decoded: Decoded, normalized: Tensor) -> Tensor:
         """Focus in normalized log depth, [b] in (0, 1): the salient mean plus the token's logit."""

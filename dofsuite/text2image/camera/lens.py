@@ -30,11 +30,11 @@ from dofsuite.optics.meta import at_least_float32
 from dofsuite.text2image.camera.exif import Exif
 from dofsuite.text2image.scene import Scene
 
+# Renderers of `render_bokeh`.
 Method = Literal["exact", "gather", "layered", "occlusion"]
-"""Renderers of `render_bokeh`."""
+# Depth is clamped to these multiples of the focus distance (*ours*): 0 and infinity then have a
+# radius and gradients, and the radius at infinity is off by a millionth.
 DEPTH_RANGE = (1e-3, 1e6)
-"""Depth is clamped to these multiples of the focus distance (*ours*): 0 and infinity then have a
-radius and gradients, and the radius at infinity is off by a millionth."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +63,19 @@ class Lens:
     where the training images are full squares. Photographs bring their own frame."""
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise ValueError(
-                f"method must be one of {', '.join(get_args(Method))}, not {self.method!r}."
-            )
-        if self.gamma != "srgb" and not self.gamma > 0:
-            raise ValueError(f"gamma must be positive or srgb, not {self.gamma}.")
-        # Lengths and shares.
-        if not self.sensor_width_mm > 0:
-            raise ValueError(f"sensor_width_mm must be positive, not {self.sensor_width_mm}.")
-        if not self.nearest_focus > 1:
-            raise ValueError(
-                f"nearest_focus must be beyond 1 focal length, not {self.nearest_focus}."
-            )
-        if self.largest_radius_share is not None and not self.largest_radius_share > 0:
-            raise ValueError(
-                f"largest_radius_share must be positive or null, not {self.largest_radius_share}."
-            )
-        if not 1 <= self.frame_ratio < math.inf:
-            raise ValueError(f"frame_ratio must be 1 or more, not {self.frame_ratio}.")
+        methods, share = get_args(Method), self.largest_radius_share
+        # What each field must be, and whether it is; a NaN is none of it.
+        rules = {
+            "method": (f"one of {', '.join(methods)}", self.method in methods),
+            "gamma": ("positive or srgb", self.gamma == "srgb" or self.gamma > 0),
+            "sensor_width_mm": ("positive", self.sensor_width_mm > 0),
+            "nearest_focus": ("beyond 1 focal length", self.nearest_focus > 1),
+            "largest_radius_share": ("positive or null", share is None or share > 0),
+            "frame_ratio": ("1 or more", 1 <= self.frame_ratio < math.inf),
+        }
+        for name, (wanted, is_right) in rules.items():
+            if not is_right:
+                raise ValueError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
 
     def photograph(self, scene: Scene, exif: Exif, width_px: PerItem) -> Float[Tensor, "b 3 h w"]:
         """Blur each pixel by the circle of confusion of its depth; differentiable in all tensors.
@@ -152,9 +146,8 @@ class Lens:
             focus_m=scale_m * focus_distance,
             pixel_pitch_mm=pixel_pitch_mm(width_px, self.sensor_width_mm),
         )
-        return self._bounded(radius_px, width_px)
 
-    def _bounded(self, radius_px: Tensor, width_px: PerItem) -> Tensor:
+        # Soft bounds of the radius.
         if self.largest_radius_share is None:
             return radius_px
         width = torch.as_tensor(width_px, dtype=radius_px.dtype, device=radius_px.device)

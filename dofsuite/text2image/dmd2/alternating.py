@@ -86,7 +86,7 @@ class AlternatingOptimization(pl.LightningModule):
 
     @property
     def source_mix(self) -> SourceMix:
-        """Which set each step's samples are drawn from; the data module reads it."""
+        # Which set each step's samples are drawn from; the data module reads it.
         return self.stages.source_mix
 
     @abstractmethod
@@ -103,30 +103,26 @@ class AlternatingOptimization(pl.LightningModule):
         """Gather what is sharded and exported on the first rank. Collective."""
 
     def configure_model(self) -> None:
-        """Load frozen networks, build trained ones from the seed; shard them under FSDP2."""
+        # Load frozen networks and build trained ones, the same on every rank.
         if self.networks is None:
-            self._build_networks()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                self.networks = self.build()
+            if self.training_config.ema_decay is not None:
+                ema = get_ema_multi_avg_fn(self.training_config.ema_decay)
+                self.ema_generator = AveragedModel(self.networks.generator, multi_avg_fn=ema)
+            self.trained = self.networks.trained(with_teacher=self.stages.teacher > 0)
+            self.set_requires_grad(self.trained)
+        # Shard them under FSDP2.
         if self.device_mesh is not None and not self.meta_networks:
             mesh = self.device_mesh["data_parallel"]
             self.meta_networks = fsdp.shard_networks(
                 self.networks, self.ema_generator, mesh, self.trainer.precision
             )
 
-    def _build_networks(self) -> None:
-        """Build the same networks on every rank."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.networks = self.build()
-        if self.training_config.ema_decay is not None:
-            ema = get_ema_multi_avg_fn(self.training_config.ema_decay)
-            self.ema_generator = AveragedModel(self.networks.generator, multi_avg_fn=ema)
-        self.trained = self.networks.trained(with_teacher=self.stages.teacher > 0)
-        self.set_requires_grad(self.trained)
-
     # --- one optimizer step ---
 
     def training_step(self, batch: Batch, batch_idx: int) -> Losses:
-        """Take one step: its losses on every micro-batch, then the optimizers'."""
         # What this step trains, and from what.
         step = self.stages.step(self.global_step)
         networks = self.networks
@@ -148,14 +144,12 @@ class AlternatingOptimization(pl.LightningModule):
         return losses
 
     def active_optimizers(self, step: Step) -> list[str]:
-        """Name the optimizers that step, the counted one first."""
         if step.stage == "teacher":
             return ["teacher"]
         counted = "generator" if step.is_generator else "critic"
         return [counted, "focus"] if "focus" in self.trained else [counted]
 
     def set_requires_grad(self, names: Collection[str]) -> None:
-        """Set requires_grad on these parameter groups only."""
         for name, group in self.trained.items():
             group.requires_grad_(name in names)
 
@@ -191,7 +185,7 @@ class AlternatingOptimization(pl.LightningModule):
         return sample.to(self.device) if len(sample.latent) == len(batch.key) else None
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """Accumulate gradients locally; the next backward outside reduces them over ranks."""
+        # Gradients add up on each rank; the next backward outside reduces them over ranks.
         if self.meta_networks:
             return fsdp.no_sync([getattr(self.networks, name) for name in self.meta_networks])
         strategy = self.trainer.strategy
@@ -203,9 +197,9 @@ class AlternatingOptimization(pl.LightningModule):
         """Clip and step: the counted optimizer through Lightning, the focus predictor's past it."""
         all_optimizers = cast("list[LightningOptimizer]", self.optimizers(use_pl_optimizer=True))
         optimizers = dict(zip(self.trained, all_optimizers, strict=True))
+        clip = self.training_config.gradient_clip
         for name in active:
             optimizer = optimizers[name]
-            clip = self.training_config.gradient_clip
             nn.utils.clip_grad_norm_(self.trained[name].parameters(), clip)
             (optimizer.optimizer if name == "focus" else optimizer).step()
             optimizer.zero_grad()
@@ -242,7 +236,7 @@ class AlternatingOptimization(pl.LightningModule):
             self.full_networks = self.gather_for_export()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep trained weights, their signature, and the buffered sample; the rest is frozen."""
+        # Trained weights alone: the rest is frozen.
         names = ["generator", "critic", "discriminator", "focus"]
         names += ["teacher"] if self.stages.teacher else []
         kept = tuple([f"networks.{name}." for name in names] + ["ema_generator."])
@@ -252,16 +246,17 @@ class AlternatingOptimization(pl.LightningModule):
         checkpoint["network_signature"] = self._network_signature()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the same networks are trained, and restore the buffered sample."""
-        # Checkpoints from before the renames.
+        # The same networks are trained; checkpoints from before the renames have other names.
         checkpoint["state_dict"] = renamed(checkpoint["state_dict"], TEXT2IMAGE_STATE_DICT)
         signature = checkpoint.get("network_signature", checkpoint.get("kinds"))
         if signature is not None:
             checks.check_network_signature(signature, self._network_signature())
 
-        state = checkpoint.get("generated", checkpoint.get("carried"))
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        self.generated = state and GeneratedSample.from_state(state, rank, world_size)
+        # The buffered sample.
+        state, trainer = checkpoint.get("generated", checkpoint.get("carried")), self.trainer
+        self.generated = state and GeneratedSample.from_state(
+            state, trainer.global_rank, trainer.world_size
+        )
 
     def _network_signature(self) -> dict[str, list[str]]:
         conditioned = sorted(self.networks.exif_conditioned)

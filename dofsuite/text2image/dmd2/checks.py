@@ -53,10 +53,10 @@ def check_trained_weights(trained: Mapping[str, nn.Module]) -> None:
     for name, group in trained.items():
         for weight in group.parameters():
             if weight.dtype != torch.float32:
-                dtype = str(weight.dtype).removeprefix("torch.")
                 raise UserError(
-                    f"model.backbone.dtype: {dtype} weights of the {name} would round small steps "
-                    "away; write float32 (trainer.precision: bf16-mixed still computes in half)."
+                    f"model.backbone.dtype: {str(weight.dtype).removeprefix('torch.')} weights of "
+                    f"the {name} would round small steps away; write float32 (trainer.precision: "
+                    "bf16-mixed still computes in half)."
                 )
 
 

@@ -23,17 +23,12 @@ class ConditionedDenoiser(NamedTuple):
 
     unet: nn.Module
     prompt: PromptEmbeds
-    exif: Tensor | None
-    """[b, 2] for an EXIF-conditioned UNet (`Exif.stacked`)."""
-    downscale: int
-    """Pixels per latent pixel."""
-    alphas_cumprod: Tensor
-    """[1000]"""
-    prediction: Prediction = "epsilon"
-    """What the UNet was trained to predict."""
+    exif: Tensor | None  # [b, 2] for an EXIF-conditioned UNet (`Exif.stacked`)
+    downscale: int  # Pixels per latent pixel
+    alphas_cumprod: Tensor  # [1000]
+    prediction: Prediction = "epsilon"  # What the UNet was trained to predict
 
     def noise(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Predict eps."""
         predicted = unet_calls.predict(self.unet, x_t, t, self.prompt, self.exif, self.downscale)
         return self._as_noise(predicted, x_t, t)
 

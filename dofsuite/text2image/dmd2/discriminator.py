@@ -1,8 +1,9 @@
 """DMD2's discriminator: classifies real and generated from the fake score's mid-block features."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from dofsuite.optics.scattering import without_autocast
 
 KERNEL = 4
 
@@ -54,12 +55,10 @@ class Discriminator(nn.Module):
         self.logit = nn.Conv2d(channels, 1, kernel_size=1)
 
     def forward(self, features: Float[Tensor, "b channels h w"]) -> Float[Tensor, "b"]:
-        device_type = features.device.type
-        # The meta device (FLOP counting) has no autocast to disable.
-        if self.float32 and torch.amp.is_autocast_available(device_type):
-            with torch.autocast(device_type, enabled=False):
-                return self._logits(features.float())
-        return self._logits(features.to(self.logit.weight.dtype))
+        if not self.float32:
+            return self._logits(features.to(self.logit.weight.dtype))
+        with without_autocast(features):
+            return self._logits(features.float())
 
     def _logits(self, features: Tensor) -> Tensor:
         return self.logit(self.stages(features)).flatten(1).mean(dim=1)

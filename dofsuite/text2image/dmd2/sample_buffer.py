@@ -18,12 +18,10 @@ class Conditioning(NamedTuple):
     """Prompts and camera settings of a batch."""
 
     caption: list[str]
-    f_number: Tensor
-    """[b]"""
-    focal_length_mm: Tensor
-    """[b]"""
+    f_number: Tensor  # [b]
+    focal_length_mm: Tensor  # [b]
+    # [b] long side of the uncropped image, from which the lens has its pixel pitch.
     width_px: Tensor
-    """[b] long side of the uncropped image, from which the lens has its pixel pitch."""
 
     @classmethod
     def of(cls, batch: Batch) -> Conditioning:
@@ -37,8 +35,7 @@ class Conditioning(NamedTuple):
 class GeneratedSample(NamedTuple):
     """A rank's generated samples, detached, with their conditioning."""
 
-    latent: Tensor
-    """[b, c, h, w] as the critic is given it."""
+    latent: Tensor  # [b, c, h, w] as the critic is given it
     cond: Conditioning
 
     def split(self, count: int) -> list[GeneratedSample]:
@@ -55,10 +52,8 @@ class GeneratedSample(NamedTuple):
         return cls(torch.cat([part.latent for part in parts]), cond)
 
     def to(self, device: torch.device | str) -> GeneratedSample:
-        moved: list[Any] = []
-        for field in self.cond:
-            moved.append(field.to(device) if isinstance(field, Tensor) else field)
-        return GeneratedSample(self.latent.to(device), Conditioning(*moved))
+        cond = (each.to(device) if isinstance(each, Tensor) else each for each in self.cond)
+        return GeneratedSample(self.latent.to(device), Conditioning._make(cond))
 
     def state(self) -> dict[str, Any]:
         """Return the samples of all ranks as plain values, in the order of the global batch.

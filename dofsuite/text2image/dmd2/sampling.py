@@ -15,14 +15,14 @@ from dofsuite.backbones.codec import Codec
 from dofsuite.diffusion import add_noise, draw_integer, draw_noise, x_from_noise
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser, no_gradient
 
+# Timesteps of the four-step generator (*stated* in DMD2).
 FEW_STEPS = (999, 749, 499, 249)
-"""Timesteps of the four-step generator (*stated* in DMD2)."""
 
+# (x_t [b, c, h, w], timesteps [b]) -> predicted noise [b, c, h, w].
 Generator = Callable[[Tensor, Tensor], Tensor]
-"""(x_t [b, c, h, w], timesteps [b]) -> predicted noise [b, c, h, w]."""
 
+# Denoising step -> its fresh noise [b, c, h, w], on the generator's device.
 Draw = Callable[[int], Tensor]
-"""Denoising step -> its fresh noise [b, c, h, w], on the generator's device."""
 
 
 def step_index(seed: int, step: int, num_steps: int = len(FEW_STEPS)) -> int:

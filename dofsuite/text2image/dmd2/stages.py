@@ -11,23 +11,21 @@ Stage = Literal["teacher", "deep", "full"]
 class Step(NamedTuple):
     """One optimizer step that Lightning counts."""
 
+    # Lightning's `global_step`.
     index: int  # type: ignore[assignment]  # hides tuple.index
-    """Lightning's `global_step`."""
     stage: Stage
+    # Position in the cycle: 0 is the generator's step, the others are the critic's.
     phase_index: int
-    """Position in the cycle: 0 is the generator's step, the others are the critic's."""
+    # Whether this cycle's real images are the Shallow DoF set's, and its samples go through the
+    # lens.
     is_shallow: bool
-    """Whether this cycle's real images are the Shallow DoF set's, and its samples go through the
-    lens."""
 
     @property
     def kind(self) -> Literal["deep", "shallow"]:
-        """The kind of cycle, as in the logged losses."""
         return "shallow" if self.is_shallow else "deep"
 
     @property
     def is_generator(self) -> bool:
-        """Whether the generator is trained; otherwise the critic (or the teacher) is."""
         return self.stage != "teacher" and self.phase_index == 0
 
     @property
