@@ -12,8 +12,8 @@ from dofsuite.backbones.perception.clip import ClipImages as ClipImages
 from dofsuite.backbones.perception.depth import Depth as Depth
 from dofsuite.backbones.perception.depth import DepthAnything as DepthAnything
 from dofsuite.backbones.perception.depth import DepthModel as DepthModel
+from dofsuite.backbones.perception.depth import RelativeDepth as RelativeDepth
 from dofsuite.backbones.perception.metric3d import Metric3D as Metric3D
-from dofsuite.backbones.perception.relative_depth import RelativeDepth as RelativeDepth
 from dofsuite.backbones.perception.saliency import BiRefNet as BiRefNet
 from dofsuite.backbones.perception.saliency import Saliency as Saliency
 from dofsuite.backbones.perception.saliency import SaliencyModel as SaliencyModel
@@ -27,7 +27,7 @@ from dofsuite.backbones.sdxl.sdxl import PretrainedSdxl as PretrainedSdxl
 from dofsuite.backbones.sdxl.sdxl import Sdxl as Sdxl
 from dofsuite.backbones.sdxl.sdxl import SdxlModules as SdxlModules
 from dofsuite.backbones.small.depth import SmallDepth as SmallDepth
+from dofsuite.backbones.small.depth import SmallSaliency as SmallSaliency
 from dofsuite.backbones.small.flux import SmallFlux as SmallFlux
-from dofsuite.backbones.small.saliency import SmallSaliency as SmallSaliency
 from dofsuite.backbones.small.sdxl import SmallSdxl as SmallSdxl
 from dofsuite.backbones.small.word_encoder import WordEncoder as WordEncoder

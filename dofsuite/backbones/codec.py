@@ -47,8 +47,8 @@ class VaeCodec(nn.Module):
         self.vae = vae.eval().requires_grad_(False)
         self.latent_channels = vae.config.latent_channels
         self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
+        # FLUX's VAE has a shift, SDXL's has none.
         self.shift: float = vae.config.shift_factor or 0.0
-        """FLUX's VAE has a shift, SDXL's has none."""
 
     def encode(self, image: Tensor) -> Tensor:
         """Encode and scale the posterior's mode (*ours*: stacking needs one latent an image)."""

@@ -56,8 +56,7 @@ def exported_sdxl(folder: Path, backbone: Sdxl) -> SdxlModules:
         UserError: A part is missing or cannot be downloaded.
     """
     if isinstance(backbone, SmallSdxl):
-        arguments = describe(backbone)["arguments"] | {"weights": str(folder)}
-        return SmallSdxl(**arguments).load()
+        return SmallSdxl(**describe(backbone)["arguments"] | {"weights": str(folder)}).load()
     unet = from_pretrained(UNet2DConditionModel, str(folder), "unet", None, torch.bfloat16)
     if isinstance(backbone, PretrainedSdxl):
         return backbone.with_unet(unet, str(folder))

@@ -14,14 +14,14 @@ Settings = TypeVar("Settings", bound="ExportSettings")
 class ExportSettings:
     """Base of the settings of a kind of export."""
 
+    # Name of the file in an export's folder.
     FILE: ClassVar[str]
-    """Name of the file in an export's folder."""
+    # What the user calls the folder.
     KEY: ClassVar[str] = "--model"
-    """What the user calls the folder."""
+    # What a folder without the file lacks, and how to get it.
     MISSING: ClassVar[str]
-    """What a folder without the file lacks, and how to get it."""
+    # Keys of exports from before they were renamed -> the keys now.
     OLD_KEYS: ClassVar[dict[str, str]] = {}
-    """Keys of exports from before they were renamed -> the keys now."""
 
     @classmethod
     def find(cls, folder: str | Path) -> Path:
@@ -45,13 +45,10 @@ class ExportSettings:
         Raises:
             UserError: It is damaged.
         """
-        values = {}
         try:
-            for key, value in json.loads((folder / cls.FILE).read_text()).items():
-                values[cls.OLD_KEYS.get(key, key)] = (
-                    tuple(value) if isinstance(value, list) else value
-                )
-            return cls(**values)
+            values = json.loads((folder / cls.FILE).read_text()).items()
+            tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in values}
+            return cls(**{cls.OLD_KEYS.get(key, key): value for key, value in tuples.items()})
         except (OSError, ValueError, TypeError, AttributeError):
             raise UserError(
                 f"{folder / cls.FILE}: {cls.KEY}: this file is damaged; take a whole copy of the "

@@ -21,8 +21,8 @@ class FluxModules(NamedTuple):
 
     transformer: FluxTransformer2DModel
     codec: Codec
+    # [pooled_projection_dim] pooled text vector of the empty prompt.
     pooled_text: Tensor
-    """[pooled_projection_dim] pooled text vector of the empty prompt."""
 
 
 class Backbone(ABC):
@@ -58,11 +58,10 @@ class PretrainedFlux(HubWeights, Backbone):
             UserError: The license was not accepted, the hub cannot be reached, or the folder lacks
                 a part.
         """
-        dtype = self.torch_dtype
         transformer = from_pretrained(
-            FluxTransformer2DModel, self.path, "transformer", self.revision, dtype
+            FluxTransformer2DModel, self.path, "transformer", self.revision, self.torch_dtype
         )
-        vae = from_pretrained(AutoencoderKL, self.path, "vae", self.revision, dtype)
+        vae = from_pretrained(AutoencoderKL, self.path, "vae", self.revision, self.torch_dtype)
         pooled = cached_tensor(f"pooled-{self.path}-{self.revision}", self._pooled_empty_prompt)
         return FluxModules(transformer.eval().requires_grad_(False), VaeCodec(vae), pooled)
 

@@ -33,12 +33,12 @@ class Lora:
             raise ValueError(f"rank: must be at least 1, got {self.rank}")
 
     def target_names(self, transformer: FluxTransformer2DModel) -> list[str]:
-        names = []
-        for name, module in transformer.named_modules():
-            wanted = self.targets == "all_linear" or ATTENTION_AND_MLP.fullmatch(name)
-            if isinstance(module, torch.nn.Linear) and wanted:
-                names.append(name)
-        return names
+        return [
+            name
+            for name, module in transformer.named_modules()
+            if isinstance(module, torch.nn.Linear)
+            and (self.targets == "all_linear" or ATTENTION_AND_MLP.fullmatch(name))
+        ]
 
     def attach(self, transformer: FluxTransformer2DModel) -> None:
         attach_lora(transformer, self.rank, self.target_names(transformer))

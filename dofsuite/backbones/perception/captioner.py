@@ -43,8 +43,9 @@ class CaptionWriter(Frozen):
         return [self.caption(image) for image in images]
 
     def caption(self, image: Tensor) -> str:
-        levels = to_uint8(image).cpu()
-        inputs = self.processor(images=[levels.numpy()], return_tensors="pt", **self.text_inputs())
+        inputs = self.processor(
+            images=[to_uint8(image).cpu().numpy()], return_tensors="pt", **self.text_inputs()
+        )
         inputs = inputs.to(next(self.network.parameters()).device, self.dtype)
         tokens = self.network.generate(
             **inputs, max_new_tokens=self.longest_tokens, do_sample=False, num_beams=1
@@ -111,30 +112,22 @@ class Captioner(HubWeights):
             UserError: They cannot be downloaded, a package that they need is missing, or they are
                 no captioner.
         """
-        processor = load_processor(self.path, self.revision)
+        try:
+            processor = from_pretrained(AutoProcessor, self.path, "", self.revision, None)
+        except UserError as mistake:
+            if "torchvision" in str(mistake.__cause__):
+                raise UserError(
+                    f"{self.path}: its processor needs torchvision, which is not installed; pip "
+                    "install torchvision, or name a captioner that needs none, such as "
+                    "Salesforce/blip2-opt-2.7b."
+                ) from mistake
+            raise
         if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
             raise UserError(
                 f"{self.path}: it has no processor for images and text; name a captioner."
             )
+        # The network itself.
         network = load_complete(
             AutoModelForImageTextToText, self.path, self.revision, self.torch_dtype
         )
         return CaptionWriter(network, processor, self.name, self.prompt, self.longest_tokens)
-
-
-def load_processor(path: str, revision: str | None) -> Any:
-    """Load a model's processor for images and text.
-
-    Raises:
-        UserError: It cannot be downloaded, or needs torchvision where that is not installed.
-    """
-    try:
-        return from_pretrained(AutoProcessor, path, "", revision, None)
-    except UserError as mistake:
-        if "torchvision" in str(mistake.__cause__):
-            raise UserError(
-                f"{path}: its processor needs torchvision, which is not installed; pip install "
-                "torchvision, or name a captioner that needs none, such as "
-                "Salesforce/blip2-opt-2.7b."
-            ) from mistake
-        raise

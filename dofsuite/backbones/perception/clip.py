@@ -11,9 +11,6 @@ from dofsuite.backbones.perception.frozen import Frozen
 from dofsuite.backbones.perception.image_processor import ImageProcessor, load_image_processor
 from dofsuite.errors import UserError
 
-# Types of transformers' configurations that hold a CLIP image encoder.
-MODEL_TYPES = ("clip", "clip_vision_model")
-
 
 class ClipEmbedder(Frozen):
     """A frozen CLIP image encoder with its preprocessing: a `dofsuite.metrics.ImageEmbedder`."""
@@ -63,7 +60,7 @@ class ClipImages(HubWeights):
             UserError: It cannot be downloaded, is no CLIP, or lacks weights.
         """
         config = from_pretrained(AutoConfig, self.path, "", self.revision, None)
-        if config.model_type not in MODEL_TYPES:
+        if config.model_type not in ("clip", "clip_vision_model"):
             raise UserError(
                 f"{self.path}: a model of the type {config.model_type!r}, which is no CLIP; name a "
                 "CLIP."

@@ -19,8 +19,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Frozen(nn.Module):
     """A network that stays in evaluation mode, without weight gradients."""
 
+    # An `nn.Module` of diffusers, transformers or a repository, whose attributes are its own.
     network: Any
-    """An `nn.Module` of diffusers, transformers or a repository, whose attributes are its own."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -85,8 +85,7 @@ class DensePrediction(Frozen):
     def forward(self, image: Tensor) -> Tensor:
         """Predict [b, 1, h, w], in float32 at least, for display values [b, 3, h, w]."""
         height, width = image.shape[-2:]
-        patch_px = self.network.config.patch_size
-        size = fitted_size(height, width, self.size_px, patch_px)
+        size = fitted_size(height, width, self.size_px, self.network.config.patch_size)
         pixels = normalize(resized(image, size, "bicubic"))
         output = self.network(pixel_values=pixels.to(self.dtype)).predicted_depth[:, None]
         output = output.to(torch.promote_types(output.dtype, torch.float32))

@@ -33,10 +33,6 @@ class Filter(NamedTuple):
     weight: Callable[[Tensor], Tensor]
 
 
-def triangle(x: Tensor) -> Tensor:
-    return (1 - x.abs()).clamp(min=0)
-
-
 def cubic(x: Tensor) -> Tensor:
     """Keys's cubic convolution with a = -1/2 (IEEE ASSP 29, 1981, eq. 15), 0 from 2 on."""
     x = x.abs()
@@ -44,28 +40,27 @@ def cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
-# By Pillow's numbers, which a model's file holds.
-FILTERS = {2: Filter(1.0, triangle), 3: Filter(2.0, cubic)}
+# By Pillow's numbers, which a model's file holds: bilinear's triangle, and bicubic.
+FILTERS = {2: Filter(1.0, lambda x: (1 - x.abs()).clamp(min=0)), 3: Filter(2.0, cubic)}
 
 
 class ImageProcessor(NamedTuple):
     """Preprocessing of a network: images [n, 3, h, w] in [0, 1] to its `pixel_values`."""
 
+    # `height`, `width`; or `shortest_edge` with or without `longest_edge`; empty: no resizing.
     size: dict[str, int]
-    """`height`, `width`; or `shortest_edge` with or without `longest_edge`; empty: no resizing."""
+    # Height and width of the center crop.
     crop_px: tuple[int, int] | None
-    """Height and width of the center crop."""
+    # Both sides are rounded up to a multiple of it.
     multiple: int
-    """Both sides are rounded up to a multiple of it."""
     filter: Filter
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
         """Process display values [n, 3, h, w] (clamped to [0, 1]) of one size; float32."""
-        levels = levels_8bit(images)
         size = self.size_of(images.shape[-2], images.shape[-1])
-        levels = resized_levels(levels, size, self.filter)
+        levels = resized_levels(levels_8bit(images), size, self.filter)
         if self.crop_px is not None:
             levels = center_crop_or_pad(levels, *self.crop_px)
         mean, std = (levels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))

@@ -41,16 +41,14 @@ class Metric3DDepth(Frozen):
         # Predict; the network's own `inference` is this call without gradients.
         self._set_depth_anchors(len(image), image.device)
         canonical = self.network({"input": pixels.to(self.dtype)})[0].float()
-        # Remove the padding, and transform from the canonical camera.
+        # Remove the padding.
         canonical = canonical[..., top : top + size[0], left : left + size[1]]
         depth = interpolate(canonical, (height, width), mode="bilinear")
-        return (depth * self.canonical_to_meters(size[1])).clamp(min=NEAREST_M)
-
-    def canonical_to_meters(self, width_px: int) -> float:
-        """Return the focal length, in px at a width of `width_px`, over the canonical camera's."""
-        if self.focal_length_mm is None:
-            return 1.0
-        return self.focal_length_mm / self.sensor_width_mm * width_px / CANONICAL_FOCAL_PX
+        # The focal length, in px at the fitted width, over the canonical camera's.
+        to_meters = 1.0
+        if self.focal_length_mm is not None:
+            to_meters = self.focal_length_mm / self.sensor_width_mm * size[1] / CANONICAL_FOCAL_PX
+        return (depth * to_meters).clamp(min=NEAREST_M)
 
     # Set the decoder's depth anchors; it creates them on "cuda" for one batch size only.
     def _set_depth_anchors(self, batch: int, device: torch.device) -> None:

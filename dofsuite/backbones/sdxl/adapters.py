@@ -74,8 +74,7 @@ class DepthControl:
         num_widths = round(math.log2(downscale)) + 1
         repeated = [CONDITION_CHANNELS[-1]] * (num_widths - len(CONDITION_CHANNELS))
         widths = (*CONDITION_CHANNELS[:num_widths], *repeated)
-        control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths)
-        return control.float()
+        return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths).float()
 
 
 class ControlledUnet(nn.Module):

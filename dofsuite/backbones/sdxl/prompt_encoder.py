@@ -26,10 +26,8 @@ CHUNK = 16
 class PromptEmbeds(NamedTuple):
     """An encoded prompt as SDXL's UNet takes it."""
 
-    tokens: Tensor
-    """[b, n, d]"""
-    pooled: Tensor
-    """[b, p]"""
+    tokens: Tensor  # [b, n, d]
+    pooled: Tensor  # [b, p]
 
     def to(self, device: torch.device | str) -> PromptEmbeds:
         return PromptEmbeds(self.tokens.to(device), self.pooled.to(device))
@@ -46,21 +44,16 @@ class PromptEncoder(Protocol):
         """Encode prompts; the same prompt gives the same numbers in every batch."""
 
     def uncond(self, batch: int) -> PromptEmbeds:
-        """Return the unconditional embedding for classifier-free guidance."""
+        """Return SDXL's unconditional embedding: zeros, not the embedding of an empty prompt."""
+        return PromptEmbeds(
+            torch.zeros(batch, self.num_tokens, self.token_dim, device="cpu"),
+            torch.zeros(batch, self.pooled_dim, device="cpu"),
+        )
 
 
-def zero_embeds(batch: int, num_tokens: int, token_dim: int, pooled_dim: int) -> PromptEmbeds:
-    """Return SDXL's unconditional embedding: zeros, not the embedding of an empty prompt."""
-    return PromptEmbeds(
-        torch.zeros(batch, num_tokens, token_dim, device="cpu"),
-        torch.zeros(batch, pooled_dim, device="cpu"),
-    )
-
-
-class TextParts(NamedTuple):
-    tokenizers: tuple[Any, Any]
-    encoders: tuple[nn.Module, nn.Module]
-    """CLIPTextModel (768) and CLIPTextModelWithProjection (1280, which gives the pooled vector)."""
+# Two tokenizers, each with its encoder: CLIPTextModel (768), and CLIPTextModelWithProjection (1280,
+# which gives the pooled vector).
+TextParts = list[tuple[Any, nn.Module]]
 
 
 @torch.no_grad()
@@ -71,7 +64,7 @@ def encode_with(parts: TextParts, prompts: list[str]) -> PromptEmbeds:
     [b, 77, 768 + 1280]; the pooled vector is the second encoder's.
     """
     hidden = []
-    for tokenizer, encoder in zip(parts.tokenizers, parts.encoders, strict=True):
+    for tokenizer, encoder in parts:
         ids = tokenizer(
             prompts,
             padding="max_length",
@@ -93,17 +86,12 @@ def load_parts(path: str, revision: str | None, device: torch.device | str) -> T
     """
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    def tokenizer(suffix: str) -> Any:
-        return pretrained_tokenizer(CLIPTokenizer, path, f"tokenizer{suffix}", revision)
-
-    def encoder(network: type[Any], suffix: str) -> Any:
-        part = from_pretrained(network, path, f"text_encoder{suffix}", revision, torch.float32)
-        return part.eval().requires_grad_(False).to(device)
-
-    return TextParts(
-        (tokenizer(""), tokenizer("_2")),
-        (encoder(CLIPTextModel, ""), encoder(CLIPTextModelWithProjection, "_2")),
-    )
+    parts = []
+    for suffix, network in {"": CLIPTextModel, "_2": CLIPTextModelWithProjection}.items():
+        tokenizer = pretrained_tokenizer(CLIPTokenizer, path, f"tokenizer{suffix}", revision)
+        encoder = from_pretrained(network, path, f"text_encoder{suffix}", revision, torch.float32)
+        parts.append((tokenizer, encoder.eval().requires_grad_(False).to(device)))
+    return parts
 
 
 def fingerprint(path: str, revision: str | None) -> str:
@@ -111,14 +99,13 @@ def fingerprint(path: str, revision: str | None) -> str:
     folder = Path(path)
     if not folder.exists():
         return f"{path}@{revision}"
-    stats = []
-    for part in ("text_encoder", "text_encoder_2"):
-        for file in sorted((folder / part).glob("*")):
-            stats.append(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}")
+    parts = (folder / "text_encoder", folder / "text_encoder_2")
+    files = [file for part in parts for file in sorted(part.glob("*"))]
+    stats = [f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
     return f"{folder.resolve()} {' '.join(stats)}"
 
 
-class SdxlPromptEncoder:
+class SdxlPromptEncoder(PromptEncoder):
     """SDXL's prompt embeddings, [b, 77, 2048] and [b, 1280], cached on disk.
 
     Training uses the same captions again and again, and the encoders weigh 3.3 GB: each prompt of a
@@ -157,13 +144,10 @@ class SdxlPromptEncoder:
         Raises:
             UserError: The encoders are needed and cannot be loaded.
         """
-        distinct = dict.fromkeys(prompts)
         # From memory, else from disk.
-        known = {}
-        for prompt in distinct:
-            row = self._latest.get(prompt) or self._read(prompt)
-            if row is not None:
-                known[prompt] = row
+        distinct = dict.fromkeys(prompts)
+        found = {prompt: self._latest.get(prompt) or self._read(prompt) for prompt in distinct}
+        known = {prompt: row for prompt, row in found.items() if row is not None}
         # The rest by the encoders.
         missing = [prompt for prompt in distinct if prompt not in known]
         if missing:
@@ -172,9 +156,6 @@ class SdxlPromptEncoder:
         tokens = torch.stack([known[prompt][0] for prompt in prompts])
         pooled = torch.stack([known[prompt][1] for prompt in prompts])
         return PromptEmbeds(tokens.float(), pooled.float())
-
-    def uncond(self, batch: int) -> PromptEmbeds:
-        return zero_embeds(batch, self.num_tokens, self.token_dim, self.pooled_dim)
 
     def _file(self, prompt: str) -> Path:
         name = hashlib.sha256(prompt.encode()).hexdigest()
@@ -194,8 +175,7 @@ class SdxlPromptEncoder:
         computed = {}
         for start in range(0, len(prompts), CHUNK):
             chunk = prompts[start : start + CHUNK]
-            embeds = encode_with(parts, chunk)
-            for prompt, tokens, pooled in zip(chunk, *embeds, strict=True):
+            for prompt, tokens, pooled in zip(chunk, *encode_with(parts, chunk), strict=True):
                 row = {"tokens": tokens.half().clone(), "pooled": pooled.half().clone()}
                 computed[prompt] = (row["tokens"], row["pooled"])
                 if self.cache:

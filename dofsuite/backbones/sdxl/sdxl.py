@@ -25,8 +25,8 @@ class SdxlModules(NamedTuple):
     unet: UNet2DConditionModel
     codec: Codec
     prompts: PromptEncoder
+    # What the UNet was trained to predict.
     prediction: Prediction = "epsilon"
-    """What the UNet was trained to predict."""
 
 
 class Sdxl(ABC):
@@ -94,13 +94,14 @@ class PretrainedSdxl(HubWeights, Sdxl):
         Raises:
             UserError: A part cannot be loaded.
         """
-        vae_dtype = getattr(torch, self.vae_dtype)
-        if self.vae is None:
-            vae = from_pretrained(AutoencoderKL, self.path, "vae", self.revision, vae_dtype)
-        else:
-            vae = from_pretrained(AutoencoderKL, self.vae, "", None, vae_dtype)
+        place = (self.path, "vae", self.revision) if self.vae is None else (self.vae, "", None)
+        vae = from_pretrained(AutoencoderKL, *place, getattr(torch, self.vae_dtype))
         prompts = SdxlPromptEncoder(
             self.path, self.revision, self.cache_prompts, self.keep_text_encoders
         )
-        prediction = read_prediction(scheduler, revision)
-        return SdxlModules(unet.eval().requires_grad_(False), VaeCodec(vae), prompts, prediction)
+        return SdxlModules(
+            unet.eval().requires_grad_(False),
+            VaeCodec(vae),
+            prompts,
+            read_prediction(scheduler, revision),
+        )

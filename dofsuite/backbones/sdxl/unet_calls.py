@@ -6,20 +6,13 @@ predict, eps or v, in the dtype that it computes in. Under autocast or FSDP2 the
 special; a UNet with bfloat16 weights is given bfloat16.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dofsuite.backbones.sdxl.prompt_encoder import PromptEmbeds
-
-
-class PredictionAndFeatures(NamedTuple):
-    prediction: Tensor
-    """[b, c, h, w]"""
-    features: Tensor
-    """[b, channels, side, side] of the mid-block."""
 
 
 def time_ids(noisy: Float[Tensor, "b c h w"], downscale: int) -> Int[Tensor, "b 6"]:
@@ -83,7 +76,7 @@ def predict_with_features(
     prompt: PromptEmbeds,
     exif: Float[Tensor, "b n"] | None = None,
     downscale: int = 8,
-) -> PredictionAndFeatures:
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b channels side_h side_w"]]:
     """Return prediction and mid-block output of the same forward; arguments as `predict`."""
     outputs: list[Tensor] = []
     hook = unet.mid_block.register_forward_hook(lambda module, args, output: outputs.append(output))
@@ -91,7 +84,7 @@ def predict_with_features(
         prediction = predict(unet, noisy, t, prompt, exif, downscale)
     finally:
         hook.remove()
-    return PredictionAndFeatures(prediction, outputs[0])
+    return prediction, outputs[0]
 
 
 def without_up_blocks(unet: nn.Module) -> nn.Module:
@@ -118,6 +111,7 @@ def features(
     return _forward(without_up_blocks(unet), noisy, t, prompt, exif, downscale)
 
 
+# Not `predict`, whose annotated result has the latents' shape.
 def _forward(
     unet: Any,
     noisy: Tensor,

@@ -1,4 +1,4 @@
-"""Small depth networks of Depth Anything's class, whose architecture small saliency shares."""
+"""Small depth and saliency networks, which share the architecture of Depth Anything."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, D
 
 from dofsuite.backbones.perception.depth import NEAREST_M, Depth
 from dofsuite.backbones.perception.frozen import DensePrediction
+from dofsuite.backbones.perception.saliency import Saliency
 from dofsuite.backbones.small.build import saved_folder, seeded
 
 
@@ -83,6 +84,13 @@ class SmallDepth(SmallDense, Depth):
 
     def load(self) -> DensePrediction:
         return self.build("depth", self.farthest_m, NEAREST_M)
+
+
+class SmallSaliency(SmallDense, Saliency):
+    """The architecture of `SmallDepth` with an output between 0 and 1, for images of 64 px."""
+
+    def load(self) -> DensePrediction:
+        return self.build("saliency", largest=1, smallest=0.0)
 
 
 def small_config(patch_px: int, width: int, layers: int, largest: int) -> DepthAnythingConfig:

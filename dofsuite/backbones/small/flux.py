@@ -48,26 +48,23 @@ class SmallFlux(Backbone):
             UserError: `weights` names a folder without a saved base, or it cannot be read.
         """
         if self.weights is None:
-            transformer, codec = self._random()
+            codec = SpaceToDepthCodec(self.downscale, self.whitening)
+            with seeded(self.seed):
+                transformer = FluxTransformer2DModel(
+                    in_channels=4 * codec.latent_channels,
+                    num_layers=self.double_blocks,
+                    num_single_layers=self.single_blocks,
+                    attention_head_dim=32,
+                    num_attention_heads=self.heads,
+                    joint_attention_dim=64,
+                    pooled_projection_dim=16,
+                    axes_dims_rope=(8, 12, 12),
+                )
+                start_near_identity(transformer)
         else:
+            # The packaged base, or one that a run exported.
             folder = saved_folder(self.weights, "flux", "transformer/config.json")
             transformer = exported_part(FluxTransformer2DModel, folder, "transformer")
             codec = exported_part(SpaceToDepthCodec, folder, "codec")
         pooled = torch.zeros(transformer.config.pooled_projection_dim)
         return FluxModules(transformer.eval().requires_grad_(False), codec, pooled)
-
-    def _random(self) -> tuple[FluxTransformer2DModel, SpaceToDepthCodec]:
-        codec = SpaceToDepthCodec(self.downscale, self.whitening)
-        with seeded(self.seed):
-            transformer = FluxTransformer2DModel(
-                in_channels=4 * codec.latent_channels,
-                num_layers=self.double_blocks,
-                num_single_layers=self.single_blocks,
-                attention_head_dim=32,
-                num_attention_heads=self.heads,
-                joint_attention_dim=64,
-                pooled_projection_dim=16,
-                axes_dims_rope=(8, 12, 12),
-            )
-            start_near_identity(transformer)
-        return transformer, codec

@@ -76,8 +76,28 @@ class SmallSdxl(Sdxl):
             UserError: `weights` names a folder without a saved network, or it cannot be read.
         """
         if self.weights is None:
-            unet, codec = self._random()
-            prediction = self.prediction
+            codec, prediction = SpaceToDepthCodec(self.downscale, self.whitening), self.prediction
+            # SDXL's block types for any number of levels: no attention at full resolution.
+            attending = len(self.channels) - 1
+            with seeded(self.seed):
+                unet = UNet2DConditionModel(
+                    in_channels=codec.latent_channels,
+                    out_channels=codec.latent_channels,
+                    down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * attending),
+                    up_block_types=(*["CrossAttnUpBlock2D"] * attending, "UpBlock2D"),
+                    block_out_channels=self.channels,
+                    attention_head_dim=tuple(width // 32 for width in self.channels),
+                    layers_per_block=self.layers_per_block,
+                    transformer_layers_per_block=self.transformer_layers,
+                    cross_attention_dim=self.token_dim,
+                    use_linear_projection=True,
+                    norm_num_groups=16,
+                    addition_embed_type="text_time",
+                    addition_time_embed_dim=self.time_id_dim,
+                    projection_class_embeddings_input_dim=(
+                        self.pooled_dim + NUM_TIME_IDS * self.time_id_dim
+                    ),
+                )
         else:
             folder = saved_folder(self.weights, "sdxl", *SAVED_FILES)
             unet = exported_part(UNet2DConditionModel, folder, "unet")
@@ -85,31 +105,7 @@ class SmallSdxl(Sdxl):
             prediction = read_prediction(self.weights)
         # The added embedding is the pooled prompt followed by the embedded size conditioning.
         config = unet.config
-        added_dim = config.projection_class_embeddings_input_dim
-        pooled_dim = added_dim - NUM_TIME_IDS * config.addition_time_embed_dim
+        size_dim = NUM_TIME_IDS * config.addition_time_embed_dim
+        pooled_dim = config.projection_class_embeddings_input_dim - size_dim
         prompts = WordEncoder(self.num_tokens, config.cross_attention_dim, pooled_dim)
         return SdxlModules(unet.eval().requires_grad_(False), codec, prompts, prediction)
-
-    def _random(self) -> tuple[UNet2DConditionModel, SpaceToDepthCodec]:
-        codec = SpaceToDepthCodec(self.downscale, self.whitening)
-        num_attention_levels = len(self.channels) - 1
-        added_dim = self.pooled_dim + NUM_TIME_IDS * self.time_id_dim
-        # SDXL's block types for any number of levels: no attention at full resolution.
-        with seeded(self.seed):
-            unet = UNet2DConditionModel(
-                in_channels=codec.latent_channels,
-                out_channels=codec.latent_channels,
-                down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * num_attention_levels),
-                up_block_types=(*["CrossAttnUpBlock2D"] * num_attention_levels, "UpBlock2D"),
-                block_out_channels=self.channels,
-                attention_head_dim=tuple(width // 32 for width in self.channels),
-                layers_per_block=self.layers_per_block,
-                transformer_layers_per_block=self.transformer_layers,
-                cross_attention_dim=self.token_dim,
-                use_linear_projection=True,
-                norm_num_groups=16,
-                addition_embed_type="text_time",
-                addition_time_embed_dim=self.time_id_dim,
-                projection_class_embeddings_input_dim=added_dim,
-            )
-        return unet, codec

@@ -6,7 +6,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from dofsuite.backbones.sdxl.prompt_encoder import PromptEmbeds, zero_embeds
+from dofsuite.backbones.sdxl.prompt_encoder import PromptEmbeds, PromptEncoder
 
 
 @functools.lru_cache(maxsize=4096)
@@ -31,7 +31,7 @@ def words_of(prompt: str) -> list[str]:
     return [word for part in kept.split() if (word := part.strip("./-"))]
 
 
-class WordEncoder:
+class WordEncoder(PromptEncoder):
     """Replaces SDXL's text encoders: every word has a fixed random vector (*ours*).
 
     A token is its word's vector, plus half of the previous word's ("red ball" and "blue ball"
@@ -56,9 +56,6 @@ class WordEncoder:
                 total = torch.stack(vectors).sum(0)
                 embeds.pooled[row] = total / total.square().mean().sqrt()
         return embeds
-
-    def uncond(self, batch: int) -> PromptEmbeds:
-        return zero_embeds(batch, self.num_tokens, self.token_dim, self.pooled_dim)
 
     def _tokens(self, words: list[str]) -> Tensor:
         own = torch.stack([word_vector(f"word {word}", self.token_dim) for word in words])

@@ -42,8 +42,8 @@ class CameraTokensNetworks(NamedTuple):
     prediction: Prediction
     tokens: CameraTokens
     controlnet: ControlNetModel | None
+    # The depth model of the ControlNet's image.
     depth: nn.Module | None
-    """The depth model of the ControlNet's image."""
 
     def to(self, device: torch.device | str) -> CameraTokensNetworks:
         for part in self:

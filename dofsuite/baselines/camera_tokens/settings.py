@@ -17,12 +17,12 @@ class CameraTokensSettings(ExportSettings):
         "experiments/camera_tokens_sdxl.yaml"
     )
 
+    # The SDXL, as `describe` returns it.
     backbone: dict[str, Any]
-    """The SDXL, as `describe` returns it."""
+    # Whether an adapter was trained, or else all of the UNet's weights.
     lora: bool
-    """Whether an adapter was trained, or else all of the UNet's weights."""
+    # Whether there is a ControlNet.
     control: bool
-    """Whether there is a ControlNet."""
+    # The depth model of the ControlNet's image, as `describe` returns it.
     depth: dict[str, Any]
-    """The depth model of the ControlNet's image, as `describe` returns it."""
     size_px: int

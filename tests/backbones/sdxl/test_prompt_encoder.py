@@ -211,7 +211,7 @@ def test_prompts_asked_for_again_at_once_are_encoded_once(sdxl_folder):
     encoder = SdxlPromptEncoder(str(sdxl_folder[0]), cache=False, keep=True)
     first = encoder.encode(["red", "blue"])
     calls = []
-    for part in encoder._parts.encoders:
+    for _, part in encoder._parts:
         part.register_forward_hook(lambda *_: calls.append(1))
     again = encoder.encode(["blue", "red", "blue"])
     assert torch.equal(again.tokens, first.tokens[[1, 0, 1]])

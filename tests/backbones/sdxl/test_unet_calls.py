@@ -145,7 +145,7 @@ def test_features_train_the_shared_weights_and_leave_the_unet_whole():
     found = {name: p.grad.clone() for name, p in unet.named_parameters() if p.grad is not None}
     unet.zero_grad()
     x_gradient, noisy.grad = noisy.grad, None
-    predict_with_features(unet, noisy, t, prompt).features.square().sum().backward()
+    predict_with_features(unet, noisy, t, prompt)[1].square().sum().backward()
     expected = {name: p.grad for name, p in unet.named_parameters() if p.grad is not None}
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
