@@ -64,5 +64,6 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
 
 def config_from(config: type[Config], arguments: argparse.Namespace) -> Config:
     """Build a config from parsed arguments, lists as tuples; its own checks raise `UserError`."""
-    values = vars(arguments).items()
-    return config(**{key: tuple(v) if isinstance(v, list) else v for key, v in values})
+    return config(
+        **{key: tuple(v) if isinstance(v, list) else v for key, v in vars(arguments).items()}
+    )

@@ -61,10 +61,9 @@ class TimestepSampling:
     """Resolution shift s: t -> s t / (1 + (s - 1) t); 1 leaves t, above 1 is noisier (*ours*)."""
 
     def __post_init__(self) -> None:
-        if self.shift <= 0:
-            raise ValueError(f"shift: must be above 0, got {self.shift}")
-        if self.std <= 0:
-            raise ValueError(f"std: must be above 0, got {self.std}")
+        for name, value in {"shift": self.shift, "std": self.std}.items():
+            if value <= 0:
+                raise ValueError(f"{name}: must be above 0, got {value}")
 
 
 def shift_time(t: Float[Tensor, "..."], shift: float) -> Float[Tensor, "..."]:

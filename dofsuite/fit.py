@@ -24,8 +24,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from dofsuite.cli import EXIT_MISTAKE
 from dofsuite.errors import UserError
-from dofsuite.experiment.command import EXIT_STOPPED, EXIT_USER_ERROR, read_command, read_sweep
+from dofsuite.experiment.command import EXIT_STOPPED, read_command, read_sweep
 from dofsuite.experiment.experiment import read_experiment
 
 
@@ -33,26 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; every user mistake ends here, as one line on stderr and exit code 2."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(argv)
+        command = read_command(argv)
+        if command.help:
+            print(__doc__)
+        elif command.count and command.sweep is not None:
+            print(len(read_sweep(command.sweep)))
+        elif command.print_config:
+            print(read_experiment(command).as_yaml(), end="")
+        else:
+            experiment = read_experiment(command)
+            # Imports torch and Lightning, which the branches above do not need.
+            from dofsuite.experiment.run import run
+
+            return run(experiment, argv)
     except UserError as mistake:
         print(mistake, file=sys.stderr)
-        return EXIT_USER_ERROR
-
-
-def _run(argv: list[str]) -> int:
-    command = read_command(argv)
-    if command.help:
-        print(__doc__)
-    elif command.count and command.sweep is not None:
-        print(len(read_sweep(command.sweep)))
-    elif command.print_config:
-        print(read_experiment(command).as_yaml(), end="")
-    else:
-        experiment = read_experiment(command)
-        # Imports torch and Lightning, which the branches above do not need.
-        from dofsuite.experiment.run import run
-
-        return run(experiment, argv)
+        return EXIT_MISTAKE
     return 0
 
 

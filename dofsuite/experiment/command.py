@@ -11,34 +11,32 @@ from typing import NoReturn
 from dofsuite.errors import UserError
 
 COMMAND_LINE = "command line"
-EXIT_USER_ERROR = 2  # a mistake that the user can fix, in one line on stderr
-EXIT_STOPPED = (
-    143  # 128 + SIGTERM: ended on a signal, saved if a step was made; the same command goes on
-)
+# 128 + SIGTERM: ended on a signal, saved if a step was made; the same command goes on.
+EXIT_STOPPED = 143
 
 
 @dataclass(frozen=True)
 class Command:
     """One call of `python -m dofsuite.fit`."""
 
+    # The experiment file.
     file: Path | None
-    """The experiment file."""
+    # `--key value` words of the command line; they win over the sweep's and the file's.
     overrides: tuple[str, ...] = ()
-    """`--key value` words of the command line; they win over the sweep's and the file's."""
+    # A file with one line of overrides an array task.
     sweep: Path | None = None
-    """A file with one line of overrides an array task."""
+    # The sweep line to run, counted from 0.
     index: int | None = None
-    """The sweep line to run, counted from 0."""
+    # Only print how many lines the sweep has.
     count: bool = False
-    """Only print how many lines the sweep has."""
+    # Only print the resolved experiment.
     print_config: bool = False
-    """Only print the resolved experiment."""
+    # Only print the usage.
     help: bool = False
-    """Only print the usage."""
+    # Further packages whose classes the file may name.
     importable: tuple[str, ...] = ()
-    """Further packages whose classes the file may name."""
+    # The words of the sweep line.
     sweep_overrides: tuple[str, ...] = ()
-    """The words of the sweep line."""
 
     @property
     def run_folder(self) -> Path:
@@ -47,11 +45,6 @@ class Command:
             return Path("runs") / self.sweep.stem / str(self.index)
         assert self.file is not None, "a sweep alone can only be counted"
         return Path("runs") / self.file.stem
-
-    @property
-    def sweep_label(self) -> str:
-        """How a mistake in the sweep line is addressed."""
-        return f"{self.sweep}, line of index {self.index}"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,8 +13,9 @@ import yaml
 
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import COMMAND_LINE, Command
-from dofsuite.experiment.keys import ProvidedKeys, keys_of_file, keys_of_options, source_of
+from dofsuite.experiment.keys import ProvidedKeys, keys_of_options, source_of
 from dofsuite.experiment.yaml_file import read_experiment_file
+from dofsuite.training.run.dotted_keys import flat
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from dofsuite.experiment.parser import ExperimentCLI
 
 
-LIGHTNING = ("pytorch_lightning.", "lightning_fabric.")
 EXAMPLES = {"model": "dofsuite.refocus.Refocus", "data": "dofsuite.data.ShardData"}
 
 
@@ -41,16 +41,11 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
-        """The run folder."""
         return Path(self.config["trainer"]["default_root_dir"])
 
     def as_yaml(self) -> str:
         """The whole experiment as a file that can be run."""
         return yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
-
-    def mistake(self, key: str, reason: str) -> UserError:
-        """The error for a value that cannot be, by the source that gave it."""
-        return _mistake(self.sources, key, reason)
 
     def check_against(self, folder: Path) -> None:
         """Make sure that a run folder holds this experiment, or nothing that could be resumed.
@@ -71,10 +66,10 @@ class Experiment:
                 "{2!r}, but the run in {folder} was begun with {1!r}; keep that value or name "
                 "another folder with --trainer.default_root_dir"
             )
-            raise self.mistake(difference[0], reason.format(*difference, folder=folder))
+            raise _mistake(self.sources, difference[0], reason.format(*difference, folder=folder))
         # The number of samples of an optimizer step.
         if step := differing_step(stored, self.config, folder):
-            raise self.mistake(*step)
+            raise _mistake(self.sources, *step)
 
     def build(
         self, log: Logger, plugins: Sequence[Any], callbacks: Sequence[Callback], bar: Callback
@@ -118,14 +113,14 @@ class Experiment:
             root = root_of(error)
             if isinstance(root, UserError):
                 raise root from None
-            refusing = (
-                [ValueError] if not by_lightning or raised_in(root).startswith(LIGHTNING) else []
-            )
+            is_lightning_s = raised_in(root).startswith(("pytorch_lightning.", "lightning_fabric."))
+            refusing = [ValueError] if is_lightning_s or not by_lightning else []
             if not isinstance(root, (MisconfigurationException, *refusing)):
                 raise root from root.__cause__
             # The key that its sentence names.
             reason = " ".join(str(root).split()).removesuffix(".")
-            raise self.mistake(key_named_in(reason, self.config), reason) from error
+            key = key_named_in(reason, self.config)
+            raise _mistake(self.sources, key, reason) from error
 
 
 def read_experiment(command: Command) -> Experiment:
@@ -137,8 +132,12 @@ def read_experiment(command: Command) -> Experiment:
     assert command.file is not None
     content = read_experiment_file(command.file)
     sources = (
-        ProvidedKeys(str(command.file), keys_of_file(content), as_option=False),
-        ProvidedKeys(command.sweep_label, keys_of_options(command.sweep_overrides), as_option=True),
+        ProvidedKeys(str(command.file), tuple(flat(content)), as_option=False),
+        ProvidedKeys(
+            f"{command.sweep}, line of index {command.index}",
+            keys_of_options(command.sweep_overrides),
+            as_option=True,
+        ),
         ProvidedKeys(COMMAND_LINE, keys_of_options(command.overrides), as_option=True),
     )
     for section in EXAMPLES:
@@ -168,6 +167,7 @@ def read_experiment(command: Command) -> Experiment:
     return experiment
 
 
+# The error for a value that cannot be, by the source that gave it.
 def _mistake(sources: Sequence[ProvidedKeys], key: str, reason: str) -> UserError:
     stop = "" if reason.endswith("?") else "."
     if not key:  # a word that is no option at all

@@ -1,9 +1,11 @@
 """Keys of an experiment as dotted paths: which were given, where, and which one was meant."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from dofsuite.training.run.dotted_keys import flat
 
 SUGGESTION_CUTOFF = 0.75  # similarity from which a near name is suggested …
 MARGIN = 0.1  # … if the next nearest is less similar by this much
@@ -15,8 +17,8 @@ class ProvidedKeys:
 
     source: str
     keys: tuple[str, ...]
+    # Whether a key is written `--key` in this source.
     as_option: bool
-    """Whether a key is written `--key` in this source."""
 
     def spelled(self, key: str) -> str:
         return f"--{key}" if self.as_option else key
@@ -44,39 +46,28 @@ def short(key: str) -> str:
     return ".".join(part for part in key.split(".") if part not in ("init_args", "class_path"))
 
 
-def keys_of_file(content: dict[str, Any]) -> tuple[str, ...]:
-    """The dotted paths of the leaves of an experiment file (a list is a leaf)."""
-    return tuple(_leaves(content, ""))
-
-
-def _leaves(node: Any, path: str) -> Iterator[str]:
-    if not isinstance(node, dict) or not node:
-        if path:
-            yield path
-        return
-    for key, value in node.items():
-        yield from _leaves(value, f"{path}.{key}" if path else str(key))
-
-
 def keys_of_options(words: Sequence[str]) -> tuple[str, ...]:
     """The dotted paths that `--key value` or `--key=value` words set."""
-    options = (
-        word[2:].partition("=")[0] for word in words if word.startswith("--") and len(word) > 2
+    return tuple(
+        word[2:].partition("=")[0].removesuffix("+")
+        for word in words
+        if word.startswith("--") and len(word) > 2
     )
-    return tuple(option.removesuffix("+") for option in options)
 
 
 def exists(resolved: dict[str, Any], key: str) -> bool:
     """Whether a key is part of the resolved experiment; it may leave out `init_args`."""
+    node, rest = _innermost(resolved, key)
+    return not rest or isinstance(node, list)  # the parser itself checks what stands in a list
+
+
+def _innermost(resolved: dict[str, Any], key: str) -> tuple[Any, list[str]]:
+    """Walk down as far as a key exists; return what is there, and the parts that lead further."""
     node: Any = resolved
-    for part in key.split("."):
-        if isinstance(node, list):
-            return True  # the parser itself checks what stands in a list
-        children = _children(node)
-        if part not in children:
-            return False
-        node = children[part]
-    return True
+    rest = key.split(".")
+    while rest and rest[0] in (children := _children(node)):
+        node = children[rest.pop(0)]
+    return node, rest
 
 
 def _children(node: Any) -> dict[str, Any]:
@@ -92,31 +83,24 @@ def nearest(resolved: dict[str, Any], key: str) -> str | None:
     Sure means: one sibling is spelled nearly so and no other comes close, or exactly one key of the
     section ends in that name.
     """
-    # Walk down as far as the key exists.
-    node: Any = resolved
-    parents: list[str] = []
-    for part in key.split("."):
-        children = _children(node)
-        if part not in children:
-            break
-        parents.append(part)
-        node = children[part]
-    rest = key.split(".")[len(parents) :]
     # A sibling spelled nearly so.
+    node, rest = _innermost(resolved, key)
     siblings = [name for name in _children(node) if name not in ("class_path", "init_args")]
     if (name := near_name(rest[0], siblings)) is not None:
-        return ".".join([*parents, name, *rest[1:]])
+        return ".".join([*key.split(".")[: -len(rest)], name, *rest[1:]])
     # The same name elsewhere in the section.
     section = key.split(".")[0]
-    paths = keys_of_file({section: resolved.get(section)})
+    paths = flat({section: resolved.get(section)})
     same_name = [path for path in paths if path.split(".")[-1] == rest[-1]]
     return same_name[0] if len(same_name) == 1 else None
 
 
 def near_name(word: str, names: Iterable[str]) -> str | None:
     """Return the one name spelled nearly as `word`; None for none or more than one."""
-    likeness = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in names}
-    by_likeness = sorted(((ratio, name) for name, ratio in likeness.items()), reverse=True)
+    by_likeness = sorted(
+        ((difflib.SequenceMatcher(None, word, name).ratio(), name) for name in set(names)),
+        reverse=True,
+    )
     if not by_likeness or by_likeness[0][0] < SUGGESTION_CUTOFF:
         return None
     if len(by_likeness) > 1 and by_likeness[1][0] > by_likeness[0][0] - MARGIN:

@@ -4,16 +4,16 @@ import importlib
 import pkgutil
 import re
 from dataclasses import dataclass, field
+from traceback import walk_tb
 from typing import Any, NamedTuple
 
-from dofsuite.experiment.keys import keys_of_file, near_name
+from dofsuite.experiment.keys import near_name
+from dofsuite.training.run.dotted_keys import flat
 
 
 class Message(NamedTuple):
-    """What a message of the parser says."""
-
+    # The dotted path that it is about; empty for a word that is no option at all.
     key: str
-    """The dotted path that it is about; empty for a word that is no option at all."""
     reason: str
     is_unknown_key: bool = False
 
@@ -43,8 +43,6 @@ _OTHER_TYPES = ("Not a valid subclass", "Expected a <class 'NoneType'>")
 
 @dataclass
 class _Scan:
-    """The innermost problem of a message."""
-
     keys: list[str] = field(default_factory=list)
     class_path: str = ""
     reasons: list[str] = field(default_factory=list)
@@ -111,8 +109,8 @@ def _scan(message: str) -> _Scan:
     return scan
 
 
+# A type as people write it.
 def _kind(typehint: str) -> str:
-    """A type as people write it."""
     name = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", typehint)
     name = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", name)
     return "null" if name == "NoneType" else name
@@ -149,16 +147,13 @@ def root_of(error: BaseException) -> BaseException:
 
 
 def raised_in(error: BaseException) -> str:
-    """The module whose code raised an error."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return frames[-1].f_globals.get("__name__", "") if frames else ""
 
 
 def key_named_in(reason: str, config: dict[str, Any]) -> str:
     """The key that a refused value's reason is about: the first named one that is unambiguous."""
-    keys = keys_of_file(config)
+    keys = flat(config)
     for dotted in re.findall(r"\w+(?:\.\w+)*", reason):
         for name in (dotted, *dotted.split(".")):
             named = [key for key in keys if f".{key}".endswith(f".{name}")]

@@ -14,13 +14,7 @@ from pytorch_lightning.loggers import Logger
 from dofsuite.training import RunCheckpoint
 
 IMPORTABLE = ("dofsuite", "pytorch_lightning", "torch.nn", "torch.optim", "torch.utils.data")
-TRAINER_DEFAULTS = {
-    "use_distributed_sampler": False,  # the data module's batch sampler gives every rank its slice
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,  # a resumed run would sample before every start
-}
-
-
+# Lightning's warnings that do not hold for our runs.
 IGNORED_WARNINGS = (
     # The data module counts samples seen.
     "You're resuming from a checkpoint that ended before the epoch ended",
@@ -31,14 +25,6 @@ IGNORED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
 )
-
-
-def quieten_lightning() -> None:
-    """Keep Lightning's adverts, and its warnings that do not hold for our runs, out of the log."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
 
 
 class ParserMistake(Exception):
@@ -69,14 +55,24 @@ class ExperimentCLI(LightningCLI):
             import_path_denylist=["*"],
             import_path_allowlist=[*IMPORTABLE, *importable],
         )
-        quieten_lightning()
+        # Keep Lightning's adverts, and the warnings above, out of the log.
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for message in IGNORED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
         super().__init__(
             LightningModule,
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
-            trainer_defaults=TRAINER_DEFAULTS,
+            trainer_defaults={
+                # The data module's batch sampler gives every rank its slice.
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,
+                # A resumed run would sample before every start.
+                "num_sanity_val_steps": 0,
+            },
             seed_everything_default=0,
             parser_class=ExperimentParser,
             parser_kwargs={"allow_abbrev": False, "prog": "python -m dofsuite.fit"},

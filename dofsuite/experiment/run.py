@@ -39,9 +39,12 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
     folder, first_rank = experiment.folder, is_first_rank()
     with locked(folder) if first_rank else nullcontext():
         experiment.check_against(folder)
-        # Finished already.
-        end = finished_at(folder)
-        if end is not None and _within_limits(end, experiment.config["trainer"]):
+        # Finished already: nothing is left to do under these limits.
+        end, limits = finished_at(folder), experiment.config["trainer"]
+        if end is not None and (
+            all(end.get(name) == limits.get(name) for name in LIMITS)
+            or 0 <= limits["max_steps"] <= end["step"]
+        ):
             if first_rank:
                 print(
                     f"{folder}: finished at step {end['step']}; raise --trainer.max_steps to go on."
@@ -60,14 +63,7 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
     return 0
 
 
-def _within_limits(end: dict[str, Any], limits: dict[str, Any]) -> bool:
-    """Whether a run that ended so has nothing left to do under these limits."""
-    unchanged = all(end.get(name) == limits.get(name) for name in LIMITS)
-    return unchanged or 0 <= limits["max_steps"] <= end["step"]
-
-
 def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
-    """Build, resume where it stopped, train to the end, and validate at the last step."""
     start, continues = choose_start(folder, experiment.config["continue_from"])
     checkpoint_io = AtomicCheckpointIO(on_load=as_warm_start if continues else None)
     # The trainer, with what a run of ours has.
@@ -95,7 +91,6 @@ def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
 
 
 def _finish(trainer: Trainer, folder: Path, limits: dict[str, Any]) -> None:
-    """Export what was trained, note the end, and say where everything lies."""
     model: Any = trainer.lightning_module
     if hasattr(model, "export"):
         replace_folder(folder / "export", model.export)
@@ -109,13 +104,7 @@ def _finish(trainer: Trainer, folder: Path, limits: dict[str, Any]) -> None:
 
 def _say_where(folder: Path) -> None:
     """Name the newest sample sheet, the metrics and the export, as far as the run has them."""
-    sheets = sorted((folder / "sheets").glob("*.png"))
-    places = {
-        "sheet": sheets[-1:],
-        "metrics": [folder / "metrics.json"],
-        "export": [folder / "export"],
-    }
-    for name, paths in places.items():
-        for path in paths:
-            if path.exists():
-                print(f"{name:8}{path}", flush=True)
+    places = {"sheet": "sheets/*.png", "metrics": "metrics.json", "export": "export"}
+    for name, pattern in places.items():
+        for path in sorted(folder.glob(pattern))[-1:]:
+            print(f"{name:8}{path}", flush=True)

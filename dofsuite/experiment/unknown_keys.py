@@ -58,7 +58,6 @@ def resolved_without(command: Command, content: dict[str, Any], key: str) -> dic
 
 
 def _without(node: Any, parts: list[str]) -> Any:
-    """A copy of a mapping without the key at a path."""
     if not isinstance(node, dict):
         return node
     if len(parts) == 1:

@@ -7,8 +7,6 @@ import yaml
 
 from dofsuite.errors import UserError
 
-MAPPINGS = ("trainer", "checkpoint")
-
 
 class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that is written twice, of which YAML silently keeps the last."""
@@ -54,7 +52,7 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: an experiment file is a mapping with the keys model, data and trainer."
         )
-    for key in MAPPINGS:
+    for key in ("trainer", "checkpoint"):
         if key in content and not isinstance(content[key], dict):
             raise UserError(
                 f"{path}: {key}: expected keys and values below it, got {content[key]!r}."

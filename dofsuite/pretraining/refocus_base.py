@@ -72,13 +72,11 @@ class RefocusPretraining(Refocus):
 
     def render(self, batch: Batch, cameras: tuple[Cameras, Cameras, Cameras]) -> list[Tensor]:
         """Replace the targets of prompted samples by their references in fog."""
-        images = super().render(batch, cameras)
-        reference, target = images[0], images[1]
-        camera = cameras[1]
-        density = self.density_per_level * camera.bokeh_level
-        foggy = fog(reference, batch.disparity, camera.focus_disparity, density)
+        reference, target, second = super().render(batch, cameras)
+        density = self.density_per_level * cameras[1].bokeh_level
+        foggy = fog(reference, batch.disparity, cameras[1].focus_disparity, density)
         is_prompted = self.is_prompted(batch)[:, None, None, None]
-        return [reference, torch.where(is_prompted, foggy, target), images[2]]
+        return [reference, torch.where(is_prompted, foggy, target), second]
 
     def example(self, batch: Batch) -> Example:
         """Train samples with rendered blur unconditionally: a negative level is a zero token."""

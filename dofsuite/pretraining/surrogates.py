@@ -21,16 +21,16 @@ from dofsuite.backbones import Depth, Saliency, SmallDepth, SmallSaliency
 from dofsuite.backbones.small.depth import save_small
 from dofsuite.data import Batch
 
+# Depth of disparity 1 and of disparity 0 in the synthetic scenes.
 NEAR_M, FAR_M = 1.0, 10.0
-"""Depth of disparity 1 and of disparity 0 in the synthetic scenes."""
 
+# Change of disparity to the next row below which a surface is upright; a floor in 64 rows: .03.
 UPRIGHT = 0.004
-"""Change of disparity to the next row below which a surface is upright; a floor in 64 rows: .03."""
+# Disparity up to which a surface is background, whatever its slope.
 BACKGROUND = 0.05
-"""Disparity up to which a surface is background, whatever its slope."""
+# Difference of disparity within which upright surfaces are one object; the synthetic scenes keep
+# twice that between objects.
 SAME_OBJECT = 0.06
-"""Difference of disparity within which upright surfaces are one object; the synthetic scenes keep
-twice that between objects."""
 
 
 def depth_target_m(disparity: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -103,15 +103,17 @@ class Surrogate(pl.LightningModule, ABC):
     def log_losses(self, split: str, batch: Batch, image: Tensor) -> Tensor:
         """Log the losses of a batch and return the one to minimize."""
         losses = self.losses(self.model(image), batch, known(batch))
-        values = {f"{split}/{name}": loss for name, loss in losses.items()}
-        self.log_dict(values, batch_size=len(batch.key))
+        self.log_dict(
+            {f"{split}/{name}": loss for name, loss in losses.items()}, batch_size=len(batch.key)
+        )
         return losses["loss"]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimizer with cosine decay to 0 at the end of the run (*ours*)."""
         optimizer = self.optimizer(self.parameters())
-        steps = max(1, self.trainer.max_steps)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, max(1, self.trainer.max_steps)
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

@@ -102,7 +102,6 @@ def _write_lines(
 
 
 def _wrapped(title: str, font: Font, width_px: int) -> list[str]:
-    """The lines of a title, wrapped between words to `width_px`."""
     lines = [""]
     for word in title.split():
         longer = f"{lines[-1]} {word}".strip()

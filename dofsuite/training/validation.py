@@ -6,8 +6,6 @@ from typing import cast
 from torch import nn
 from torchmetrics import Metric
 
-BEFORE_UPDATE = r"The ``compute`` method of metric \w+ was called before"
-
 
 def num_scenes_on_rank(num_scenes: int, rank: int, world_size: int) -> int:
     """Return how many of the first `num_scenes` are on this rank: every `world_size`-th."""
@@ -20,6 +18,8 @@ def compute_all(metrics: nn.ModuleDict) -> dict[str, float]:
     torchmetrics warns about a rank without updates, before it sums the ranks' states.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", BEFORE_UPDATE, UserWarning)
+        warnings.filterwarnings(
+            "ignore", r"The ``compute`` method of metric \w+ was called before", UserWarning
+        )
         # A ModuleDict's values are Modules to the type checker.
         return {name: float(cast(Metric, metric).compute()) for name, metric in metrics.items()}

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dofsuite.errors import UserError
+from dofsuite.training.run.dotted_keys import flat
 from dofsuite.training.run.record import finished_at, stored_config
-from dofsuite.training.run.renamed_keys import flat
 
 # Keys about hardware and logging, ignored when comparing runs.
 IGNORED_KEYS = (

@@ -53,6 +53,7 @@ def check_compatible(
             )
 
 
+# Part of a weight's name in checkpoints and exports from before it was renamed -> the part now.
 FOCUS_PREDICTOR_STATE_DICT = {
     ".towers.": ".encoders.",
     ".crossings.": ".cross_blocks.",
@@ -63,7 +64,6 @@ TEXT2IMAGE_STATE_DICT = {
     "average.": "ema_generator.",
     **FOCUS_PREDICTOR_STATE_DICT,
 }
-"""Part of a weight's name in checkpoints and exports from before it was renamed -> the part now."""
 
 
 def renamed(state: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str, Tensor]:

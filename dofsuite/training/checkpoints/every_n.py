@@ -77,8 +77,14 @@ class RunCheckpoint(Checkpoint):
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
-        # Here the last step's log row is written too.
-        self._end_if_stopping(trainer)
+        """End a run that is to stop here: the last step's log row is written too."""
+        if self._stopping:
+            if trainer.global_step != self._saved_step:
+                self._save(trainer)
+            raise RunStopped(self._signal, trainer.global_step)
+
+    def on_validation_start(self, trainer: Trainer, *args: Any) -> None:
+        self.on_train_batch_start(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         # Between the batches of an accumulation nothing is saved.
@@ -87,21 +93,19 @@ class RunCheckpoint(Checkpoint):
         if self._accumulating:
             return
         # All ranks stop at the same step when any of them got a signal.
-        is_signalled = self._signal is not None
-        self._stopping = trainer.strategy.reduce_boolean_decision(is_signalled, all=False)
+        self._stopping = trainer.strategy.reduce_boolean_decision(
+            self._signal is not None, all=False
+        )
         is_due = self._step % self.every_n_train_steps == 0 or self._step == trainer.max_steps
         if self._stopping or is_due:
             self._save(trainer)
-
-    def on_validation_start(self, trainer: Trainer, *args: Any) -> None:
-        self._end_if_stopping(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Stop inside a long validation too, on one rank: several may have unequal batch counts."""
         can_stop = trainer.state.fn == "fit" and trainer.world_size == 1 and not self._accumulating
         if can_stop and self._signal is not None:
             self._stopping = True
-            self._end_if_stopping(trainer)
+            self.on_train_batch_start(trainer)
 
     def on_train_end(self, trainer: Trainer, *args: Any) -> None:
         """Save the last step when a limit other than `max_steps` ended the run."""
@@ -122,28 +126,16 @@ class RunCheckpoint(Checkpoint):
             rescale_batch_counters(checkpoint, checkpoint.get("accumulate_grad_batches", now), now)
         )
 
-    def _end_if_stopping(self, trainer: Trainer) -> None:
-        if not self._stopping:
-            return
-        if trainer.global_step != self._saved_step:
-            self._save(trainer)
-        raise RunStopped(self._signal, trainer.global_step)
-
-    def _is_finite(self, trainer: Trainer) -> bool:
-        """Whether all trained weights are finite, over all ranks, which may hold shards."""
+    def _save(self, trainer: Trainer) -> None:
+        # Weights that are no longer finite, on any rank, never replace an earlier checkpoint.
+        folder = run_folder(trainer)
         trained = [w for w in trainer.lightning_module.parameters() if w.requires_grad]
         shards = [w.to_local() if isinstance(w, DTensor) else w for w in trained]
         is_finite = all(shard.isfinite().all() for shard in shards)
-        return trainer.strategy.reduce_boolean_decision(is_finite, all=True)
-
-    def _save(self, trainer: Trainer) -> None:
-        # Weights that are no longer finite never replace an earlier checkpoint.
-        folder = run_folder(trainer)
-        if not self._is_finite(trainer):
+        if not trainer.strategy.reduce_boolean_decision(is_finite, all=True):
             raise UserError(
                 f"{folder}: step {trainer.global_step}: the weights are no longer finite and are "
-                f"not saved; "
-                f"{DIVERGED_HINT}"
+                f"not saved; {DIVERGED_HINT}"
             )
         # Collective: all ranks save, the first one writes.
         path = checkpoint_path(folder, trainer.global_step)

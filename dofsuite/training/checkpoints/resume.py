@@ -13,8 +13,6 @@ from pytorch_lightning.callbacks import Callback
 from dofsuite.errors import UserError
 from dofsuite.training.checkpoints.io import read_checkpoint
 
-_NAME = re.compile(r"step-\d+\.ckpt")
-
 
 def run_folder(trainer: Trainer) -> Path:
     """Return the one folder that holds everything of this run."""
@@ -26,14 +24,14 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Return the optimizer step in a checkpoint's name."""
     return int(checkpoint.stem.removeprefix("step-"))
 
 
 def checkpoints_of(folder: Path) -> list[Path]:
     """Return the checkpoints of a run folder, newest first."""
     files = (folder / "checkpoints").glob("step-*.ckpt")
-    return sorted(filter(lambda file: _NAME.fullmatch(file.name), files), key=step_of, reverse=True)
+    numbered = [file for file in files if re.fullmatch(r"step-\d+\.ckpt", file.name)]
+    return sorted(numbered, key=step_of, reverse=True)
 
 
 def newest_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path | None:
@@ -101,20 +99,19 @@ def as_warm_start(checkpoint: dict[str, Any]) -> dict[str, Any]:
     sources and the noise go on instead of repeating). Epoch and batch counters begin at zero;
     callbacks and learning-rate schedulers are the new run's own.
     """
-    loops = checkpoint["loops"]["fit_loop"]
     kept = {
         key: _only_totals(value)
-        for key, value in loops.items()
+        for key, value in checkpoint["loops"]["fit_loop"].items()
         if "optim_progress" in key or "optim_step" in key
     }
     kept["epoch_loop.state_dict"] = {"_batches_that_stepped": checkpoint["global_step"]}
-    fresh = {
+    return {
+        **checkpoint,
         "epoch": 0,
         "callbacks": {},
         "lr_schedulers": [],
         "loops": {**checkpoint["loops"], "fit_loop": kept},
     }
-    return {**checkpoint, **fresh}
 
 
 def _only_totals(progress: Any) -> Any:

@@ -8,8 +8,8 @@ import torch
 BATCH_SIZE = "data.init_args.batch_size"
 ACCUMULATED = "trainer.accumulate_grad_batches"
 MICRO_BATCHES = "model.init_args.training.micro_batches"
+# Keys whose product is the samples of an optimizer step.
 FACTORS = (BATCH_SIZE, ACCUMULATED, "trainer.devices", "trainer.num_nodes")
-"""Keys whose product is the samples of an optimizer step."""
 
 
 def devices_here() -> int:
@@ -28,8 +28,8 @@ def samples_per_step(config: Mapping[str, Any], available: int) -> int:
     return world_size * (config.get(ACCUMULATED) or 1) * (config.get(BATCH_SIZE) or 1)
 
 
+# The devices of a node, as Lightning counts them.
 def _devices(config: Mapping[str, Any], available: int) -> int:
-    """The devices of a node, as Lightning counts them."""
     devices = config.get("trainer.devices", 1)
     if isinstance(devices, str) and "," in devices:
         devices = [name for name in devices.split(",") if name.strip()]
@@ -69,12 +69,10 @@ def rescale_batch_counters(checkpoint: dict[str, Any], before: int, now: int) ->
     progress = loops.get("epoch_loop.batch_progress")
     if progress is None or before == now:
         return checkpoint
-    counts = {name: _rescaled(progress[name], before, now) for name in ("total", "current")}
-    fit_loop = {**loops, "epoch_loop.batch_progress": {**progress, **counts}}
+    # All counts shift alike: the last batch may not be counted as completed yet.
+    rescaled = dict(progress)
+    for name in ("total", "current"):
+        shift = progress[name]["ready"] // before * (now - before)
+        rescaled[name] = {key: count + shift for key, count in progress[name].items()}
+    fit_loop = {**loops, "epoch_loop.batch_progress": rescaled}
     return {**checkpoint, "loops": {**checkpoint["loops"], "fit_loop": fit_loop}}
-
-
-def _rescaled(counts: Mapping[str, int], before: int, now: int) -> dict[str, int]:
-    """Shift all counts alike: the last batch may not be counted as completed yet."""
-    shift = counts["ready"] // before * (now - before)
-    return {name: count + shift for name, count in counts.items()}

@@ -7,6 +7,7 @@ resumed step.
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,7 @@ class RunLog(Logger):
     def save_dir(self) -> str:
         return str(self.path.parent)
 
-    @property
-    def log_dir(self) -> str:
-        return self.save_dir
-
-    @property
-    def root_dir(self) -> str:
-        return self.save_dir
+    log_dir = root_dir = save_dir
 
     @rank_zero_only
     def resume(self, step: int) -> None:
@@ -95,19 +90,16 @@ class RunLog(Logger):
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a `metrics.jsonl`, without a last line that a crash cut short."""
-    rows = (_parse(line) for line in path.read_text().splitlines())
-    return [row for row in rows if row is not None]
+    rows = []
+    for line in path.read_text().splitlines():
+        with suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
+    return rows
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
-
-
+# A number as JSON has it: NaN and infinities become text.
 def _plain(value: Any) -> float | int | str:
-    """A number as JSON has it: NaN and infinities become text."""
     number = value.item() if hasattr(value, "item") else value
     return number if math.isfinite(number) else str(number)

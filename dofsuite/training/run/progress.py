@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from dofsuite.training.checkpoints.resume import checkpoints_of, run_folder
 
+# First steps of a start, which are not timed: they compile, cache and fill pipelines.
 WARMUP_STEPS = 2
-"""First steps of a start, which are not timed: they compile, cache and fill pipelines."""
 
 
 class RunProgress(ProgressBar):
@@ -47,11 +47,13 @@ class RunProgress(ProgressBar):
         self._step = self._begin_step = trainer.global_step
         self._timed_from = None
         if self._enabled and sys.stdout.isatty():
-            total = trainer.max_steps if trainer.max_steps > 0 else None
-            # A terminal may report a width of 0, in which tqdm would draw nothing.
-            width = shutil.get_terminal_size().columns
             self._bar = tqdm(
-                total=total, initial=self._step, unit="step", file=sys.stdout, ncols=width
+                total=trainer.max_steps if trainer.max_steps > 0 else None,
+                initial=self._step,
+                unit="step",
+                file=sys.stdout,
+                # A terminal may report a width of 0, in which tqdm would draw nothing.
+                ncols=shutil.get_terminal_size().columns,
             )
 
     def on_train_batch_end(
@@ -68,17 +70,19 @@ class RunProgress(ProgressBar):
             self._step % cast(Any, trainer).log_every_n_steps == 0
             or self._step == trainer.max_steps
         )
-        loss = _loss(outputs) if due else None
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        # Under manual optimization there is none.
+        losses = [] if loss is None or not due else [f"loss {float(loss):.4f}"]
         if self._bar is not None:
-            if loss is not None:
-                self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            if losses:
+                self._bar.set_postfix_str(losses[0], refresh=False)
             self._bar.update(self._step - step)
         elif due:
-            print(self._line(trainer, loss), flush=True)
+            print(self._line(trainer, losses), flush=True)
 
-    def _line(self, trainer: Trainer, loss: float | None) -> str:
+    def _line(self, trainer: Trainer, losses: list[str]) -> str:
         of_total = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
-        parts = [f"step {self._step}{of_total}"] + ([] if loss is None else [f"loss {loss:.4f}"])
+        parts = [f"step {self._step}{of_total}", *losses]
         if self._timed_from and self._step > self._timed_from[0]:
             seconds = (time.monotonic() - self._timed_from[1]) / (self._step - self._timed_from[0])
             parts.append(f"{seconds:.2f} s/step")
@@ -97,31 +101,22 @@ class RunProgress(ProgressBar):
             step, began = self._timed_from
             self._timed_from = (step, began + time.monotonic() - self._paused_at)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close()
+    def on_train_end(self, *args: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         # Closing the bar first lets the error begin on a line of its own.
-        self._close()
+        self.on_train_end()
         if isinstance(exception, KeyboardInterrupt):
             saved = checkpoints_of(run_folder(trainer))
             then = (
                 f"the same command resumes from {saved[0].name}" if saved else "nothing saved yet"
             )
             self.print(f"interrupted at step {self._step}; {then}.")
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def _loss(outputs: Any) -> float | None:
-    """The loss among a training step's outputs; None under manual optimization."""
-    loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-    return None if loss is None else float(loss)
 
 
 def duration(seconds: float) -> str:

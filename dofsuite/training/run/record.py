@@ -24,6 +24,7 @@ import yaml
 
 from dofsuite.errors import UserError
 from dofsuite.files import as_user_error, make_folder, write_json, write_text
+from dofsuite.training.run.dotted_keys import flat
 from dofsuite.training.run.global_batch import (
     ACCUMULATED,
     FACTORS,
@@ -32,8 +33,9 @@ from dofsuite.training.run.global_batch import (
     fix_hint,
     samples_per_step,
 )
-from dofsuite.training.run.renamed_keys import flat, translated
+from dofsuite.training.run.renamed_keys import translated
 
+# Keys that may differ between two starts of a run.
 MAY_CHANGE = (
     "trainer.max_steps",
     "trainer.logger",
@@ -47,7 +49,6 @@ MAY_CHANGE = (
     "trainer.val_check_interval",  # counted in batches
     "data.init_args.num_workers",
 )
-"""Keys that may differ between two starts of a run."""
 LOCK_NAME = ".lock"
 
 
@@ -100,15 +101,14 @@ def differing_key(
             its default now came with a newer version of the code, and is no difference.
     """
     before, after = flat(stored), flat(now)
-    chosen = flat(given)
+    may_differ = flat(given).keys() | before.keys()
     # Classes first: their parameters differ too.
     keys = sorted(
         before.keys() | after.keys(), key=lambda key: (not key.endswith("class_path"), key)
     )
     for key in keys:
         may_change = any(f"{key}.".startswith(f"{name}.") for name in MAY_CHANGE)
-        is_new_default = key not in before and key not in chosen
-        if before.get(key) != after.get(key) and not (may_change or is_new_default):
+        if before.get(key) != after.get(key) and key in may_differ and not may_change:
             return key, before.get(key), after.get(key)
     return None
 
@@ -213,9 +213,8 @@ def code_commit() -> str | None:
 
 
 def _git(folder: str, *command: str) -> str:
-    git = ["git", "-C", folder, *command]
     return subprocess.run(
-        git, capture_output=True, text=True, timeout=10, check=True
+        ["git", "-C", folder, *command], capture_output=True, text=True, timeout=10, check=True
     ).stdout.strip()
 
 

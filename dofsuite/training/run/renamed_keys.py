@@ -8,16 +8,15 @@ run goes on and can be evaluated.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from dofsuite.training.run.dotted_keys import flat
 from dofsuite.training.run.global_batch import samples_per_step
 
 
 class Renamed(NamedTuple):
-    """What has become of a key."""
-
+    # The key now, below the same `init_args`.
     key: str
-    """The key now, below the same `init_args`."""
+    # Old value -> new value, where values changed too.
     values: dict[Any, Any] | None = None
-    """Old value -> new value, where values changed too."""
 
 
 CLASS_PATHS = {
@@ -40,6 +39,7 @@ REFOCUS = {
     "guidance": Renamed("guidance_embed"),
     "rows": Renamed("split_backward", {"together": False, "apart": True}),
 }
+# Start of a section's class path (the present one) -> old key below `init_args` -> the new key.
 KEYS: dict[str, dict[str, Renamed]] = {
     "dofsuite.refocus.": REFOCUS,
     "dofsuite.pretraining.": {**REFOCUS, "prompted": Renamed("prompt_share")},
@@ -55,10 +55,9 @@ KEYS: dict[str, dict[str, Renamed]] = {
     "dofsuite.baselines.": {"untold": Renamed("cond_dropout")},
     "dofsuite.data.": {"schedule": Renamed("source_mix")},
 }
-"""Start of a section's class path (the present one) -> old key below `init_args` -> the new key."""
 
+# Old value, or start of one where it ends in a colon -> the new.
 VALUES = {"embedded:": "synthetic:", "colours": "colors"}
-"""Old value, or start of one where it ends in a colon -> the new."""
 
 
 def new_class_path(class_path: Any) -> str | None:
@@ -98,19 +97,12 @@ def _source_mix(
     if num_sources < 2 or "start_share" not in schedule:
         return None
     # The number of samples is the run's own unless another one was meant.
-    samples, own = schedule.get("samples_per_step"), samples_per_step(flat(config), 1)
-    options = schedule | {"samples_per_step": None if samples == own else samples}
-    return {"class_path": "dofsuite.data.ShareRamp", "init_args": options}
-
-
-def flat(node: Any, path: str = "") -> dict[str, Any]:
-    """Return plain values by dotted key."""
-    if not isinstance(node, dict) or not node:
-        return {path: node}
+    samples = schedule.get("samples_per_step")
+    if samples == samples_per_step(flat(config), 1):
+        samples = None
     return {
-        key: value
-        for name, child in node.items()
-        for key, value in flat(child, f"{path}.{name}".strip(".")).items()
+        "class_path": "dofsuite.data.ShareRamp",
+        "init_args": {**schedule, "samples_per_step": samples},
     }
 
 
@@ -120,7 +112,6 @@ def _keys_of(class_path: str) -> dict[str, Renamed]:
 
 
 def _rename(node: Any, parts: list[str], renamed: Renamed) -> None:
-    """Rename the key that `parts` lead to, in place, if it is there."""
     for part in parts[:-1]:
         node = node.get(part) if isinstance(node, dict) else None
     if not isinstance(node, dict) or parts[-1] not in node:
@@ -130,7 +121,6 @@ def _rename(node: Any, parts: list[str], renamed: Renamed) -> None:
 
 
 def _with_new_values(node: Any) -> Any:
-    """Copy plain values, with class paths and values as they are written now."""
     if isinstance(node, dict):
         return {key: _with_new_values(value) for key, value in node.items()}
     if isinstance(node, list):

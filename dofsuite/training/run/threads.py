@@ -10,10 +10,8 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 def usable_cores(quota: Path = QUOTA) -> int:
     """Return the cores of this process: by its affinity and the container's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     try:
         limit, period = quota.read_text().split()
         return max(1, min(cores, int(limit) // int(period)))

@@ -49,10 +49,7 @@ def shard_networks(
     """
     mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     unet_policy = mixed if precision == "bf16-mixed" else MixedPrecisionPolicy()
-    roots: dict[str, nn.Module] = {}
-    for name in ROOTS:
-        if (root := getattr(networks, name)) is not None:
-            roots[name] = root
+    roots = {name: getattr(networks, name) for name in ROOTS if getattr(networks, name) is not None}
     meta_networks = {name: meta_copy(root) for name, root in roots.items()}
     for name, root in roots.items():
         shard(root, mesh, MixedPrecisionPolicy() if name in IN_FLOAT32 else unet_policy)
@@ -136,11 +133,12 @@ def gather_to_cpu(
 
 def with_values(network: nn.Module, values: dict[str, Tensor]) -> nn.Module:
     """Copy a network with these parameters and buffers, which do not require grad."""
-    memo: dict[int, Tensor] = {}
-    for name, value in named_values(network).items():
-        new = values[name]
-        is_parameter = isinstance(value, nn.Parameter)
-        memo[id(value)] = nn.Parameter(new, requires_grad=False) if is_parameter else new
+    memo = {
+        id(old): nn.Parameter(values[name], requires_grad=False)
+        if isinstance(old, nn.Parameter)
+        else values[name]
+        for name, old in named_values(network).items()
+    }
     return copy.deepcopy(network, memo)
 
 

@@ -79,8 +79,8 @@ class FullySharded(ModelParallelStrategy):
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
     ) -> None:
         """Gather full tensors one by one; rank 0 writes."""
-        gathered = full_state(checkpoint, keep=self.is_global_zero)
-        Strategy.save_checkpoint(self, gathered, filepath, storage_options)
+        checkpoint = full_state(checkpoint, keep=self.is_global_zero)
+        Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
 
     # --- loading ---
 
