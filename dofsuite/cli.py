@@ -25,6 +25,17 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{self.name}: {message}.")
 
 
+def focus_point(text: str) -> tuple[float, float]:
+    """Parse `X,Y`, fractions of width and height."""
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"--focus: {text!r} is not X,Y; give fractions of width and height, as in 0.3,0.6."
+        ) from None
+    return x, y
+
+
 def run_command_line(
     run: Callable[[argparse.Namespace], None], parser: Parser, argv: Sequence[str] | None
 ) -> int:

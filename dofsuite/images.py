@@ -3,8 +3,8 @@
 Image files become float32 display values in [0, 1], upright (EXIF orientation applied).
 Transparency is composited over white, CMYK is converted by Pillow's plain formula, gray gets three
 equal channels, 16-bit gray keeps its 16 bits (*ours*; Pillow's own conversion of 16-bit gray clips
-it to white). Only JPEG, PNG and WebP are accepted; images of more pixels than Pillow's safe limit,
-and truncated ones, are errors. Color profiles are not applied: values are taken as sRGB (*ours*, as
+it to white). Only JPEG, PNG and WebP are accepted; images of more than 64 megapixels, and truncated
+ones, are errors. Color profiles are not applied: values are taken as sRGB (*ours*, as
 image models' own training data were read).
 
 Tensors are channels first, display values in [0, 1]. torch is imported when it is needed: packing
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MIN_SIDE_PX = 8
+MAX_PIXELS = 64_000_000
 MARKER_COLOR = (1.0, 0.2, 0.1)
 
 
@@ -65,18 +68,31 @@ def load_upright(data: bytes, name: str) -> Image.Image:
         UserError: The file is no JPEG, PNG or WebP, is truncated, or too large.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), pixel_limit(MAX_PIXELS):
             warnings.simplefilter("ignore", UserWarning)  # remarks about damaged EXIF tags
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
                 image.load()
                 return ImageOps.exif_transpose(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise UserError(f"{name}: the image has too many pixels: {one_line(error)}.") from error
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{name}: it is not a JPEG, PNG or WebP image.") from error
     except Exception as error:  # of damaged files Pillow raises nearly anything
         raise UserError(f"{name}: the image is damaged: {one_line(error)}.") from error
+
+
+@contextmanager
+def pixel_limit(max_pixels: int) -> Iterator[None]:
+    """Let Pillow open images of up to `max_pixels` and no more, whatever its own limit is."""
+    before = Image.MAX_IMAGE_PIXELS
+    # Pillow warns above its limit and raises above twice that.
+    Image.MAX_IMAGE_PIXELS = max_pixels // 2
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def image_values(image: Image.Image) -> np.ndarray:

@@ -10,17 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from dofsuite.cli import config_from
 from dofsuite.data.__main__ import COMMANDS as DATA_COMMANDS
 from dofsuite.data.__main__ import parser as data_parser
 from dofsuite.evaluate import SUBCOMMANDS, parser_of
 from dofsuite.experiment.command import read_command
+from dofsuite.lens import parser as lens_parser
+from dofsuite.photography.config import LensConfig
 from dofsuite.refocus.__main__ import parser as refocus_parser
 from dofsuite.text2image.__main__ import parser as text2image_parser
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
-MODULES = ("fit", "evaluate", "refocus", "text2image", "data")
+MODULES = ("fit", "evaluate", "lens", "refocus", "text2image", "data")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -66,6 +69,11 @@ def test_fit_commands_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
             words = [word for word in words if word not in ("--count", "--print_config")]
             words += ["--index", "0"] if "--sweep" in words else []
         assert read_command(words).file.is_file()
+
+
+def test_lens_commands_are_read() -> None:
+    for words in commands("python -m dofsuite.lens"):
+        assert config_from(LensConfig, lens_parser().parse_args(words)).photos
 
 
 def test_refocus_and_text2image_commands_are_read() -> None:

@@ -57,7 +57,7 @@ def _occlusion(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) 
     if len(set(counts)) <= 1:
         num_layers = counts[0] if counts else 2
         return occluding_layers(
-            image_linear, radius_px, options.largest_radius_px, num_layers, options.fft_dtype
+            image_linear, radius_px, options.radius_ranges_px, num_layers, options.fft_dtype
         )
     # Group the items by their number of layers, render each group, and restore the order.
     items: list[int] = []
@@ -86,6 +86,7 @@ def render_bokeh(
     method: str = "layered",
     num_layers: int | None = None,
     fft_dtype: torch.dtype = torch.float64,
+    radius_range_px: tuple[float, float] | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
     """Blur each pixel's light over a disc of its own radius, by one of four methods.
 
@@ -118,10 +119,12 @@ def render_bokeh(
             >= 2.
         fft_dtype: of `layered` and `occlusion`: float64, or float32 (faster on a GPU): then light
             to the power 4 has a floor of 54 dB.
+        radius_range_px: the smallest and the largest signed radius of the photograph that this is a
+            tile of: `occlusion` then has the same layers in every tile. None: of each item.
 
     Raises:
         ValueError: on shapes that do not fit, an unknown method, fewer than two layers, another
-            fft_dtype, or a radius that is not finite.
+            fft_dtype, a radius that is not finite, or one outside `radius_range_px`.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(METHODS))}, not {method!r}.")
@@ -129,7 +132,13 @@ def render_bokeh(
         raise ValueError(f"num_layers must be at least 2, not {num_layers}.")
     if fft_dtype not in (torch.float32, torch.float64):
         raise ValueError(f"fft_dtype must be torch.float32 or torch.float64, not {fft_dtype}.")
-    options = RenderOptions(_radius_ranges_px(image_linear, radius_px), num_layers, fft_dtype)
+    radius_ranges_px = _radius_ranges_px(image_linear, radius_px)
+    if radius_range_px is not None:
+        low_px, high_px = radius_range_px
+        if any(low < low_px or high > high_px for low, high in radius_ranges_px):
+            raise ValueError(f"radius_px must lie within radius_range_px, {radius_range_px}.")
+        radius_ranges_px = [radius_range_px] * len(image_linear)
+    options = RenderOptions(radius_ranges_px, num_layers, fft_dtype)
     return METHODS[method](image_linear, radius_px, options)
 
 

@@ -23,6 +23,7 @@ method is *ours*.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,7 +60,7 @@ def default_num_depth_layers(
 def occluding_layers(
     image_linear: Float[Tensor, "b 3 h w"],
     radius_px: Float[Tensor, "b 1 h w"],
-    largest_radius_px: float,
+    radius_ranges_px: Sequence[tuple[float, float]],
     num_layers: int,
     fft_dtype: torch.dtype = torch.float64,
 ) -> Float[Tensor, "b 3 h w"]:
@@ -68,8 +69,8 @@ def occluding_layers(
     A pixel between two layers belongs to both, by its distance from each: this soft membership
     gives the radius its gradient. It is the change of the image as a pixel moves towards the next
     layer, with that layer's blur and that layer's place in the order; the layers themselves are
-    fixed (from each item's smallest to its largest radius, detached). Backward recomputes one layer
-    after the other; 4 maps are saved for each layer in use.
+    fixed (`radius_ranges_px`: each item's smallest and largest radius). Backward recomputes one
+    layer after the other; 4 maps are saved for each layer in use.
     """
     working_dtype = torch.promote_types(
         torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32
@@ -77,9 +78,10 @@ def occluding_layers(
     with without_autocast(image_linear):
         # Assign pixels to layers.
         light, radius = with_weight(image_linear.to(working_dtype)), radius_px.to(working_dtype)
-        nodes_px = layer_nodes_px(radius.detach(), num_layers)
+        nodes_px = layer_nodes_px(radius.new_tensor(radius_ranges_px), num_layers)
         place = layer_place(radius, nodes_px)
         # Composite front to back, recomputed in backward.
+        largest_radius_px = max((max(-low, high) for low, high in radius_ranges_px), default=0.0)
         lens = _LayerLens(radius, largest_radius_px, fft_dtype)
         composite = torch.zeros_like(light)
         for layer in _layers_in_use(place.cell, num_layers):
@@ -107,9 +109,11 @@ class LayerPlace(NamedTuple):
 
 
 def layer_nodes_px(
-    radius_px: Float[Tensor, "b 1 h w"], num_layers: int
+    radius_px: Float[Tensor, "b *range"], num_layers: int
 ) -> Float[Tensor, "b layers"]:
     """Signed radii of each item's layers, nearest to farthest, uniform in asinh(radius / 2).
+
+    `radius_px` are an item's radii, or its smallest and largest one.
 
     If the focal plane lies in between, the layer next to it is moved onto it, so that objects in
     focus stay sharp.

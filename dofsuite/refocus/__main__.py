@@ -10,26 +10,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
-from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
+from dofsuite.cli import (
+    Parser,
+    add_options,
+    config_from,
+    focus_point,
+    option,
+    run_command_line,
+)
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-
-
-def focus_point(text: str) -> tuple[float, float]:
-    try:
-        x, y = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(
-            f"--focus: {text!r} is not X,Y; give fractions of width and height, as in 0.3,0.6."
-        ) from None
-    return x, y
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +38,23 @@ class RefocusConfig:
         help="fractions of width and height from the top left",
     )
     bokeh: float = option("--bokeh", type=float, help="bokeh level; 0 is all in focus")
-    depth: Path | None = option(
+    depth: str | None = option(
         "--depth",
         default=None,
-        type=Path,
-        help="depth map of the same size (gray PNG or .npy); optional",
+        metavar="FILE|auto",
+        help="depth map (gray PNG or .npy), or by a depth model; optional",
     )
-    depth_kind: Literal["disparity", "depth"] = option(
+    depth_kind: Literal["disparity", "depth", "meters", "millimeters"] | None = option(
         "--depth-kind",
-        default="disparity",
-        choices=("disparity", "depth"),
-        help="whether larger values are nearer or farther",
+        default=None,
+        choices=("disparity", "depth", "meters", "millimeters"),
+        help="what a map's numbers are; gray images are taken as disparity (larger is nearer)",
+    )
+    depth_model: str | None = option(
+        "--depth-model",
+        default=None,
+        metavar="PATH_OR_ID",
+        help="for auto: a relative Depth Anything V2, as a folder or on the hub",
     )
     model: Path = option(
         "--model", default=Path("runs/quickstart"), type=Path, help="a run, or its export"
@@ -78,20 +78,6 @@ def parser() -> Parser:
     return parser
 
 
-def read_disparity(path: Path, kind: str, size: tuple[int, int]) -> Tensor:
-    """Read a depth map as disparity [1, 1, h, w] in [0, 1]; `size` is the photograph's (h, w)."""
-    import torch
-
-    from dofsuite.data.decode import DECODERS, disparity_from_depth_map
-
-    content = read_bytes(path, "--depth")
-    extension = f"depth.{path.suffix.lower().lstrip('.')}"
-    if extension not in DECODERS:
-        raise UserError(f"{path}: --depth: a depth map is a gray PNG, JPEG or WebP, or a .npy.")
-    values = DECODERS[extension](content, str(path))
-    return torch.from_numpy(disparity_from_depth_map(values, kind, size, str(path)))[None, None]
-
-
 def run(arguments: argparse.Namespace) -> None:
     config = config_from(RefocusConfig, arguments)
     photo = read_bytes(config.photo, "PHOTO")
@@ -100,6 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from dofsuite.files import write_atomic
     from dofsuite.images import decode_image, to_pil
+    from dofsuite.photography import DepthEstimator, read_depth
     from dofsuite.refocus.pipeline import RefocusPipeline, checked_controls
 
     # Before a large model is loaded: the pipeline's own check
@@ -109,8 +96,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--focus, --bokeh or --steps: {error}.") from error
     image = torch.from_numpy(decode_image(photo, str(config.photo))).permute(2, 0, 1)[None]
     depth = None
-    if config.depth is not None:
-        depth = read_disparity(config.depth, config.depth_kind, (image.shape[-2], image.shape[-1]))
+    if config.depth == "auto":
+        depth = DepthEstimator(config.depth_model)(image[0]).disparity
+    elif config.depth is not None:
+        size = (image.shape[-2], image.shape[-1])
+        depth = read_depth(Path(config.depth), config.depth_kind, size).disparity
     # Refocus
     pipe = RefocusPipeline.from_export(config.model)
     if torch.cuda.is_available():

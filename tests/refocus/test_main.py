@@ -232,15 +232,26 @@ def test_wrong_files_are_named(photo, model, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     np.save(tmp_path / "nan.npy", np.full((60, 90), np.nan, dtype=np.float32))
-    np.save(tmp_path / "small.npy", np.ones((6, 9), dtype=np.float32))
+    np.save(tmp_path / "square.npy", np.ones((6, 6), dtype=np.float32))
+    disparity = ["--depth-kind", "disparity"]
     cases = [
         ([tmp_path / "none.png", model, tmp_path / "o.png"], "none.png"),
         ([tmp_path / "text.png", model, tmp_path / "o.png"], "text.png"),
         ([tmp_path / "dot.png", model, tmp_path / "o.png"], "dot.png"),
         ([photo, tmp_path, tmp_path / "o.png"], "--model"),
         ([photo, model, tmp_path / "o.gif"], "o.gif"),
-        ([photo, model, tmp_path / "o.png", "--depth", str(tmp_path / "nan.npy")], "nan.npy"),
-        ([photo, model, tmp_path / "o.png", "--depth", str(tmp_path / "small.npy")], "small.npy"),
+        (
+            [photo, model, tmp_path / "o.png", "--depth", str(tmp_path / "nan.npy"), *disparity],
+            "nan.npy",
+        ),
+        (
+            [photo, model, tmp_path / "o.png", "--depth", str(tmp_path / "square.npy"), *disparity],
+            "square.npy",
+        ),
+        (
+            [photo, model, tmp_path / "o.png", "--depth", str(tmp_path / "square.npy")],
+            "--depth-kind",
+        ),
         ([photo, model, tmp_path / "o.png", "--steps", "0"], "--steps"),
         ([photo, model, tmp_path / "o.png", "--seed", "9" * 23], "--seed"),
         ([photo, model, tmp_path / "o.png", "--seed", "-1"], "--seed"),

@@ -1,16 +1,18 @@
 """F-number and focal length from a photograph's EXIF."""
 
 import io
-import math
 import warnings
 from typing import Any
 
 from PIL import Image
 
-EXIF_IFD = 0x8769
-F_NUMBER = 0x829D
-FOCAL_LENGTH = 0x920A
-FOCAL_LENGTH_IN_35MM_FILM = 0xA405
+from dofsuite.exif import (
+    EXIF_IFD,
+    F_NUMBER,
+    FOCAL_LENGTH_IN_35MM_FILM,
+    FOCAL_LENGTH_MM,
+    positive,
+)
 
 
 def exif_of_photograph(data: bytes) -> dict[str, object]:
@@ -32,18 +34,9 @@ def exif_of_photograph(data: bytes) -> dict[str, object]:
     except Exception:  # of damaged EXIF Pillow raises nearly anything; the decoder checks the image
         return {}
     found: dict[str, object] = {}
-    if (f_number := _positive(tags.get(F_NUMBER))) is not None:
+    if (f_number := positive(tags.get(F_NUMBER))) is not None:
         found["f_number"] = f_number
-    for tag, of in ((FOCAL_LENGTH_IN_35MM_FILM, "35mm film"), (FOCAL_LENGTH, "lens")):
-        if "focal_length_mm" not in found and (millimetres := _positive(tags.get(tag))) is not None:
-            found |= {"focal_length_mm": millimetres, "focal_length_of": of}
+    for tag, of in ((FOCAL_LENGTH_IN_35MM_FILM, "35mm film"), (FOCAL_LENGTH_MM, "lens")):
+        if "focal_length_mm" not in found and (millimeters := positive(tags.get(tag))) is not None:
+            found |= {"focal_length_mm": millimeters, "focal_length_of": of}
     return found
-
-
-# Return an EXIF number, rounded to EXIF's precision, or None.
-def _positive(value: Any) -> float | None:
-    try:
-        number = round(float(value), 4)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return number if 0 < number < math.inf else None

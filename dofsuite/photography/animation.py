@@ -1,0 +1,89 @@
+"""A sweep as an animation: WebP or GIF by Pillow, MP4 by PyAV, which brings its own encoder."""
+
+import io
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dofsuite.errors import UserError
+from dofsuite.images import thumbnail, to_pil
+
+AnimationFormat = Literal["webp", "gif", "mp4"]
+ANIMATION_FORMATS = ("webp", "gif", "mp4")
+LONG_SIDE_PX = 1280
+FRAMES_PER_SECOND = 8
+# The in-focus band: signed radius below this, at the animation's size.
+BAND_RADIUS_PX = 1.0
+BAND_COLOR = (1.0, 0.25, 0.1)
+BAND_OPACITY = 0.35
+
+
+def mark_in_focus(image_srgb: Tensor, radius_px: Tensor) -> Tensor:
+    """Tint the pixels of [3, h, w] whose |radius| [1, h, w] is below a pixel."""
+    band = (radius_px.abs() < BAND_RADIUS_PX) * BAND_OPACITY
+    color = image_srgb.new_tensor(BAND_COLOR)[:, None, None]
+    return image_srgb * (1 - band) + color * band
+
+
+def frame_of(image_srgb: Tensor, radius_px: Tensor | None = None) -> Tensor:
+    """Reduce [3, h, w] to a frame, with its in-focus band marked where `radius_px` is given."""
+    frame = thumbnail(image_srgb, LONG_SIDE_PX)
+    if radius_px is None:
+        return frame
+    scale = frame.shape[-1] / image_srgb.shape[-1]
+    return mark_in_focus(frame, _reduced(radius_px, frame.shape[-2:]) * scale)
+
+
+def _reduced(radius_px: Tensor, size: tuple[int, ...]) -> Tensor:
+    return torch.nn.functional.interpolate(radius_px[None], size, mode="bilinear", antialias=True)[
+        0
+    ]
+
+
+def encode_animation(frames: Sequence[Tensor], kind: AnimationFormat) -> bytes:
+    """Encode frames [3, h, w] of one size, sRGB in [0, 1], there and back again, endlessly.
+
+    Raises:
+        UserError: MP4 was asked for and PyAV is not installed.
+    """
+    # There and back, so that the loop has no jump.
+    images = [to_pil(frame) for frame in [*frames, *frames[-2:0:-1]]]
+    if kind == "mp4":
+        return _encode_mp4(images)
+    file = io.BytesIO()
+    options = {"quality": 90, "method": 4} if kind == "webp" else {"optimize": True}
+    images[0].save(
+        file,
+        kind.upper(),
+        save_all=True,
+        append_images=images[1:],
+        duration=1000 // FRAMES_PER_SECOND,
+        loop=0,
+        **options,
+    )
+    return file.getvalue()
+
+
+def _encode_mp4(images: Sequence[Image.Image]) -> bytes:
+    try:
+        import av
+    except ImportError:
+        raise UserError(
+            "--animate mp4 needs PyAV: pip install av, or choose webp or gif."
+        ) from None
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("h264", rate=FRAMES_PER_SECOND)
+        # Chroma is subsampled, so sides are even.
+        stream.width, stream.height = (side - side % 2 for side in images[0].size)
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "18"}
+        for image in images:
+            pixels = np.asarray(image)[: stream.height, : stream.width]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()

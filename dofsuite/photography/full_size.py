@@ -1,0 +1,108 @@
+"""Rendering at full size, by tiles, so that memory does not grow with the photograph.
+
+Light blurred with occlusion differs from light scattered without (`layered`) around depth edges
+alone, and there as smoothly as the blur. A large photograph is therefore scattered at full size,
+and the difference is rendered at 4 megapixels and enlarged (*ours*).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from dofsuite.optics import render_bokeh
+
+Method = Literal["auto", "occlusion", "layered", "gather", "exact"]
+METHODS = ("auto", "occlusion", "layered", "gather", "exact")
+OCCLUSION_UP_TO_PX = 4_000_000
+TILE_PX = 1536
+# Beyond the largest radius, so that hidden parts are inpainted from similar surroundings: occlusion
+# by tiles is within 55 dB of the photograph rendered at once, the other methods within 1.5 levels
+# of 255.
+MARGIN_PX = 16
+# Smallest radius that changes a pixel visibly.
+SHARP_PX = 0.1
+
+OnTile = Callable[[int, int], object]
+
+
+def render_full_size(
+    image_linear: Tensor,
+    radius_px: Tensor,
+    method: Method = "auto",
+    on_tile: OnTile = lambda done, total: None,
+) -> Tensor:
+    """Blur light by a signed radius map, as `render_bokeh`, with bounded memory.
+
+    Args:
+        image_linear: [3, h, w], float32.
+        radius_px: Signed blur radius [1, h, w], positive in front of the focal plane.
+        method: Of `render_bokeh`; `auto` is `occlusion`, and for more than 4 megapixels `layered`
+            with occlusion's difference from it.
+        on_tile: Called with (tiles done, tiles).
+    """
+    height, width = image_linear.shape[-2:]
+    if height * width <= OCCLUSION_UP_TO_PX:
+        rendered = render_bokeh(
+            image_linear[None], radius_px[None], "occlusion" if method == "auto" else method
+        )[0]
+        on_tile(1, 1)
+        return rendered
+    if method != "auto":
+        return render_tiles(image_linear, radius_px, method, on_tile=on_tile)
+    rendered = render_tiles(image_linear, radius_px, "layered", on_tile=on_tile)
+    return (rendered + occlusion_difference(image_linear, radius_px)).clamp_(min=0)
+
+
+def occlusion_difference(image_linear: Tensor, radius_px: Tensor) -> Tensor:
+    """What occlusion adds to light scattered without [3, h, w], rendered at 4 megapixels."""
+    height, width = image_linear.shape[-2:]
+    scale = math.sqrt(OCCLUSION_UP_TO_PX / (height * width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    light = interpolate(image_linear[None], size, mode="area")
+    radius_px = interpolate(radius_px[None], size, mode="bilinear", antialias=True) * scale
+    occluded, scattered = (
+        render_bokeh(light, radius_px, method, fft_dtype=torch.float32)
+        for method in ("occlusion", "layered")
+    )
+    return interpolate(occluded - scattered, (height, width), mode="bilinear")[0]
+
+
+def render_tiles(
+    image_linear: Tensor,
+    radius_px: Tensor,
+    method: str,
+    tile_px: int = TILE_PX,
+    on_tile: OnTile = lambda done, total: None,
+) -> Tensor:
+    """Render [3, h, w] tile by tile, each with a margin as wide as the largest blur radius.
+
+    Where nothing is blurred, the photograph stays as it is.
+    """
+    height, width = image_linear.shape[-2:]
+    low_px, high_px = (float(extreme) for extreme in radius_px.aminmax())
+    margin = int(max(-low_px, high_px)) + MARGIN_PX
+    # Half the memory and time of float64; the error is far below a step of 8 bits.
+    options: dict[str, Any] = {
+        "fft_dtype": torch.float32,
+        "radius_range_px": (low_px, high_px),
+    }
+    corners = [(y, x) for y in range(0, height, tile_px) for x in range(0, width, tile_px)]
+    rendered = torch.empty_like(image_linear)
+    for done, (top, left) in enumerate(corners, start=1):
+        # The tile with its margin
+        rows = slice(max(0, top - margin), min(height, top + tile_px + margin))
+        columns = slice(max(0, left - margin), min(width, left + tile_px + margin))
+        light, radii_px = image_linear[:, rows, columns], radius_px[:, rows, columns]
+        if float(radii_px.abs().max()) > SHARP_PX:
+            light = render_bokeh(light[None], radii_px[None], method, **options)[0]
+        # Without it
+        bottom, right = min(height, top + tile_px), min(width, left + tile_px)
+        rendered[:, top:bottom, left:right] = light[
+            :, top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
+        ]
+        on_tile(done, len(corners))
+    return rendered

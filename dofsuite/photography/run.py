@@ -1,0 +1,134 @@
+"""From options to pictures: every photograph, every focus, every amount of blur."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dofsuite.errors import UserError
+from dofsuite.files import write_bytes
+from dofsuite.photography.animation import encode_animation, frame_of
+from dofsuite.photography.camera import radius_of
+from dofsuite.photography.config import LensConfig
+from dofsuite.photography.example import EXAMPLE, example_photo
+from dofsuite.photography.full_size import render_full_size
+from dofsuite.photography.photo import Photo
+from dofsuite.photography.photo_encoding import write_photo
+from dofsuite.photography.photo_file import read_photo
+from dofsuite.photography.scene_depth import (
+    DepthEstimator,
+    SceneDepth,
+    plane_depth,
+    read_depth,
+)
+from dofsuite.photography.sweep import (
+    Outputs,
+    Variant,
+    checked_outputs,
+    photo_paths,
+    variants_of,
+)
+
+# An 8-bit file's opacities start at 1/255; below half of that a pixel has no color to divide out.
+LEAST_OPACITY = 0.002
+DEPTH_EXTENSIONS = (".npy", ".png", ".jpg", ".jpeg", ".webp")
+
+
+def photograph_all(config: LensConfig) -> None:
+    """Render all photographs; a bad one is reported and the others are done.
+
+    Raises:
+        UserError: An option is wrong, or at least one photograph could not be rendered.
+    """
+    # Everything is named and checked before anything is rendered.
+    photos = list(dict.fromkeys(photo_paths(config.photos)))
+    variants = variants_of(config)
+    outputs = checked_outputs(config, photos, variants)
+    estimate = DepthEstimator(config.depth_model)
+    # One photograph after the other; the depth model is loaded once.
+    mistakes = []
+    for photo in tqdm(photos, unit="photo", disable=True if len(photos) == 1 else None):
+        try:
+            _photograph_file(config, photo, variants, outputs[photo], estimate)
+        except UserError as error:
+            mistakes.append(str(error))
+            if len(photos) > 1:
+                print(error, file=sys.stderr)
+    if len(photos) == 1 and mistakes:
+        raise UserError(mistakes[0])
+    if mistakes:
+        raise UserError(f"lens: {len(mistakes)} of {len(photos)} photographs were left out.")
+
+
+def _photograph_file(
+    config: LensConfig,
+    path: Path,
+    variants: Sequence[Variant],
+    outputs: Outputs,
+    estimate: DepthEstimator,
+) -> None:
+    """Read one photograph, render each variant, write the pictures and the animation."""
+    if path == EXAMPLE:
+        photo, depth = example_photo()
+    else:
+        photo = read_photo(path)
+        depth = depth_of(config, path, photo, estimate)
+    frames = []
+    for variant, output in zip(variants, outputs.stills, strict=True):
+        # Blur
+        radius_px, taken = radius_of(config, photo, depth, variant)
+        picture = _rendered(config, photo, radius_px, output.name)
+        # Write
+        write_photo(picture, output)
+        if outputs.animation:
+            frames.append(frame_of(picture.to_srgb(), radius_px if config.mark_focus else None))
+        height, width = photo.size
+        largest_px = float(radius_px.abs().max())
+        print(f"{output}: {width}x{height}, {taken}, largest blur radius {largest_px:.1f} px")
+    if outputs.animation and config.animate:
+        write_bytes(outputs.animation, encode_animation(frames, config.animate))
+        print(f"{outputs.animation}: {len(frames)} pictures")
+    for note in photo.notes:
+        print(f"{path}: note: {note}.", file=sys.stderr)
+
+
+def depth_of(config: LensConfig, path: Path, photo: Photo, estimate: DepthEstimator) -> SceneDepth:
+    """The photograph's depth, from where the options say."""
+    if config.depth == "auto":
+        return estimate(photo.to_srgb())
+    if config.depth == "plane":
+        return plane_depth(*config.plane, photo.size)
+    named = Path(config.depth)
+    if not named.is_dir():
+        return read_depth(named, config.depth_kind, photo.size)
+    maps = [named / f"{path.stem}{extension}" for extension in DEPTH_EXTENSIONS]
+    found = [each for each in maps if each.exists()]
+    if not found:
+        raise UserError(f"{named}: --depth: there is no {path.stem}.png or .npy for {path}.")
+    return read_depth(found[0], config.depth_kind, photo.size)
+
+
+def _rendered(config: LensConfig, photo: Photo, radius_px: Tensor, name: str) -> Photo:
+    """Blur a photograph's light; where it is transparent, light and opacity alike."""
+    with tqdm(desc=name, unit="tile", disable=None, leave=False) as bar:
+
+        def blur(image_linear: Tensor) -> Tensor:
+            bar.reset()
+            return render_full_size(image_linear, radius_px, config.method, on_tile=show)
+
+        def show(done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        # Light, or light and opacity: a transparent pixel has no light to give
+        light = photo.to_linear(config.gamma)
+        if photo.alpha is None:
+            return photo.with_light(blur(light), config.gamma)
+        opacity = blur(photo.alpha.expand(3, -1, -1).contiguous())
+        covered = blur(light * photo.alpha)
+    light = torch.where(opacity > LEAST_OPACITY, covered / opacity.clamp(min=LEAST_OPACITY), light)
+    return replace(photo.with_light(light, config.gamma), alpha=opacity[:1].clamp(0, 1))
