@@ -13,36 +13,38 @@ from dofsuite.images import IMAGE_EXTENSIONS, center_crop, resize
 
 
 class Batch(NamedTuple):
-    """A batch of images with their metadata (a NamedTuple, because Lightning moves those)."""
+    """A batch of images with their metadata (a NamedTuple, because Lightning moves those).
+
+    Attributes:
+        image_srgb: `[b, 3, h, w]` float32 display values in [0, 1].
+        disparity: `[b, 1, h, w]` float32 in [0, 1], 0 far, 1 near, min-max over the uncropped
+            image. 0 without depth.
+        has_depth: `[b]` bool.
+        source: `[b]` int64: index into the data module's `sources`; -1 for held-out samples.
+        index: `[b]` int64: global sample index, with which every random draw is seeded. In training
+            the position in the run, in validation the number in the folder.
+        key: Keys of the samples in their shards.
+        width_px: `[b]` float32: long side, in px, of the uncropped image at the scale of
+            `image_srgb`.
+        valid: `[b, 1, h, w]` bool: where the disparity was measured; true everywhere without a
+            mask.
+        caption: Captions; "" where there is none.
+        f_number: `[b]` float32: f-number of the EXIF; NaN where there is none.
+        focal_length_mm: `[b]` float32: focal length in mm on a sensor 36 mm wide; NaN where there
+            is none.
+    """
 
     image_srgb: Tensor
-    """`[b, 3, h, w]` float32 display values in [0, 1]."""
     disparity: Tensor
-    """`[b, 1, h, w]` float32 in [0, 1], 0 far, 1 near, min-max over the uncropped image.
-
-    0 without depth.
-    """
     has_depth: Tensor
-    """`[b]` bool."""
     source: Tensor
-    """`[b]` int64: index into the data module's `sources`; -1 for held-out samples."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index
-    """`[b]` int64: global sample index, with which every random draw is seeded.
-
-    In training the position in the run, in validation the number in the folder.
-    """
     key: list[str]
-    """Keys of the samples in their shards."""
     width_px: Tensor
-    """`[b]` float32: long side, in px, of the uncropped image at the scale of `image_srgb`."""
     valid: Tensor
-    """`[b, 1, h, w]` bool: where the disparity was measured; true everywhere without a mask."""
     caption: list[str]
-    """Captions; "" where there is none."""
     f_number: Tensor
-    """`[b]` float32: f-number of the EXIF; NaN where there is none."""
     focal_length_mm: Tensor
-    """`[b]` float32: focal length in mm on a sensor 36 mm wide; NaN where there is none."""
 
 
 def check_has_depth(batch: Batch) -> None:
@@ -87,15 +89,19 @@ def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
     disparity, valid = torch.zeros(1, *size), torch.ones(1, *size, dtype=torch.bool)
     depth = next((extension for extension in decoded if extension.startswith("depth.")), None)
     if depth is not None:
-        depth_map, kind = decoded[depth], depth_kind or "disparity"
-        values = disparity_from_depth_map(depth_map, kind, size, f"{name}.{depth}")
-        disparity[0] = torch.from_numpy(values)
+        kind, file = depth_kind or "disparity", f"{name}.{depth}"
+        disparity[0] = torch.from_numpy(disparity_from_depth_map(decoded[depth], kind, size, file))
     if "valid.png" in decoded:
         valid[0] = torch.from_numpy(decoded["valid.png"] > 0)
 
-    arrays = {"image": image, "disparity": disparity, "valid": valid}
-    record = read_record(sample.members, name)._asdict()
-    return {**arrays, **record, "has_depth": depth is not None, "key": sample.key}
+    return {
+        **read_record(sample.members, name)._asdict(),
+        "image": image,
+        "disparity": disparity,
+        "valid": valid,
+        "has_depth": depth is not None,
+        "key": sample.key,
+    }
 
 
 def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]:
@@ -125,8 +131,11 @@ def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]
 
 
 def flip(item: dict[str, Any]) -> dict[str, Any]:
-    mirrored = {name: item[name].flip(-1) for name in ("image", "disparity", "valid")}
-    return {**item, **mirrored, "caption": mirror_caption(item["caption"])}
+    return {
+        **item,
+        **{name: item[name].flip(-1) for name in ("image", "disparity", "valid")},
+        "caption": mirror_caption(item["caption"]),
+    }
 
 
 def collate(items: list[dict[str, Any]]) -> Batch:

@@ -13,8 +13,6 @@ from dofsuite.data.source_mix import SourceMix
 from dofsuite.diffusion import sample_generator
 from dofsuite.errors import UserError
 
-HELD_OUT = -1
-
 
 class TrainSamples(Dataset[Any]):
     """Training samples by position in the run: `dataset[p]` depends on the seed and p alone."""
@@ -37,23 +35,21 @@ class TrainSamples(Dataset[Any]):
 
     def locate(self, position: int) -> tuple[int, int]:
         """Return `(source, sample number in it)` of a position."""
-        source, draw = 0, position
-        if len(self.readers) == 2:
-            source, draw = self.source_mix.source_at(position, self.seed)
+        source, draw = (
+            self.source_mix.source_at(position, self.seed)
+            if len(self.readers) == 2
+            else (0, position)
+        )
         return source, self.orders[source][draw]
 
     def __getitem__(self, position: int) -> dict[str, Any] | UserError:
         """Return the decoded sample of a position, or its `UserError`."""
         source, number = self.locate(position)
-        item = _read(self.readers[source], number, self.size_px)
-        if isinstance(item, UserError):
-            return item
-        if (
-            float(torch.rand((), generator=sample_generator(self.seed, position, "flip")))
-            < self.flip
-        ):
-            item = flip(item)
-        return {**item, "source": source, "index": position}
+        item = _read(self.readers[source], number, self.size_px, source=source, index=position)
+        draw = torch.rand((), generator=sample_generator(self.seed, position, "flip"))
+        if not isinstance(item, UserError) and float(draw) < self.flip:
+            return flip(item)
+        return item
 
 
 class HeldOutSamples(Dataset[Any]):
@@ -64,29 +60,27 @@ class HeldOutSamples(Dataset[Any]):
         return len(self.reader)
 
     def __getitem__(self, number: int) -> dict[str, Any] | UserError:
-        item = _read(self.reader, number, self.size_px)
-        if isinstance(item, UserError):
-            return item
-        return {**item, "source": HELD_OUT, "index": number}
+        # source -1: held out
+        return _read(self.reader, number, self.size_px, source=-1, index=number)
 
 
-def _read(reader: ShardReader, number: int, size_px: int | None) -> dict[str, Any] | UserError:
+# Return a decoded sample with its `place` in the run.
+def _read(
+    reader: ShardReader, number: int, size_px: int | None, **place: int
+) -> dict[str, Any] | UserError:
     # An error is returned as a value: raised in a worker it would arrive wrapped in a traceback.
     try:
         item = decode_sample(reader.read(number), reader.manifest.depth_kind)
-        return resize_and_crop(item, size_px)
+        return {**resize_and_crop(item, size_px), **place}
     except UserError as error:
         return error
 
 
 def collate_or_error(items: list[dict[str, Any] | UserError]) -> Batch | UserError:
-    samples = []
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-        samples.append(item)
+    errors = [item for item in items if isinstance(item, UserError)]
+    samples = [item for item in items if not isinstance(item, UserError)]
     try:
-        return collate(samples)
+        return errors[0] if errors else collate(samples)
     except UserError as error:
         return error
 

@@ -103,10 +103,11 @@ def disparity_from_depth_map(
         raise UserError(
             f"{name}: the depth map is {found} px and its image {needed} px: resize one of them."
         )
-    if kind == "depth":
-        bad, reason = ~(depth_map > 0), "not a number or not above 0"
-    else:
-        bad, reason = ~np.isfinite(depth_map), "not finite (NaN or infinite)"
+    bad, reason = (
+        (~(depth_map > 0), "not a number or not above 0")
+        if kind == "depth"
+        else (~np.isfinite(depth_map), "not finite (NaN or infinite)")
+    )
     if bad.any():
         raise UserError(f"{name}: {bad.sum()} values are {reason}: fill them before packing.")
 

@@ -9,7 +9,7 @@ altered ends the run before it begins, with a sentence that names it.
 import contextlib
 import hashlib
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,35 +37,35 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of `manifest.json`."""
+    """Contents of `manifest.json`.
+
+    Attributes:
+        source: Where the images are from: a tag.
+        licence: License of the images.
+        split: `train`, `val` or `test`.
+        depth_kind: `disparity` (larger is nearer) or `depth` (larger is farther); None without
+            depth maps.
+        depth_unit: Unit of the stored depth maps: `relative`, `m`, `mm`, `1/m`, `px`.
+        samples_with_caption: Samples that have a caption; 0 in manifests from before captions were
+            counted.
+        samples_with_exif: Samples whose EXIF has both f-number and focal length; 0 likewise.
+    """
 
     source: str
-    """Where the images are from: a tag."""
     licence: str
-    """License of the images."""
     split: str
-    """`train`, `val` or `test`."""
     depth_kind: str | None
-    """`disparity` (larger is nearer) or `depth` (larger is farther); None without depth maps."""
     depth_unit: str | None
-    """Unit of the stored depth maps: `relative`, `m`, `mm`, `1/m`, `px`."""
     samples: int
     samples_with_depth: int
     shards: tuple[ShardEntry, ...]
     format_version: int = FORMAT_VERSION
     samples_with_caption: int = 0
-    """Samples that have a caption; 0 in manifests from before captions were counted."""
     samples_with_exif: int = 0
-    """Samples whose EXIF has both f-number and focal length; 0 likewise."""
 
 
 def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, last of all: a folder that has it is complete."""
-    write_json(folder / MANIFEST_FILE, asdict(manifest))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -105,12 +105,18 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
 
     # Consistency
     counts = [shard.samples for shard in shards]
-    if manifest.samples != sum(counts) or min(counts, default=1) < 1:
-        raise ValueError("its sample counts do not add up")
-    if any(Path(shard.name).name != shard.name for shard in shards):
-        raise ValueError("a shard lies outside the folder")
-    if manifest.depth_kind not in (*DEPTH_KINDS, None):
-        raise ValueError(f"depth_kind is {manifest.depth_kind!r}")
+    problems = {
+        "its sample counts do not add up": (
+            manifest.samples != sum(counts) or min(counts, default=1) < 1
+        ),
+        "a shard lies outside the folder": any(
+            Path(shard.name).name != shard.name for shard in shards
+        ),
+        f"depth_kind is {manifest.depth_kind!r}": manifest.depth_kind not in (*DEPTH_KINDS, None),
+    }
+    for problem, is_there in problems.items():
+        if is_there:
+            raise ValueError(problem)
     return manifest
 
 
@@ -125,52 +131,42 @@ def verify_shards(folder: Path, manifest: Manifest, verify: Verify = "full") -> 
     Raises:
         UserError: A shard is missing, truncated or altered; it is named.
     """
-    verified = _read_verified(folder)
+    # What was intact before
+    verified: Any = {}
+    with contextlib.suppress(OSError, ValueError):
+        verified = json.loads((folder / VERIFIED_FILE).read_bytes())
     found = {}
     for shard in manifest.shards:
-        _check_size(folder, shard)
-        if verify == "full":
-            checksums = {".tar": shard.sha256, ".index.json": shard.index_sha256}
-            files = [(folder / f"{shard.name}{end}", sha256) for end, sha256 in checksums.items()]
-            stats = [[path.stat().st_size, path.stat().st_mtime_ns] for path, _ in files]
-            found[shard.name] = [*stats, shard.sha256, shard.index_sha256]
-            if verified.get(shard.name) != found[shard.name]:
-                _check_sha256(files)
+        # Presence and size
+        tar, index = folder / f"{shard.name}.tar", folder / f"{shard.name}.index.json"
+        check_is_file(tar)
+        check_is_file(index)
+        size = tar.stat().st_size
+        if size != shard.bytes:
+            state = "truncated" if size < shard.bytes else "too long"
+            raise UserError(
+                f"{tar}: the shard is {state} ({size} bytes of {shard.bytes}): copy or pack it "
+                "again."
+            )
+        if verify == "size":
+            continue
+        # Checksums
+        sha256 = {tar: shard.sha256, index: shard.index_sha256}
+        stats = [[path.stat().st_size, path.stat().st_mtime_ns] for path in sha256]
+        found[shard.name] = [*stats, *sha256.values()]
+        if not isinstance(verified, dict) or verified.get(shard.name) != found[shard.name]:
+            for path, expected in sha256.items():
+                with open(path, "rb") as file:
+                    check_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
     # A read-only folder is read in full at every start instead.
     if verify == "full" and found != verified:
         with contextlib.suppress(OSError, UserError):
             write_json(folder / VERIFIED_FILE, found)
 
 
-def _read_verified(folder: Path) -> dict[str, Any]:
-    try:
-        verified = json.loads((folder / VERIFIED_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return verified if isinstance(verified, dict) else {}
-
-
-def _check_size(folder: Path, shard: ShardEntry) -> None:
-    path = folder / f"{shard.name}.tar"
-    for needed in (path, folder / f"{shard.name}.index.json"):
-        check_is_file(needed)
-    size = path.stat().st_size
-    if size != shard.bytes:
-        state = "truncated" if size < shard.bytes else "too long"
-        raise UserError(
-            f"{path}: the shard is {state} ({size} bytes of {shard.bytes}): copy or pack it again."
-        )
-
-
 def check_is_file(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path}: this file is missing: copy it again or pack the shards again.")
-
-
-def _check_sha256(files: list[tuple[Path, str]]) -> None:
-    for path, expected in files:
-        with open(path, "rb") as file:
-            check_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
 
 
 def check_sha256(path: Path, found: str, expected: str) -> None:

@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, TrainSamples, collate_or_error
 from dofsuite.data.manifest import Verify
 from dofsuite.data.sampler import PositionBatches
-from dofsuite.data.samples_seen import SamplesSeen
 from dofsuite.data.shards import ShardReader
 from dofsuite.data.source_mix import ShareRamp, SourceMix
 from dofsuite.data.synthetic.names import is_synthetic
@@ -34,6 +33,35 @@ REQUIREMENTS = {
         "FocalLength",
     ),
 }
+
+
+class SamplesSeen(Callback):
+    """Adds a global batch to `data.samples_seen` when its training begins.
+
+    At the start of a batch, because checkpoints are written in its end hooks and would otherwise be
+    one batch short. An exception within a batch subtracts it before an exception checkpoint is
+    written, so that it is trained on after resuming. `ShardData` puts this callback first in the
+    trainer's list.
+    """
+
+    def __init__(self, data: "ShardData", global_batch: int) -> None:
+        self.data, self.global_batch = data, global_batch
+        self.in_flight = 0
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.in_flight = self.global_batch
+        self.data.samples_seen += self.global_batch
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        self.in_flight = 0
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self.data.samples_seen -= self.in_flight
+        self.in_flight = 0
 
 
 class ShardData(LightningDataModule):
@@ -139,7 +167,13 @@ class ShardData(LightningDataModule):
         """Open and check the shards; under a new trainer `samples_seen` starts at 0."""
         if self.trainer is None:
             self.prepare_data()
-        self._raise_fault_of_any_rank()
+        # A fault that any rank found
+        faults = [self._fault] * self.world[1]
+        if len(faults) > 1:
+            distributed.all_gather_object(faults, self._fault)
+        if any(faults):
+            raise UserError(next(filter(None, faults)))
+        # Open the shards
         self._readers = {
             key: ShardReader(resolve(folder)) for key, folder in self._folders().items()
         }
@@ -147,14 +181,6 @@ class ShardData(LightningDataModule):
             self._check(key, reader)
         if stage == "fit" and self.trainer is not None:
             self._attach()
-
-    def _raise_fault_of_any_rank(self) -> None:
-        faults = [self._fault] * self.world[1]
-        if len(faults) > 1:
-            distributed.all_gather_object(faults, self._fault)
-        for fault in faults:
-            if fault is not None:
-                raise UserError(fault)
 
     def _check(self, key: str, reader: ShardReader) -> None:
         # A training set for training, a sample for each rank in validation
@@ -182,8 +208,7 @@ class ShardData(LightningDataModule):
     def _attach(self) -> None:
         # Lightning offers data modules no hook at the start of a batch: add a callback.
         trainer: Any = self.trainer
-        _, world = self.world
-        if world > 1 and trainer._accelerator_connector.use_distributed_sampler:
+        if self.world[1] > 1 and trainer._accelerator_connector.use_distributed_sampler:
             raise UserError(
                 "trainer.use_distributed_sampler: set it to false: the data module gives every "
                 "rank its own samples."
@@ -193,14 +218,7 @@ class ShardData(LightningDataModule):
             for callback in trainer.callbacks
         ):
             self.samples_seen = 0
-            trainer.callbacks.insert(0, SamplesSeen(self, self.batch_size * world))
-
-    # The experiment's own mix, or else the model's where it has one, or else DiffCamera's.
-    def _resolved_mix(self) -> SourceMix:
-        model = self.trainer.lightning_module if self.trainer else None
-        mix = self.source_mix or getattr(model, "source_mix", None) or ShareRamp()
-        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
-        return mix.for_steps_of(self.batch_size * self.world[1] * accumulated)
+            trainer.callbacks.insert(0, SamplesSeen(self, self.batch_size * self.world[1]))
 
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches of this rank from `samples_seen` on.
@@ -212,18 +230,20 @@ class ShardData(LightningDataModule):
             self.setup()
         rank, world = self.world
 
-        # Samples by position in the run
-        readers = [self._readers[f"data.train.{tag}"] for tag in self.train]
-        dataset = TrainSamples(readers, self._resolved_mix(), self.seed, self.size_px, self.flip)
-
         # Length of an epoch
+        readers = [self._readers[f"data.train.{tag}"] for tag in self.train]
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
         samples_per_step = self.batch_size * world * accumulated
         batches = math.ceil(sum(map(len, readers)) / samples_per_step) * accumulated
 
+        # The experiment's own mix, or else the model's where it has one, or else DiffCamera's
+        model = self.trainer.lightning_module if self.trainer else None
+        mix = self.source_mix or getattr(model, "source_mix", None) or ShareRamp()
+        mix = mix.for_steps_of(samples_per_step)
+
         # Workers draw their seeds from a generator of their own, not from the run's.
         return BatchLoader(
-            dataset,
+            TrainSamples(readers, mix, self.seed, self.size_px, self.flip),
             batch_sampler=PositionBatches(
                 self.batch_size, batches, lambda: self.samples_seen, rank, world
             ),

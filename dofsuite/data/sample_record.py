@@ -39,9 +39,11 @@ def read_record(members: dict[str, bytes], name: str) -> Record:
     record = decode_json(members["json"], f"{name}.json") if "json" in members else {}
 
     # Caption: the text file's, or else the JSON's
-    caption = record.get("caption") or ""
-    if "txt" in members:
-        caption = decode_text(members["txt"], f"{name}.txt")
+    caption = (
+        decode_text(members["txt"], f"{name}.txt")
+        if "txt" in members
+        else record.get("caption") or ""
+    )
     if not isinstance(caption, str):
         raise UserError(f"{name}.json: caption: a text is expected, not {caption!r}.")
 
@@ -52,8 +54,11 @@ def read_record(members: dict[str, bytes], name: str) -> Record:
             f"{name}.json: exif: an object with f_number and focal_length_mm is expected, not "
             f"{exif!r}."
         )
-    f_number = _positive(exif, "f_number", name)
-    return Record(caption.strip(), f_number, _positive(exif, "focal_length_mm", name))
+    return Record(
+        caption.strip(),
+        f_number=_positive(exif, "f_number", name),
+        focal_length_mm=_positive(exif, "focal_length_mm", name),
+    )
 
 
 def _positive(exif: dict[str, Any], key: str, name: str) -> float:

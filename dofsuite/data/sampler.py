@@ -17,15 +17,12 @@ from itertools import accumulate
 import numpy as np
 from torch.utils.data import Sampler
 
-GROUP_SHARDS = 8
-
 
 # Apply the finalizer of splitmix64 (Steele, Lea and Flood 2014) to uint64 values.
 def _splitmix64(state: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        mixed = state + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed = state + np.uint64(0x9E3779B97F4A7C15)  # arrays wrap around without a warning
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
 
 
@@ -47,7 +44,7 @@ class SourceOrder:
     """The infinite order of one source's samples: a new permutation each epoch."""
 
     def __init__(
-        self, shard_sizes: Sequence[int], seed: int, source: int, group_shards: int = GROUP_SHARDS
+        self, shard_sizes: Sequence[int], seed: int, source: int, group_shards: int = 8
     ) -> None:
         """Order shards of `shard_sizes` samples; `source` (0 or 1) gives two sources two orders."""
         self.shard_sizes, self.group_shards = list(shard_sizes), group_shards

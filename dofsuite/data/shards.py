@@ -16,22 +16,23 @@ import shutil
 import tarfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from dofsuite.data.manifest import (
+    MANIFEST_FILE,
     Manifest,
     ShardEntry,
     check_is_file,
     check_sha256,
     read_manifest,
     sha256_of,
-    write_manifest,
 )
 from dofsuite.data.sample_record import read_record
 from dofsuite.errors import UserError
-from dofsuite.files import temp_sibling, write_bytes
+from dofsuite.files import temp_sibling, write_bytes, write_json
 
 MAX_OPEN_SHARDS = 64
 MAX_MEMBER_BYTES = 512 * 2**20
@@ -73,7 +74,12 @@ class ShardWriter:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key):
             raise ValueError(f"{key!r} is no key: webdataset splits names at the first dot")
         if self._file is None:
-            self._begin()
+            from webdataset import TarWriter
+
+            self._file = open(
+                self.folder / f".shard-{len(self.entries):06d}.tar.tmp-{os.getpid()}", "wb"
+            )
+            self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
         self._tar.write({"__key__": key, **members})
         self._in_shard += 1
 
@@ -110,16 +116,9 @@ class ShardWriter:
             samples_with_exif=self.samples_with_exif,
             shards=tuple(self.entries),
         )
-        write_manifest(self.folder, manifest)
+        # Last of all: a folder that has its manifest is complete.
+        write_json(self.folder / MANIFEST_FILE, asdict(manifest))
         return manifest
-
-    def _begin(self) -> None:
-        from webdataset import TarWriter
-
-        self._file = open(
-            self.folder / f".shard-{len(self.entries):06d}.tar.tmp-{os.getpid()}", "wb"
-        )
-        self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
 
     def _complete(self) -> None:
         # Flush the tar to disk
@@ -134,12 +133,13 @@ class ShardWriter:
         index = json.dumps(index_of(temporary)).encode()
         with open(temporary, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = temporary.stat().st_size
+        self.entries.append(
+            ShardEntry(name, self._in_shard, temporary.stat().st_size, sha256, sha256_of(index))
+        )
 
         # Final names, the tar's last
         write_bytes(self.folder / f"{name}.index.json", index)
         os.replace(temporary, self.folder / f"{name}.tar")
-        self.entries.append(ShardEntry(name, self._in_shard, size, sha256, sha256_of(index)))
         self._file, self._in_shard = None, 0
 
 
@@ -165,19 +165,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        _rename_unless_there(temporary, folder)
+        try:
+            os.rename(temporary, folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be written: {error.strerror}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _rename_unless_there(temporary: Path, folder: Path) -> None:
-    try:
-        os.rename(temporary, folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
 
 
 class ShardReader:

@@ -73,9 +73,14 @@ class ShareRamp(SourceMix):
 
     def num_second_before(self, position: int, seed: int) -> int:
         assert self.samples_per_step is not None, "for_steps_of comes first"
-        # C(p): whole steps, then the begun one.
+        # Sum of the shares of the steps that are over: constant, on the ramp, after it
         steps, rest = divmod(position, self.samples_per_step)
-        total = self.samples_per_step * self._sum_units(steps) + rest * self._units(steps)
+        climbing = min(max(steps - self.until_step, 0), self._ramp)
+        full = max(steps - self.full_step, 0)
+        climbed = climbing * (climbing - 1) // 2 + full * self._ramp
+        over = self._start_units * self._ramp * steps + self._rise_units * climbed
+        # C(p): those, then the begun one
+        total = self.samples_per_step * over + rest * self._units(steps)
         unit = SHARE_UNITS * self._ramp
         return (total + hash_of(seed, 0x5EED) % unit) // unit
 
@@ -95,12 +100,6 @@ class ShareRamp(SourceMix):
     def _units(self, step: int) -> int:
         climbed = min(max(step - self.until_step, 0), self._ramp)
         return self._start_units * self._ramp + self._rise_units * climbed
-
-    def _sum_units(self, steps: int) -> int:
-        climbing = min(max(steps - self.until_step, 0), self._ramp)
-        full = max(steps - self.full_step, 0)
-        climbed = climbing * (climbing - 1) // 2 + full * self._ramp
-        return self._start_units * self._ramp * steps + self._rise_units * climbed
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from dofsuite.images import IMAGE_EXTENSIONS
 
 DEPTH_EXTENSIONS = ("png", "npy", "jpg", "jpeg", "webp")
 CAPTION_EXTENSION = "txt"
-DEPTH_ENDINGS = ("_depth", "_disparity")
 
 
 class Pair(NamedTuple):
@@ -55,20 +54,35 @@ def find_pairs(folder: Path, depth_folder: Path | None = None) -> Listing:
         if needed is not None and not needed.is_dir():
             raise UserError(f"{needed}: there is no such folder.")
 
-    # Sort files by what they are; depth maps may lie in a folder of their own
-    images: ByStem = defaultdict(list)
+    # Depth maps: all of a folder of their own, or else those that their names tell from images
+    files = _files(folder)
+    if depth_folder is not None:
+        inside = depth_folder.resolve()  # it may lie within the folder of images
+        files = [file for file in files if inside not in file.path.resolve().parents]
+        depth_maps = [file for file in _files(depth_folder) if file.extension in DEPTH_EXTENSIONS]
+    else:
+        photos = {file.stem for file in files if file.extension in ("jpg", "jpeg", "webp")}
+        depth_maps = [file for file in files if _is_depth_map(file, photos)]
+        files = [file for file in files if not _is_depth_map(file, photos)]
     depths: ByStem = defaultdict(list)
-    others = _sort_files(folder, depth_folder, images, depths)
-    for file in _files(depth_folder) if depth_folder is not None else ():
-        if file.extension in DEPTH_EXTENSIONS:
-            depths[_plain_stem(file.stem)].append(file.path)
+    for file in depth_maps:
+        depths[_plain_stem(file.stem)].append(file.path)
+
+    # Images, captions, and what is left out
+    images: ByStem = defaultdict(list)
+    for file in files:
+        if file.extension in IMAGE_EXTENSIONS:
+            images[file.stem].append(file.path)
     captions = {
         file.stem: file.path
-        for file in others
+        for file in files
         if file.extension == CAPTION_EXTENSION and file.stem in images
     }
-    used = set(captions.values())
-    left_out = [file.path for file in others if file.path not in used]
+    left_out = [
+        file.path
+        for file in files
+        if file.extension not in IMAGE_EXTENSIONS and captions.get(file.stem) != file.path
+    ]
 
     # One image and at most one depth map for each stem
     pairs, faults = [], []
@@ -92,31 +106,11 @@ def _files(folder: Path) -> list[File]:
 
 
 def _plain_stem(stem: str) -> str:
-    for ending in DEPTH_ENDINGS:
-        stem = stem.removesuffix(ending)
-    return stem
+    return stem.removesuffix("_depth").removesuffix("_disparity")
 
 
-def _sort_files(
-    folder: Path, depth_folder: Path | None, images: ByStem, depths: ByStem
-) -> list[File]:
-    # A folder of depth maps may lie within the folder of images.
-    files = _files(folder)
-    if depth_folder is not None:
-        inside = depth_folder.resolve()
-        files = [file for file in files if inside not in file.path.resolve().parents]
-
-    # Where a photograph and a PNG share a stem, the PNG is the depth map.
-    others = []
-    photos = {file.stem for file in files if file.extension in ("jpg", "jpeg", "webp")}
-    for file in files:
-        plain = _plain_stem(file.stem)
-        is_map = file.extension == "npy" or (file.extension == "png" and file.stem in photos)
-        is_map = is_map or plain != file.stem
-        if depth_folder is None and is_map and file.extension in DEPTH_EXTENSIONS:
-            depths[plain].append(file.path)
-        elif file.extension in IMAGE_EXTENSIONS:
-            images[file.stem].append(file.path)
-        else:
-            others.append(file)
-    return others
+# Where a photograph and a PNG share a stem, the PNG is the depth map.
+def _is_depth_map(file: File, photos: set[str]) -> bool:
+    beside_photo = file.extension == "png" and file.stem in photos
+    is_map = file.extension == "npy" or beside_photo or _plain_stem(file.stem) != file.stem
+    return is_map and file.extension in DEPTH_EXTENSIONS

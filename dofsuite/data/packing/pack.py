@@ -7,20 +7,16 @@ into the sample's JSON, its caption from the text file of the same stem; both ar
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dofsuite.cli import option
-from dofsuite.data.decode import (
-    decode_depth_image,
-    decode_npy,
-    decode_text,
-    disparity_from_depth_map,
-)
+from dofsuite.data.decode import DECODERS, decode_text, disparity_from_depth_map
 from dofsuite.data.manifest import Manifest
 from dofsuite.data.packing.match_files import CAPTION_EXTENSION, Listing, Pair, find_pairs
 from dofsuite.data.packing.photo_exif import exif_of_photograph
-from dofsuite.data.shards import ShardWriter, new_folder
+from dofsuite.data.shards import write_shards
 from dofsuite.errors import UserError
 from dofsuite.images import decode_image
 
@@ -72,10 +68,9 @@ class PackConfig:
 
     def __post_init__(self) -> None:
         if self.depth_kind is not None and self.depth_unit not in DEPTH_UNITS[self.depth_kind]:
-            units = ", ".join(DEPTH_UNITS[self.depth_kind])
             raise UserError(
                 f"--depth-unit: {self.depth_unit} is no unit of {self.depth_kind}: choose one of "
-                f"{units}."
+                f"{', '.join(DEPTH_UNITS[self.depth_kind])}."
             )
         if self.samples_per_shard < 1:
             raise UserError("--samples-per-shard: at least 1 is needed.")
@@ -108,22 +103,20 @@ def pack(config: PackConfig) -> Manifest:
         print(f"left out: {path} (not a JPEG, PNG or WebP image)", flush=True)
 
     # Write the shards
-    with (
-        new_folder(config.output) as temporary,
-        ShardWriter(temporary, config.samples_per_shard) as writer,
-    ):
-        _write_pairs(writer, listing, config)
-        return writer.close(
-            source=config.tag,
-            licence=config.licence,
-            split=config.split,
-            depth_kind=config.depth_kind,
-            depth_unit=config.depth_unit,
-        )
+    return write_shards(
+        config.output,
+        _samples(listing, config),
+        source=config.tag,
+        licence=config.licence,
+        split=config.split,
+        depth_kind=config.depth_kind,
+        depth_unit=config.depth_unit,
+        samples_per_shard=config.samples_per_shard,
+    )
 
 
-# Write every pair; after the first fault only check the rest, then report all faults.
-def _write_pairs(writer: ShardWriter, listing: Listing, config: PackConfig) -> None:
+# Yield every sample; after the first fault only check the rest, then report all faults.
+def _samples(listing: Listing, config: PackConfig) -> Iterator[tuple[str, dict[str, bytes]]]:
     faults = list(listing.faults)
     for number, pair in enumerate(listing.pairs):
         try:
@@ -131,7 +124,9 @@ def _write_pairs(writer: ShardWriter, listing: Listing, config: PackConfig) -> N
         except UserError as error:
             faults.append(str(error).rstrip("."))
         if not faults:
-            writer.add(f"{number:06d}_{_slug(pair.stem)}", members)
+            # webdataset's keys and tars do not allow dots, slashes, ...
+            slug = re.sub(r"[^A-Za-z0-9_-]+", "-", pair.stem)[:48]
+            yield f"{number:06d}_{slug}", members
         if (number + 1) % PROGRESS_EVERY == 0:
             print(f"{number + 1} of {len(listing.pairs)} images", flush=True)
 
@@ -163,8 +158,7 @@ def _members(pair: Pair, config: PackConfig) -> dict[str, bytes]:
     if pair.depth is not None:
         assert config.depth_kind is not None
         depth_bytes, extension = pair.depth.read_bytes(), pair.depth.suffix[1:].lower()
-        decode = decode_npy if extension == "npy" else decode_depth_image
-        depth_map = decode(depth_bytes, str(pair.depth))
+        depth_map = DECODERS[f"depth.{extension}"](depth_bytes, str(pair.depth))
         disparity_from_depth_map(depth_map, config.depth_kind, (height, width), str(pair.depth))
         members[f"depth.{extension}"] = depth_bytes
         record["depth"] = {
@@ -179,8 +173,3 @@ def _members(pair: Pair, config: PackConfig) -> dict[str, bytes]:
         members[CAPTION_EXTENSION] = pair.caption.read_bytes()
         decode_text(members[CAPTION_EXTENSION], str(pair.caption))
     return {**members, "json": json.dumps(record).encode()}
-
-
-# Replace what webdataset's keys and tars do not allow: dots, slashes, ...
-def _slug(stem: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:48]

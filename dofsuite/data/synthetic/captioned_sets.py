@@ -36,8 +36,8 @@ from dofsuite.images import encode_png
 class CaptionedSet:
     recipe: LayeredRecipe
     split: str
+    # Whether the scenes are photographed; else they stay all in focus.
     shallow: bool
-    """Whether the scenes are photographed; else they stay all in focus."""
 
 
 # Folder of the cache; not renamed with the sets, so that what was written before stays valid.

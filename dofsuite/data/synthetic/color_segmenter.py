@@ -9,9 +9,10 @@ from dofsuite.errors import UserError
 
 # The choice of segmenter that stands for `ColorSegmenter`.
 COLORS = "colors"
-WALL_COLORS = {name: wall.color for name, wall in WALL_MATERIALS.items() if name != "gravel"}
 # What the captions can name, by color; gravel is as gray as white.
-NAMED_COLORS = THING_COLORS | WALL_COLORS
+NAMED_COLORS = THING_COLORS | {
+    name: wall.color for name, wall in WALL_MATERIALS.items() if name != "gravel"
+}
 
 
 def is_color_segmenter(choice: str | None) -> bool:

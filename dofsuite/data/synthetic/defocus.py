@@ -66,8 +66,11 @@ def draw_exposure(
 ) -> Exposure:
     """Draw a lens, focused on the scene's nearest object."""
     focal_length_mm = round(rng.uniform(*FOCAL_LENGTHS_MM), 1)
-    focus_m = float(depth_m_of(scene.things[0].disparity))
-    return Exposure(float(rng.choice(f_numbers)), focal_length_mm, focus_m)
+    return Exposure(
+        float(rng.choice(f_numbers)),
+        focal_length_mm,
+        focus_m=float(depth_m_of(scene.things[0].disparity)),
+    )
 
 
 def exposure_radius_px(scenes: list[LayeredScene], exposures: list[Exposure]) -> Tensor:

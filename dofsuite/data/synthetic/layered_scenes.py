@@ -95,9 +95,10 @@ def draw_layered_scene(rng: np.random.Generator) -> LayeredScene:
     horizon_px = round(rng.uniform(*HORIZON) * LAYERED_SIZE_PX)
     things, owner = _draw_arrangement(rng, horizon_px)
     wall = WALLS[rng.integers(len(WALLS))]
-    ground = ground_disparity(horizon_px)
     image = wall_surface(rng, wall, LAYERED_SIZE_PX, horizon_px)
-    disparity = np.repeat(ground[:, None], LAYERED_SIZE_PX, axis=1)
+    # The disparity of each row of wall and floor: 0, then linear to 1
+    rise = (np.arange(LAYERED_SIZE_PX) - horizon_px + 1) / (LAYERED_SIZE_PX - horizon_px)
+    disparity = np.repeat(np.clip(rise, 0.0, 1.0)[:, None], LAYERED_SIZE_PX, axis=1)
 
     # Texture and disparity of each object
     for number, thing in enumerate(things, start=1):
@@ -113,14 +114,8 @@ def draw_layered_scene(rng: np.random.Generator) -> LayeredScene:
     )
 
 
-def ground_disparity(horizon_px: int) -> np.ndarray:
-    """Return the disparity of each row `[64]` of wall and floor: 0, then linear to 1."""
-    rows = np.arange(LAYERED_SIZE_PX)
-    return np.clip((rows - horizon_px + 1) / (LAYERED_SIZE_PX - horizon_px), 0.0, 1.0)
-
-
+# Return the objects near to far and each pixel's object `[64, 64]` (0: none, 1: nearest).
 def _draw_arrangement(rng: np.random.Generator, horizon_px: int) -> tuple[list[Thing], np.ndarray]:
-    """Return the objects near to far and each pixel's object `[64, 64]` (0: none, 1: nearest)."""
     while True:
         things = _draw_things(rng)
         masks = [thing_mask(thing, horizon_px) for thing in things]
@@ -132,8 +127,8 @@ def _draw_arrangement(rng: np.random.Generator, horizon_px: int) -> tuple[list[T
             return things, owner
 
 
+# Return one to three objects from near to far, of different colors and sides.
 def _draw_things(rng: np.random.Generator) -> list[Thing]:
-    """Return one to three objects from near to far, of different colors and sides."""
     # Disparities: each keeps its distance from the one before it.
     count = 1 + int(rng.choice(len(THING_COUNTS), p=THING_COUNTS))
     disparities = [rng.uniform(*NEAREST_DISPARITY)]
@@ -142,24 +137,19 @@ def _draw_things(rng: np.random.Generator) -> list[Thing]:
         least = FARTHEST_DISPARITY + DISPARITY_GAP * (count - 2 - number)
         disparities.append(least + share * (disparities[-1] - DISPARITY_GAP - least))
 
-    # Name, position and size
+    # Name, size and position, in the order in which they are drawn
     colors, sides = rng.permutation(len(COLORS)), rng.permutation(len(SIDES))
-    things = []
-    for number, disparity in enumerate(disparities):
-        side = SIDES[sides[number]]
-        half_width = rng.uniform(*HALF_WIDTH_M) / float(depth_m_of(disparity))
-        shape, center = SHAPES[rng.integers(len(SHAPES))], rng.uniform(*CENTERS[side])
-        things.append(
-            Thing(
-                COLORS[colors[number]],
-                shape,
-                side,
-                float(disparity),
-                float(center),
-                float(half_width),
-            )
+    return [
+        Thing(
+            color=COLORS[color],
+            side=SIDES[side],
+            disparity=float(disparity),
+            half_width=float(rng.uniform(*HALF_WIDTH_M) / float(depth_m_of(disparity))),
+            shape=SHAPES[rng.integers(len(SHAPES))],
+            center=float(rng.uniform(*CENTERS[SIDES[side]])),
         )
-    return things
+        for disparity, color, side in zip(disparities, colors, sides, strict=False)
+    ]
 
 
 def thing_mask(thing: Thing, horizon_px: int) -> np.ndarray:

@@ -7,11 +7,12 @@ calibration).
     depth_m = baseline_m * focal_length_px / (disparity_px + doffs_px)
 """
 
+import io
 from typing import NamedTuple
 
 import numpy as np
 
-from dofsuite.data.synthetic.photographs import motorcycle_disparity_px, photograph
+from dofsuite.data.synthetic.photographs import package_bytes, photograph
 
 FOCAL_LENGTH_PX = 994.978
 BASELINE_M = 0.193001
@@ -31,7 +32,9 @@ def motorcycle() -> Motorcycle:
 
     Unmeasured pixels are filled for rendering; metrics leave them out by `valid`.
     """
-    disparity_px = motorcycle_disparity_px()
+    # Stereo disparity `[500, 741]` in px; not finite if unmeasured
+    with np.load(io.BytesIO(package_bytes("motorcycle_disp")), allow_pickle=False) as archive:
+        disparity_px = archive["arr_0"].astype(np.float32)
     valid = np.isfinite(disparity_px)
     depth_m = BASELINE_M * FOCAL_LENGTH_PX / (fill_background(disparity_px, valid) + DOFFS_PX)
     return Motorcycle(np.asarray(photograph("motorcycle_left")), depth_m.astype(np.float32), valid)
@@ -45,7 +48,7 @@ def fill_background(disparity_px: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """
     filled = np.where(valid, disparity_px, np.nan)
     columns = np.arange(filled.shape[1])
-    for row, measured in zip(range(len(filled)), valid, strict=True):
+    for row, measured in enumerate(valid):
         # A row without measurements
         known = columns[measured]
         if not known.size:

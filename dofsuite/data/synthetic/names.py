@@ -17,6 +17,8 @@ def is_synthetic(folder: str | os.PathLike[str]) -> bool:
     """
     text = os.fspath(folder)
     if text.startswith(OLD_PREFIX):
-        new = PREFIX + text.removeprefix(OLD_PREFIX)
-        raise UserError(f"{text}: the embedded sets are called synthetic now: write {new}.")
+        raise UserError(
+            f"{text}: the embedded sets are called synthetic now: write "
+            f"{PREFIX}{text.removeprefix(OLD_PREFIX)}."
+        )
     return text.startswith(PREFIX)

@@ -11,7 +11,7 @@ Crops are reduced with antialiasing, never enlarged, and the most detailed of fi
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -29,20 +29,19 @@ SLANTED_SHARE = 0.4
 
 @dataclass(frozen=True)
 class SceneRecipe:
+    # Names of color photographs (see `photographs.PHOTOGRAPHS`).
     photographs: tuple[str, ...]
-    """Names of color photographs (see `photographs.PHOTOGRAPHS`)."""
+    # Names of gray textures, tinted when drawn.
     textures: tuple[str, ...]
-    """Names of gray textures, tinted when drawn."""
+    # Probability that a layer is cut from a texture.
     texture_share: float
-    """Probability that a layer is cut from a texture."""
+    # Number of scenes.
     scenes: int
-    """Number of scenes."""
+    # Every scene is a function of (seed, its number).
     seed: int
-    """Every scene is a function of (seed, its number)."""
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A layer: its photograph, its shape, and its disparity plane after normalization."""
 
     photograph: str
@@ -66,9 +65,6 @@ class Scene(NamedTuple):
     disparity: np.ndarray
     layers: list[Layer]
 
-    def record(self) -> list[dict[str, object]]:
-        return [asdict(layer) for layer in self.layers]
-
 
 def scenes(recipe: SceneRecipe) -> Iterator[Scene]:
     """Yield the recipe's scenes in order; each is a function of the seed and its number."""
@@ -91,20 +87,18 @@ def draw_scene(recipe: SceneRecipe, rng: np.random.Generator) -> Scene:
     low, high = float(disparity.min()), float(disparity.max())
     scale = 1.0 / (high - low)
     layers = [
-        Layer(
-            a.photograph,
-            a.shape,
-            (a.at_origin - low) * scale,
-            a.per_px_right * scale,
-            a.per_px_down * scale,
+        layer._replace(
+            at_origin=(layer.at_origin - low) * scale,
+            per_px_right=layer.per_px_right * scale,
+            per_px_down=layer.per_px_down * scale,
         )
-        for a in layers
+        for layer in layers
     ]
     return Scene(image, (disparity - low) * scale, layers)
 
 
+# Return `(at_origin, per_px_right, per_px_down)` of each layer, far to near, unnormalized.
 def _draw_planes(rng: np.random.Generator, layers: int) -> list[tuple[float, float, float]]:
-    """Return `(at_origin, per_px_right, per_px_down)` of each layer, far to near, unnormalized."""
     gaps = MIN_DISPARITY_GAP + rng.dirichlet(np.ones(layers - 1)) * (
         1 - MIN_DISPARITY_GAP * (layers - 1)
     )
@@ -119,8 +113,8 @@ def _draw_planes(rng: np.random.Generator, layers: int) -> list[tuple[float, flo
     return [(max(0.0, -right) * (SCENE_SIZE_PX - 1), right, down), *foreground]
 
 
+# Return the visible layer of each pixel `[128, 128]` (0: background), and the shapes.
 def _draw_arrangement(rng: np.random.Generator, layers: int) -> tuple[np.ndarray, list[str]]:
-    """Return the visible layer of each pixel `[128, 128]` (0: background), and the shapes."""
     while True:
         owner, shapes = np.zeros((SCENE_SIZE_PX, SCENE_SIZE_PX), dtype=np.int64), ["frame"]
         for number in range(1, layers):
@@ -132,10 +126,10 @@ def _draw_arrangement(rng: np.random.Generator, layers: int) -> tuple[np.ndarray
             return owner, shapes
 
 
+# Return the layers' photographs and the image `[128, 128, 3]` uint8.
 def _paint(
     recipe: SceneRecipe, rng: np.random.Generator, owner: np.ndarray, layers: int
 ) -> tuple[list[str], np.ndarray]:
-    """Return the layers' photographs and the image `[128, 128, 3]` uint8."""
     image, names = np.zeros((*owner.shape, 3), dtype=np.uint8), []
     for number in range(layers):
         is_texture = bool(recipe.textures) and rng.random() < recipe.texture_share
@@ -149,8 +143,8 @@ def _paint(
     return names, image
 
 
+# Return the most detailed of five random crops, reduced 1 to 2.5 times (if large enough).
 def _crop(rng: np.random.Generator, name: str, width_px: int, height_px: int) -> Image.Image:
-    """Return the most detailed of five random crops, reduced 1 to 2.5 times (if large enough)."""
     source = photograph(name)
     largest = min(source.width / width_px, source.height / height_px, 2.5)
     reduction = rng.uniform(min(1.3, largest), largest)
@@ -162,24 +156,24 @@ def _crop(rng: np.random.Generator, name: str, width_px: int, height_px: int) ->
     return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else crop
 
 
+# Return the summed gradient of a photograph inside a box, by four look-ups.
 def _detail(name: str, corner: np.ndarray, wide: float, high: float) -> float:
-    """Return the summed gradient of a photograph inside a box, by four look-ups."""
     table = _detail_table(name)
     left, top = (int(edge) for edge in corner)
     right, bottom = int(left + wide), int(top + high)
     return float(table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left])
 
 
+# Return the summed-area table `[h + 1, w + 1]` of a photograph's absolute gray gradient.
 @cache
 def _detail_table(name: str) -> np.ndarray:
-    """Return the summed-area table `[h + 1, w + 1]` of a photograph's absolute gray gradient."""
     gray = np.asarray(photograph(name).convert("L"), dtype=np.float64)
     gradient = np.abs(np.gradient(gray, axis=0)) + np.abs(np.gradient(gray, axis=1))
     return np.pad(gradient.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
 
 
+# Return the crop `[h, w, 3]` uint8 with a random gamma and a gain per channel.
 def _recolor(rng: np.random.Generator, crop: Image.Image, tint: bool) -> np.ndarray:
-    """Return the crop `[h, w, 3]` uint8 with a random gamma and a gain per channel."""
     spread = 0.45 if tint else 0.15
     gain = 1 - spread * rng.random(3) if tint else 1 + rng.uniform(-spread, spread, 3)
     values = (np.arange(256) / 255) ** rng.uniform(0.8, 1.25)

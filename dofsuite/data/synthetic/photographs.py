@@ -11,7 +11,6 @@ import io
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from dofsuite.errors import UserError
@@ -73,9 +72,3 @@ def photograph(name: str) -> Image.Image:
     """Return a photograph as RGB display values; gray ones get three equal channels."""
     with Image.open(io.BytesIO(package_bytes(name)), formats=["PNG", "JPEG"]) as image:
         return image.convert("RGB")
-
-
-def motorcycle_disparity_px() -> np.ndarray:
-    """Return the motorcycle's stereo disparity `[500, 741]` in px; not finite if unmeasured."""
-    with np.load(io.BytesIO(package_bytes("motorcycle_disp")), allow_pickle=False) as archive:
-        return archive["arr_0"].astype(np.float32)

@@ -70,6 +70,7 @@ def thing_surface(
     return np.clip(gray[..., None] * np.array(THING_COLORS[color]), 0, 1)
 
 
+# Return a random crop's gray values `[height, width]` in [0, 255], reduced, maybe flipped.
 def _crop(
     rng: np.random.Generator,
     name: str,
@@ -77,7 +78,6 @@ def _crop(
     height_px: int,
     reductions: tuple[float, float],
 ) -> np.ndarray:
-    """Return a random crop's gray values `[height, width]` in [0, 255], reduced, maybe flipped."""
     source = photograph(name)
     reduction = min(rng.uniform(*reductions), source.width / width_px, source.height / height_px)
     wide, high = width_px * reduction, height_px * reduction
@@ -89,6 +89,6 @@ def _crop(
     return np.asarray(crop.convert("L"), dtype=np.float64)
 
 
+# Bring gray values to the mean and contrast of all surfaces, in [0.2, 1].
 def _normalize_contrast(gray: np.ndarray) -> np.ndarray:
-    """Bring gray values to the mean and contrast of all surfaces, in [0.2, 1]."""
     return np.clip(MEAN + CONTRAST * (gray - gray.mean()) / (gray.std() + 4.0), 0.2, 1.0)
