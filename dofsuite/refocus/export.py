@@ -12,6 +12,7 @@ from diffusers import FluxTransformer2DModel
 
 from dofsuite.backbones import Codec, SpaceToDepthCodec
 from dofsuite.backbones.flux.lora import load_lora, save_lora
+from dofsuite.backbones.model_card import model_card
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.settings import RefocusSettings, unreadable
 
@@ -38,9 +39,8 @@ def export_adapter(
     save_lora(transformer, folder)
     camera.save_pretrained(folder / CAMERA)
     settings.write(folder)
-    is_flux = settings.backbone["class"] == "PretrainedFlux"
-    licence = " (FLUX.1-dev: non-commercial)" if is_flux else ""
-    (folder / "README.md").write_text(CARD.format(base=f"`{settings.backbone}`", licence=licence))
+    card = model_card(CARD, settings.backbone, "adapter", "image-to-image", ["lora"])
+    (folder / "README.md").write_text(card)
 
 
 def export_base(folder: Path, transformer: FluxTransformer2DModel, codec: Codec) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from dofsuite.backbones import Prediction, SpaceToDepthCodec
 from dofsuite.backbones.codec import Codec
+from dofsuite.backbones.model_card import model_card
 from dofsuite.backbones.sdxl.prediction_type import save_scheduler
 from dofsuite.errors import UserError
 from dofsuite.text2image.camera.exif import ExifTimeEmbedding, without_exif
@@ -79,7 +80,7 @@ def export(
     if networks.focus is not None:
         networks.focus.save_pretrained(folder / "focus_predictor")
     settings.write(folder)
-    card = model_card(settings, isinstance(codec, SpaceToDepthCodec), networks.teacher is not None)
+    card = card_of(settings, isinstance(codec, SpaceToDepthCodec), networks.teacher is not None)
     (folder / "README.md").write_text(card)
 
 
@@ -111,19 +112,19 @@ def save_unet(unet: Any, is_exif_conditioned: bool, dtype: torch.dtype, folder: 
     unet.save_pretrained(folder / "unet")
 
 
-def model_card(settings: Text2ImageSettings, is_small: bool, has_teacher: bool) -> str:
+def card_of(settings: Text2ImageSettings, is_small: bool, has_teacher: bool) -> str:
     start = (
         'SmallSdxl(weights="THIS_FOLDER/teacher")'
         if is_small
         else "put its unet/ into a copy of the base's folder"
     )
     exif = ", `exif_embedder/` what conditions it on the camera"
-    pretrained = settings.backbone["class"] == "PretrainedSdxl"
-    return CARD.format(
+    text = CARD.format(
         with_lens="" if settings.lens is None else " with a lens",
-        base=f"`{settings.backbone}`",
+        base="{base}",
         exif=exif if settings.is_exif_conditioned else "",
         few_steps=list(settings.few_steps),
         teacher=TEACHER.format(start=start) if has_teacher else "",
-        licence=" (SDXL: CreativeML Open RAIL++-M)" if pretrained else "",
+        licence="{licence}",
     )
+    return model_card(text, settings.backbone, "finetune", "text-to-image", ["dmd2"])

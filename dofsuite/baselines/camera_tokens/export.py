@@ -9,7 +9,7 @@ ControlNet, in diffusers' layout. A small network's export holds `codec/` and `s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -19,6 +19,7 @@ from dofsuite.backbones import Prediction, PromptEncoder, SmallSdxl, SpaceToDept
 from dofsuite.backbones.codec import Codec
 from dofsuite.backbones.descriptors import exported_sdxl, rebuild
 from dofsuite.backbones.hub import exported_part, from_pretrained
+from dofsuite.backbones.model_card import model_card
 from dofsuite.backbones.sdxl.adapters import load_unet_lora, save_unet_lora
 from dofsuite.backbones.sdxl.prediction_type import save_scheduler
 from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings
@@ -27,7 +28,7 @@ from dofsuite.text2image.export import export_dtype, save_unet
 
 CARD = """# Camera tokens for SDXL
 
-Trained with dofsuite (after Camera Settings as Tokens, Fang et al. 2024) on `{base}`.
+Trained with dofsuite (after Camera Settings as Tokens, Fang et al. 2024) on {base}.
 
 The weights are a derivative of their base: the base's licence holds for them{licence}.
 """
@@ -73,9 +74,9 @@ def export(networks: CameraTokensNetworks, settings: CameraTokensSettings, folde
         networks.controlnet.save_pretrained(folder / "controlnet")
 
     settings.write(folder)
-    pretrained = settings.backbone["class"] == "PretrainedSdxl"
-    licence = " (SDXL: CreativeML Open RAIL++-M)" if pretrained else ""
-    (folder / "README.md").write_text(CARD.format(base=settings.backbone, licence=licence))
+    relation: Literal["adapter", "finetune"] = "adapter" if settings.lora else "finetune"
+    card = model_card(CARD, settings.backbone, relation, "text-to-image")
+    (folder / "README.md").write_text(card)
 
 
 def load(folder: Path) -> CameraTokensNetworks:

@@ -1,0 +1,59 @@
+"""Cards as huggingface_hub reads them, with the licence of the base and no local path."""
+
+import pytest
+from huggingface_hub import ModelCard
+
+from dofsuite.backbones import PretrainedFlux, PretrainedSdxl, SmallFlux
+from dofsuite.backbones.descriptors import describe
+from dofsuite.backbones.model_card import model_card
+
+TEXT = "# An adapter\n\nTrained on {base}; its licence{licence}.\n"
+
+
+def card_of(descriptor) -> ModelCard:
+    card = model_card(TEXT, describe(descriptor), "adapter", "image-to-image", ["lora"])
+    return ModelCard(card)
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "license_fields"),
+    [
+        (
+            PretrainedFlux(),
+            {
+                "license": "other",
+                "license_name": "flux-1-dev-non-commercial-license",
+                "license_link": "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
+            },
+        ),
+        (PretrainedFlux("black-forest-labs/FLUX.1-schnell"), {"license": "apache-2.0"}),
+        (PretrainedSdxl(), {"license": "openrail++"}),
+        (PretrainedSdxl("someone/sdxl-finetune"), {}),
+    ],
+    ids=["FLUX.1-dev", "FLUX.1-schnell", "SDXL", "unknown"],
+)
+def test_the_hub_reads_base_and_licence(descriptor, license_fields):
+    card = card_of(descriptor)
+    assert card.data.to_dict() == {
+        "base_model": descriptor.path,
+        "base_model_relation": "adapter",
+        "library_name": "diffusers",
+        "pipeline_tag": "image-to-image",
+        "tags": ["depth-of-field", "bokeh", "dofsuite", "lora"],
+        **license_fields,
+    }
+    assert descriptor.path in card.text
+    assert ("before you share" in card.text) == (not license_fields)
+
+
+def test_a_local_base_is_not_named_by_its_path(tmp_path):
+    card = card_of(PretrainedFlux(str(tmp_path / "FLUX.1-dev")))
+    assert card.data.base_model is None
+    assert card.data.license is None
+    assert str(tmp_path) not in card.content
+
+
+def test_the_small_base_is_dofsuite_s_own():
+    card = card_of(SmallFlux())
+    assert card.data.base_model is None
+    assert card.data.license == "apache-2.0"
