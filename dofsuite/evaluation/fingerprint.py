@@ -52,12 +52,6 @@ def hash_files(folder: Path, files: Iterable[Path]) -> str:
     return hash_named_files((str(file.relative_to(folder)), file) for file in sorted(files))
 
 
-def hash_file_stats(folder: Path, files: Iterable[Path]) -> str:
-    # Names, sizes and times; nothing is read
-    stats = {file.relative_to(folder).as_posix(): file.stat() for file in files}
-    return config_hash({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
-
-
 def weight_hashes(folder: Path) -> list[str]:
     return [
         f"{file.relative_to(folder).as_posix()}:{file.stat().st_size}:{hash_weights(file)[:16]}"

@@ -44,9 +44,8 @@ img {{ display: block; min-width: 96px; image-rendering: pixelated }}
 Number = float | int | None
 
 
+# The trained run whose numbers a row has, and how its evaluation differs from the usual.
 class RunVariant(NamedTuple):
-    """The trained run whose numbers a row has, and how its evaluation differs from the usual."""
-
     run: Path
     variant: str
 
@@ -58,8 +57,8 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: list[tuple[str, list[Number]]]
     notes: tuple[str, ...] = ()
+    # By row name; stated in the JSON only.
     runs: Mapping[str, RunVariant] = MappingProxyType({})
-    """By row name; stated in the JSON only."""
 
 
 class ImageSheet(NamedTuple):
@@ -152,18 +151,17 @@ def to_json(
         return row | {"values": dict(zip(table.columns, map(number, values), strict=True))}
 
     # All digits, whatever is printed
-    tables_data = [
-        {
-            "title": table.title,
-            "columns": list(table.columns),
-            "rows": [row_of(table, name, values) for name, values in table.rows],
-            "notes": list(table.notes),
-        }
-        for table in tables
-    ]
     return {
         "title": title,
-        "tables": tables_data,
+        "tables": [
+            {
+                "title": table.title,
+                "columns": list(table.columns),
+                "rows": [row_of(table, name, values) for name, values in table.rows],
+                "notes": list(table.notes),
+            }
+            for table in tables
+        ],
         "facts": json.loads(json.dumps(facts, default=str)),
     }
 
@@ -191,10 +189,11 @@ def sheet_html(sheet: ImageSheet) -> str:
     parts = [f"<h2>{html.escape(sheet.title)}</h2><div class='images'><table>"]
     parts.append(html_row("th", ["", *sheet.columns]))
     for name, images in sheet.rows:
-        cells = ""
-        for column, image in zip(sheet.columns, images, strict=True):
-            alt = html.escape(f"{name}: {column}", quote=True)
-            cells += f"<td><img alt='{alt}' src='{data_uri(image)}'></td>"
+        alts = [html.escape(f"{name}: {column}") for column in sheet.columns]
+        cells = "".join(
+            f"<td><img alt='{alt}' src='{data_uri(image)}'></td>"
+            for alt, image in zip(alts, images, strict=True)
+        )
         parts.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     return "\n".join([*parts, "</table></div>"])
 

@@ -17,11 +17,6 @@ from dofsuite.evaluation.ablations.config import TableConfig
 from dofsuite.evaluation.ablations.sweep_runs import Group, Run, group_runs, read_runs
 from dofsuite.evaluation.report import Number, Table, format_number, write_report
 
-# Title of the table of `metrics.json`.
-PROBE = "Last validation"
-# Before a column: the standard deviation over seeds (n - 1).
-SPREAD = "±"
-
 Values = dict[str, float | None]
 # One run's numbers, by table and variant.
 RunNumbers = dict[tuple[str, str], Values]
@@ -39,9 +34,11 @@ def run(config: TableConfig) -> None:
         )
 
     # What the tables leave out
-    for folder, found in numbers.items():
-        if not found:
-            left_out.append(f"{folder}: no numbers (no metrics.json of a probe, no report)")
+    left_out += [
+        f"{folder}: no numbers (no metrics.json of a probe, no report)"
+        for folder, found in numbers.items()
+        if not found
+    ]
     notes = tuple(f"left out: {reason}" for reason in [*left_out, *unused_rows])
     tables[0] = tables[0]._replace(notes=tables[0].notes + notes)
 
@@ -83,7 +80,8 @@ def numbers_of(runs: Sequence[Run]) -> tuple[dict[Path, RunNumbers], list[str]]:
     numbers: dict[Path, RunNumbers] = {}
     for run in runs:
         probe = read_json(run.folder / "metrics.json").get("probe")
-        numbers[run.folder] = {(PROBE, ""): floats(probe)} if isinstance(probe, dict) else {}
+        has_probe = isinstance(probe, dict)
+        numbers[run.folder] = {("Last validation", ""): floats(probe)} if has_probe else {}
 
     unused: list[str] = []
     for run in runs:
@@ -166,17 +164,17 @@ def tables_of(groups: Sequence[Group], numbers: dict[Path, RunNumbers]) -> list[
 
 
 def table_of(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[Values]]]) -> Table:
-    with_spread = any(len(values) > 1 for _, values in rows)
+    # A mean has its standard deviation over seeds (n - 1) beside it, where a row has several runs
+    width = 2 if any(len(values) > 1 for _, values in rows) else 1
     columns = ["runs"]
     for name in names:
-        columns += [name, f"{SPREAD} {name}"] if with_spread else [name]
+        columns += [name, f"± {name}"][:width]
 
     cells: list[tuple[str, list[Number]]] = []
     for row, values in rows:
         line: list[Number] = [len(values)]
         for name in names:
-            mean, spread = mean_and_spread([found.get(name) for found in values])
-            line += [mean, spread] if with_spread else [mean]
+            line += mean_and_spread([found.get(name) for found in values])[:width]
         cells.append((row, line))
     return Table(title, tuple(columns), cells)
 
@@ -193,11 +191,10 @@ def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float
 
 
 def to_text(table: Table) -> str:
-    lines = [["", *table.columns]]
-    lines += [[name, *map(format_number, values)] for name, values in table.rows]
+    lines = [[name, *map(format_number, values)] for name, values in table.rows]
+    lines.insert(0, ["", *table.columns])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = []
-    for name, *cells in lines:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        text.append("  ".join([name.ljust(widths[0]), *padded]))
-    return "\n".join(text)
+    return "\n".join(
+        "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
+        for name, *cells in lines
+    )

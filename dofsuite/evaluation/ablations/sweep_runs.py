@@ -19,12 +19,8 @@ IGNORED_KEYS = (
     "trainer.num_nodes",
     "data.init_args.num_workers",
 )
-# Parts of a key that names leave out.
-CLASS_PATH_PARTS = ("init_args", "class_path")
 # Runs that differ in more settings are not one sweep's; they are named by their folders.
 MAX_KEYS_IN_NAME = 8
-# Shown for a key that only other runs of the sweep have.
-ABSENT = "absent"
 
 
 class Run(NamedTuple):
@@ -38,8 +34,8 @@ class Run(NamedTuple):
         return self.folder.resolve().name
 
     def shown(self, key: str) -> str:
-        # As a row's name shows it; a class by its own name
-        value = self.settings.get(key, ABSENT)
+        # As a row's name shows it; a class by its own name, a key of other runs as "absent"
+        value = self.settings.get(key, "absent")
         if value is None or isinstance(value, bool):
             return json.dumps(value)
         parts = str(value).split(".")
@@ -70,8 +66,7 @@ def read_runs(paths: Sequence[Path], with_unfinished: bool = False) -> tuple[lis
             )
         if not path.is_dir():
             continue
-        config = stored_config(path)
-        if config is None:
+        if (config := stored_config(path)) is None:
             left_out.append(f"{path}: no run (it has no config.yaml)")
         elif finished_at(path) is None and not with_unfinished:
             left_out.append(f"{path}: not finished")
@@ -89,8 +84,8 @@ def read_runs(paths: Sequence[Path], with_unfinished: bool = False) -> tuple[lis
 
 def in_order(path: Path) -> tuple[str, int, str]:
     # By sweep, then by number, so that run 10 comes after run 9
-    name = path.name
-    return (path.parent.as_posix(), int(name) if name.isdecimal() else -1, name)
+    number = int(path.name) if path.name.isdecimal() else -1
+    return path.parent.as_posix(), number, path.name
 
 
 def run_of(folder: Path, config: dict[str, Any]) -> Run:
@@ -150,7 +145,9 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
     `model.init_args.stacking.weight` is `stacking.weight`, `model.init_args.depth_dropout` is
     `depth_dropout`.
     """
-    all_parts = [[part for part in key.split(".") if part not in CLASS_PATH_PARTS] for key in keys]
+    all_parts = [
+        [part for part in key.split(".") if part not in ("init_args", "class_path")] for key in keys
+    ]
 
     def same_end(parts: list[str], count: int) -> int:
         return sum(other[-count:] == parts[-count:] for other in all_parts)

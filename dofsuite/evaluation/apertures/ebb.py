@@ -46,17 +46,22 @@ def run(config: EbbConfig) -> None:
     # What the images depend on; cameras are checked before any network is loaded
     generator = ExportedGenerator(str(config.model))
     sources = generator.sources()
-    found = find_scenes(config.folder).scenes
-    captions = captions_of(found, config.scenes, config.captions, config.captioner, config.prompt)
-    scenes = {scene.key: scene for scene in captions.scenes}
+    captioned, caption_of, captions_source = captions_of(
+        find_scenes(config.folder).scenes,
+        config.scenes,
+        config.captions,
+        config.captioner,
+        config.prompt,
+    )
+    scenes = {scene.key: scene for scene in captioned}
     cameras = {
         key: Exif.checked(end_apertures(scene), config.focal_length_mm)
         for key, scene in scenes.items()
     }
     settings = {
-        "captions": captions.source,
+        "captions": captions_source,
         "model": sources,
-        "files": hash_scenes(captions.scenes, config.folder),
+        "files": hash_scenes(captioned, config.folder),
         "focal_length_mm": config.focal_length_mm,
         "seed": config.seed,
     }
@@ -66,15 +71,14 @@ def run(config: EbbConfig) -> None:
 
     def compute(key: str) -> dict[str, Any]:
         # Both apertures from the same noise
-        scene, caption = scenes[key], captions.of(scenes[key])
+        scene, caption = scenes[key], caption_of(scenes[key])
         request = SampleRequest(caption, cameras[key], seed_of(key, config.seed))
-        images = load_sampler()(request)
-        write_images(image_folder(output, version, key), end_apertures(scene), images)
-        pairs = zip(end_apertures(scene), quantize_8bit(images), strict=True)
+        images, f_numbers = load_sampler()(request), end_apertures(scene)
+        write_images(image_folder(output, version, key), f_numbers, images)
         return {
             "key": key,
             "caption": caption,
-            "ours": measure(key, pairs),
+            "ours": measure(key, zip(f_numbers, quantize_8bit(images), strict=True)),
             "photographs": measure_scene(scene),
         }
 
@@ -85,7 +89,7 @@ def run(config: EbbConfig) -> None:
     facts = {
         "folder": config.folder.resolve().name,
         "model": config.model.as_posix(),
-        "captions": captions.source,
+        "captions": captions_source,
         "focal length": f"{config.focal_length_mm:g} mm on 36 mm of sensor",
         "seed": config.seed,
     }
@@ -117,8 +121,13 @@ def write(
     titles = [shorten(caption, ROW_TITLE_CHARACTERS) for caption, _ in sheet]
     scale = max(1, SHEET_PX // sheet[0][1][0].shape[-1])
     write_sheet(output / "sheet.png", [images for _, images in sheet], columns, titles, scale)
-    sheets = [ImageSheet("By caption", columns, sheet)]
-    files = write_report(output, "Ours beside photographs", [table_of(rows)], sheets, facts)
+    files = write_report(
+        output,
+        "Ours beside photographs",
+        [table_of(rows)],
+        [ImageSheet("By caption", columns, sheet)],
+        facts,
+    )
     return [*files, output / "sheet.png", output / "captions.csv"]
 
 
@@ -139,10 +148,10 @@ def center_resized(image: Tensor, height: int, width: int) -> Tensor:
 
 def table_of(rows: Sequence[dict[str, Any]]) -> Table:
     lines: list[tuple[str, list[Number]]] = []
+    none: list[Number] = [0, *[None] * (len(COLUMNS) - 1)]
     for side in ("photographs", "ours"):
         pairs = aperture_pairs(row[side] for row in rows if row[side]["one_size"])
         outermost = [pair for pair in pairs if pair.outermost]
-        none: list[Number] = [0, *[None] * (len(COLUMNS) - 1)]
         lines.append((side, row_of(outermost) if outermost else none))
     note = "photographs at their own size, all pixels; the sheet shows their center at our size"
     return Table(TITLE, COLUMNS, lines, (note,))

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
@@ -17,20 +17,13 @@ from dofsuite.images import read_image
 HEADER = ("name", "caption")
 
 
-# The scenes that have captions, how a scene is captioned, and what the captions depend on.
-class Captions(NamedTuple):
-    scenes: list[ApertureScene]
-    of: Callable[[ApertureScene], str]
-    source: dict[str, Any]
-
-
 def captions_of(
     scenes: Sequence[ApertureScene],
     count: int,
     file: Path | None,
     captioner: str,
     prompt: str | None,
-) -> Captions:
+) -> tuple[list[ApertureScene], Callable[[ApertureScene], str], dict[str, Any]]:
     """Choose scenes, and say how they are captioned.
 
     Args:
@@ -40,6 +33,9 @@ def captions_of(
         captioner: Hub id or folder.
         prompt: See `dofsuite.backbones.Captioner`.
 
+    Returns:
+        The scenes that have captions, how a scene is captioned, and what the captions depend on.
+
     Raises:
         UserError: The CSV cannot be used. (A captioner is loaded with the first caption.)
     """
@@ -48,7 +44,7 @@ def captions_of(
         captions = read_captions(file, scenes)
         chosen = [scene for scene in scenes if scene.key in captions][:count]
         source: dict[str, Any] = {"file": file.name, "sha256": sha256_of(read_bytes(file))}
-        return Captions(chosen, lambda scene: captions[scene.key], source)
+        return chosen, lambda scene: captions[scene.key], source
 
     # From a captioner, of the photograph at the smallest aperture (of EBB!, f/16)
     from dofsuite.backbones import Captioner
@@ -64,7 +60,7 @@ def captions_of(
         "prompt": prompt,
         "longest_tokens": descriptor.longest_tokens,
     }
-    return Captions(spread(scenes, count), caption, source)
+    return spread(scenes, count), caption, source
 
 
 def spread(scenes: Sequence[ApertureScene], count: int) -> list[ApertureScene]:
@@ -106,8 +102,7 @@ def read_captions(file: Path, scenes: Sequence[ApertureScene]) -> dict[str, str]
 
 
 def names_of(scene: ApertureScene) -> set[str]:
-    last = scene.key.rpartition("/")[2]
-    return {scene.key, last, *(path.name for path in scene.files.values())}
+    return {scene.key, Path(scene.key).name, *(path.name for path in scene.files.values())}
 
 
 def captions_csv(captions: dict[str, str]) -> str:

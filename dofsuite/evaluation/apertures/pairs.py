@@ -23,7 +23,7 @@ from dofsuite.evaluation.apertures.pairs_table import (
     table_of,
 )
 from dofsuite.evaluation.apertures.scenes import ApertureScene, FoundScenes, find_scenes
-from dofsuite.evaluation.fingerprint import config_hash, hash_file_stats
+from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import compute_rows
 from dofsuite.evaluation.report import ImageSheet, write_report
 from dofsuite.images import read_image, thumbnail
@@ -68,7 +68,13 @@ def run(config: PairsConfig) -> None:
 
 
 def hash_scenes(scenes: Sequence[ApertureScene], folder: Path) -> str:
-    return hash_file_stats(folder, [path for scene in scenes for path in scene.files.values()])
+    # By names, sizes and times; nothing is read
+    stats = {
+        file.relative_to(folder).as_posix(): file.stat()
+        for scene in scenes
+        for file in scene.files.values()
+    }
+    return config_hash({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
 
 
 def measure_scene(scene: ApertureScene) -> dict[str, Any]:

@@ -61,9 +61,8 @@ def measure(key: str, images: Iterable[tuple[float, Tensor]]) -> dict[str, Any]:
     }
 
 
+# Two photographs of a scene, the one with the larger f-number second.
 class AperturePair(NamedTuple):
-    """Two photographs of a scene, the one with the larger f-number second."""
-
     key: str
     wide: float
     narrow: float

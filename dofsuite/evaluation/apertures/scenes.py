@@ -54,18 +54,15 @@ def find_scenes(folder: Path) -> FoundScenes:
             files[key].setdefault(f_number, path)
 
     # Scenes, and images without a partner
-    scenes: list[ApertureScene] = []
-    alone: list[Path] = []
-    for key, by_f_number in sorted(files.items()):
-        if len(by_f_number) > 1:
-            scenes.append(ApertureScene(key, dict(sorted(by_f_number.items()))))
-        else:
-            alone += by_f_number.values()
+    ordered = [ApertureScene(key, dict(sorted(group.items()))) for key, group in files.items()]
+    ordered.sort(key=lambda scene: scene.key)
+    scenes = [scene for scene in ordered if len(scene.files) > 1]
     if not scenes:
         raise UserError(
             f"{folder}: no scene at two apertures; it needs original/ and bokeh/ with the same "
             "names (EBB!), or names that end in _f1.8, _f16 and so on (RealBokeh_3MP)."
         )
+    alone = [file for scene in ordered if len(scene.files) == 1 for file in scene.files.values()]
     return FoundScenes(scenes, alone)
 
 

@@ -7,8 +7,6 @@ A method predicts a sample: the reference image and a disparity in, an image out
 a time, with noise from that sample's seed, so that no prediction depends on its neighbors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
@@ -23,20 +21,17 @@ from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import hash_files, hash_named_files
 from dofsuite.evaluation.job import default_device, seed_of
 from dofsuite.evaluation.refocus.config import Perturbation
-from dofsuite.evaluation.refocus.perturbation import TITLES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
 from dofsuite.refocus.pipeline import RefocusPipeline
 from dofsuite.refocus.rendering import photograph
 from dofsuite.refocus.settings import RefocusSettings, holds_export
 
-# Sample, reference [1, 3, h, w] and disparity [1, 1, h, w] -> image [1, 3, h, w] in [0, 1].
-Predict = Callable[[Sample, Tensor, Tensor], Tensor]
-
 
 class Method(NamedTuple):
     name: str
-    predict: Predict
+    # Sample, reference [1, 3, h, w] and disparity [1, 1, h, w] -> image [1, 3, h, w] in [0, 1].
+    predict: Callable[[Sample, Tensor, Tensor], Tensor]
     # Plain data on which its images depend: stored images of another identity are not used.
     identity: dict[str, Any]
     # What is done to the disparity that it gets.
@@ -50,23 +45,19 @@ class Method(NamedTuple):
     # The trained run, resolved: `evaluate table` finds its rows by it.
     run: Path | None = None
 
-    def with_depth(self, perturbation: Perturbation) -> Method:
-        title = TITLES[perturbation]
-        name = f"{self.name}, {title}" if title else self.name
-        return self._replace(name=name, perturbation=perturbation)
-
 
 def oracle(benchmark: Benchmark) -> Method:
     def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
-        image, exact = benchmark.all_in_focus(sample.scene), benchmark.disparity(sample.scene)
-        return render(benchmark, image, exact, sample)
+        sharp, exact = benchmark.all_in_focus(sample.scene), benchmark.disparity(sample.scene)
+        return render(benchmark, sharp, exact, sample)
 
     return Method("oracle", predict, {"kind": "oracle"})
 
 
 def copy(benchmark: Benchmark) -> Method:
-    identity = {"kind": "copy"}
-    return Method("copy", lambda sample, reference, _: reference, identity, stores_images=False)
+    return Method(
+        "copy", lambda sample, reference, _: reference, {"kind": "copy"}, stores_images=False
+    )
 
 
 def render(benchmark: Benchmark, image: Tensor, disparity: Tensor, sample: Sample) -> Tensor:
@@ -126,11 +117,12 @@ def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
         UserError: There is none, or one is not square.
     """
     # Files by sample, with any extension
-    files = {}
-    for sample in benchmark.samples:
-        candidates = (path / f"{sample.key}.{extension}" for extension in IMAGE_EXTENSIONS)
-        if file := next((file for file in candidates if file.is_file()), None):
-            files[sample.key] = file
+    candidates = [
+        (sample.key, path / f"{sample.key}.{extension}")
+        for sample in benchmark.samples
+        for extension in reversed(IMAGE_EXTENSIONS)  # the first counts
+    ]
+    files = {key: file for key, file in candidates if file.is_file()}
     if not files:
         raise UserError(
             f"{path}: --folder: holds no image of the benchmark, such as "
@@ -218,7 +210,7 @@ def exported_network(path: Path) -> Callable[[Tensor], Tensor]:
 
     @torch.no_grad()
     def network(image: Tensor) -> Tensor:
-        # An exported program checks the shape of its input.
+        # An exported program checks the shape of its input
         try:
             output = load()(image)
         except (RuntimeError, AssertionError) as error:
@@ -226,7 +218,7 @@ def exported_network(path: Path) -> Callable[[Tensor], Tensor]:
                 f"{path}: --two-stage: it does not take images of "
                 f"{'x'.join(map(str, image.shape))}; export it for them."
             ) from error
-        # What comes out must be an image.
+        # What comes out must be an image
         if (
             not isinstance(output, Tensor)
             or output.ndim != 4

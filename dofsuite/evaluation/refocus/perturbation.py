@@ -48,17 +48,12 @@ def perturb(
     if kind == "noise":
         noise = NOISE_SIGMA * torch.randn(disparity.shape, generator=generator)
         return (disparity + noise).clamp(0, 1)
-    if kind == "crop":
-        return zero_rectangle(disparity, torch.rand(4, generator=generator))
-    return disparity
+    if kind == "given":
+        return disparity
 
-
-def zero_rectangle(
-    disparity: Float[Tensor, "1 1 h w"], corners: Float[Tensor, "4"]
-) -> Float[Tensor, "1 1 h w"]:
-    """Set the rectangle between two corners (y, y, x, x as fractions) to 0; at least one pixel."""
+    # The rectangle between two corners (y, y, x, x as fractions); at least one pixel
     height, width = disparity.shape[-2:]
-    fractions = corners.tolist()
+    fractions = torch.rand(4, generator=generator).tolist()
     top, bottom = sorted(int(fraction * height) for fraction in fractions[:2])
     left, right = sorted(int(fraction * width) for fraction in fractions[2:])
     result = disparity.clone()

@@ -185,9 +185,10 @@ def sweep_of(benchmark: Benchmark, results: MethodResults) -> Cells:
 
     # LVCorr of predictions and of targets in both variants, and blur gain. LVCorr warns of a
     # method that ignores the level, such as copy.
-    of_preds = {f"LVCorr{suffix}": LVCorr(levels, name) for name, suffix in VARIANTS.items()}
-    of_target = {
-        f"truth's LVCorr{suffix}": LVCorr(levels, name) for name, suffix in VARIANTS.items()
+    lv_corrs = {
+        f"{of}LVCorr{suffix}": LVCorr(levels, name)
+        for of in ("", "truth's ")
+        for name, suffix in VARIANTS.items()
     }
     gain = BlurGain(levels)
     with warnings.catch_warnings():
@@ -198,11 +199,9 @@ def sweep_of(benchmark: Benchmark, results: MethodResults) -> Cells:
             preds = torch.stack([results.prediction(benchmark, each) for each in samples], dim=1)
             target = torch.stack([benchmark.image(each.target) for each in samples], dim=1)
             gain.update(preds, target)
-            for lv_corr in of_preds.values():
-                lv_corr.update(preds)
-            for lv_corr in of_target.values():
-                lv_corr.update(target)
-        metrics = {**of_preds, **of_target, "blur gain": gain}
+            for title, lv_corr in lv_corrs.items():
+                lv_corr.update(target if title.startswith("truth's") else preds)
+        metrics = {**lv_corrs, "blur gain": gain}
         return {name: float(metric.compute()) for name, metric in metrics.items()}
 
 
@@ -215,10 +214,8 @@ def coverage_note(benchmark: Benchmark, results: MethodResults) -> str:
 
 
 def copy_flag(benchmark: Benchmark, results: MethodResults, others: Sequence[MethodResults]) -> str:
-    """Say where a method is farther from the target than the unchanged reference is.
-
-    On the refocus samples that the method covers.
-    """
+    # Where a method is farther from the target than the unchanged reference is, on the refocus
+    # samples that it covers
     copy = next(other for other in others if other.method.identity == {"kind": "copy"})
     samples = [
         sample
@@ -237,7 +234,7 @@ def copy_flag(benchmark: Benchmark, results: MethodResults, others: Sequence[Met
 def sheets(
     benchmark: Benchmark, results: Sequence[MethodResults], num_scenes: int
 ) -> list[ImageSheet]:
-    """Return a sheet for each of some scenes, taken from the sources in turn."""
+    # One for each of some scenes, taken from the sources in turn
     by_source = [
         [scene.scene for scene in benchmark.scenes if scene.source == source] for source in SOURCES
     ]

@@ -24,7 +24,7 @@ from dofsuite.evaluation.refocus.methods import (
     oracle,
     two_stage,
 )
-from dofsuite.evaluation.refocus.perturbation import perturb
+from dofsuite.evaluation.refocus.perturbation import TITLES, perturb
 from dofsuite.evaluation.refocus.report import MethodResults, sheets, tables
 from dofsuite.evaluation.refocus.scores import Scores, load_scores
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
@@ -35,7 +35,6 @@ from dofsuite.images import encode_png, quantize_8bit, read_image
 
 
 def run(config: RefocusConfig) -> None:
-    """Predict every sample with every method, score the predictions, and write the report."""
     # Methods and scores
     benchmark = read_benchmark(config.benchmark)
     methods = methods_of(config, benchmark)
@@ -83,7 +82,11 @@ def methods_of(config: RefocusConfig, benchmark: Benchmark) -> list[Method]:
         name, _, path = text.partition("=")
         methods.append(folder(benchmark, Path(path), name))
     methods += [
-        method.with_depth(depth) for method in using_depth for depth in dict.fromkeys(config.depth)
+        method._replace(
+            name=", ".join(filter(None, (method.name, TITLES[depth]))), perturbation=depth
+        )
+        for method in using_depth
+        for depth in dict.fromkeys(config.depth)
     ]
 
     names = [method.name for method in methods]
@@ -154,8 +157,8 @@ def measure(
 
     # The scores depend on their networks too
     settings = cache_key | {"scores": dict(scores.facts)}
-    folder_name = f"{file_name(method.name)}-{config_hash(settings)}"
-    rows = compute_rows(output / "rows" / folder_name, list(samples), compute, settings)
+    folder = output / "rows" / f"{file_name(method.name)}-{config_hash(settings)}"
+    rows = compute_rows(folder, list(samples), compute, settings)
     return None if rows is None else {row["key"]: row for row in rows}
 
 

@@ -15,9 +15,8 @@ from dofsuite.metrics import ImageEmbedder, clip_image_similarity
 Score = Callable[..., Tensor]
 
 
+# The networks of the scores; one that cannot be computed is None, and a note says why.
 class Scores(NamedTuple):
-    """The networks of the scores; one that cannot be computed is None, and a note says why."""
-
     embedder: ImageEmbedder | None = None
     lpips: Score | None = None
     clip_iqa: Score | None = None
@@ -33,10 +32,9 @@ class Scores(NamedTuple):
         CLIP-I from the paper's ground truth, which scores .970); CLIP-IQA takes the image alone.
         """
         exact, truth = preds.double(), target.double()
-        embedder = self.embedder
         return {
-            "clip_i": float(clip_image_similarity(preds, reference, embedder))
-            if embedder
+            "clip_i": float(clip_image_similarity(preds, reference, self.embedder))
+            if self.embedder
             else None,
             "mae": float(mean_absolute_error(exact, truth)),
             "psnr": float(peak_signal_noise_ratio(exact, truth, data_range=1.0)),
@@ -87,7 +85,7 @@ def load_scores(
         if iqa_score
         else "left out",
     }
-    notes = tuple(note for note in (clip_note, lpips_note, iqa_note) if note)
+    notes = tuple(filter(None, (clip_note, lpips_note, iqa_note)))
     return Scores(embedder, lpips_score, iqa_score, tuple(facts.items()), notes)
 
 
@@ -121,7 +119,7 @@ def load_clip_iqa(model: Literal["clip_iqa"]) -> Score:
 def try_load(
     name: str, load: Callable[[Any], Score], choice: str, install: str
 ) -> tuple[Score | None, str]:
-    """Load a score of torchmetrics and try it; None and a note for `none` and after any error."""
+    # Load a score of torchmetrics and try it; None and a note for `none` and after any error
     if choice == "none":
         return None, f"{name}: left out, as asked"
     try:

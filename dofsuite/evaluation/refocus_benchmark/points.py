@@ -56,8 +56,11 @@ def seeded_points(
     values = disparity.flatten(1)  # [1, h * w]
     uniforms = draw_uniform(seed, [0], "points", 2)
 
-    # First point: a pixel with a partner on another plane
-    flat = away_from_edges(disparity).flatten(1)
+    # First point: a pixel with a partner on another plane, away from depth edges
+    half = FLAT_WINDOW_PX // 2
+    largest = max_pool2d(disparity, FLAT_WINDOW_PX, stride=1, padding=half)
+    least = -max_pool2d(-disparity, FLAT_WINDOW_PX, stride=1, padding=half)
+    flat = (largest - least <= FLAT_WITHIN).flatten(1)
     has_partner = partnered(values, values[flat], plane_gap)
     if not bool(has_partner.any()):
         raise UserError(
@@ -84,13 +87,6 @@ def partnered(
             if bool(found.any()):
                 return found
     return torch.zeros_like(values, dtype=torch.bool)
-
-
-def away_from_edges(disparity: Float[Tensor, "1 1 h w"]) -> Bool[Tensor, "1 1 h w"]:
-    half = FLAT_WINDOW_PX // 2
-    largest = max_pool2d(disparity, FLAT_WINDOW_PX, stride=1, padding=half)
-    least = -max_pool2d(-disparity, FLAT_WINDOW_PX, stride=1, padding=half)
-    return largest - least <= FLAT_WITHIN
 
 
 def disparity_at(disparity: Float[Tensor, "1 1 h w"], point: Point) -> float:

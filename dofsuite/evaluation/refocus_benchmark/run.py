@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dofsuite.data.manifest import sha256_of
@@ -21,18 +22,22 @@ from dofsuite.evaluation.refocus_benchmark.config import SOURCES, BenchmarkConfi
 from dofsuite.evaluation.refocus_benchmark.format import (
     FORMAT,
     MANIFEST,
+    Sample,
     SceneFiles,
+    Task,
     checksum_of,
+    disparity_png,
     read_benchmark,
 )
 from dofsuite.evaluation.refocus_benchmark.points import (
+    Point,
     Points,
+    disparity_at,
     points_csv,
     read_points,
     seeded_points,
 )
 from dofsuite.evaluation.refocus_benchmark.points_page import PageScene, points_page
-from dofsuite.evaluation.refocus_benchmark.scene import entry_of, write_scene
 from dofsuite.evaluation.refocus_benchmark.sources import (
     Original,
     depth_model,
@@ -41,8 +46,13 @@ from dofsuite.evaluation.refocus_benchmark.sources import (
     read_original,
     synthetic_originals,
 )
-from dofsuite.files import write_json, write_text
+from dofsuite.files import write_bytes, write_json, write_text
+from dofsuite.images import encode_png
+from dofsuite.refocus.cameras import Cameras
+from dofsuite.refocus.rendering import Rendering, photograph
 
+# Where deblurring focuses (*stated*); at level 0 it changes nothing but a model's camera token.
+CENTER: Point = (0.5, 0.5)
 # Original -> image [1, 3, s, s] and disparity [1, 1, s, s], both in [0, 1].
 Reader = Callable[[Original], tuple[Tensor, Tensor]]
 
@@ -116,21 +126,120 @@ def build(
         print(f"{folder}: {len(rows)} scenes ({counts}), {samples} samples")
 
 
+def write_scene(
+    folder: Path,
+    original: Original,
+    image: Tensor,
+    disparity: Tensor,
+    points: Points,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Render and write a scene, and return its part of the manifest as plain data.
+
+    Args:
+        folder: Of the benchmark.
+        original: Whose scene it is.
+        image: [1, 3, s, s] in [0, 1], all in focus.
+        disparity: [1, 1, s, s] in [0, 1].
+        points: Where the cameras focus.
+        settings: As in the manifest (`BenchmarkConfig.settings`).
+    """
+    # Render with every camera; the layers' spectra are shared
+    scene = original.scene
+    cameras = cameras_of(disparity, points, settings)
+    width_px = torch.tensor([float(settings["size_px"])])
+    rendering = Rendering(**settings["rendering"])
+    rendered = photograph(image, disparity, width_px, list(cameras.values()), rendering)
+
+    # Write image, disparity and rendered images
+    names = {"image": f"images/{scene}.png", "disparity": f"disparity/{scene}.png"}
+    contents = {names["image"]: encode_png(image[0]), names["disparity"]: disparity_png(disparity)}
+    contents |= {
+        f"rendered/{scene}/{name}.png": encode_png(photo[0])
+        for name, photo in zip(cameras, rendered, strict=True)
+    }
+    for name, data in contents.items():
+        write_bytes(folder / name, data)
+
+    # Its part of the manifest
+    return {
+        "scene": scene,
+        "source": original.source,
+        **names,
+        "points": [list(point) for point in points],
+        "samples": [
+            sample._asdict() for sample in samples_of(scene, names["image"], disparity, cameras)
+        ],
+        "files": {name: entry_of(data) for name, data in contents.items()},
+    }
+
+
+def cameras_of(disparity: Tensor, points: Points, settings: dict[str, Any]) -> dict[str, Cameras]:
+    pair = zip((points.first, points.second), settings["refocus_levels"], strict=True)
+    cameras = {
+        f"refocus_{number}": camera(disparity, point, level)
+        for number, (point, level) in enumerate(pair, 1)
+    }
+    return cameras | {
+        f"bokeh_{level:g}": camera(disparity, points.bokeh, level)
+        for level in settings["bokeh_levels"]
+    }
+
+
+def camera(disparity: Tensor, point: Point, level: float) -> Cameras:
+    plane = torch.tensor([disparity_at(disparity, point)])
+    return Cameras(torch.tensor([point]), plane, torch.tensor([level]))
+
+
+def samples_of(
+    scene: str, image: str, disparity: Tensor, cameras: dict[str, Cameras]
+) -> list[Sample]:
+    # Each refocus image from the other, bokeh from the all-in-focus image, and that from each bokeh
+    def sample(task: Task, name: str, reference: str, target: str, taken: Cameras) -> Sample:
+        return Sample(
+            key=f"{scene}/{name}",
+            scene=scene,
+            task=task,
+            reference=reference,
+            target=target,
+            focus_point=tuple(taken.focus_point[0].tolist()),
+            focus_disparity=float(taken.focus_disparity),
+            bokeh_level=float(taken.bokeh_level),
+        )
+
+    # The two refocus images, then the bokeh sweep
+    files = {name: f"rendered/{scene}/{name}.png" for name in cameras}
+    pair, sweep = list(files)[:2], list(files)[2:]
+    sharp = camera(disparity, CENTER, 0.0)
+
+    # 2 refocus, n bokeh, n deblur samples
+    samples = [
+        sample("refocus", name, files[other], files[name], cameras[name])
+        for name, other in zip(pair, reversed(pair), strict=True)
+    ]
+    samples += [sample("bokeh", name, image, files[name], cameras[name]) for name in sweep]
+    return samples + [
+        sample("deblur", name.replace("bokeh_", "deblur_"), files[name], image, sharp)
+        for name in sweep
+    ]
+
+
+def entry_of(data: bytes) -> dict[str, Any]:
+    return {"sha256": sha256_of(data), "bytes": len(data)}
+
+
 def write_manifest(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    points = {row["scene"]: Points(*(tuple(point) for point in row["points"])) for row in rows}
-    text = points_csv(points)
+    text = points_csv({row["scene"]: Points(*map(tuple, row["points"])) for row in rows})
     write_text(folder / "points.csv", text)
 
     # Files with their checksums
-    files = {"points.csv": entry_of(text.encode())}
-    for row in rows:
-        files |= row["files"]
+    files = {name: entry for row in rows for name, entry in row["files"].items()}
     manifest = {
         "format": FORMAT,
         "settings": settings,
         "scenes": [{name: row[name] for name in SceneFiles._fields} for row in rows],
         "samples": [sample for row in rows for sample in row["samples"]],
-        "files": files,
+        "files": {"points.csv": entry_of(text.encode()), **files},
     }
     write_json(folder / MANIFEST, manifest | {"checksum": checksum_of(manifest)})
     read_benchmark(folder, "size")

@@ -88,13 +88,11 @@ def load_extractor(
 ) -> FeatureExtractor | None:
     if network == "none":
         return None
-    if network == "inception":
-        return Inception(device)
     if network == "clip":
         if embedder is None:
             raise UserError("--features clip: there is no CLIP; name one with --clip.")
         return lambda images: embedder(images).double()
-    return SmallFeatures(device)
+    return Inception(device) if network == "inception" else SmallFeatures(device)
 
 
 class PrecomputedFeatures(nn.Module):

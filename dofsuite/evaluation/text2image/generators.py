@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from dofsuite.backbones import PretrainedSdxl, Sdxl, SdxlModules
-from dofsuite.backbones.codec import Codec
+from dofsuite.backbones import Codec, PretrainedSdxl, Sdxl, SdxlModules
 from dofsuite.baselines.ddim import ddim, trailing_times
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.text2image.camera.exif import Exif
@@ -116,10 +115,11 @@ class SampledSdxl(Generator):
 
     @torch.no_grad()
     def _sample(self, modules: SdxlModules, request: SampleRequest, device: torch.device) -> Tensor:
-        texts = []
-        for f_number, focal_mm in request.cameras.stacked().tolist():
-            # Rounded, since float32's f/1.8 is 1.79999995.
-            texts.append(self.text(request.prompt, round(f_number, 6), round(focal_mm, 6)))
+        # Rounded, since float32's f/1.8 is 1.79999995
+        texts = [
+            self.text(request.prompt, round(f_number, 6), round(focal_mm, 6))
+            for f_number, focal_mm in request.cameras.stacked().tolist()
+        ]
         denoiser = ConditionedDenoiser(
             unet=modules.unet,
             prompt=modules.prompts.encode(texts).to(device),
@@ -148,8 +148,6 @@ def sample_ddim(
     shape, device = (codec.latent_channels, side, side), denoiser.prompt.tokens.device
     noise = fresh_noise(shape, request.seed, indices, "pipeline", device)(0)
 
-    def guided_noise(x_t: Tensor, t: Tensor) -> Tensor:
-        return denoiser.guided_noise(x_t, t, guidance_scale)
-
+    guided_noise = partial(denoiser.guided_noise, guidance_scale=guidance_scale)
     latent = ddim(guided_noise, noise, denoiser.alphas_cumprod, steps)
     return ((codec.decode(latent).float() + 1) / 2).clamp(0, 1)

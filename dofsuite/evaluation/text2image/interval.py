@@ -7,7 +7,6 @@ same noise, and the same depth model, focus predictor and lens (the second one's
 but the generator differs.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -30,8 +29,7 @@ from dofsuite.evaluation.text2image.features import (
     SmallFeatures,
     frechet_distance,
 )
-from dofsuite.text2image.camera.exif import Exif
-from dofsuite.text2image.pipeline import Text2ImagePipeline
+from dofsuite.text2image import Exif, Text2ImagePipeline
 
 # What is compared with by default: the held-out Shallow set.
 PHOTOGRAPHS = "synthetic:shallow_val"
@@ -41,8 +39,7 @@ NUM_SEEDS = 3
 NUM_RESAMPLES = 200
 INTERVAL = (0.025, 0.975)
 
-Distance = Callable[[Tensor, Tensor], float]
-DISTANCES: dict[str, Distance] = {
+DISTANCES: dict[str, Callable[[Tensor, Tensor], float]] = {
     # The unbiased squared MMD of all images at once (arXiv 1801.01401, eq. 4)
     "KID": lambda real, fake: float(poly_mmd(real, fake)),
     "FID": frechet_distance,
@@ -104,12 +101,11 @@ def photograph_captions(
 ) -> Iterator[Tensor]:
     # Generate images of the captions, and yield the lens's photographs of them at their EXIF
     assert lens.lens is not None
-    is_hidden = not sys.stderr.isatty()
-    for number, batch in enumerate(tqdm(batches, desc=f"seed {seed}", disable=is_hidden)):
+    # The bar shows on a terminal only
+    for number, batch in enumerate(tqdm(batches, desc=f"seed {seed}", disable=None)):
         noise = torch.Generator().manual_seed(seed * len(batches) + number)
         images = generator(batch.caption, generator=noise, output_type="pt").image_srgb
-        scene = lens.scene(images, "pt")
-        exif = Exif(batch.f_number, batch.focal_length_mm)
+        scene, exif = lens.scene(images, "pt"), Exif(batch.f_number, batch.focal_length_mm)
         yield lens.lens.photograph(scene, exif, batch.width_px).clamp(0, 1)
 
 

@@ -23,9 +23,8 @@ from dofsuite.backbones.hub import exported_part
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import weight_hashes
 from dofsuite.evaluation.text2image.generators import Generator, Sampler, SampleRequest
-from dofsuite.text2image.camera.exif import Exif
-from dofsuite.text2image.camera.focus_predictor import FocusPredictor, focus_target
-from dofsuite.text2image.camera.lens import Lens
+from dofsuite.text2image import Exif, FocusPredictor, Lens
+from dofsuite.text2image.camera.focus_predictor import focus_target
 from dofsuite.text2image.scene import Scene
 from dofsuite.text2image.settings import Text2ImageSettings
 
@@ -91,16 +90,15 @@ class PostHocLens:
             # Depth and focus of each scene.
             depth = depth_model(images)
             distance, scale_mm = focus(images, depth)
-            height, width = images.shape[-2:]
-            width_px = self.lens.frame_width_px(height, width)
+            width_px = self.lens.frame_width_px(*images.shape[-2:])
 
             # One camera at a time, of the one scene or of its own.
             photographs = []
             for i in range(len(cameras.f_number)):
                 camera = Exif(*(numbers[i : i + 1].to(device) for numbers in cameras))
                 k = i if len(images) > 1 else 0
-                one = slice(k, k + 1)
-                scene = Scene(None, images[one], depth[one], distance[one], scale_mm[one])
+                parts = (x[k : k + 1] for x in (images, depth, distance, scale_mm))
+                scene = Scene(None, *parts)
                 photographs.append(self.lens.photograph(scene, camera, width_px))
             return torch.cat(photographs).clamp(0, 1)
 
@@ -208,9 +206,10 @@ def content_of(file: Path) -> dict[str, Any]:
             "start."
         )
     known = Method.__dataclass_fields__
-    for key in content:
-        if key not in known:
-            raise UserError(f"{file}: {key}: a method has no such key; it has {', '.join(known)}.")
+    if unknown := [key for key in content if key not in known]:
+        raise UserError(
+            f"{file}: {unknown[0]}: a method has no such key; it has {', '.join(known)}."
+        )
 
     # Former names of a generator and its keys.
     generator = content["generator"]
@@ -223,13 +222,16 @@ def content_of(file: Path) -> dict[str, Any]:
 
 
 def with_former_names(described: dict[str, Any]) -> dict[str, Any]:
-    """Return a method's plain values under the names of stored settings (`RENAMED`)."""
+    # A method's plain values under the names of stored settings
     former = {new: old for old, new in RENAMED.items()}
     generator = described["generator"]
     module, name = generator["class_path"].rsplit(".", 1)
-    class_path = f"{former.get(module, module)}.{name}"
-    options = {former.get(key, key): value for key, value in generator["init_args"].items()}
-    return described | {"generator": {"class_path": class_path, "init_args": options}}
+    return described | {
+        "generator": {
+            "class_path": f"{former.get(module, module)}.{name}",
+            "init_args": {former.get(k, k): value for k, value in generator["init_args"].items()},
+        }
+    }
 
 
 def reason_of(error: Exception) -> str:

@@ -1,13 +1,10 @@
-"""Prompts, of a text file or a set's captions; and the photographs to compare with."""
+"""Prompts, of a text file or a set's captions."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
-
 from dofsuite.data import ShardReader
-from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
 from dofsuite.data.sample_record import read_record
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.data.synthetic.sets import prepare
@@ -16,8 +13,6 @@ from dofsuite.evaluation.fingerprint import config_hash
 
 # For prompts without EXIF (*ours*).
 FOCAL_LENGTH_MM = 50.0
-# Of photographs.
-BATCH_SIZE = 64
 
 
 class Prompt(NamedTuple):
@@ -67,7 +62,7 @@ def _of_file(file: Path) -> Iterator[tuple[str, str, float]]:
         raise UserError(
             f"{file}: --prompts: it cannot be read as text; name a text file in UTF-8."
         ) from error
-    texts = [line.strip() for line in lines]
+    texts = map(str.strip, lines)
     return (("", text, 0.0) for text in texts if text and not text.startswith("#"))
 
 
@@ -86,15 +81,3 @@ def open_set(source: str, error: str) -> ShardReader:
     if not is_synthetic(source) and not Path(source).is_dir():
         raise UserError(f"{source}: {error}")
     return ShardReader(prepare(source))
-
-
-def photographs(reader: ShardReader, size_px: int) -> Iterator[Tensor]:
-    """Yield batches [b, 3, h, w] in [0, 1] of a set's photographs, center crops at `size_px`.
-
-    Raises:
-        UserError: An image cannot be read.
-    """
-    for batch in BatchLoader(
-        HeldOutSamples(reader, size_px), batch_size=BATCH_SIZE, collate_fn=collate_or_error
-    ):
-        yield batch.image_srgb

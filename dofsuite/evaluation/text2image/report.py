@@ -8,12 +8,13 @@ import torch
 import torchmetrics
 
 from dofsuite.data import ShardReader
+from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
 from dofsuite.evaluation.report import ImageSheet, Table, write_report
 from dofsuite.evaluation.text2image.config import Text2ImageConfig
 from dofsuite.evaluation.text2image.features import ReferenceFeatures
 from dofsuite.evaluation.text2image.images import image_folder, read_images
 from dofsuite.evaluation.text2image.methods import Method
-from dofsuite.evaluation.text2image.prompts import Prompt, photographs
+from dofsuite.evaluation.text2image.prompts import Prompt
 from dofsuite.evaluation.text2image.scores import COLUMNS, Scorer, relative_energy, scores_of
 from dofsuite.images import thumbnail
 from dofsuite.metrics.consistency import chance_consistency
@@ -32,14 +33,12 @@ NOTES = (
 
 
 class Row(NamedTuple):
-    """A method with its place in the table."""
-
     stem: str
     method: Method
+    # The method as plain values, without its name.
     described: dict[str, Any]
-    """The method as plain values, without its name."""
+    # What its images depend on beside the prompt, as plain data.
     cache_key: dict[str, Any]
-    """What its images depend on beside the prompt, as plain data."""
 
 
 # The methods with their rows, one a prompt.
@@ -95,8 +94,10 @@ def reference_features(
     rows, scorer = results[0][1], load_scorer()
     if scorer.extract is None:
         return None
-    batches = photographs(reader, rows[0]["size_px"])
-    raw = torch.cat([scorer.extract(batch.to(scorer.device)).cpu() for batch in batches])
+    # Center crops [b, 3, h, w] in [0, 1] at the size of the methods' images
+    samples = HeldOutSamples(reader, rows[0]["size_px"])
+    batches = BatchLoader(samples, batch_size=64, collate_fn=collate_or_error)
+    raw = torch.cat([scorer.extract(each.image_srgb.to(scorer.device)).cpu() for each in batches])
     num_images = len(rows) * len(config.compared_f_numbers)
     return ReferenceFeatures.from_raw(raw, config.feature_network, num_images)
 

@@ -31,14 +31,13 @@ from dofsuite.evaluation.text2image.images import (
 from dofsuite.evaluation.text2image.interval import write_interval
 from dofsuite.evaluation.text2image.methods import read_method, with_former_names
 from dofsuite.evaluation.text2image.prompts import Prompt, open_set, read_prompts
-from dofsuite.evaluation.text2image.report import MethodResults, Row, write
+from dofsuite.evaluation.text2image.report import Row, write
 from dofsuite.evaluation.text2image.scores import Scorer, load_scorer
 from dofsuite.images import quantize_8bit
 from dofsuite.text2image.camera.exif import Exif
 
 
 def run(config: Text2ImageConfig) -> None:
-    """Compute this process's share of the rows; whoever finds all of them writes the report."""
     if config.interval:
         print(*write_interval(config), sep="\n", flush=True)
         return
@@ -54,7 +53,6 @@ def run(config: Text2ImageConfig) -> None:
 
     # This process's rows; a second pass only reads rows that other processes finished
     scorer = cache(lambda: load_scorer(config))
-    results: MethodResults = []
     for _ in range(2):
         rows = [method_rows(row, prompts, config, scorer) for row in table]
         results = [(row, own) for row, own in zip(table, rows, strict=True) if own is not None]

@@ -68,13 +68,12 @@ class Scorer:
 
         # Networks
         on_device = sweep.to(self.device)
-        clip_to_last = None
+        clip_to_last, features = None, None
         if self.embedder is not None:  # of every image to the last, which is the sharpest
             clip_to_last = [
                 float(clip_image_similarity(each[None], on_device[-1:], self.embedder))
                 for each in on_device[:-1]
             ]
-        features = None
         if self.extract is not None:
             features = self.extract(on_device[list(self.compared)]).cpu().tolist()
         return {

@@ -22,9 +22,8 @@ from dofsuite.evaluation.text2image.generators import (
     in_batches,
     sample_ddim,
 )
-from dofsuite.text2image.camera.exif import Exif
+from dofsuite.text2image import Exif, Text2ImagePipeline
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
-from dofsuite.text2image.pipeline import Text2ImagePipeline
 from dofsuite.text2image.settings import Text2ImageSettings
 
 
@@ -116,9 +115,8 @@ class CameraTokensGenerator(Generator):
             if networks.depth is not None:
                 # The ControlNet's image is that of a sample without camera tokens.
                 nans = [torch.full((1,), torch.nan)] * 2
-                without_camera = request._replace(cameras=Exif(*nans))
-                depth = networks.depth(sample_batch(without_camera, None))
-                image = inverse_depth_image(depth)
+                without_camera = sample_batch(request._replace(cameras=Exif(*nans)), None)
+                image = inverse_depth_image(networks.depth(without_camera))
             return in_batches(lambda part: sample_batch(part, image), request, self.batch_size)
 
         def sample_batch(request: SampleRequest, depth_image: Tensor | None) -> Tensor:
