@@ -80,8 +80,9 @@ def numbers_of(runs: Sequence[Run]) -> tuple[dict[Path, RunNumbers], list[str]]:
     numbers: dict[Path, RunNumbers] = {}
     for run in runs:
         probe = read_json(run.folder / "metrics.json").get("probe")
-        has_probe = isinstance(probe, dict)
-        numbers[run.folder] = {("Last validation", ""): floats(probe)} if has_probe else {}
+        numbers[run.folder] = (
+            {("Last validation", ""): floats(probe)} if isinstance(probe, dict) else {}
+        )
 
     unused: list[str] = []
     for run in runs:

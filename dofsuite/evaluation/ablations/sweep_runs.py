@@ -131,12 +131,13 @@ def differing_keys(runs: Sequence[Run]) -> list[str]:
     differing = [key for key in keys if len({run.shown(key) for run in runs}) > 1]
     classes = [key for key in differing if key.endswith(".class_path")]
     arguments = tuple(f"{key.removesuffix('class_path')}init_args." for key in classes)
-
-    def is_of_all(key: str) -> bool:
-        is_argument = key not in classes and key.startswith(arguments)
-        return not is_argument or all(key in run.settings for run in runs)
-
-    return [key for key in differing if is_of_all(key)]
+    return [
+        key
+        for key in differing
+        if key in classes
+        or not key.startswith(arguments)
+        or all(key in run.settings for run in runs)
+    ]
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from dofsuite.evaluation.apertures.config import EbbConfig
 from dofsuite.evaluation.apertures.ebb_captions import captions_csv, captions_of
-from dofsuite.evaluation.apertures.pairs import hash_scenes, measure_scene
-from dofsuite.evaluation.apertures.pairs_table import (
+from dofsuite.evaluation.apertures.pairs import (
     COLUMNS,
     TITLE,
     aperture_pairs,
+    hash_scenes,
     measure,
+    measure_scene,
     row_of,
 )
 from dofsuite.evaluation.apertures.scenes import ApertureScene, find_scenes

@@ -101,12 +101,11 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
         return resize(images.cpu(), *reference.shape[-2:])
 
     # A model trained at another size
-    remark, size_px = "", settings.size_px
-    if size_px not in (None, benchmark.size_px):
-        remark = (
-            f"{name}: works at {size_px} px; the benchmark's images of {benchmark.size_px} px are "
-            "resized for it and back"
-        )
+    resized = (
+        f"{name}: works at {settings.size_px} px; the benchmark's images of {benchmark.size_px} px "
+        "are resized for it and back"
+    )
+    remark = "" if settings.size_px in (None, benchmark.size_px) else resized
     return Method(name, predict, identity, remark=remark)
 
 

@@ -27,6 +27,10 @@ def levels(text: str) -> tuple[float, ...]:
         ) from None
 
 
+def is_positive(*numbers: float) -> bool:
+    return all(0 < number < math.inf for number in numbers)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """What a benchmark is made of, and how it is rendered."""
@@ -118,44 +122,47 @@ class BenchmarkConfig:
     seed: int = option("--seed", type=int, default=0, help="of the seeded points")
 
     def __post_init__(self) -> None:
-        # Levels; 0 is all in focus
-        rising = self.bokeh_levels == tuple(sorted(set(self.bokeh_levels)))
-        if len(self.bokeh_levels) < 2 or not rising:
-            raise UserError("--levels: give two or more rising levels, as in 5,10,15,20.")
-        if len(self.refocus_levels) != 2:
-            raise UserError("--refocus-levels: give two levels, as in 20,10.")
-        for option_name, values in (
-            ("--levels", self.bokeh_levels),
-            ("--refocus-levels", self.refocus_levels),
-        ):
-            if not all(0 < value < math.inf for value in values):
-                raise UserError(f"{option_name}: every level must be above 0 and finite.")
-
-        # Images and their depth
-        if self.size_px < 16:
-            raise UserError(f"--size: {self.size_px} is too small; 16 px is the least.")
-        if self.count is not None and self.count < 1:
-            raise UserError(f"--count: {self.count} is no number of images; it must be 1 or above.")
-        if self.depth_maps and self.depth_model:
-            raise UserError(
-                "--depth-model: depth comes from maps or from a model; leave out one of the two."
-            )
-        if self.is_synthetic and (self.depth_maps or self.depth_kind != "disparity"):
-            raise UserError(
-                f"{self.folder}: it brings its disparity; leave out --depth-maps and --depth-kind."
-            )
-        if not 0 < self.plane_gap <= 1:
-            raise UserError(
+        bokeh, refocus = self.bokeh_levels, self.refocus_levels
+        too_few = self.count is not None and self.count < 1
+        has_maps = bool(self.depth_maps) or self.depth_kind != "disparity"
+        # Mistakes, each with its sentence; a level of 0 is all in focus
+        mistakes = [
+            (
+                len(bokeh) < 2 or list(bokeh) != sorted(set(bokeh)),
+                "--levels: give two or more rising levels, as in 5,10,15,20.",
+            ),
+            (len(refocus) != 2, "--refocus-levels: give two levels, as in 20,10."),
+            *(
+                (not is_positive(*levels), f"{name}: every level must be above 0 and finite.")
+                for name, levels in (("--levels", bokeh), ("--refocus-levels", refocus))
+            ),
+            (self.size_px < 16, f"--size: {self.size_px} is too small; 16 px is the least."),
+            (too_few, f"--count: {self.count} is no number of images; it must be 1 or above."),
+            (
+                bool(self.depth_maps and self.depth_model),
+                "--depth-model: depth comes from maps or from a model; leave out one of the two.",
+            ),
+            (
+                self.is_synthetic and has_maps,
+                f"{self.folder}: it brings its disparity; leave out --depth-maps and --depth-kind.",
+            ),
+            (
+                not 0 < self.plane_gap <= 1,
                 f"--plane-gap: {self.plane_gap} is no distance in disparity; give one above 0, at "
-                "most 1."
-            )
-
-        # Renderer
-        for name, value in (("gamma", self.gamma), ("reference-width", self.reference_width_px)):
-            if not 0 < value < math.inf:
-                raise UserError(f"--{name} {value}: it must be a finite number above 0.")
-        if self.layers < 2:
-            raise UserError(f"--layers: {self.layers} are too few; 2 is the least.")
+                "most 1.",
+            ),
+            *(
+                (not is_positive(value), f"--{name} {value}: it must be a finite number above 0.")
+                for name, value in (
+                    ("gamma", self.gamma),
+                    ("reference-width", self.reference_width_px),
+                )
+            ),
+            (self.layers < 2, f"--layers: {self.layers} are too few; 2 is the least."),
+        ]
+        for is_made, sentence in mistakes:
+            if is_made:
+                raise UserError(sentence)
 
     @property
     def is_synthetic(self) -> bool:

@@ -53,8 +53,6 @@ from dofsuite.refocus.rendering import Rendering, photograph
 
 # Where deblurring focuses (*stated*); at level 0 it changes nothing but a model's camera token.
 CENTER: Point = (0.5, 0.5)
-# Original -> image [1, 3, s, s] and disparity [1, 1, s, s], both in [0, 1].
-Reader = Callable[[Original], tuple[Tensor, Tensor]]
 
 
 def run(config: BenchmarkConfig) -> None:
@@ -94,7 +92,7 @@ def run(config: BenchmarkConfig) -> None:
 def build(
     config: BenchmarkConfig,
     originals: Sequence[Original],
-    read: Reader,
+    read: Callable[[Original], tuple[Tensor, Tensor]],
     points: dict[str, Points] | None,
     settings: dict[str, Any],
 ) -> None:

@@ -49,7 +49,7 @@ def find_originals(folder: Path, tag: str | None) -> list[Original]:
 
     # Images, with the tag of their folder; a scene is named by tag and stem
     originals = []
-    for path in sorted(path for path in folder.rglob("*") if is_image(path.name)):
+    for path in sorted(path for path in folder.rglob("*") if is_image(path.name.lower())):
         parents = path.relative_to(folder).parts[:-1]
         source = next((part for part in parents if part in SOURCES), tag)
         if not source:
@@ -105,10 +105,10 @@ def synthetic_originals(
 
 
 def is_image(name: str) -> bool:
-    name = name.lower()
-    ends = tuple(f".{extension}" for extension in (*DEPTH_ENDINGS, "valid.png"))
-    extension = Path(name).suffix.lstrip(".")
-    return extension in IMAGE_EXTENSIONS and not name.startswith(".") and not name.endswith(ends)
+    # Not hidden, and no depth map or mask
+    others = tuple(f".{extension}" for extension in (*DEPTH_ENDINGS, "valid.png"))
+    is_other = name.startswith(".") or name.endswith(others)
+    return name.endswith(tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)) and not is_other
 
 
 def read_original(

@@ -104,31 +104,45 @@ class Text2ImageConfig:
     )
 
     def __post_init__(self) -> None:
-        # A table of methods, or an interval
-        if self.output.exists() and not self.output.is_dir():
-            raise UserError(f"{self.output}: --output: a file lies there; name a folder.")
-        if bool(self.methods) == bool(self.interval):
-            raise UserError("METHOD.yaml: give methods, or two runs after --interval.")
-        if self.methods and self.prompts is None:
-            raise UserError("--prompts: name a text file or a set of prompts.")
         stems = [file.stem for file in self.methods]
-        if len(set(stems)) < len(stems):
-            raise UserError(
-                "METHOD.yaml: two files have one name, which is their row's; rename one."
-            )
-
-        # Apertures
-        if len(self.f_numbers) < 2 or list(self.f_numbers) != sorted(set(self.f_numbers)):
-            raise UserError("--f-numbers: a sweep needs at least two, rising; change their order.")
-        if not set(self.compared) <= set(self.f_numbers):
-            raise UserError(
-                "--compared: an f-number that is none of --f-numbers; choose among them."
-            )
-
-        # Counts
-        for name, value in (("--count", self.count), ("--top-k", self.top_k)):
-            if value is not None and value < 1:
-                raise UserError(f"{name}: must be at least 1, not {value}.")
+        f_numbers = list(self.f_numbers)
+        # Mistakes, each with its sentence
+        mistakes = [
+            # A table of methods, or an interval
+            (
+                self.output.exists() and not self.output.is_dir(),
+                f"{self.output}: --output: a file lies there; name a folder.",
+            ),
+            (
+                bool(self.methods) == bool(self.interval),
+                "METHOD.yaml: give methods, or two runs after --interval.",
+            ),
+            (
+                bool(self.methods) and self.prompts is None,
+                "--prompts: name a text file or a set of prompts.",
+            ),
+            (
+                len(set(stems)) < len(stems),
+                "METHOD.yaml: two files have one name, which is their row's; rename one.",
+            ),
+            # Apertures
+            (
+                len(f_numbers) < 2 or f_numbers != sorted(set(f_numbers)),
+                "--f-numbers: a sweep needs at least two, rising; change their order.",
+            ),
+            (
+                not set(self.compared) <= set(f_numbers),
+                "--compared: an f-number that is none of --f-numbers; choose among them.",
+            ),
+            # Counts
+            *(
+                (value is not None and value < 1, f"{name}: must be at least 1, not {value}.")
+                for name, value in (("--count", self.count), ("--top-k", self.top_k))
+            ),
+        ]
+        for is_made, sentence in mistakes:
+            if is_made:
+                raise UserError(sentence)
 
     @property
     def compared_f_numbers(self) -> tuple[float, ...]:

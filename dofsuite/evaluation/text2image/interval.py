@@ -63,16 +63,13 @@ def write_interval(config: Text2ImageConfig) -> list[Path]:
     reference = ReferenceFeatures.from_raw(raw, "small", len(raw))
 
     # One row a seed
-    rows: list[tuple[str, list[Number]]] = []
-    columns: tuple[str, ...] = ()
+    rows: dict[str, dict[str, Number]] = {}
     for seed in range(config.seed, config.seed + NUM_SEEDS):
         fakes = []
         for pipe in (first, second):
             images = photograph_captions(pipe, second, batches, seed)
             fakes.append(reference.project(torch.cat([extract(batch) for batch in images])))
-        values = compare(fakes[0], fakes[1], reference.features, seed)
-        columns = tuple(values)
-        rows.append((f"seed {seed}", list(values.values())))
+        rows[f"seed {seed}"] = compare(fakes[0], fakes[1], reference.features, seed)
 
     # Report
     facts = {
@@ -82,7 +79,11 @@ def write_interval(config: Text2ImageConfig) -> list[Path]:
         "features": f"small, {reference.features.shape[1]} main directions, whitened",
         "interval": f"of second minus first, 95 %, {NUM_RESAMPLES} bootstrap samples",
     }
-    table = Table("KID and FID of two runs through one lens", columns, rows)
+    table = Table(
+        "KID and FID of two runs through one lens",
+        tuple(rows[f"seed {config.seed}"]),
+        [(name, list(values.values())) for name, values in rows.items()],
+    )
     return write_report(config.output, "Two runs through one lens", [table], [], facts)
 
 

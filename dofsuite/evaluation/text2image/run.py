@@ -83,11 +83,7 @@ def check(config: Text2ImageConfig, num_prompts: int, photographs: ShardReader |
 
 
 def table_row(file: Path, config: Text2ImageConfig) -> Row:
-    """Read a method, with what its images depend on.
-
-    Raises:
-        UserError: The file cannot be used, or a run that it names is not there.
-    """
+    # A method, with what its images depend on
     method, described = read_method(file)
     del described["name"], described["published"]
     cache_key = {

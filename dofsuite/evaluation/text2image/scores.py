@@ -68,7 +68,16 @@ class Scorer:
 
         # Networks
         on_device = sweep.to(self.device)
+        consistency: dict[str, int | None] | None = None
         clip_to_last, features = None, None
+        if self.segmenter is not None:
+            agreeing, counted = agreeing_pixels(on_device[None], self.segmenter, self.agreement)
+            classes = getattr(self.segmenter, "num_classes", None)
+            consistency = {
+                "agreeing": int(agreeing),
+                "counted": int(counted),
+                "num_classes": classes,
+            }
         if self.embedder is not None:  # of every image to the last, which is the sharpest
             clip_to_last = [
                 float(clip_image_similarity(each[None], on_device[-1:], self.embedder))
@@ -80,17 +89,10 @@ class Scorer:
             "size_px": sweep.shape[-1],
             "blur": blur,
             "energy_ac": blur_energy(sweep, "ac").tolist(),
-            "consistency": self._consistency(on_device),
+            "consistency": consistency,
             "clip_to_last": clip_to_last,
             "features": features,
         }
-
-    def _consistency(self, sweep: Tensor) -> dict[str, int | None] | None:
-        if self.segmenter is None:
-            return None
-        agreeing, counted = agreeing_pixels(sweep[None], self.segmenter, self.agreement)
-        classes = getattr(self.segmenter, "num_classes", None)
-        return {"agreeing": int(agreeing), "counted": int(counted), "num_classes": classes}
 
 
 def load_scorer(config: Text2ImageConfig) -> Scorer:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dofsuite.backbones.export_settings import ExportSettings
 from dofsuite.backbones.sdxl.adapters import ControlledUnet
-from dofsuite.baselines.camera_tokens.export import CameraTokensNetworks, load
+from dofsuite.baselines.camera_tokens.export import load
 from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings
 from dofsuite.baselines.camera_tokens.tokens import inverse_depth_image
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
@@ -120,7 +120,24 @@ class CameraTokensGenerator(Generator):
             return in_batches(lambda part: sample_batch(part, image), request, self.batch_size)
 
         def sample_batch(request: SampleRequest, depth_image: Tensor | None) -> Tensor:
-            denoiser = self._denoiser(networks, request, depth_image, device)
+            # Text and camera tokens
+            cameras = Exif(*(numbers.to(device) for numbers in request.cameras))
+            texts = [request.prompt] * len(cameras.f_number)
+            prompt = networks.prompts.encode(texts).to(device)
+
+            # UNet, with a ControlNet for an image [1, 3, h, w]
+            unet: Any = networks.unet
+            if depth_image is not None:
+                image = depth_image.expand(len(texts), -1, -1, -1)
+                unet = ControlledUnet(unet, networks.controlnet, image, self.control_scale)
+            denoiser = ConditionedDenoiser(
+                unet=unet,
+                prompt=networks.tokens.appended_to(prompt, cameras),
+                exif=None,
+                downscale=networks.codec.downscale,
+                alphas_cumprod=scaled_linear_alphas_cumprod(),
+                prediction=networks.prediction,
+            )
             return sample_ddim(
                 denoiser, networks.codec, request, size_px, self.steps, self.guidance_scale
             )
@@ -129,27 +146,3 @@ class CameraTokensGenerator(Generator):
 
     def sources(self) -> dict[str, Any]:
         return sources_of(self.model, CameraTokensSettings)
-
-    def _denoiser(
-        self,
-        networks: CameraTokensNetworks,
-        request: SampleRequest,
-        depth_image: Tensor | None,
-        device: torch.device,
-    ) -> ConditionedDenoiser:
-        # Text, camera tokens and the ControlNet's image [1, 3, h, w]
-        cameras = Exif(*(numbers.to(device) for numbers in request.cameras))
-        texts = [request.prompt] * len(cameras.f_number)
-        prompt = networks.prompts.encode(texts).to(device)
-        unet: Any = networks.unet
-        if depth_image is not None:
-            image = depth_image.expand(len(texts), -1, -1, -1)
-            unet = ControlledUnet(unet, networks.controlnet, image, self.control_scale)
-        return ConditionedDenoiser(
-            unet=unet,
-            prompt=networks.tokens.appended_to(prompt, cameras),
-            exif=None,
-            downscale=networks.codec.downscale,
-            alphas_cumprod=scaled_linear_alphas_cumprod(),
-            prediction=networks.prediction,
-        )
