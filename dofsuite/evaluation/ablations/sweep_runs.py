@@ -90,12 +90,10 @@ def in_order(path: Path) -> tuple[str, int, str]:
 
 def run_of(folder: Path, config: dict[str, Any]) -> Run:
     # Its seeds, separate from the other settings
-    run = Run(folder, {}, {})
-    for key, value in flat(config).items():
-        is_seed = key.split(".")[-1] in ("seed", "seed_everything")
-        if key not in IGNORED_KEYS:
-            (run.seeds if is_seed else run.settings)[key] = value
-    return run
+    values = {key: value for key, value in flat(config).items() if key not in IGNORED_KEYS}
+    seeds = {key for key in values if key.split(".")[-1] in ("seed", "seed_everything")}
+    settings = {key: value for key, value in values.items() if key not in seeds}
+    return Run(folder, settings, {key: values[key] for key in values if key in seeds})
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

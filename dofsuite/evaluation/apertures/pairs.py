@@ -106,23 +106,19 @@ def measure(key: str, images: Iterable[tuple[float, Tensor]]) -> dict[str, Any]:
         key: The scene's name.
         images: f-number and display values [3, h, w] in [0, 1], in order of f-number.
     """
-    energies: dict[str, list[float]] = {name: [] for name in ENERGIES}
-    f_numbers, brightness = [], []
-    sizes = set()
     # One image at a time, in float64
+    measured = []
     for f_number, image in images:
         image = image.double()
-        f_numbers.append(f_number)
-        sizes.add(image.shape)
-        brightness.append(image.mean().item())
-        for name, energy in ENERGIES.items():
-            energies[name].append(energy(image).item())
+        energies = {name: energy(image).item() for name, energy in ENERGIES.items()}
+        measured.append((f_number, image.mean().item(), energies, image.shape))
+    f_numbers, brightness, by_image, shapes = zip(*measured, strict=True)
     return {
         "key": key,
         "f_numbers": f_numbers,
         "brightness": brightness,
-        "energies": energies,
-        "one_size": len(sizes) == 1,
+        "energies": {name: [energies[name] for energies in by_image] for name in ENERGIES},
+        "one_size": len(set(shapes)) == 1,
     }
 
 

@@ -146,8 +146,8 @@ def cells_of(benchmark: Benchmark, results: MethodResults) -> list[Cells]:
         scenes = {scene.scene for scene in benchmark.scenes if scene.source == source}
         scores = scores_of(results, [sample for sample in samples if sample.scene in scenes])
         by_source |= {f"{source} {name}": scores[name] for name in ("MAE", "CLIP-I")}
-    bokeh = by_task["bokeh"] | sweep
-    return [by_task["refocus"], bokeh, by_task["deblur"], ablations, by_source]
+    by_task["bokeh"] |= sweep
+    return [*by_task.values(), ablations, by_source]
 
 
 def scores_of(results: MethodResults, samples: Sequence[Sample]) -> Cells:
@@ -201,8 +201,8 @@ def sweep_of(benchmark: Benchmark, results: MethodResults) -> Cells:
             gain.update(preds, target)
             for title, lv_corr in lv_corrs.items():
                 lv_corr.update(target if title.startswith("truth's") else preds)
-        metrics = {**lv_corrs, "blur gain": gain}
-        return {name: float(metric.compute()) for name, metric in metrics.items()}
+        cells: Cells = {title: float(lv_corr.compute()) for title, lv_corr in lv_corrs.items()}
+        return cells | {"blur gain": float(gain.compute())}
 
 
 def coverage_note(benchmark: Benchmark, results: MethodResults) -> str:

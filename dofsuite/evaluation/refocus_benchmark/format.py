@@ -74,21 +74,13 @@ class Benchmark(NamedTuple):
     folder: Path
     # Of the whole manifest, which has the checksums of all files.
     checksum: str
+    # Plain data, with the three that follow.
     settings: dict[str, Any]
+    rendering: Rendering
+    size_px: int
+    bokeh_levels: list[float]
     scenes: list[SceneFiles]
     samples: list[Sample]
-
-    @property
-    def rendering(self) -> Rendering:
-        return Rendering(**self.settings["rendering"])
-
-    @property
-    def size_px(self) -> int:
-        return self.settings["size_px"]
-
-    @property
-    def bokeh_levels(self) -> list[float]:
-        return self.settings["bokeh_levels"]
 
     def image(self, path: str) -> Float[Tensor, "1 3 h w"]:
         return read_image(self.folder / path)[None]
@@ -145,19 +137,24 @@ def read_benchmark(folder: Path, verify: Literal["full", "size"] = "full") -> Be
         # Its content, and the files that it lists
         for name, entry in manifest["files"].items():
             check_file(folder / name, entry, verify)
-        scenes = [SceneFiles(**scene) for scene in manifest["scenes"]]
-        samples = [
-            Sample(**sample | {"focus_point": tuple(sample["focus_point"])})
-            for sample in manifest["samples"]
-        ]
-        benchmark = Benchmark(folder, manifest["checksum"], manifest["settings"], scenes, samples)
-        for setting in ("rendering", "size_px", "bokeh_levels"):
-            getattr(benchmark, setting)
+        settings = manifest["settings"]
+        return Benchmark(
+            folder,
+            manifest["checksum"],
+            settings,
+            Rendering(**settings["rendering"]),
+            settings["size_px"],
+            settings["bokeh_levels"],
+            [SceneFiles(**scene) for scene in manifest["scenes"]],
+            [
+                Sample(**sample | {"focus_point": tuple(sample["focus_point"])})
+                for sample in manifest["samples"]
+            ],
+        )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{file}: it lacks what a benchmark has ({error}); copy it again, or build it again."
         ) from error
-    return benchmark
 
 
 def check_file(path: Path, entry: dict[str, Any], verify: Literal["full", "size"]) -> None:

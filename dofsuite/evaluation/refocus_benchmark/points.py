@@ -2,22 +2,31 @@
 
 A CSV has a line a scene: `scene,x1,y1,x2,y2` and, for another point for adding bokeh, `x3,y3`.
 Points are fractions of width and height of the benchmark's square image, from the top left.
+
+A person clicks them in a page, one HTML file that contains images, depth and script; its policy
+forbids it any request. What was clicked is kept in the browser until the CSV is saved.
 """
 
+import base64
 import csv
 import io
+import json
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from dofsuite.diffusion import draw_uniform
 from dofsuite.errors import UserError
+from dofsuite.evaluation.report import data_uri
 from dofsuite.files import read_bytes
+from dofsuite.images import thumbnail, to_pil
 from dofsuite.refocus.cameras import choose, point_of, prefer
 
 Point = tuple[float, float]
@@ -25,6 +34,10 @@ COLUMNS = ("x1", "y1", "x2", "y2", "x3", "y3")
 FLAT_WINDOW_PX = 5
 # The seeded rule avoids depth edges: around its points disparity varies no more (*ours*).
 FLAT_WITHIN = 0.05
+# The page shows images no larger.
+MAX_PX = 512
+# Side of the depth map that the page's script reads distances from.
+DEPTH_PX = 128
 
 
 # The points of a scene: the refocus pair, and the one for adding bokeh.
@@ -149,3 +162,36 @@ def points_csv(points: dict[str, Points]) -> str:
     for scene, chosen in points.items():
         lines.append(",".join((scene, *(repr(value) for point in chosen for value in point))))
     return "\n".join(lines) + "\n"
+
+
+class PageScene(NamedTuple):
+    """A scene's image [1, 3, h, w] and disparity [1, 1, h, w], both in [0, 1]."""
+
+    scene: str
+    image: Tensor
+    disparity: Tensor
+
+
+def points_page(scenes: Sequence[PageScene], plane_gap: float) -> str:
+    """Return the page.
+
+    Args:
+        scenes: In the order of the CSV.
+        plane_gap: Below this distance in disparity the page says that two points are rather close.
+    """
+    data = json.dumps([scene_data(scene) for scene in scenes]).replace("<", "\\u003c")
+    file = files("dofsuite.evaluation.refocus_benchmark") / "focus_points.html"
+    page = file.read_text(encoding="utf-8").replace("__GAP__", json.dumps(plane_gap))
+    return page.replace("__COLUMNS__", json.dumps(COLUMNS)).replace("__SCENES__", data)
+
+
+def scene_data(scene: PageScene) -> dict[str, object]:
+    depth = thumbnail(scene.disparity[0], MAX_PX)
+    small = to_pil(depth).resize((DEPTH_PX, DEPTH_PX), Image.Resampling.NEAREST)
+    return {
+        "scene": scene.scene,
+        "image": data_uri(thumbnail(scene.image[0], MAX_PX), "JPEG"),
+        "depth": data_uri(depth),
+        "depth_side": DEPTH_PX,
+        "depth_bytes": base64.b64encode(small.tobytes()).decode(),
+    }

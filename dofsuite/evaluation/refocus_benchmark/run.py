@@ -30,14 +30,15 @@ from dofsuite.evaluation.refocus_benchmark.format import (
     read_benchmark,
 )
 from dofsuite.evaluation.refocus_benchmark.points import (
+    PageScene,
     Point,
     Points,
     disparity_at,
     points_csv,
+    points_page,
     read_points,
     seeded_points,
 )
-from dofsuite.evaluation.refocus_benchmark.points_page import PageScene, points_page
 from dofsuite.evaluation.refocus_benchmark.sources import (
     Original,
     depth_model,

@@ -50,7 +50,7 @@ def find_originals(folder: Path, tag: str | None) -> list[Original]:
     # Images, with the tag of their folder; a scene is named by tag and stem
     originals = []
     for path in sorted(path for path in folder.rglob("*") if is_image(path.name.lower())):
-        parents = path.relative_to(folder).parts[:-1]
+        parents = path.relative_to(folder).parent.parts
         source = next((part for part in parents if part in SOURCES), tag)
         if not source:
             raise UserError(

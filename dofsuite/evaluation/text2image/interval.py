@@ -57,7 +57,15 @@ def write_interval(config: Text2ImageConfig) -> list[Path]:
     if second.lens is None:
         raise UserError(f"{config.interval[1]}: it has no lens; name a run with one.")
     photographs = config.photographs or PHOTOGRAPHS
-    batches = held_out(photographs, second.config.size_px)
+    reader = ShardReader(prepare(photographs))
+    manifest = reader.manifest
+    if min(manifest.samples_with_caption, manifest.samples_with_exif) < manifest.samples:
+        raise UserError(
+            f"{photographs}: --photographs: every photograph needs a caption and EXIF; name "
+            "another set."
+        )
+    samples = HeldOutSamples(reader, second.config.size_px)
+    batches = list(DataLoader(samples, batch_size=64, collate_fn=collate))
     extract = SmallFeatures()
     raw = torch.cat([extract(batch.image_srgb) for batch in batches])
     reference = ReferenceFeatures.from_raw(raw, "small", len(raw))
@@ -85,16 +93,6 @@ def write_interval(config: Text2ImageConfig) -> list[Path]:
         [(name, list(values.values())) for name, values in rows.items()],
     )
     return write_report(config.output, "Two runs through one lens", [table], [], facts)
-
-
-def held_out(folder: str, size_px: int) -> list[Batch]:
-    reader = ShardReader(prepare(folder))
-    manifest = reader.manifest
-    if min(manifest.samples_with_caption, manifest.samples_with_exif) < manifest.samples:
-        raise UserError(
-            f"{folder}: --photographs: every photograph needs a caption and EXIF; name another set."
-        )
-    return list(DataLoader(HeldOutSamples(reader, size_px), batch_size=64, collate_fn=collate))
 
 
 def photograph_captions(

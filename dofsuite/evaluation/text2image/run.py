@@ -14,7 +14,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from dofsuite.data import ShardReader
 from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
 from dofsuite.diffusion import draw_integer
 from dofsuite.errors import UserError
@@ -43,10 +42,22 @@ def run(config: Text2ImageConfig) -> None:
         return
 
     # What can be checked before any network is loaded
+    focal_mm = 50.0 if config.focal_length_mm is None else config.focal_length_mm
+    Exif.checked(list(config.f_numbers), focal_mm)
+    classes = ColorSegmenter.num_classes
+    if is_color_segmenter(config.segmenter) and config.classes_per_pixel > classes:
+        raise UserError(f"--top-k: the segmenter colors has {classes} classes; choose fewer.")
     prompts = read_prompts(str(config.prompts), config.count, config.focal_length_mm)
     no_set = "--photographs: no such set; name a folder of shards."
     photographs = None if config.photographs is None else open_set(config.photographs, no_set)
-    check(config, len(prompts), photographs)
+    num_images = len(prompts) * len(config.compared_f_numbers)
+    if photographs is not None and min(num_images, len(photographs)) < 2:
+        # KID and FID are of distributions
+        raise UserError(
+            f"--photographs: KID and FID need two images and photographs at least, not "
+            f"{num_images} and {len(photographs)}; raise --count, give --compared more f-numbers, "
+            "or leave --photographs out."
+        )
     table = [table_row(file, config) for file in config.methods]
     for row in table:
         check_settings(image_folder(config.output, row.stem), row.cache_key, write=False)
@@ -63,23 +74,6 @@ def run(config: Text2ImageConfig) -> None:
         f"{config.output}: other processes still compute rows; the last of them writes the report.",
         flush=True,
     )
-
-
-def check(config: Text2ImageConfig, num_prompts: int, photographs: ShardReader | None) -> None:
-    focal_mm = 50.0 if config.focal_length_mm is None else config.focal_length_mm
-    Exif.checked(list(config.f_numbers), focal_mm)
-    classes = ColorSegmenter.num_classes
-    if is_color_segmenter(config.segmenter) and config.classes_per_pixel > classes:
-        raise UserError(f"--top-k: the segmenter colors has {classes} classes; choose fewer.")
-
-    # KID and FID are of distributions
-    num_images = num_prompts * len(config.compared_f_numbers)
-    if photographs is not None and min(num_images, len(photographs)) < 2:
-        raise UserError(
-            f"--photographs: KID and FID need two images and photographs at least, not "
-            f"{num_images} and {len(photographs)}; raise --count, give --compared more f-numbers, "
-            "or leave --photographs out."
-        )
 
 
 def table_row(file: Path, config: Text2ImageConfig) -> Row:

@@ -8,13 +8,14 @@ import torch
 
 from dofsuite.errors import UserError
 from dofsuite.evaluation.refocus_benchmark.points import (
+    PageScene,
     Points,
     disparity_at,
     points_csv,
+    points_page,
     read_points,
     seeded_points,
 )
-from dofsuite.evaluation.refocus_benchmark.points_page import PageScene, points_page
 from tests.evaluation.browser import CHROMIUM, NO_BROWSER, Page
 
 
