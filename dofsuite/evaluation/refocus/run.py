@@ -157,8 +157,8 @@ def measure(
 
     # The scores depend on their networks too
     settings = cache_key | {"scores": dict(scores.facts)}
-    folder = output / "rows" / f"{file_name(method.name)}-{config_hash(settings)}"
-    rows = compute_rows(folder, list(samples), compute, settings)
+    rows_folder = output / "rows" / f"{file_name(method.name)}-{config_hash(settings)}"
+    rows = compute_rows(rows_folder, list(samples), compute, settings)
     return None if rows is None else {row["key"]: row for row in rows}
 
 

@@ -30,8 +30,10 @@ from dofsuite.text2image.settings import Text2ImageSettings
 def sources_of(model: str, settings: type[ExportSettings]) -> dict[str, Any]:
     # An export's weights and its settings as they stand in the file
     folder = settings.find(model)
-    content = json.loads((folder / settings.FILE).read_text())
-    return {"weights": weight_hashes(folder), "export": content}
+    return {
+        "weights": weight_hashes(folder),
+        "export": json.loads((folder / settings.FILE).read_text()),
+    }
 
 
 class ExportedGenerator(Generator):
