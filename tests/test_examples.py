@@ -1,0 +1,113 @@
+"""The examples run, and answer as dofsuite does."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel
+
+from dofsuite.backbones import Backbone, Lora, PretrainedFlux
+from dofsuite.backbones.codec import VaeCodec
+from dofsuite.backbones.descriptors import describe
+from dofsuite.backbones.flux.flux import FluxModules
+from dofsuite.refocus import CameraEmbedder, RefocusPipeline
+from dofsuite.refocus.export import export_adapter
+from dofsuite.refocus.settings import RefocusSettings
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def example(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class LocalFlux(Backbone):
+    """A FLUX folder without text encoder, which an export does not need."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> FluxModules:
+        transformer = FluxTransformer2DModel.from_pretrained(self.path, subfolder="transformer")
+        vae = AutoencoderKL.from_pretrained(self.path, subfolder="vae")
+        return FluxModules(transformer, VaeCodec(vae), torch.zeros(24))
+
+
+@pytest.fixture
+def base_and_export(tmp_path):
+    """A tiny guidance-distilled FLUX in diffusers layout, and an adapter of random weights."""
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=24,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 6, 6),
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        scaling_factor=0.36,
+        shift_factor=0.11,
+    )
+    transformer.save_pretrained(tmp_path / "base" / "transformer")
+    vae.save_pretrained(tmp_path / "base" / "vae")
+    # The adapter, by dofsuite's own export
+    Lora(rank=4).attach(transformer)
+    camera = CameraEmbedder(dim=32, pooled_dim=24)
+    for parameter in (
+        *(p for p in transformer.parameters() if p.requires_grad),
+        camera.pooled_text,
+    ):
+        torch.nn.init.normal_(parameter, std=0.3)
+    settings = RefocusSettings(
+        backbone=describe(PretrainedFlux(str(tmp_path / "base"))),
+        guidance_embed=1.5,
+        position_ids="kontext",
+        num_inference_steps=3,
+        time_shift=2.0,
+        size_px=32,
+    )
+    export_adapter(tmp_path / "export", transformer, camera, settings)
+    return tmp_path / "base", tmp_path / "export"
+
+
+def test_stock_diffusers_refocuses_as_the_pipeline_does(base_and_export):
+    base, export = base_and_export
+    pipe = RefocusPipeline.from_export(export, LocalFlux(base))
+    generator = torch.Generator().manual_seed(1)
+    photo = torch.rand(1, 3, 40, 60, generator=generator)
+    depth = torch.rand(1, 1, 40, 60, generator=generator)
+    camera = ((0.3, 0.7), 9.0)
+    (ours,) = pipe(
+        photo,
+        *camera,
+        depth,
+        generator=torch.Generator().manual_seed(5),
+        output_type="pt",
+        return_dict=False,
+    )
+    stock = example("stock_diffusers").refocus(
+        export, str(base), photo, depth, *camera, seed=5, dtype=torch.float32
+    )
+    assert stock.shape == ours.shape == (1, 3, 28, 40)
+    assert torch.equal(stock, ours)
+    assert ours.std() > 0.01
+
+
+def test_the_stock_example_does_not_need_dofsuite():
+    source = (EXAMPLES / "stock_diffusers.py").read_text()
+    assert not any(
+        line.startswith(("import dofsuite", "from dofsuite")) for line in source.split("\n")
+    )
