@@ -24,10 +24,13 @@ from dofsuite.photography.photo import Photo, converted_to_srgb
 from dofsuite.photography.photo_encoding import FORMATS
 from dofsuite.photography.tone_curve import tone_curves
 
+# Pillow's names; pillow-heif registers HEIF. An MPO is a JPEG of several pictures.
+DECODERS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "HEIF", "AVIF")
 HEIC_EXTENSIONS = (".heic", ".heif")
 READABLE = (*FORMATS, *HEIC_EXTENSIONS)
 GPS_IFD = 0x8825
 MAX_PIXELS = 256_000_000
+SIZES_IN_EXIF_IFD = (0xA002, 0xA003)  # width and height before the orientation was applied
 ORIENTATION = 0x0112
 BITS_PER_SAMPLE = 258
 # EXIF tags of the stored pixels: size, compression, strips, orientation, ...
@@ -51,7 +54,9 @@ def read_photo(path: Path) -> Photo:
     try:
         with warnings.catch_warnings(), pixel_limit(MAX_PIXELS):
             warnings.simplefilter("ignore", UserWarning)  # remarks about damaged EXIF tags
-            with Image.open(io.BytesIO(data)) as image:
+            Image.init()
+            decoders = [name for name in DECODERS if name in Image.OPEN]
+            with Image.open(io.BytesIO(data), formats=decoders) as image:
                 return _photo_of(image, data, path)
     except UserError:
         raise
@@ -71,6 +76,8 @@ def _photo_of(image: Image.Image, data: bytes, path: Path) -> Photo:
     _load_folders(exif)
     icc_profile: bytes | None = image.info.get("icc_profile") or None
     notes: list[str] = []
+    if (count := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
+        notes.append(f"it holds {count} pictures, of which the first was taken")
     # Pixels [h, w, 1 to 4] with 8 or 16 bits
     if _has_16_bits(image, data):
         orientation = exif.get(ORIENTATION, 1)
@@ -78,7 +85,7 @@ def _photo_of(image: Image.Image, data: bytes, path: Path) -> Photo:
     else:
         image.load()  # which turns a TIFF upright, and takes the tag away
         orientation = exif.get(ORIENTATION, 1)
-        image, icc_profile = _simple_mode(image, icc_profile, notes)
+        image, icc_profile = _simple_mode(image, icc_profile, notes, path)
         values = np.array(image)
     values = _upright(values if values.ndim == 3 else values[:, :, None], orientation)
     # To float [c, h, w]: color or gray as three channels, and opacity
@@ -92,13 +99,13 @@ def _photo_of(image: Image.Image, data: bytes, path: Path) -> Photo:
 
 
 def _simple_mode(
-    image: Image.Image, icc_profile: bytes | None, notes: list[str]
+    image: Image.Image, icc_profile: bytes | None, notes: list[str], path: Path
 ) -> tuple[Image.Image, bytes | None]:
     """Bring an 8-bit image to L, LA, RGB or RGBA, with the color profile that then holds."""
     if image.mode == "I;16":
         return image, icc_profile
     if image.mode in ("F", "I"):
-        raise UserError("it holds measured values, not colors; give it as --depth")
+        raise UserError(f"{path}: it holds measured values, not colors; give it as --depth.")
     if "transparency" in image.info or image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     if image.mode == "1":
@@ -181,6 +188,8 @@ def _kept_exif(exif: Image.Exif, notes: list[str]) -> bytes:
         return b""
     for tag in OF_THE_STORED_PIXELS:
         exif.pop(tag, None)
+    for tag in SIZES_IN_EXIF_IFD:
+        exif.get_ifd(EXIF_IFD).pop(tag, None)
     try:
         return exif.tobytes()
     except Exception:  # of damaged tags Pillow raises nearly anything

@@ -86,7 +86,8 @@ def checked_outputs(
     # No input is an output, none is written twice, none is lost
     inputs = {path.resolve() for path in photos}
     if config.depth not in ("auto", "plane"):
-        inputs.add(Path(config.depth).resolve())
+        depth = Path(config.depth)
+        inputs |= {path.resolve() for path in (depth.iterdir() if depth.is_dir() else [depth])}
     written: set[Path] = set()
     for path in (path for each in outputs.values() for path in each.all):
         if path.resolve() in inputs:

@@ -16,6 +16,7 @@ from dofsuite.photography.photo_file import read_photo
 from dofsuite.photography.scene_depth import SceneDepth
 from dofsuite.photography.sweep import variants_of
 from tests.optics.photographs import shared_data
+from tests.photography.color_profiles import rgb_profile
 
 SIZE = (48, 72)
 
@@ -135,6 +136,10 @@ def test_opacity_is_blurred_with_the_light(folder):
         ("one.png --focus 0.5,0.5 --bokeh 5 -o one.png", "it is an input"),
         ("one.png --focus 0.5,0.5 --bokeh 5 -o two.png", "it exists"),
         ("one.png --focus 0.5,0.5 --bokeh 5 --depth ramp.png -o ramp.png", "it is an input"),
+        (
+            "one.png --focus 0.5,0.5 --bokeh 5 --depth depths --overwrite -o depths/two.png",
+            "it is an input",
+        ),
         ("one.png --focus 0.5,0.5 --bokeh 5 9 -o new.png", "2 pictures need a folder"),
         ("one.png --focus 0.5,0.5 --bokeh 5 -o new.bmp", "must end in .jpg"),
         ("one.png --focus 0.5,0.5 --f-number 0 -o new.png", "--f-number: 0 must be above 0"),
@@ -158,6 +163,15 @@ def test_mistakes_are_one_sentence(folder, monkeypatch, capsys, words, reason):
     errors = capsys.readouterr().err.strip().splitlines()
     assert reason in errors[0]
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
+
+
+def test_no_blur_changes_no_pixel(folder):
+    image = Image.open(folder / "one.png")
+    image.save(folder / "wide.png", icc_profile=rgb_profile())
+    words = ("--focus", "0.5,0.5", "--bokeh", 0, "--depth", "plane", "-o", folder / "out.png")
+    assert lens(folder / "wide.png", *words) == 0
+    assert np.array_equal(values(folder / "out.png"), values(folder / "wide.png"))
+    assert Image.open(folder / "out.png").info["icc_profile"] == rgb_profile()
 
 
 def test_a_photograph_without_exif_says_what_is_missing(folder, capsys):

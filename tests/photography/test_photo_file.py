@@ -126,6 +126,14 @@ def test_a_network_sees_srgb(tmp_path, pixels):
     assert np.array_equal(seen, np.asarray(expected))
 
 
+def test_the_first_of_several_pictures_is_taken_with_a_note(tmp_path, pixels):
+    first, second = Image.fromarray(pixels), Image.fromarray(255 - pixels)
+    first.save(tmp_path / "photo.tif", save_all=True, append_images=[second])
+    photo = read_photo(tmp_path / "photo.tif")
+    assert np.array_equal((255 * photo.image.permute(1, 2, 0)).round().numpy(), pixels)
+    assert photo.notes == ("it holds 2 pictures, of which the first was taken",)
+
+
 def test_one_pixel_is_a_photograph(tmp_path):
     Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "photo.png")
     assert copied(tmp_path / "photo.png", tmp_path / "copy.png").getpixel((0, 0)) == (10, 20, 30)
@@ -136,12 +144,16 @@ def test_files_that_are_no_photograph_are_refused(tmp_path, pixels):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
         encoded, "JPEG"
     )
+    depth = io.BytesIO()
+    Image.fromarray(np.ones((8, 8), np.float32)).save(depth, "TIFF")
     header = b"IHDR" + struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
     checked = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     huge = b"\x89PNG\r\n\x1a\n" + checked + struct.pack(">I", 99) + b"IDAT" + bytes(99)
     for name, content, reason in (
         ("text.jpg", b"a text", "not a JPEG, PNG, WebP, TIFF or HEIC"),
         ("cut.jpg", encoded.getvalue()[:1500], "damaged"),
+        ("page.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a JPEG"),
+        ("depth.tif", depth.getvalue(), "give it as --depth"),
         ("huge.png", huge, "too many pixels"),
     ):
         (tmp_path / name).write_bytes(content)
