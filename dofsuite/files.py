@@ -26,6 +26,7 @@ WRITE_ERRORS = {
     errno.EROFS: "the file system is read-only; name another folder",
     errno.EACCES: "no permission to write here; name another folder or change its permissions",
     errno.EPERM: "no permission to write here; name another folder or change its permissions",
+    errno.ENOENT: "no folder can be made there; name another folder",
     errno.ENOTDIR: "a file lies where a folder is needed; name another folder",
     errno.EEXIST: "a file lies where a folder is needed; name another folder",
 }

@@ -75,6 +75,7 @@ def test_a_file_in_the_way_is_a_users_mistake(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, UserError),
         (errno.EROFS, UserError),
+        (errno.ENOENT, UserError),
         (errno.EACCES, UserError),
         (errno.EIO, OSError),
     ],
