@@ -92,10 +92,15 @@ def test_a_run_lies_in_one_folder_and_says_where(capsys: pytest.CaptureFixture[s
     assert fit("x.yaml") == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("step 10/40  loss ")
-    assert [line.split()[0:2] for line in out[:4]] == [
-        ["step", f"{step}/40"] for step in (10, 20, 30, 40)
+    assert [line.split("  ")[0] for line in out[:6]] == [
+        "step 10/40",
+        "step 20/40",
+        "step 20: validating",
+        "step 30/40",
+        "step 40/40",
+        "step 40: validating",
     ]
-    assert out[4:] == [
+    assert out[6:] == [
         "runs/x: finished at step 40.",
         "sheet   runs/x/sheets/step-00000040.png",
         "metrics runs/x/metrics.json",
