@@ -227,19 +227,28 @@ class Refocus(pl.LightningModule):
     def predict_velocities(self, x: Example, rows: list[tuple[Tensor, Cameras]]) -> list[Tensor]:
         """Predict the velocities of several rows of every sample in one forward pass."""
         n = len(rows)
-        token = self.camera(
-            torch.cat([camera.focus_point for _, camera in rows]),
-            torch.cat([camera.bokeh_level for _, camera in rows]),
-        )
-        # theta(z_t, t, I_r, D, c) of [n b, c, h, w]
-        predictions = self.sampler.velocity(
-            torch.cat([latent for latent, _ in rows]),
+        predictions = self.velocity(
+            torch.cat([latent for latent, _ in rows]),  # [n b, c, h, w]
             x.t.repeat(n),
             x.reference.repeat(n, 1, 1, 1),
             x.depth.repeat(n, 1, 1, 1),
-            token,
+            torch.cat([camera.focus_point for _, camera in rows]),
+            torch.cat([camera.bokeh_level for _, camera in rows]),
         )
         return list(predictions.chunk(n))
+
+    def velocity(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        reference: Tensor,
+        depth: Tensor,
+        focus_point: Tensor,
+        bokeh_level: Tensor,
+    ) -> Tensor:
+        """theta(z_t, t, I_r, D, (f_x, f_y), b); a negative level means unconditional."""
+        token = self.camera(focus_point, bokeh_level)
+        return self.sampler.velocity(noisy, t, reference, depth, token)
 
     def predict(self, batch: Batch, query: ProbeQuery) -> Tensor:
         """Refocus for a probe query; a scene has one noise, the same for all its queries."""
