@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BASE_VENV := .venv-base
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Test processes, of one thread each: two threads in each of two would take turns at the same cores.
+JOBS ?= 2
 export PYTHONUNBUFFERED := 1
 
 .PHONY: quickstart test test-all lint setup setup-base python-is-new-enough
@@ -13,7 +15,8 @@ quickstart: setup
 
 # No network and no accelerator: what the tests need is made by the two set-ups.
 test: setup setup-base
-	DOFSUITE_BASE_PYTHON=$(BASE_VENV)/bin/python $(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE DOFSUITE_BASE_PYTHON=$(BASE_VENV)/bin/python \
+		$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 # Whole quickstarts and full-size renders too; only what needs an accelerator or downloaded weights is left out.
 test-all: setup setup-base
