@@ -45,8 +45,8 @@ def test_an_answer_without_a_run_loads_no_torch() -> None:
 def test_a_rooms_name_alone_loads_nothing_heavy(room: str) -> None:
     if not (ROOT / "dofsuite" / room).is_dir():
         pytest.skip(f"dofsuite.{room} is not built yet")
-    heavy = [name for name in (*HEAVY, "torch") if name in loaded_by(f"import dofsuite.{room}")]
-    assert heavy == []
+    loaded = loaded_by(f"import dofsuite.{room}")
+    assert [name for name in (*HEAVY, "torch") if name in loaded] == []
 
 
 @pytest.mark.parametrize("room", ["optics", "metrics"])
@@ -55,9 +55,5 @@ def test_optics_and_metrics_themselves_need_no_trainer_and_no_backbone(room: str
         pytest.skip(f"dofsuite.{room} is not built yet")
     every_name = f"import dofsuite.{room} as room\nfor name in room.__all__: getattr(room, name)"
     # What torchmetrics loads where it is installed does not count.
-    heavy = [
-        name
-        for name in HEAVY
-        if name in loaded_by(every_name, without="import torch, torchmetrics")
-    ]
-    assert heavy == []
+    loaded = loaded_by(every_name, without="import torch, torchmetrics")
+    assert [name for name in HEAVY if name in loaded] == []
