@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from dofsuite.errors import UserError
 from dofsuite.images import thumbnail, to_pil
@@ -35,13 +35,9 @@ def frame_of(image_srgb: Tensor, radius_px: Tensor | None = None) -> Tensor:
     if radius_px is None:
         return frame
     scale = frame.shape[-1] / image_srgb.shape[-1]
-    return mark_in_focus(frame, _reduced(radius_px, frame.shape[-2:]) * scale)
-
-
-def _reduced(radius_px: Tensor, size: tuple[int, ...]) -> Tensor:
-    return torch.nn.functional.interpolate(radius_px[None], size, mode="bilinear", antialias=True)[
-        0
-    ]
+    size = frame.shape[-2:]
+    reduced_px = interpolate(radius_px[None], size, mode="bilinear", antialias=True)[0]
+    return mark_in_focus(frame, reduced_px * scale)
 
 
 def encode_animation(frames: Sequence[Tensor], kind: AnimationFormat) -> bytes:

@@ -6,8 +6,8 @@ from pathlib import Path
 from dofsuite.cli import focus_point, option
 from dofsuite.errors import UserError
 from dofsuite.photography.animation import ANIMATION_FORMATS, AnimationFormat
+from dofsuite.photography.depth_options import DEPTH_KIND, DEPTH_MODEL, DepthKind
 from dofsuite.photography.full_size import METHODS, Method
-from dofsuite.photography.scene_depth import DEPTH_KINDS, DepthKind
 
 Point = tuple[float, float]
 
@@ -92,18 +92,8 @@ class LensConfig:
         help="depth map, or a folder of maps named as the photographs; auto: Depth Anything V2 "
         "Small; plane: see --plane",
     )
-    depth_kind: DepthKind | None = option(
-        "--depth-kind",
-        default=None,
-        choices=DEPTH_KINDS,
-        help="what a map's numbers are; gray images are taken as disparity (larger is nearer)",
-    )
-    depth_model: str | None = option(
-        "--depth-model",
-        default=None,
-        metavar="PATH_OR_ID",
-        help="for auto: a relative Depth Anything V2, as a folder or on the hub",
-    )
+    depth_kind: DepthKind | None = option("--depth-kind", **DEPTH_KIND)
+    depth_model: str | None = option("--depth-model", **DEPTH_MODEL)
     plane: tuple[Point, Point] = option(
         "--plane",
         type=point_pair,

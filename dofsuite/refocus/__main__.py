@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from dofsuite.cli import (
     Parser,
@@ -22,6 +22,7 @@ from dofsuite.cli import (
 )
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
+from dofsuite.photography.depth_options import DEPTH_KIND, DEPTH_MODEL, DepthKind
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -44,18 +45,8 @@ class RefocusConfig:
         metavar="FILE|auto",
         help="depth map (gray PNG or .npy), or by a depth model; optional",
     )
-    depth_kind: Literal["disparity", "depth", "meters", "millimeters"] | None = option(
-        "--depth-kind",
-        default=None,
-        choices=("disparity", "depth", "meters", "millimeters"),
-        help="what a map's numbers are; gray images are taken as disparity (larger is nearer)",
-    )
-    depth_model: str | None = option(
-        "--depth-model",
-        default=None,
-        metavar="PATH_OR_ID",
-        help="for auto: a relative Depth Anything V2, as a folder or on the hub",
-    )
+    depth_kind: DepthKind | None = option("--depth-kind", **DEPTH_KIND)
+    depth_model: str | None = option("--depth-model", **DEPTH_MODEL)
     model: Path = option(
         "--model", default=Path("runs/quickstart"), type=Path, help="a run, or its export"
     )
