@@ -116,6 +116,8 @@ def refocus(
 
 def main(words: list[str]) -> None:
     export, photo_file, depth_file, x, y, bokeh, out, *base = words
+    if Path(out).exists():
+        raise SystemExit(f"{out}: it exists; choose another name.")
     photo, depth = (
         torch.from_numpy(np.array(image, dtype=np.float32)) / 255
         for image in (

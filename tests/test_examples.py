@@ -106,6 +106,15 @@ def test_stock_diffusers_refocuses_as_the_pipeline_does(base_and_export):
     assert ours.std() > 0.01
 
 
+def test_the_stock_example_overwrites_nothing(tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"a photograph")
+    words = ["export", str(photo), "depth.png", "0.5", "0.5", "5", str(photo)]
+    with pytest.raises(SystemExit, match="it exists"):
+        example("stock_diffusers").main(words)
+    assert photo.read_bytes() == b"a photograph"
+
+
 def test_the_stock_example_does_not_need_dofsuite():
     source = (EXAMPLES / "stock_diffusers.py").read_text()
     assert not any(

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -40,9 +41,7 @@ def radius_of(
                 "focus nearer, use --bokeh, or give a depth map in meters."
             )
         depth = depth.with_focus_at(focus_disparity, camera.focus_m)
-    assert depth.inverse_range_per_m is not None
-    far_per_m, near_per_m = depth.inverse_range_per_m
-    focus_m = 1 / (far_per_m + focus_disparity * (near_per_m - far_per_m))
+    focus_m = float(depth.meters_at(torch.tensor(focus_disparity, dtype=torch.float64)))
     # The thin lens
     lens = ThinLens(camera.focal_length_mm, variant.f_number)
     pitch_mm = pixel_pitch_mm(long_side_px, camera.sensor_width_mm)

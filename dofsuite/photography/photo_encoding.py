@@ -63,6 +63,13 @@ def write_photo(photo: Photo, path: Path) -> None:
     write_bytes(path, file.getvalue())
 
 
+def lost_in(photo: Photo, path: Path) -> list[str]:
+    """What the file cannot keep of a photograph, one sentence each."""
+    if photo.bits == 16 and photo.exif and FORMATS[checked_extension(path)] == "TIFF":
+        return [f"{path.name} has no EXIF: a 16-bit TIFF is written without, a PNG with it"]
+    return []
+
+
 def checked_extension(path: Path) -> str:
     """Return the extension of a photograph that can be written.
 

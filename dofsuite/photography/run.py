@@ -17,7 +17,7 @@ from dofsuite.photography.config import LensConfig
 from dofsuite.photography.example import EXAMPLE, example_photo
 from dofsuite.photography.full_size import render_full_size
 from dofsuite.photography.photo import Photo
-from dofsuite.photography.photo_encoding import write_photo
+from dofsuite.photography.photo_encoding import lost_in, write_photo
 from dofsuite.photography.photo_file import read_photo
 from dofsuite.photography.scene_depth import (
     DepthEstimator,
@@ -92,7 +92,7 @@ def _photograph_file(
     if outputs.animation and config.animate:
         write_bytes(outputs.animation, encode_animation(frames, config.animate))
         print(f"{outputs.animation}: {len(frames)} pictures")
-    for note in photo.notes:
+    for note in (*photo.notes, *lost_in(photo, outputs.stills[0])):
         print(f"{path}: note: {note}.", file=sys.stderr)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,9 +18,8 @@ from dofsuite.data.decode import DECODERS, disparity_from_depth_map
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 from dofsuite.images import minmax_normalize
+from dofsuite.photography.depth_options import DepthKind
 
-DepthKind = Literal["disparity", "depth", "meters", "millimeters"]
-DEPTH_KINDS = ("disparity", "depth", "meters", "millimeters")
 UNIT_M = {"meters": 1.0, "millimeters": 0.001}
 ASPECT_TOLERANCE = 0.01
 # Share of the long side over which the disparity at a point is the median.
@@ -49,9 +47,13 @@ class SceneDepth:
 
     def meters(self) -> Tensor:
         """Distance [1, 1, h, w] in meters; the scale must be known."""
+        return self.meters_at(self.disparity)
+
+    def meters_at(self, disparity: Tensor) -> Tensor:
+        """Distance of disparities of any shape in meters, infinite included."""
         assert self.inverse_range_per_m is not None
         far_per_m, near_per_m = self.inverse_range_per_m
-        return 1 / (far_per_m + self.disparity * (near_per_m - far_per_m))
+        return 1 / (far_per_m + disparity * (near_per_m - far_per_m))
 
     def with_focus_at(self, focus_disparity: float, focus_m: float) -> "SceneDepth":
         """Give relative depth a scale: the focal plane's distance, the farthest at infinity."""

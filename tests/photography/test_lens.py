@@ -71,6 +71,23 @@ def test_the_thin_lens_of_an_aps_c_camera(folder):
     assert radius_px[0, 0, :3].tolist() == pytest.approx(expected, abs=1e-5)
 
 
+def test_focus_at_infinity_is_the_thin_lens_s_limit(folder):
+    """c = F^2 / (N Z) for Z = 2 m, and nothing for what is infinitely far itself."""
+    config = LensConfig(
+        photos=(),
+        focus_disparity=(0.0,),
+        f_number=(2.0,),
+        focal_length_mm=50.0,
+        output=folder,
+    )
+    disparity = torch.tensor([0.0, 1.0]).expand(1, 1, 48, 2).repeat(1, 1, 1, 36)
+    depth, variant = SceneDepth(disparity, (0.0, 0.5)), variants_of(config)[0]
+    radius_px, taken = radius_of(config, read_photo(folder / "one.png"), depth, variant)
+    expected = 50**2 / (2 * 2000) / 2 / (36 / 72)
+    assert radius_px[0, 0, :2].tolist() == pytest.approx([0.0, expected])
+    assert "focus at inf m" in taken
+
+
 def test_a_sensor_width_keeps_the_angle_of_view(folder):
     """Full frame at the same view: focal length x 1.5, blur as a share of the frame x 1.5."""
     photo, depth = read_photo(folder / "one.png"), SceneDepth(torch.zeros(1, 1, *SIZE))

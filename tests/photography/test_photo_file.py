@@ -4,16 +4,19 @@ import io
 import struct
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image, ImageCms, ImageOps
 
 from dofsuite.errors import UserError
-from dofsuite.photography.photo_encoding import write_photo
+from dofsuite.photography.photo import Photo
+from dofsuite.photography.photo_encoding import lost_in, write_photo
 from dofsuite.photography.photo_file import read_photo
 from tests.photography.color_profiles import rgb_profile
 
@@ -81,6 +84,13 @@ def test_16_bits_are_kept_bit_for_bit(tmp_path, pixels_16_bit, extension):
     assert stored.dtype == np.uint16
     assert np.array_equal(stored[..., ::-1], pixels_16_bit)
     assert image.info.get("icc_profile") == (profile if extension == "tiff" else None)
+
+
+def test_a_16_bit_tiff_says_that_it_has_no_exif(tmp_path):
+    photo = replace(Photo(torch.rand(3, 8, 8), bits=16), exif=exif_of().tobytes())
+    assert "has no EXIF" in lost_in(photo, tmp_path / "copy.tif")[0]
+    assert lost_in(photo, tmp_path / "copy.png") == []
+    assert lost_in(replace(photo, bits=8), tmp_path / "copy.tif") == []
 
 
 def test_16_bit_gray_stays_gray(tmp_path, pixels_16_bit):

@@ -59,6 +59,12 @@ def test_relative_depth_gets_its_scale_from_the_distance_in_focus(meters):
     assert float(depth.meters()[0, 0, 0, 0]) > 100
 
 
+def test_an_infinite_distance_is_a_distance(tmp_path):
+    np.save(tmp_path / "depth.npy", np.array([[2.0, np.inf]], np.float32))
+    depth = read_depth(tmp_path / "depth.npy", "meters", (1, 2))
+    assert depth.meters()[0, 0].tolist() == [[2.0, np.inf]]
+
+
 def test_a_plane_is_linear_between_its_points_and_clamped_beyond():
     disparity = plane_depth((0.5, 0.9), (0.5, 0.4), (100, 10)).disparity[0, 0]
     rows = torch.arange(100) + 0.5
