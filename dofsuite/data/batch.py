@@ -9,7 +9,7 @@ from dofsuite.data.decode import DECODERS, disparity_from_depth_map
 from dofsuite.data.sample_record import mirror_caption, read_record
 from dofsuite.data.shards import Sample
 from dofsuite.errors import UserError
-from dofsuite.images import IMAGE_EXTENSIONS, center_crop, resize
+from dofsuite.images import IMAGE_EXTENSIONS, center_crop, minmax_normalize, resize
 
 
 class Batch(NamedTuple):
@@ -17,8 +17,8 @@ class Batch(NamedTuple):
 
     Attributes:
         image_srgb: `[b, 3, h, w]` float32 display values in [0, 1].
-        disparity: `[b, 1, h, w]` float32 in [0, 1], 0 far, 1 near, min-max over the uncropped
-            image. 0 without depth.
+        disparity: `[b, 1, h, w]` float32 in [0, 1], 0 far, 1 near, min-max over this image, as it
+            was cropped. 0 without depth.
         has_depth: `[b]` bool.
         source: `[b]` int64: index into the data module's `sources`; -1 for held-out samples.
         index: `[b]` int64: global sample index, with which every random draw is seeded. In training
@@ -108,8 +108,9 @@ def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]
     """Resize the short side to `size_px` with antialiasing, and crop the center square.
 
     The image is averaged in display values, the disparity in disparity (*ours*: as the image
-    models' own training data were); a pixel is valid where all that was averaged into it is. Adds
-    `width_px`. A size of None changes nothing.
+    models' own training data were); a pixel is valid where all that was averaged into it is. The
+    disparity is min-max normalized over the square, which is all that a model is given (*ours*; so
+    does the benchmark). Adds `width_px`. A size of None changes nothing.
     """
     height, width = item["image"].shape[1:]
     if size_px is None:
@@ -124,7 +125,7 @@ def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]
     return {
         **item,
         "image": fit(item["image"], "bicubic"),
-        "disparity": fit(item["disparity"], "bilinear"),
+        "disparity": minmax_normalize(fit(item["disparity"], "bilinear")),
         "valid": fit((~item["valid"]).float(), "bilinear") == 0,
         "width_px": float(max(new)),
     }

@@ -31,7 +31,7 @@ from dofsuite.backbones.pipeline_io import (
     latent_noise,
     to_output_type,
 )
-from dofsuite.images import image_values, resize
+from dofsuite.images import image_values, minmax_normalize, resize
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.export import CAMERA, read_adapter
 from dofsuite.refocus.flux_tokens import PositionIds
@@ -148,11 +148,12 @@ class RefocusPipeline(DiffusionPipeline):
                 resized to about the trained number of pixels at the same aspect ratio.
             focus_point: (x, y) as fractions of width and height from the top left, or [b, 2] of
                 them.
-            bokeh_level: Pixels of blur radius per unit of disparity when the long side of the whole
-                image is the camera's reference width, as for the squares of training; 0 is all in
-                focus. A number or [b].
-            depth: Disparity [b, 1, h, w] in [0, 1], 0 far and 1 near; without it the model uses the
-                image alone. A model trained without depth ignores it, with a warning.
+            bokeh_level: Pixels of blur radius per unit of disparity where the image's long side has
+                the camera's reference width (512 px), whatever its shape; 0 is all in focus. A
+                number or [b].
+            depth: Disparity [b, 1, h, w] in [0, 1], 0 far and 1 near, min-max normalized over the
+                image as in training; without it the model uses the image alone. A model trained
+                without depth ignores it, with a warning.
             num_inference_steps: Euler steps; the export's by default.
             generator: For the noise; one, or one for each image.
             output_type: `pil`, `pt` for a tensor or `np` for an array.
@@ -184,11 +185,12 @@ class RefocusPipeline(DiffusionPipeline):
         depth_latent = sampler.encode(depth_image).expand(count, -1, -1, -1)
         # Euler steps along the predicted velocity, and decode
         self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
+        token_level = self.token_level(level, pixels)
         images = sampler.refocus(
             reference,
             depth_latent,
             point.expand(count, 2).to(pixels.device),
-            level.expand(count).to(pixels.device),
+            token_level.expand(count).to(pixels.device),
             latent_noise(reference.shape, generator, pixels.device),
             self.scheduler.sigmas,
             callback_on_step_end and partial(self._after_step, callback_on_step_end),
@@ -232,6 +234,17 @@ class RefocusPipeline(DiffusionPipeline):
         rows, columns = (max(1, round(side * scale / token_px)) for side in (height, width))
         return rows * token_px, columns * token_px
 
+    def token_level(self, level: Tensor, pixels: Tensor) -> Tensor:
+        """Return the level [b] that makes a square of training as blurred as is asked for.
+
+        A level is a radius in a picture whose long side has the reference width, in a square of
+        `size_px` as in any other. Pictures of other shapes have the square's area, so their long
+        side is longer, by a factor of 1.22 for 3:2; the network makes the square's radii in them.
+        """
+        if self.config.size_px is None:
+            return level
+        return level * (max(pixels.shape[-2:]) / self.config.size_px)
+
     def prepare_depth(self, depth: Tensor | None, pixels: Tensor) -> Tensor:
         """Return depth images [n, 3, h, w] in [0, 1]; zeros without depth, as in depth dropout."""
         if depth is not None and not self.config.uses_depth:
@@ -242,7 +255,7 @@ class RefocusPipeline(DiffusionPipeline):
         if depth is None or not self.config.uses_depth:
             return torch.zeros_like(pixels)
         depth = interpolate(depth.to(pixels), pixels.shape[-2:], mode="bilinear", antialias=True)
-        return depth.expand(-1, 3, -1, -1)
+        return minmax_normalize(depth).expand(-1, 3, -1, -1)
 
     def save_pretrained(self, *arguments: Any, **options: Any) -> None:
         """Save as diffusers does, once the adapter is fused into the weights.

@@ -123,6 +123,24 @@ def test_one_photograph_serves_many_cameras(pipe, batch):
     assert not torch.allclose(both[0], both[1], atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(90, 60), (160, 90), (60, 90), (48, 48)])
+def test_the_model_is_asked_for_the_blur_that_a_level_promises(pipe, size):
+    """A level is px of radius where the long side has 512 px. In training a token's level is px in
+    a square of `size_px`, scaled by size_px / 512: so that is what the token must ask for.
+    """
+    levels = []
+    pipe.camera.register_forward_hook(lambda _, inputs, __: levels.append(inputs[1]))
+    image = pipe(Image.new("RGB", size, "gray"), POINT, LEVEL, output_type="pt").images
+    radius_px = levels[0].item() * pipe.config.size_px / 512
+    assert radius_px == pytest.approx(LEVEL * max(image.shape[-2:]) / 512, rel=1e-6)
+
+
+def test_a_depth_map_of_part_of_the_range_is_stretched_as_in_training(pipe, batch):
+    exact = refocused(pipe, batch)
+    part = 0.2 + 0.5 * batch.disparity
+    assert torch.allclose(refocused(pipe, batch, depth=part), exact, atol=1e-4)
+
+
 def test_photographs_of_one_shape_may_have_other_sizes(pipe):
     small, large = (Image.new("RGB", (side, side), "gray") for side in (40, 80))
     assert [image.size for image in pipe([small, large], POINT, LEVEL).images] == [(32, 32)] * 2
