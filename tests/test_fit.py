@@ -197,6 +197,7 @@ def test_a_killed_run_resumes_to_the_same_bits() -> None:
     assert_same_run("runs/x", uninterrupted("runs/whole", *words))
 
 
+@pytest.mark.slow
 def test_a_signal_to_every_process_of_a_job_step_saves_too() -> None:
     """As Slurm signals: the loader's workers must not die of it, or the step under way fails."""
     words = [

@@ -51,7 +51,10 @@ def example(size_px):
     return Example(*latents, latent(1), camera, camera, latent(), torch.empty(1, device="meta"))
 
 
-@pytest.mark.parametrize(("size_px", "split_backward", "calls"), [(512, False, 1), (1024, True, 2)])
+@pytest.mark.parametrize(
+    ("size_px", "split_backward", "calls"),
+    [(512, False, 1), pytest.param(1024, True, 2, marks=pytest.mark.slow)],
+)
 def test_a_step_costs_its_minimum_and_no_text_tokens(module, size_px, split_backward, calls):
     module.split_backward = split_backward
     shapes = []

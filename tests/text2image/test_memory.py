@@ -131,6 +131,7 @@ def shown(lines: dict[str, float]) -> str:
     return "\n" + "\n".join(f"{name:<36}{size:8.2f} GiB" for name, size in lines.items())
 
 
+@pytest.mark.slow
 def test_the_largest_step_of_the_full_stage_fits_one_gpu():
     """The Shallow generator step: the graph runs through generator, decoder, depth, focus, lens,
     encoder and critic.

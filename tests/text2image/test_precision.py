@@ -49,8 +49,10 @@ def not_bfloat16(found) -> dict[tuple[str, str], set[torch.dtype]]:
 
 @pytest.mark.parametrize(
     ("backbone", "in_float32"),
-    [(TinyVaeSdxl(), set()), (SmallSdxl(), {"bmm"})],
-    ids=["vae", "space to depth"],
+    [
+        pytest.param(TinyVaeSdxl(), set(), id="vae"),
+        pytest.param(SmallSdxl(), {"bmm"}, id="space to depth", marks=pytest.mark.slow),
+    ],
 )
 def test_under_bf16_mixed_all_matrix_work_of_every_step_is_bfloat16(backbone, in_float32):
     """But for the small codec's fixed rotation, which stays exactly invertible; SDXL's VAE has

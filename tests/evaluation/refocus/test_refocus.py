@@ -206,6 +206,7 @@ def test_two_and_three_processes_print_the_same_table(
     assert tables_of(tmp_path) == tables_of(report)
 
 
+@pytest.mark.slow
 def test_one_of_two_processes_killed_and_one_alone_going_on_give_the_same_numbers(
     report, benchmark, clip, model, tmp_path
 ):

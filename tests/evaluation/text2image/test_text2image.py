@@ -118,6 +118,7 @@ def test_blur_monotonicity_is_that_of_the_images(folder, complete):
             assert row["values"][f"BM {mode}"] == np.mean(steps)
 
 
+@pytest.mark.slow  # a minute
 def test_two_processes_one_of_them_killed_and_continued_make_the_table_of_one(
     folder, words, complete, monkeypatch
 ):
