@@ -66,7 +66,6 @@ def refocus(
         export, prefix="transformer", weight_name="pytorch_lora_weights.safetensors"
     )
     transformer.to(device)
-    token, pooled = camera_token(export, focus_point, bokeh_level)
     # About the trained number of pixels at the same aspect ratio, in whole tokens
     token_px = 2 * 2 ** (len(vae.config.block_out_channels) - 1)
     height, width = photo.shape[-2:]
@@ -75,6 +74,10 @@ def refocus(
     if size != [height, width]:
         photo = interpolate(photo, size, mode="bicubic", antialias=True).clamp(0, 1)
         depth = interpolate(depth, size, mode="bilinear", antialias=True)
+    # Disparity from 0 to 1; a level counts at the long side, a token at the square of training
+    depth = (depth - depth.min()) / (depth.max() - depth.min()).clamp(min=1e-12)
+    level = bokeh_level * (max(size) / settings["size_px"])
+    token, pooled = camera_token(export, focus_point, level)
     # Latents of photograph and depth
     shift, factor = vae.config.shift_factor or 0.0, vae.config.scaling_factor
     reference, depth = (

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -11,9 +10,8 @@ from torch.nn.functional import interpolate
 
 from dofsuite.errors import UserError
 from dofsuite.images import thumbnail, to_pil
+from dofsuite.photography.photos_config import AnimationFormat
 
-AnimationFormat = Literal["webp", "gif", "mp4"]
-ANIMATION_FORMATS = ("webp", "gif", "mp4")
 LONG_SIDE_PX = 1280
 FRAMES_PER_SECOND = 8
 # The in-focus band: signed radius below this, at the animation's size.

@@ -54,6 +54,22 @@ class Photo:
         image = converted_to_srgb(Image.fromarray(stored_values(self.image, 8)), self.icc_profile)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
 
+    def from_srgb(self, image_srgb: Tensor) -> Tensor:
+        """Display values [3, h, w] of sRGB in the photograph's color space; as `to_srgb` rounds."""
+        if self.icc_profile is None or self.is_gray:
+            return image_srgb
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(self.icc_profile))
+        converted = ImageCms.profileToProfile(
+            Image.fromarray(stored_values(image_srgb, 8)), SRGB_PROFILE, profile, outputMode="RGB"
+        )
+        return torch.from_numpy(np.array(converted)).permute(2, 0, 1) / 255
+
+    def over_white(self) -> "Photo":
+        """The photograph without transparency, laid over white."""
+        if self.alpha is None:
+            return self
+        return replace(self, image=self.image * self.alpha + (1 - self.alpha), alpha=None)
+
     def _curves(self, gamma: float | None) -> tuple[ToneCurve, ...]:
         if gamma is not None:
             return (ParametricCurve(gamma),) * 3

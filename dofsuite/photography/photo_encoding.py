@@ -40,12 +40,11 @@ def write_photo(photo: Photo, path: Path) -> None:
     """
     image_format = FORMATS[checked_extension(path)]
     # Planes that the format can hold
-    color, alpha = photo.image, photo.alpha
-    if alpha is not None and image_format == "JPEG":
-        color, alpha = color * alpha + (1 - alpha), None
-    planes = color[:1] if photo.is_gray else color
-    if alpha is not None:
-        planes = torch.cat([planes, alpha])
+    if image_format == "JPEG":
+        photo = photo.over_white()
+    planes = photo.image[:1] if photo.is_gray else photo.image
+    if photo.alpha is not None:
+        planes = torch.cat([planes, photo.alpha])
     # More than 8 bits a color, which Pillow cannot write
     if photo.bits == 16 and image_format in ("PNG", "TIFF") and len(planes) > 1:
         encode = _encode_16_bit_png if image_format == "PNG" else _encode_16_bit_tiff

@@ -1,7 +1,7 @@
 """From options to pictures: every photograph, every focus, every amount of blur."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from dofsuite.photography.full_size import render_full_size
 from dofsuite.photography.photo import Photo
 from dofsuite.photography.photo_encoding import lost_in, write_photo
 from dofsuite.photography.photo_file import read_photo
+from dofsuite.photography.photos_config import PhotosConfig
 from dofsuite.photography.scene_depth import (
     DepthEstimator,
     SceneDepth,
@@ -49,11 +50,23 @@ def photograph_all(config: LensConfig) -> None:
     variants = variants_of(config)
     outputs = checked_outputs(config, photos, variants)
     estimate = DepthEstimator(config.depth_model)
-    # One photograph after the other; the depth model is loaded once.
+    for_each_photo(
+        "lens",
+        photos,
+        lambda path: _photograph_file(config, path, variants, outputs[path], estimate),
+    )
+
+
+def for_each_photo(name: str, photos: Sequence[Path], make: Callable[[Path], None]) -> None:
+    """Make one photograph after the other; a bad one is reported and the others are done.
+
+    Raises:
+        UserError: At least one could not be made; the message is the command's, `name`.
+    """
     mistakes = []
     for photo in tqdm(photos, unit="photo", disable=True if len(photos) == 1 else None):
         try:
-            _photograph_file(config, photo, variants, outputs[photo], estimate)
+            make(photo)
         except UserError as error:
             mistakes.append(str(error))
             if len(photos) > 1:
@@ -61,7 +74,17 @@ def photograph_all(config: LensConfig) -> None:
     if len(photos) == 1 and mistakes:
         raise UserError(mistakes[0])
     if mistakes:
-        raise UserError(f"lens: {len(mistakes)} of {len(photos)} photographs were left out.")
+        raise UserError(f"{name}: {len(mistakes)} of {len(photos)} photographs were left out.")
+
+
+def open_photo(
+    config: PhotosConfig, path: Path, estimate: DepthEstimator
+) -> tuple[Photo, SceneDepth | None]:
+    """Read a photograph, and its depth from where the options say; None for `--depth none`."""
+    if path == EXAMPLE:
+        return example_photo()
+    photo = read_photo(path)
+    return photo, None if config.depth == "none" else depth_of(config, path, photo, estimate)
 
 
 def _photograph_file(
@@ -72,11 +95,9 @@ def _photograph_file(
     estimate: DepthEstimator,
 ) -> None:
     """Read one photograph, render each variant, write the pictures and the animation."""
-    if path == EXAMPLE:
-        photo, depth = example_photo()
-    else:
-        photo = read_photo(path)
-        depth = depth_of(config, path, photo, estimate)
+    photo, depth = open_photo(config, path, estimate)
+    if depth is None:
+        raise UserError("--depth: a lens needs depth; give FILE, auto or plane.")
     frames = []
     for variant, output in zip(variants, outputs.stills, strict=True):
         # Blur
@@ -96,7 +117,9 @@ def _photograph_file(
         print(f"{path}: note: {note}.", file=sys.stderr)
 
 
-def depth_of(config: LensConfig, path: Path, photo: Photo, estimate: DepthEstimator) -> SceneDepth:
+def depth_of(
+    config: PhotosConfig, path: Path, photo: Photo, estimate: DepthEstimator
+) -> SceneDepth:
     """The photograph's depth, from where the options say."""
     if config.depth == "auto":
         return estimate(photo.to_srgb())

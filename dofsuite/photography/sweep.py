@@ -9,6 +9,7 @@ from dofsuite.errors import UserError
 from dofsuite.photography.config import LensConfig
 from dofsuite.photography.photo_encoding import FORMATS, checked_extension
 from dofsuite.photography.photo_file import READABLE
+from dofsuite.photography.photos_config import PhotosConfig
 
 
 class Variant(NamedTuple):
@@ -27,11 +28,16 @@ def variants_of(config: LensConfig) -> list[Variant]:
     focuses: tuple[tuple[float, float] | float, ...] = config.focus or config.focus_disparity
     variants = []
     for focus in focuses:
-        place = f"{focus[0]:g},{focus[1]:g}" if isinstance(focus, tuple) else f"{focus:g}"
-        at = f"_focus{place}" if len(focuses) > 1 else ""
+        at = _place(focus, focuses)
         variants += [Variant(focus, level, None, f"{at}_bokeh{level:g}") for level in config.bokeh]
         variants += [Variant(focus, None, n, f"{at}_f{n:g}") for n in config.f_number]
     return variants
+
+
+def _place(focus: tuple[float, float] | float, focuses: Sequence[object]) -> str:
+    if len(focuses) < 2:
+        return ""
+    return f"_focus{focus[0]:g},{focus[1]:g}" if isinstance(focus, tuple) else f"_focus{focus:g}"
 
 
 def photo_paths(named: Sequence[Path]) -> Iterator[Path]:
@@ -60,8 +66,17 @@ class Outputs:
         return [*self.stills, *([self.animation] if self.animation else [])]
 
 
+def point_variants(config: PhotosConfig) -> list[Variant]:
+    """Every point with every bokeh level, point outermost."""
+    return [
+        Variant(point, level, None, _place(point, config.focus) + f"_bokeh{level:g}")
+        for point in config.focus
+        for level in config.bokeh
+    ]
+
+
 def checked_outputs(
-    config: LensConfig, photos: Sequence[Path], variants: Sequence[Variant]
+    config: PhotosConfig, photos: Sequence[Path], variants: Sequence[Variant]
 ) -> dict[Path, Outputs]:
     """Name every file before anything is rendered.
 
@@ -85,7 +100,7 @@ def checked_outputs(
         outputs[photo] = Outputs([config.output] if one_file else stills, moving)
     # No input is an output, none is written twice, none is lost
     inputs = {path.resolve() for path in photos}
-    if config.depth not in ("auto", "plane"):
+    if config.depth not in ("none", "auto", "plane"):
         depth = Path(config.depth)
         inputs |= {path.resolve() for path in (depth.iterdir() if depth.is_dir() else [depth])}
     written: set[Path] = set()

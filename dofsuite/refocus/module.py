@@ -342,5 +342,6 @@ class Refocus(pl.LightningModule):
             time_shift=self.timestep_sampling.shift,
             size_px=self.trained_size_px,
             uses_depth=self.depth_dropout < 1,
+            level_max=float(self.camera_sampling.level_max),
         )
         export_adapter(folder, self.transformer, self.camera, settings)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from diffusers import (
 )
 from diffusers.utils import BaseOutput
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from dofsuite.backbones import Backbone, SpaceToDepthCodec, VaeCodec
+from dofsuite.backbones import Backbone, RelativeDepth, SpaceToDepthCodec, VaeCodec
 from dofsuite.backbones.hub import exported_part
 from dofsuite.backbones.pipeline_io import (
     Generators,
@@ -36,7 +36,7 @@ from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.export import CAMERA, read_adapter
 from dofsuite.refocus.flux_tokens import PositionIds
 from dofsuite.refocus.sampling import Sampler
-from dofsuite.refocus.settings import RefocusSettings
+from dofsuite.refocus.settings import RefocusSettings, load_base
 
 
 class RefocusPipelineOutput(BaseOutput):
@@ -44,6 +44,9 @@ class RefocusPipelineOutput(BaseOutput):
 
     images: OutputImages
 
+
+# From this many times the largest trained level on, a warning (*ours*; paper: 30 works, App. G).
+BEYOND_TRAINING = 1.5
 
 # diffusers' `callback_on_step_end`: (pipeline, step, timestep, tensors by name) -> the same.
 StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
@@ -57,7 +60,8 @@ class RefocusPipeline(DiffusionPipeline):
         >>> pipe(photo, focus_point=(0.3, 0.6), bokeh_level=12).images[0]  # doctest: +SKIP
     """
 
-    model_cpu_offload_seq = "transformer->vae"
+    model_cpu_offload_seq = "depth_model->transformer->vae"
+    _optional_components: ClassVar = ["depth_model"]
 
     def __init__(
         self,
@@ -70,15 +74,24 @@ class RefocusPipeline(DiffusionPipeline):
         num_inference_steps: int = 28,
         size_px: int | None = 512,
         uses_depth: bool = True,
+        level_max: float | None = None,
+        depth_model: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(transformer=transformer, vae=vae, camera=camera, scheduler=scheduler)
+        self.register_modules(
+            transformer=transformer,
+            vae=vae,
+            camera=camera,
+            scheduler=scheduler,
+            depth_model=depth_model,
+        )
         self.register_to_config(
             guidance_embed=guidance_embed,
             position_ids=position_ids,
             num_inference_steps=num_inference_steps,
             size_px=size_px,
             uses_depth=uses_depth,
+            level_max=level_max,
         )
 
     @classmethod
@@ -89,13 +102,22 @@ class RefocusPipeline(DiffusionPipeline):
         return super().extract_init_dict(config, **kwargs)
 
     @classmethod
-    def from_export(cls, folder: str | Path, backbone: Backbone | None = None) -> RefocusPipeline:
+    def from_export(
+        cls,
+        folder: str | Path,
+        backbone: Backbone | None = None,
+        depth: RelativeDepth | None = None,
+        base: str | None = None,
+    ) -> RefocusPipeline:
         """Load an adapter that `dofsuite.fit` exported, and the base model.
 
         Args:
             folder: The export, or the run that it lies in.
-            backbone: Another source of the same base, such as a local copy; by default the one that
-                the adapter was trained on.
+            backbone: Another source of the same base; by default the one that the adapter was
+                trained on.
+            depth: A depth model, for images that come without depth; None: they are refocused
+                without.
+            base: Instead of `backbone`: the hub id or the folder of another copy of the base.
 
         Raises:
             UserError: The folder holds no adapter, a part of it cannot be read, or the base cannot
@@ -104,7 +126,7 @@ class RefocusPipeline(DiffusionPipeline):
         export = RefocusSettings.find(folder)
         settings = RefocusSettings.read(export)
         camera = exported_part(CameraEmbedder, export, CAMERA)
-        modules = (backbone or settings.build_backbone(export)).load()
+        modules = load_base(backbone or settings.build_backbone(export, base))
         read_adapter(modules.transformer, export)
         return cls(
             modules.transformer,
@@ -112,7 +134,13 @@ class RefocusPipeline(DiffusionPipeline):
             camera,
             FlowMatchEulerDiscreteScheduler(shift=settings.time_shift),
             **settings.pipeline_config(),
+            depth_model=None if depth is None else depth.load(),
         )
+
+    @property
+    def device(self) -> torch.device:
+        # The transformer's; diffusers takes that of the first part by name, maybe a depth model.
+        return self.transformer.device
 
     @property
     def codec(self) -> VaeCodec | SpaceToDepthCodec:
@@ -140,6 +168,7 @@ class RefocusPipeline(DiffusionPipeline):
         output_type: OutputType = "pil",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
+        batch_size: int | None = None,
     ) -> RefocusPipelineOutput | tuple[OutputImages]:
         """Refocus; a single image, depth, point or level is broadcast over the batch.
 
@@ -152,14 +181,16 @@ class RefocusPipeline(DiffusionPipeline):
                 the camera's reference width (512 px), whatever its shape; 0 is all in focus. A
                 number or [b].
             depth: Disparity [b, 1, h, w] in [0, 1], 0 far and 1 near, min-max normalized over the
-                image as in training; without it the model uses the image alone. A model trained
-                without depth ignores it, with a warning.
+                image as in training. None: the pipeline's depth model predicts it; without one the
+                image is refocused alone. A model trained without depth ignores it, with a warning.
             num_inference_steps: Euler steps; the export's by default.
             generator: For the noise; one, or one for each image.
             output_type: `pil`, `pt` for a tensor or `np` for an array.
             return_dict: False for a tuple of the images alone.
             callback_on_step_end: As diffusers calls it, with (pipeline, step, timestep, {"latents":
                 [b, c, h, w]}).
+            batch_size: Images that are sampled at once; None: all. The image and its depth are
+                encoded once in any case.
 
         Raises:
             ValueError: An argument is out of range, such as a focus point outside the image, or
@@ -181,21 +212,31 @@ class RefocusPipeline(DiffusionPipeline):
         # Conditioning: latents of reference and depth [count, c, h, w]
         sampler = self.sampler
         reference = sampler.encode(pixels).expand(count, -1, -1, -1)
+        if depth is None and self.depth_model is not None and self.config.uses_depth:
+            depth = self.depth_model(pixels)
         depth_image = self.prepare_depth(depth, pixels)
         depth_latent = sampler.encode(depth_image).expand(count, -1, -1, -1)
         # Euler steps along the predicted velocity, and decode
         self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
-        token_level = self.token_level(level, pixels)
-        images = sampler.refocus(
-            reference,
-            depth_latent,
-            point.expand(count, 2).to(pixels.device),
-            token_level.expand(count).to(pixels.device),
-            latent_noise(reference.shape, generator, pixels.device),
-            self.scheduler.sigmas,
-            callback_on_step_end and partial(self._after_step, callback_on_step_end),
-        )
-        output = to_output_type(images, output_type)
+        point = point.expand(count, 2).to(pixels.device)
+        level = self.token_level(level, pixels).expand(count).to(pixels.device)
+        noise = latent_noise(reference.shape, generator, pixels.device)
+        after_step = callback_on_step_end and partial(self._after_step, callback_on_step_end)
+        images = []
+        for start in range(0, count, batch_size or count):
+            now = slice(start, start + (batch_size or count))
+            images.append(
+                sampler.refocus(
+                    reference[now],
+                    depth_latent[now],
+                    point[now],
+                    level[now],
+                    noise[now],
+                    self.scheduler.sigmas,
+                    after_step,
+                )
+            )
+        output = to_output_type(torch.cat(images), output_type)
         self.maybe_free_model_hooks()
         return RefocusPipelineOutput(images=output) if return_dict else (output,)
 
@@ -241,9 +282,16 @@ class RefocusPipeline(DiffusionPipeline):
         `size_px` as in any other. Pictures of other shapes have the square's area, so their long
         side is longer, by a factor of 1.22 for 3:2; the network makes the square's radii in them.
         """
-        if self.config.size_px is None:
-            return level
-        return level * (max(pixels.shape[-2:]) / self.config.size_px)
+        if self.config.size_px is not None:
+            level = level * (max(pixels.shape[-2:]) / self.config.size_px)
+        trained = self.config.level_max
+        if trained is not None and float(level.max()) > BEYOND_TRAINING * trained:
+            warnings.warn(
+                f"A bokeh level of {float(level.max()):.3g} is more than {BEYOND_TRAINING:g} times "
+                f"the largest of training, {trained:g}: the blur may fall short of it.",
+                stacklevel=3,
+            )
+        return level
 
     def prepare_depth(self, depth: Tensor | None, pixels: Tensor) -> Tensor:
         """Return depth images [n, 3, h, w] in [0, 1]; zeros without depth, as in depth dropout."""

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dofsuite.backbones import Backbone
+from dofsuite.backbones import Backbone, FluxModules, PretrainedFlux
 from dofsuite.backbones.descriptors import rebuild
 from dofsuite.backbones.export_settings import ExportSettings
 from dofsuite.errors import UserError
@@ -28,15 +28,28 @@ class RefocusSettings(ExportSettings):
     size_px: int | None
     uses_depth: bool = True
     """False where every depth image was dropped; absent from the first exports."""
+    level_max: float | None = None
+    """Largest bokeh level of training; absent from the first exports."""
 
-    def build_backbone(self, export: Path) -> Backbone:
+    def build_backbone(self, export: Path, base: str | None = None) -> Backbone:
         """Return the backbone that the run was trained on; `export` is named where that fails.
 
+        Args:
+            export: The folder of these settings.
+            base: The hub id or the folder of another copy of it.
+
         Raises:
-            UserError: The settings describe none.
+            UserError: The settings describe none, or one that has no other copy.
         """
         try:
-            return rebuild(self.backbone)
+            arguments = dict(self.backbone["arguments"])
+            if base is not None:
+                if "path" not in arguments:
+                    raise UserError(
+                        f"--base: the base of {export} comes with dofsuite; leave the option out."
+                    )
+                arguments |= {"path": base, "revision": None}
+            return rebuild({**self.backbone, "arguments": arguments})
         except (AttributeError, KeyError, TypeError) as error:
             raise unreadable(export / self.FILE, f"backbone: {error}") from error
 
@@ -46,6 +59,16 @@ class RefocusSettings(ExportSettings):
             for name, value in asdict(self).items()
             if name not in ("backbone", "time_shift")
         }
+
+
+def load_base(backbone: Backbone) -> FluxModules:
+    """Load the base model; where a pretrained one is missing, the error says how to name a copy."""
+    try:
+        return backbone.load()
+    except UserError as error:
+        if not isinstance(backbone, PretrainedFlux):
+            raise
+        raise UserError(f"{error} Name another copy of the base with --base.") from error
 
 
 def holds_export(folder: Path) -> bool:

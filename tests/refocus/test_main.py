@@ -228,6 +228,75 @@ def test_a_16_bit_ramp_keeps_its_mean(model):
     assert pixels.mean().item() == pytest.approx(0.5, abs=1e-3)
 
 
+def test_a_sweep_of_points_and_levels_is_a_file_each_and_an_animation(photo, model, tmp_path):
+    words = [str(photo), "--model", str(model), "-o", str(tmp_path / "sweep")]
+    words += ["--focus", "0.2,0.5", "0.8,0.5", "--bokeh", "2", "9", "--animate", "gif"]
+    assert main(words) == 0
+    names = [
+        f"photo_focus{point}_bokeh{level}.jpg"
+        for point in ("0.2,0.5", "0.8,0.5")
+        for level in (2, 9)
+    ]
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == ["photo.gif", *names]
+    # One of the sweep is what it is alone: same noise, whatever is made with it
+    assert run(photo, model, tmp_path / "one.jpg", focus="0.8,0.5", bokeh="2") == 0
+    assert (tmp_path / "one.jpg").read_bytes() == (tmp_path / "sweep" / names[2]).read_bytes()
+
+
+def test_nothing_is_overwritten_and_an_input_never(photo, model, tmp_path, capsys):
+    before = photo.read_bytes()
+    for more in ([], ["--overwrite"]):
+        assert run(photo, model, photo, *more) == 2
+        assert "it is an input" in capsys.readouterr().err
+    out = tmp_path / "out.jpg"
+    out.write_bytes(b"mine")
+    assert run(photo, model, out) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert out.read_bytes() == b"mine"
+    assert run(photo, model, out, "--overwrite") == 0
+    assert photo.read_bytes() == before
+
+
+def test_of_many_photographs_a_bad_one_is_reported_and_the_others_are_done(
+    photo, model, tmp_path, capsys
+):
+    (tmp_path / "bad.jpg").write_text("no image")
+    words = [str(tmp_path / "bad.jpg"), str(photo), "--focus", "0.5,0.5", "--bokeh", "3"]
+    assert main([*words, "--model", str(model), "-o", str(tmp_path / "made")]) == 2
+    error = capsys.readouterr().err
+    assert "bad.jpg" in error
+    assert "1 of 2 photographs" in error
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["photo_bokeh3.jpg"]
+
+
+def test_full_size_is_the_photograph_s_size_and_keeps_its_metadata(photo, model, tmp_path, capsys):
+    with Image.open(photo) as image:
+        exif = image.getexif()
+        exif[0x010F] = "A camera"
+        image.save(tmp_path / "exif.jpg", exif=exif, quality=95)
+    words = [tmp_path / "exif.jpg", model, tmp_path / "full.jpg", "--full-size"]
+    assert run(*words) == 2
+    assert "--depth" in capsys.readouterr().err
+    assert run(*words, "--depth", "plane") == 0
+    with Image.open(tmp_path / "full.jpg") as image:
+        assert image.size == (90, 60)
+        assert image.getexif()[0x010F] == "A camera"
+
+
+def test_another_base_and_offloading_are_refused_where_they_cannot_be(
+    photo, model, tmp_path, capsys
+):
+    for words, said in (
+        (["--base", "elsewhere"], "--base: the base of"),
+        (["--offload"], "--offload: there is no GPU"),
+        (["--batch-size", "0"], "--batch-size"),
+    ):
+        assert run(photo, model, tmp_path / "out.png", *words) == 2
+        message = capsys.readouterr().err.strip()
+        assert said in message
+        assert "\n" not in message
+
+
 def test_wrong_files_are_named(photo, model, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")

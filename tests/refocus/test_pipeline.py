@@ -1,5 +1,7 @@
 """Arguments and results of the refocus pipeline, its precision, its devices, and saving it."""
 
+import warnings
+
 import jaxtyping
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from accelerate import cpu_offload_with_hook
 from PIL import Image
 
+from dofsuite.backbones import RelativeDepth
 from dofsuite.refocus import RefocusPipeline
 from tests.refocus.tiny import tiny_batches, tiny_module, train
 
@@ -139,6 +142,47 @@ def test_a_depth_map_of_part_of_the_range_is_stretched_as_in_training(pipe, batc
     exact = refocused(pipe, batch)
     part = 0.2 + 0.5 * batch.disparity
     assert torch.allclose(refocused(pipe, batch, depth=part), exact, atol=1e-4)
+
+
+def test_a_sweep_in_parts_is_the_sweep_at_once(pipe, batch):
+    encoded = []
+    encode = pipe.vae.encode
+    image, depth, levels = batch.image_srgb[:1], batch.disparity[:1], [1.0, 4.0, 9.0]
+    options = {"generator": seeded(3, 3, 3), "output_type": "pt"}
+    once = pipe(image, POINT, levels, depth, **options).images
+    pipe.vae.encode = lambda values: encoded.append(len(values)) or encode(values)
+    parts = pipe(
+        image, POINT, levels, depth, **options | {"generator": seeded(3, 3, 3)}, batch_size=2
+    ).images
+    assert torch.allclose(parts, once, atol=1e-5)
+    assert encoded == [1, 1]  # photograph and depth, once for the sweep
+
+
+def test_the_pipeline_s_own_depth_model_gives_the_depth_that_is_missing(folder, batch):
+    class Ramp(RelativeDepth):
+        """Disparity that rises to the right, up to scale and shift."""
+
+        def load(self):
+            return Rising()
+
+    class Rising(torch.nn.Module):
+        def forward(self, image):
+            return 3 + 7 * torch.linspace(0, 1, image.shape[-1]).expand_as(image[:, :1])
+
+    pipe = RefocusPipeline.from_export(folder, depth=Ramp())
+    ramp = torch.linspace(0, 1, 32).expand(len(batch.key), 1, 32, 32)
+    exact = refocused(pipe, batch, depth=ramp)
+    assert torch.allclose(refocused(pipe, batch, depth=None), exact, atol=1e-5)
+    assert not torch.allclose(refocused(pipe, batch), exact, atol=1e-5)
+
+
+def test_a_level_far_beyond_training_is_said(pipe):
+    image = Image.new("RGB", (48, 48), "gray")
+    with pytest.warns(UserWarning, match=r"31 is more than 1.5 times the largest of training, 20"):
+        pipe(image, POINT, 31.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe(image, POINT, 30.0)
 
 
 def test_photographs_of_one_shape_may_have_other_sizes(pipe):
