@@ -3,9 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
 
 from dofsuite.cli import Parser, add_options, config_from, run_command_line
-from dofsuite.data.packing.pack import PackConfig, pack
+from dofsuite.data.packing.pack import PackConfig, PredictDisparity, pack
 
 COMMAND = "pack"
 DESCRIPTION = (
@@ -18,7 +22,7 @@ DESCRIPTION = (
 
 def run_pack(arguments: argparse.Namespace) -> None:
     config = config_from(PackConfig, arguments)
-    manifest = pack(config)
+    manifest = pack(config, depth_predictor(config.depth_model))
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     print(
         f"{manifest.samples} images, {manifest.samples_with_depth} of them with depth, in "
@@ -26,6 +30,25 @@ def run_pack(arguments: argparse.Namespace) -> None:
         f"{manifest.samples_with_caption} with a caption, {manifest.samples_with_exif} with "
         "f-number and focal length"
     )
+
+
+def depth_predictor(path: str | None) -> PredictDisparity:
+    """Return the depth model of photographs; it is loaded when the first image needs it."""
+
+    def predict(image_srgb: np.ndarray) -> np.ndarray:
+        import torch
+
+        estimate = estimator()
+        disparity = estimate(torch.from_numpy(image_srgb).permute(2, 0, 1)).disparity
+        return np.asarray(disparity[0, 0].cpu())
+
+    @cache
+    def estimator() -> Any:
+        from dofsuite.photography import DepthEstimator
+
+        return DepthEstimator(path)
+
+    return predict
 
 
 def parser() -> Parser:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from dofsuite.cli import focus_point, option
+from dofsuite.depth_options import DEPTH_KIND, DEPTH_MODEL, DepthKind
 from dofsuite.errors import UserError
-from dofsuite.photography.depth_options import DEPTH_KIND, DEPTH_MODEL, DepthKind
 
 AnimationFormat = Literal["webp", "gif", "mp4"]
 ANIMATION_FORMATS = ("webp", "gif", "mp4")

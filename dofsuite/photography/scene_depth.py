@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.data.decode import DECODERS, disparity_from_depth_map
+from dofsuite.depth_options import DepthKind
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 from dofsuite.images import minmax_normalize
-from dofsuite.photography.depth_options import DepthKind
 
 UNIT_M = {"meters": 1.0, "millimeters": 0.001}
 ASPECT_TOLERANCE = 0.01
@@ -135,8 +135,15 @@ def plane_depth(
 class DepthEstimator:
     """A depth model, loaded when the first photograph needs it, and once."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, device: torch.device | None = None) -> None:
+        """Name a relative Depth Anything V2: a folder, an id of the hub, or None for the small one.
+
+        Args:
+            path: The weights.
+            device: Where it runs; None: the GPU if there is one.
+        """
         self.path = path
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @cached_property
     def model(self) -> Callable[[Tensor], Tensor]:
@@ -144,18 +151,18 @@ class DepthEstimator:
 
         described = RelativeDepth() if self.path is None else RelativeDepth(self.path)
         try:
-            return described.load()
+            return described.load().to(self.device)
         except UserError as error:
             raise UserError(
-                f"--depth auto: {error} Or give --depth FILE, or --depth plane, which need no "
-                "model."
+                f"--depth auto: {error} Or give depth maps with --depth, which need no model."
             ) from error
 
     @torch.no_grad()
     def __call__(self, image_srgb: Tensor) -> SceneDepth:
-        """Estimate the depth of display values [3, h, w].
+        """Estimate the depth of display values [3, h, w], on the CPU.
 
         Raises:
             UserError: The model cannot be loaded.
         """
-        return SceneDepth(minmax_normalize(self.model(image_srgb[None])))
+        disparity = self.model(image_srgb[None].to(self.device))
+        return SceneDepth(minmax_normalize(disparity.float().cpu()))

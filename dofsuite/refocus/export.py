@@ -8,6 +8,7 @@ LoRA file), `refocus.json` (`RefocusSettings`) and a model card.
 import copy
 from pathlib import Path
 
+import torch
 from diffusers import FluxTransformer2DModel
 
 from dofsuite.backbones import Codec, SpaceToDepthCodec
@@ -34,9 +35,11 @@ def export_adapter(
     transformer: FluxTransformer2DModel,
     camera: CameraEmbedder,
     settings: RefocusSettings,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
+    """Write the adapter in `dtype`; the camera token stays in float32 (16 kB)."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_lora(transformer, folder)
+    save_lora(transformer, folder, dtype)
     camera.save_pretrained(folder / CAMERA)
     settings.write(folder)
     card = model_card(CARD, settings.backbone, "adapter", "image-to-image", ["lora"])

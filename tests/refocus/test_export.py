@@ -6,12 +6,14 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from dofsuite.backbones import SmallFlux
 from dofsuite.diffusion import TimestepSampling
 from dofsuite.errors import UserError
 from dofsuite.refocus import CameraEmbedder, RefocusPipeline
 from dofsuite.refocus.cameras import Cameras
+from dofsuite.refocus.export import LORA
 from dofsuite.refocus.probe import ProbeQuery
 from tests.refocus.tiny import tiny_batches, tiny_module, train
 
@@ -95,6 +97,33 @@ def test_a_model_trained_without_depth_gets_none_from_probe_and_pipeline(inputs,
     query = ProbeQuery(batch.image_srgb, batch.image_srgb, Cameras(point, level, level))
     without_depth = batch._replace(disparity=torch.zeros_like(batch.disparity))
     assert torch.equal(module.predict(batch, query), module.predict(without_depth, query))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_half_precision_export_is_half_as_large_and_the_rounded_adapter(
+    trained, inputs, tmp_path, dtype
+):
+    module, run = trained
+    folder = run / "export"
+    module.export_dtype = dtype
+    try:
+        module.export(tmp_path)
+    finally:
+        module.export_dtype = "float32"
+    full, half = (load_file(each / LORA) for each in (folder, tmp_path))
+    assert (tmp_path / LORA).stat().st_size < 0.6 * (folder / LORA).stat().st_size
+    for name, weight in full.items():
+        assert torch.equal(half[name], weight.to(getattr(torch, dtype)))
+    image, disparity, point, level = inputs
+    options = {"output_type": "pt"}
+    exact, rounded = (
+        RefocusPipeline.from_export(each)(
+            image, point, level, disparity, generator=torch.Generator().manual_seed(5), **options
+        ).images
+        for each in (folder, tmp_path)
+    )
+    assert torch.allclose(rounded, exact, atol=5e-3)
+    assert not torch.equal(rounded, exact)
 
 
 def test_files_are_safetensors_and_plain_json(trained):

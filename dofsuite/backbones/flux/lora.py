@@ -51,7 +51,9 @@ def attach_lora(network: Any, rank: int, target_names: list[str]) -> None:
     cast_training_params(network)
 
 
-def save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
+def save_lora(
+    transformer: FluxTransformer2DModel, folder: Path, dtype: torch.dtype = torch.float32
+) -> None:
     """Write `pytorch_lora_weights.safetensors`, as stock diffusers loads it.
 
     Rank and alpha are in its header. The header's sets are sorted, so that the same weights are the
@@ -60,8 +62,11 @@ def save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
     metadata = _collate_lora_metadata({"transformer": transformer})
     for config in metadata.values():
         config |= {key: sorted(value) for key, value in config.items() if isinstance(value, set)}
+    weights = get_peft_model_state_dict(transformer)
     FluxLoraLoaderMixin.save_lora_weights(
-        folder, transformer_lora_layers=get_peft_model_state_dict(transformer), **metadata
+        folder,
+        transformer_lora_layers={name: weight.to(dtype) for name, weight in weights.items()},
+        **metadata,
     )
 
 

@@ -2,14 +2,17 @@
 
 Every file is decoded once, as in training; the shards appear only if all files are good. Images and
 depth maps are stored byte for byte. An image's f-number and focal length are read from its EXIF
-into the sample's JSON, its caption from the text file of the same stem; both are optional.
+into the sample's JSON, its caption from the text file of the same stem; both are optional. Depth
+may be predicted instead, and is then stored as disparity in a 16-bit PNG.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from dofsuite.cli import option
 from dofsuite.data.decode import DECODERS, decode_text, disparity_from_depth_map
@@ -17,9 +20,13 @@ from dofsuite.data.manifest import Manifest
 from dofsuite.data.packing.match_files import CAPTION_EXTENSION, Listing, Pair, find_pairs
 from dofsuite.data.packing.photo_exif import exif_of_photograph
 from dofsuite.data.shards import write_shards
+from dofsuite.depth_options import DEPTH_MODEL
 from dofsuite.errors import UserError
-from dofsuite.images import decode_image
+from dofsuite.images import decode_image, encode_png
 
+# A depth model: display values [h, w, 3] to disparity [h, w] in [0, 1], larger is nearer.
+PredictDisparity = Callable[[np.ndarray], np.ndarray]
+AUTO = Path("auto")
 DEPTH_UNITS = {"disparity": ("relative", "1/m", "px"), "depth": ("relative", "m", "mm")}
 NAMED_FAULTS = 5
 PROGRESS_EVERY = 256
@@ -34,10 +41,11 @@ class PackConfig:
     depth: Path | None = option(
         "--depth",
         type=Path,
-        metavar="DIR",
+        metavar="DIR|auto",
         default=None,
-        help="depth maps with the same names as the images",
+        help="depth maps with the same names as the images; auto: by a depth model",
     )
+    depth_model: str | None = option("--depth-model", **DEPTH_MODEL)
     depth_kind: str | None = option(
         "--depth-kind",
         choices=tuple(DEPTH_UNITS),
@@ -67,6 +75,8 @@ class PackConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.is_depth_predicted and self.depth_kind not in (None, "disparity"):
+            raise UserError("--depth-kind: --depth auto predicts disparity; leave the option out.")
         if self.depth_kind is not None and self.depth_unit not in DEPTH_UNITS[self.depth_kind]:
             raise UserError(
                 f"--depth-unit: {self.depth_unit} is no unit of {self.depth_kind}: choose one of "
@@ -76,12 +86,20 @@ class PackConfig:
             raise UserError("--samples-per-shard: at least 1 is needed.")
 
     @property
+    def is_depth_predicted(self) -> bool:
+        return self.depth == AUTO
+
+    @property
     def tag(self) -> str:
         return self.source or self.folder.resolve().name
 
 
-def pack(config: PackConfig) -> Manifest:
+def pack(config: PackConfig, predict: PredictDisparity | None = None) -> Manifest:
     """Pack a folder of images into a new folder of shards, and return its manifest.
+
+    Args:
+        config: What is packed.
+        predict: The depth model of `--depth auto`.
 
     Raises:
         UserError: The output exists, there is nothing to pack, or files are bad (up to five are
@@ -90,10 +108,15 @@ def pack(config: PackConfig) -> Manifest:
     # Check what there is to pack
     if config.output.exists():
         raise UserError(f"{config.output}: it exists already: remove it or choose another folder.")
-    listing = find_pairs(config.folder, config.depth)
+    listing = find_pairs(config.folder, None if config.is_depth_predicted else config.depth)
     if not listing.pairs:
         raise UserError(f"{config.folder}: there is no JPEG, PNG or WebP image in it.")
     depth = next((pair.depth for pair in listing.pairs if pair.depth), None)
+    if config.is_depth_predicted and depth is not None:
+        raise UserError(
+            f"{depth}: --depth auto: there is a depth map already; leave the option out, or move "
+            "the maps away."
+        )
     if config.depth_kind is None and depth is not None:
         raise UserError(
             f"{depth}: say with --depth-kind what the depth maps hold: disparity (larger is "
@@ -105,22 +128,24 @@ def pack(config: PackConfig) -> Manifest:
     # Write the shards
     return write_shards(
         config.output,
-        _samples(listing, config),
+        _samples(listing, config, predict if config.is_depth_predicted else None),
         source=config.tag,
         licence=config.licence,
         split=config.split,
-        depth_kind=config.depth_kind,
+        depth_kind="disparity" if config.is_depth_predicted else config.depth_kind,
         depth_unit=config.depth_unit,
         samples_per_shard=config.samples_per_shard,
     )
 
 
 # Yield every sample; after the first fault only check the rest, then report all faults.
-def _samples(listing: Listing, config: PackConfig) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _samples(
+    listing: Listing, config: PackConfig, predict: PredictDisparity | None
+) -> Iterator[tuple[str, dict[str, bytes]]]:
     faults = list(listing.faults)
     for number, pair in enumerate(listing.pairs):
         try:
-            members = _members(pair, config)
+            members = _members(pair, config, predict)
         except UserError as error:
             faults.append(str(error).rstrip("."))
         if not faults:
@@ -141,10 +166,11 @@ def _samples(listing: Listing, config: PackConfig) -> Iterator[tuple[str, dict[s
 
 
 # Return a sample's members, each decoded once as a check.
-def _members(pair: Pair, config: PackConfig) -> dict[str, bytes]:
+def _members(pair: Pair, config: PackConfig, predict: PredictDisparity | None) -> dict[str, bytes]:
     # Image and its metadata
     image_bytes = pair.image.read_bytes()
-    height, width = decode_image(image_bytes, str(pair.image)).shape[:2]
+    image_srgb = decode_image(image_bytes, str(pair.image))
+    height, width = image_srgb.shape[:2]
     record: dict[str, object] = {
         "source": config.tag,
         "licence": config.licence,
@@ -167,6 +193,13 @@ def _members(pair: Pair, config: PackConfig) -> dict[str, bytes]:
             "smallest": float(depth_map.min()),
             "largest": float(depth_map.max()),
         }
+
+    # Depth predicted, 0 to 1, in 16 bits
+    if predict is not None:
+        levels = (predict(image_srgb) * 65535).round().astype(np.uint16)
+        members["depth.png"] = encode_png(levels)
+        model = config.depth_model or "Depth Anything V2 Small"
+        record["depth"] = {"kind": "disparity", "unit": "relative", "predicted_by": model}
 
     # Caption
     if pair.caption is not None:

@@ -13,6 +13,7 @@ from dofsuite.errors import UserError
 # The paper's: 60 photographs by cameras, 30 by phones, 60 AI-generated images.
 SOURCES = ("camera", "phone", "ai")
 # Model that `--depth-model` alone stands for; its output is disparity.
+AUTO = Path("auto")
 RELATIVE_DEPTH = "RelativeDepth"
 # Models whose output is depth (larger is farther).
 METRIC_DEPTH = ("DepthAnything", "Metric3D", "SmallDepth")
@@ -52,11 +53,12 @@ class BenchmarkConfig:
         help="tag of images that lie in none of the three folders",
     )
     depth_maps: Path | None = option(
+        "--depth",
         "--depth-maps",
         type=Path,
-        metavar="DIR",
+        metavar="DIR|auto",
         default=None,
-        help="maps named by the images' stems (default: next to the images)",
+        help="maps named by the images' stems (default: next to the images); auto: --depth-model",
     )
     depth_kind: Literal["disparity", "depth"] = option(
         "--depth-kind",
@@ -70,7 +72,7 @@ class BenchmarkConfig:
         const=RELATIVE_DEPTH,
         metavar="NAME[=PATH]",
         default=None,
-        help=f"predict depth: {RELATIVE_DEPTH} (Depth Anything V2; also without NAME), "
+        help=f"predict depth: {RELATIVE_DEPTH} (Depth Anything V2 Small; also without NAME), "
         + ", ".join(METRIC_DEPTH),
     )
     points: Path | None = option(
@@ -139,7 +141,7 @@ class BenchmarkConfig:
             (self.size_px < 16, f"--size: {self.size_px} is too small; 16 px is the least."),
             (too_few, f"--count: {self.count} is no number of images; it must be 1 or above."),
             (
-                bool(self.depth_maps and self.depth_model),
+                bool(self.depth_folder and self.depth_model),
                 "--depth-model: depth comes from maps or from a model; leave out one of the two.",
             ),
             (
@@ -163,6 +165,16 @@ class BenchmarkConfig:
         for is_made, sentence in mistakes:
             if is_made:
                 raise UserError(sentence)
+
+    @property
+    def depth_folder(self) -> Path | None:
+        """Where the depth maps lie, if not next to the images."""
+        return None if self.depth_maps == AUTO else self.depth_maps
+
+    @property
+    def predicted_by(self) -> str | None:
+        """The depth model, `NAME` or `NAME=PATH`; None: there are depth maps."""
+        return self.depth_model or (RELATIVE_DEPTH if self.depth_maps == AUTO else None)
 
     @property
     def is_synthetic(self) -> bool:

@@ -64,11 +64,11 @@ def run(config: BenchmarkConfig) -> None:
         )
     else:
         originals = find_originals(config.folder, config.source)[: config.count]
-    model = depth_model(config.depth_model) if config.depth_model else None
+    model = depth_model(config.predicted_by) if config.predicted_by else None
     read = partial(
         read_original,
         size_px=config.size_px,
-        depth_folder=config.depth_maps,
+        depth_folder=config.depth_folder,
         depth_kind=config.depth_kind,
         model=model,
     )
@@ -84,8 +84,8 @@ def run(config: BenchmarkConfig) -> None:
     points = read_points(config.points, scenes) if config.points else None
     settings = config.settings() | {
         "points": "by a person" if points else "seeded",
-        "depth": config.depth_model or f"maps of {config.depth_kind}",
-        "originals_sha256": hash_originals(originals, config.depth_maps, model is not None),
+        "depth": config.predicted_by or f"maps of {config.depth_kind}",
+        "originals_sha256": hash_originals(originals, config.depth_folder, model is not None),
     }
     build(config, originals, read, points, settings)
 

@@ -21,6 +21,7 @@ from dofsuite.evaluation.job import default_device
 from dofsuite.evaluation.refocus_benchmark.config import METRIC_DEPTH, RELATIVE_DEPTH, SOURCES
 from dofsuite.files import read_bytes, write_bytes
 from dofsuite.images import IMAGE_EXTENSIONS, minmax_normalize, quantize_8bit, read_image
+from dofsuite.photography import DepthEstimator
 
 DEPTH_ENDINGS = tuple(extension for extension in DECODERS if extension.startswith("depth."))
 # Image [1, 3, h, w] in [0, 1] -> disparity [1, 1, h, w], larger is nearer, of any scale.
@@ -193,10 +194,11 @@ def hash_originals(
 
 
 def depth_model(text: str) -> DisparityModel:
-    """Load a depth model named `CLASS` or `CLASS=PATH`, such as `SmallDepth=runs/depth/export`.
+    """Return a depth model named `CLASS` or `CLASS=PATH`, such as `SmallDepth=runs/depth/export`.
 
-    Paper: Depth Anything V2's relative depth, which is disparity up to scale and shift. Of the
-    metric models in `dofsuite.backbones` the inverse of the depth is taken.
+    Paper: Depth Anything V2's relative depth, which is disparity up to scale and shift: that of
+    every command with `--depth auto`. Of the metric models in `dofsuite.backbones` the inverse of
+    the depth is taken.
 
     Raises:
         UserError: There is no such model, or it cannot be loaded.
@@ -211,13 +213,15 @@ def depth_model(text: str) -> DisparityModel:
             f"{RELATIVE_DEPTH}=PATH."
         )
     device = default_device()
+    if name == RELATIVE_DEPTH:
+        estimate = DepthEstimator(path or None, device)
+        return lambda image: estimate(image[0]).disparity
     descriptor = getattr(backbones, name)
     network = (descriptor(path) if path else descriptor()).load().to(device)
 
     # Disparity on the CPU, whatever the network's output
     @torch.no_grad()
     def disparity(image: Tensor) -> Tensor:
-        output = network(image.to(device)).float().cpu()
-        return output if name == RELATIVE_DEPTH else 1 / output
+        return 1 / network(image.to(device)).float().cpu()
 
     return disparity

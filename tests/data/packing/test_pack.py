@@ -13,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import dofsuite
+from dofsuite.backbones import RelativeDepth
 from dofsuite.data.__main__ import main
 from dofsuite.data.manifest import read_manifest, verify_shards
 from dofsuite.data.module import ShardData
 from dofsuite.data.shards import ShardReader
+from tests.backbones.perception.test_relative_depth import save
 
 RAMP = np.repeat(np.arange(30, dtype=np.float32)[None], 20, axis=0)
 
@@ -46,6 +49,28 @@ def folder(tmp_path: Path) -> Path:
 def pack(folder: Path, *options: str) -> tuple[int, Path]:
     output = folder.parent / "shards"
     return main([str(folder), "-o", str(output), *options]), output
+
+
+def test_depth_is_predicted_once_for_every_image_and_packed_as_disparity(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save(tmp_path / "relative", "relative")
+    auto = ("--depth", "auto", "--depth-model", model)
+    capsys.readouterr()
+    assert "there is a depth map already" in refused(folder, capsys, *auto)
+    for depth_map in ("a.png", "b_depth.png", "trip/c.v1.npy"):
+        (folder / depth_map).unlink()
+    assert "predicts disparity" in refused(folder, capsys, *auto, "--depth-kind", "depth")
+    code, output = pack(folder, *auto)
+    assert code == 0
+    assert read_manifest(output).depth_kind == "disparity"
+    sample = ShardReader(output).read(0)
+    stored = np.asarray(Image.open(io.BytesIO(sample.members["depth.png"])))
+    image = torch.from_numpy(np.array(Image.open(folder / "a.jpg"))).permute(2, 0, 1)[None] / 255
+    predicted = RelativeDepth(model).load()(image)[0, 0].detach().numpy()
+    expected = (predicted - predicted.min()) / np.ptp(predicted)
+    assert np.abs(stored / 65535 - expected).max() < 1e-4
+    assert json.loads(sample.members["json"])["depth"]["predicted_by"] == model
 
 
 def refused(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -76,7 +101,7 @@ def test_folder_is_packed_and_can_be_trained_on(
     verify_shards(output, manifest)
     data = ShardData({"mine": str(output)}, batch_size=3, size_px=20, flip=0.0)
     batch = next(iter(data.train_dataloader()))
-    expected = RAMP[:, 5:25] / 29
+    expected = (RAMP[:, 5:25] - 5) / 19
     assert np.abs(batch.disparity[:, 0].numpy() - expected).max() < 1e-6
     assert batch.width_px.tolist() == [30, 30, 30]
     assert sorted(batch.key) == ["000000_a", "000001_b", "000002_trip-c-v1"]
@@ -107,9 +132,9 @@ def test_depth_turns_near_and_far_around(folder: Path) -> None:
     data = ShardData({"mine": str(output)}, batch_size=3, size_px=20, flip=0.0, require_depth=False)
     batch = next(iter(data.train_dataloader()))
     row = batch.has_depth.nonzero().item()
-    inverse = 1 / (RAMP + 1)
+    inverse = 1 / (RAMP + 1)[:, 5:25]
     expected = (inverse - inverse.min()) / np.ptp(inverse)
-    np.testing.assert_allclose(batch.disparity[row, 0].numpy(), expected[:, 5:25], atol=1e-6)
+    np.testing.assert_allclose(batch.disparity[row, 0].numpy(), expected, atol=1e-6)
 
 
 def test_depth_in_a_folder_of_its_own(folder: Path) -> None:

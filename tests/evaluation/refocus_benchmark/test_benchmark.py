@@ -275,10 +275,14 @@ def test_a_relative_model_s_answer_is_the_disparity_itself(scenes, tmp_path, cap
         assert said in capsys.readouterr().err
 
 
-def test_a_depth_model_without_a_name_is_the_relative_one(scenes, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("words", [["--depth-model"], ["--depth", "auto"]])
+def test_a_depth_model_without_a_name_is_that_of_photographs(
+    scenes, tmp_path, monkeypatch, capsys, words
+):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert main(["build-benchmark", str(scenes), "-o", str(tmp_path), *SMALL, "--depth-model"]) == 2
-    assert capsys.readouterr().err.startswith("depth-anything/Depth-Anything-V2-Small-hf: ")
+    assert main(["build-benchmark", str(scenes), "-o", str(tmp_path), *SMALL, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("--depth auto: depth-anything/Depth-Anything-V2-Small-hf: ")
 
 
 def test_a_depth_model_runs_on_the_process_s_gpu(scenes, tmp_path, monkeypatch):
