@@ -53,6 +53,9 @@ class Text2ImageConfig:
     )
     seed: int = option("--seed", type=int, default=0, help="of the noise")
     output: Path = option("-o", "--output", type=Path, metavar="DIR", help="folder of the images")
+    overwrite: bool = option(
+        "--overwrite", default=False, action="store_true", help="replace images of an earlier run"
+    )
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -62,6 +65,16 @@ class Text2ImageConfig:
     def f_numbers(self) -> list[float]:
         # Each f-number once, in the order given.
         return list(dict.fromkeys(self.f_number))
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that may be written."""
+        names = ["scene", *(photograph_name(f_number) for f_number in self.f_numbers)]
+        return [self.output / f"{name}.png" for name in (*names, "sheet", "depth")]
+
+
+def photograph_name(f_number: float) -> str:
+    return f"f{f_number:g}"
 
 
 def check(config: Text2ImageConfig) -> None:
@@ -79,6 +92,9 @@ def check(config: Text2ImageConfig) -> None:
     if settings.lens is None and config.focus is not None:
         raise UserError("--focus: this generator has no lens, which alone can focus; leave it out.")
     check_writable(config.output)
+    for file in config.files:
+        if file.exists() and not config.overwrite:
+            raise UserError(f"{file}: --output: it exists; choose another folder or --overwrite.")
 
 
 def check_writable(folder: Path) -> None:
@@ -185,7 +201,7 @@ def run(config: Text2ImageConfig) -> None:
     scene, photographs = generate(pipe, config)
 
     images = {} if scene is None else {"scene": scene.image_srgb[0]}
-    names = [f"f{f_number:g}" for f_number in config.f_numbers]
+    names = [photograph_name(f_number) for f_number in config.f_numbers]
     images |= zip(names, photographs, strict=True)
     files = write(config.output, scene, images)
 

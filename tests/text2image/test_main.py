@@ -51,6 +51,15 @@ def pixels(path):
         return np.asarray(image)
 
 
+def test_images_of_an_earlier_run_are_kept_unless_said_otherwise(model, tmp_path, capsys):
+    (tmp_path / "f22.png").write_bytes(b"mine")
+    assert run(model, tmp_path) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["f22.png"]
+    assert run(model, tmp_path, "--overwrite") == 0
+    assert (tmp_path / "f22.png").read_bytes() != b"mine"
+
+
 def test_a_scene_its_depth_photographs_and_a_sheet_are_written(model, tmp_path, capsys):
     assert run(model, tmp_path / "out") == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
