@@ -37,7 +37,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | python-is-new-enough
 	@echo "Setting up $(VENV) (once; a few minutes, most of them torch)."
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(VENV)/bin/python $(PIP_INSTALL) torch
-	@$(VENV)/bin/python $(PIP_INSTALL) --editable ".[train,photo,demo,dev]"
+	@$(VENV)/bin/python $(PIP_INSTALL) --editable ".[train,photo,app,demo,dev]"
 	@touch $@
 
 # The base install in an environment of its own: the tests prove that optics and metrics need nothing else.
