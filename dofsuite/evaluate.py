@@ -74,6 +74,24 @@ SUBCOMMANDS = {
         "ablations.config:TableConfig",
         "ablations.run",
     ),
+    "study build": Subcommand(
+        "NAME=FOLDER... -o DIR",
+        "Make the videos of a human study: which of two methods changes the aperture better?",
+        "study.config:BuildConfig",
+        "study.build",
+    ),
+    "study serve": Subcommand(
+        "DIR",
+        "Show a study's page to participants and store their answers.",
+        "study.config:ServeConfig",
+        "study.server",
+    ),
+    "study report": Subcommand(
+        "DIR",
+        "How often our method was preferred to each baseline, with intervals and tests.",
+        "study.config:ReportConfig",
+        "study.report",
+    ),
 }
 
 
@@ -88,6 +106,12 @@ def parser_of(name: str) -> Parser:
     return parser
 
 
+def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Split a command line into the subcommand, of one word or two, and its arguments."""
+    two_words = " ".join(words[:2])
+    return (two_words, list(words[2:])) if two_words in SUBCOMMANDS else (words[0], list(words[1:]))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -98,10 +122,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         print((__doc__ or "").format(subcommands="\n".join(lines)))
         return 0 if words else EXIT_MISTAKE
-    name = words[0]
+    name, rest = split_words(words)
     if name not in SUBCOMMANDS:
+        # Of `study nothing` those that begin with `study`
+        choices = [each for each in SUBCOMMANDS if each.startswith(f"{name} ")]
+        given = " ".join(words[:2]) if choices else name
         print(
-            f"evaluate: {name!r} is no subcommand; choose one of {', '.join(SUBCOMMANDS)}.",
+            f"evaluate: {given!r} is no subcommand; choose one of "
+            f"{', '.join(choices or SUBCOMMANDS)}.",
             file=sys.stderr,
         )
         return EXIT_MISTAKE
@@ -110,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = config_from(config_class(name), arguments)
         import_module(f"dofsuite.evaluation.{SUBCOMMANDS[name].run}").run(config)
 
-    return run_command_line(run, parser_of(name), words[1:])
+    return run_command_line(run, parser_of(name), rest)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def write_report(
     tables: Sequence[Table],
     sheets: Sequence[ImageSheet],
     facts: dict[str, Any],
+    figures: Sequence[str] = (),
 ) -> list[Path]:
     """Write `report.md`, `report.json` and `report.html`, and return their paths.
 
@@ -84,6 +85,7 @@ def write_report(
         tables: Numbers; three decimals are printed, all of them kept in the JSON.
         sheets: Images, in the HTML only.
         facts: The options that the numbers depend on, plain data, printed under the tables.
+        figures: SVG elements, above the tables of the HTML.
 
     Raises:
         UserError: The folder cannot be written.
@@ -98,7 +100,7 @@ def write_report(
     files = [folder / f"report.{kind}" for kind in ("md", "json", "html")]
     write_text(files[0], to_markdown(title, tables, facts))
     write_json(files[1], to_json(title, tables, facts, folder))
-    write_text(files[2], to_html(title, tables, sheets, facts))
+    write_text(files[2], to_html(title, tables, sheets, facts, figures))
     return files
 
 
@@ -167,9 +169,14 @@ def to_json(
 
 
 def to_html(
-    title: str, tables: Sequence[Table], sheets: Sequence[ImageSheet], facts: dict[str, Any]
+    title: str,
+    tables: Sequence[Table],
+    sheets: Sequence[ImageSheet],
+    facts: dict[str, Any],
+    figures: Sequence[str] = (),
 ) -> str:
-    parts = [HEAD.format(title=html.escape(title)), f"<h1>{html.escape(title)}</h1>"]
+    parts = [HEAD.format(title=html.escape(title)), f"<h1>{html.escape(title)}</h1>", *figures]
+    # Tables, sheets, settings
     for table in tables:
         parts.append(f"<h2>{html.escape(table.title)}</h2><table>")
         parts.append(html_row("th", ["", *table.columns]))

@@ -38,16 +38,27 @@ def frame_of(image_srgb: Tensor, radius_px: Tensor | None = None) -> Tensor:
     return mark_in_focus(frame, reduced_px * scale)
 
 
-def encode_animation(frames: Sequence[Tensor], kind: AnimationFormat) -> bytes:
-    """Encode frames [3, h, w] of one size, sRGB in [0, 1], there and back again, endlessly.
+def encode_animation(
+    frames: Sequence[Tensor],
+    kind: AnimationFormat,
+    there_and_back: bool = True,
+    frames_per_second: int = FRAMES_PER_SECOND,
+) -> bytes:
+    """Encode frames as an endless animation (an MP4 is repeated by its player).
+
+    Args:
+        frames: [3, h, w] of one size, sRGB in [0, 1].
+        kind: File format.
+        there_and_back: Append the frames backwards, so that the loop has no jump.
+        frames_per_second: Of the animation.
 
     Raises:
         UserError: MP4 was asked for and PyAV is not installed.
     """
-    # There and back, so that the loop has no jump.
-    images = [to_pil(frame) for frame in [*frames, *frames[-2:0:-1]]]
+    back = frames[-2:0:-1] if there_and_back else ()
+    images = [to_pil(frame) for frame in [*frames, *back]]
     if kind == "mp4":
-        return _encode_mp4(images)
+        return _encode_mp4(images, frames_per_second)
     file = io.BytesIO()
     options = {"quality": 90, "method": 4} if kind == "webp" else {"optimize": True}
     images[0].save(
@@ -55,14 +66,14 @@ def encode_animation(frames: Sequence[Tensor], kind: AnimationFormat) -> bytes:
         kind.upper(),
         save_all=True,
         append_images=images[1:],
-        duration=1000 // FRAMES_PER_SECOND,
+        duration=1000 // frames_per_second,
         loop=0,
         **options,
     )
     return file.getvalue()
 
 
-def _encode_mp4(images: Sequence[Image.Image]) -> bytes:
+def _encode_mp4(images: Sequence[Image.Image], frames_per_second: int) -> bytes:
     try:
         import av
     except ImportError:
@@ -71,7 +82,7 @@ def _encode_mp4(images: Sequence[Image.Image]) -> bytes:
         ) from None
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("h264", rate=FRAMES_PER_SECOND)
+        stream = container.add_stream("h264", rate=frames_per_second)
         # Chroma is subsampled, so sides are even.
         stream.width, stream.height = (side - side % 2 for side in images[0].size)
         stream.pix_fmt = "yuv420p"
