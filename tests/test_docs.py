@@ -13,7 +13,7 @@ import torch
 from dofsuite.cli import config_from
 from dofsuite.data.__main__ import COMMAND as DATA_COMMAND
 from dofsuite.data.__main__ import parser as data_parser
-from dofsuite.evaluate import SUBCOMMANDS, parser_of
+from dofsuite.evaluate import SUBCOMMANDS, parser_of, split_words
 from dofsuite.experiment.command import read_command
 from dofsuite.lens import parser as lens_parser
 from dofsuite.photography.config import LensConfig
@@ -84,10 +84,10 @@ def test_refocus_and_text2image_commands_are_read() -> None:
 
 
 def test_evaluate_commands_are_read_and_each_is_named() -> None:
-    given = commands("python -m dofsuite.evaluate")
-    for words in given:
-        parser_of(words[0]).parse_args(words[1:])
-    assert {words[0] for words in given} == set(SUBCOMMANDS)
+    given = [split_words(words) for words in commands("python -m dofsuite.evaluate")]
+    for name, words in given:
+        parser_of(name).parse_args(words)
+    assert {name for name, _ in given} == set(SUBCOMMANDS)
 
 
 def test_data_commands_are_read_and_each_is_named() -> None:

@@ -24,9 +24,12 @@ TIMEOUT_S = 40.0
 
 
 class Page:
-    """One page in a Chromium of its own, in which no host name resolves."""
+    """One page in a Chromium of its own, which reaches nothing but this machine.
 
-    def __init__(self, path: Path, profile: Path) -> None:
+    `page` is a file, or the address of a server.
+    """
+
+    def __init__(self, page: Path | str, profile: Path) -> None:
         # Chromium reads commands from descriptor 3 and writes responses to 4
         to_read, to_write = os.pipe(), os.pipe()
 
@@ -41,7 +44,7 @@ class Page:
             "--no-sandbox",
             "--disable-gpu",
             "--remote-debugging-pipe",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             f"--user-data-dir={profile}",
             "--window-size=1280,1000",
             "about:blank",
@@ -62,7 +65,11 @@ class Page:
         self.session = session["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
-        self.call("Page.navigate", url=path.as_uri())
+        self.open(page.as_uri() if isinstance(page, Path) else page)
+
+    def open(self, url: str) -> None:
+        self.events = [e for e in self.events if e["method"] != "Page.loadEventFired"]
+        self.call("Page.navigate", url=url)
         self.wait_for("Page.loadEventFired")
 
     def __enter__(self) -> Page:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from dofsuite.errors import UserError
 from dofsuite.evaluation.study.questions import Kind, Question, Side, draw_questions
@@ -100,7 +100,7 @@ class AnswerLog:
             self.file.truncate(data.rfind(b"\n") + 1)
         self.participants = read_answers(study)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "AnswerLog":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -35,17 +35,20 @@ def draw_questions(study: Study, number: int) -> list[Question]:
     votes = _draw_votes(study, number, random)
     count = len(votes)
 
-    # Repeats: of the first half, into the last quarter
-    repeated = random.sample(votes[: count // 2], NUM_REPEATS)
+    # Repeats: of the first half, one a side where there are both, into the last quarter
+    early = votes[: count // 2]
+    by_side = [[each for each in early if each.ours == side] for side in ("left", "right")]
+    one_each = [random.choice(each) for each in by_side if each]
+    repeated = one_each if len(one_each) == NUM_REPEATS else random.sample(early, NUM_REPEATS)
     repeats = [each._replace(kind="repeat", ours=_side(each.ours == "right")) for each in repeated]
     questions: list[Question] = list(votes)
     for repeat in repeats:
         questions.insert(random.randint(count - count // 4, len(questions)), repeat)
 
-    # Attention checks: one in each third, not all on one side, the sides of all questions balanced
+    # Attention checks: one in each third, on the sides that balance those of all questions
     num_left = sum(each.ours == "left" for each in questions)
     wanted = (len(questions) + NUM_CHECKS + random.randrange(2)) // 2 - num_left
-    sides = [index < min(max(wanted, 1), NUM_CHECKS - 1) for index in range(NUM_CHECKS)]
+    sides = [index < wanted for index in range(NUM_CHECKS)]
     random.shuffle(sides)
     prompts = random.choices(study.prompts, k=NUM_CHECKS)
     for index in reversed(range(NUM_CHECKS)):

@@ -148,21 +148,22 @@ class StudyHandler(BaseHTTPRequestHandler):
             if self.path == "/start":
                 self.send_json({"participant": self.server.log.start()})
             elif self.path == "/answer":
-                self.store_answer(json.loads(body))
+                self.store_answer(body)
             else:
                 self.refuse(HTTPStatus.NOT_FOUND, "There is no such page.")
         except OSError as error:
             print(f"{self.study.folder}: an answer could not be stored: {error}", file=sys.stderr)
             self.refuse(HTTPStatus.INSUFFICIENT_STORAGE, "The answer could not be stored.")
 
-    def store_answer(self, given: Any) -> None:
-        log = self.server.log
+    def store_answer(self, body: bytes) -> None:
         try:
+            given = json.loads(body)
             participant, index = str(given["participant"]), given["index"]
-            if not isinstance(index, int):
+            if type(index) is not int:
                 raise TypeError("index: no integer")
-            log.answer(participant, index, given["chosen"], float(given["reaction_s"]))
-        except (KeyError, TypeError, ValueError):
+            reaction_s = float(given["reaction_s"])
+            self.server.log.answer(participant, index, given["chosen"], reaction_s)
+        except (KeyError, TypeError, ValueError, RecursionError):
             self.refuse(HTTPStatus.BAD_REQUEST, "That is no answer to the next question.")
             return
         self.send_question(participant)

@@ -13,7 +13,9 @@ NUM_RESAMPLES = 2000
 MAX_STEPS, TOLERANCE = 10_000, 1e-12
 
 
-def wilson_interval(successes: float, trials: float, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(
+    successes: float | int, trials: float | int, z: float = Z_95
+) -> tuple[float, float]:
     """Return the Wilson score interval of a rate; 95 % by default.
 
     With n trials and p = successes / n:
@@ -108,10 +110,17 @@ def detectable_rate(trials: int, level: float, power: float) -> float | None:
     Returns:
         The rate; None where even a certain preference is not found.
     """
-    found = (k for k in range(trials // 2 + 1, trials + 1) if binomial_p(k, trials) <= level)
-    critical = next(found, None)
-    if critical is None:
+    # Smallest count that is found: the two-sided p of k is twice the tail from k on
+    critical, tail = trials + 1, 0
+    for k in range(trials, trials // 2, -1):
+        tail += math.comb(trials, k)
+        if 2 * tail / 2**trials > level:
+            break
+        critical = k
+    if critical > trials:
         return None
+
+    # Smallest rate with the power
     rates = (percent / 100 for percent in range(51, 100))
     return next((rate for rate in rates if upper_tail(critical, trials, rate) >= power), 1.0)
 

@@ -97,14 +97,13 @@ def open_or_create(folder: Path, settings: dict[str, Any], image_hashes: dict[st
         return study
 
     # An older one is of the same study
-    stored = _read_key(file)
-    stored_content = {name: stored[name] for name in content}
-    if stored_content != content:
-        name, old, new = first_difference(stored_content, content)
-        raise UserError(
-            f"{file}: {name}: this study has {shorten(old)}, not {shorten(new)}; name another "
-            "folder for another study."
-        )
+    for part, what in (("settings", "setting"), ("image_hashes", "images of")):
+        if stored[part] != content[part]:
+            name, old, new = first_difference(stored[part], content[part])
+            raise UserError(
+                f"{file}: {what} {name}: this study has {shorten(old)}, not {shorten(new)}; name "
+                "another folder for another study."
+            )
     return Study(folder=folder, salt=stored["salt"], **_with_tuples(stored["settings"]))
 
 

@@ -3,6 +3,8 @@ const $ = id => document.getElementById(id);
 const videos = [$("left"), $("right")];
 const choices = [...document.querySelectorAll("button[data-side]")];
 const KEYS = { ArrowLeft: "left", a: "left", 1: "left", ArrowRight: "right", b: "right", 2: "right" };
+// A phone has no keys.
+const KEYS_HINT = matchMedia("(hover: hover)").matches ? " Keys: \u2190 and \u2192." : "";
 // Between two loops, and before videos are played that are not loaded.
 const PAUSE_MS = 400, LOADING_MS = 4000;
 let participant = new URLSearchParams(location.search).get("p");
@@ -66,7 +68,7 @@ for (const video of videos) {
   video.addEventListener("ended", () => {
     ended += 1;
     if (ended < videos.length) return;
-    if (startedAt !== null && !unlocked) { setUnlocked(true); hint("Which one is better? Keys: \u2190 and \u2192."); }
+    if (startedAt !== null && !unlocked) { setUnlocked(true); hint("Which one is better?" + KEYS_HINT); }
     timer = setTimeout(playBoth, PAUSE_MS);
   });
 }
