@@ -1,4 +1,4 @@
-"""Measuring runs: refocus benchmark, text-to-image tables, EBB! checks, ablation tables."""
+"""Measuring runs: refocus benchmark, text-to-image tables, EBB! checks, ablations, human study."""
 
 from dofsuite._lazy import lazy_exports
 

@@ -55,10 +55,12 @@ def encode_animation(
     Raises:
         UserError: MP4 was asked for and PyAV is not installed.
     """
+    # Frames in order
     back = frames[-2:0:-1] if there_and_back else ()
     images = [to_pil(frame) for frame in [*frames, *back]]
     if kind == "mp4":
         return _encode_mp4(images, frames_per_second)
+    # WebP or GIF, which know how long a frame lasts
     file = io.BytesIO()
     options = {"quality": 90, "method": 4} if kind == "webp" else {"optimize": True}
     images[0].save(

@@ -128,9 +128,11 @@ class AnswerLog:
             KeyError: There is no such participant.
             ValueError: The question is not the next one, or a value is none.
         """
+        # What it answers, and whether it can be an answer
         questions = self.questions(participant)
         if chosen not in ("left", "right") or not 0 <= reaction_s < math.inf:
             raise ValueError("the side is left or right, the time in seconds")
+        # Only the next question is open; an earlier one keeps its answer
         with self.lock:
             following = self.next_index(participant)
             if index < following:

@@ -5,9 +5,15 @@ from collections.abc import Sequence
 
 from dofsuite.evaluation.study.analysis import Preference
 
-LABEL_PX, PLOT_PX, VALUE_PX = 260, 560, 190
-ROW_PX, BAR_PX, TOP_PX, BOTTOM_PX = 40, 22, 30, 46
-BAR, INTERVAL, MUTED, TEXT = "#4f7fd0", "#1b1b1b", "#8a8a8a", "#1b1b1b"
+# Columns: names, bars, numbers
+LABEL_PX = 260
+PLOT_PX = 560
+VALUE_PX = 190
+ROW_PX = 40
+BAR_PX = 22
+TOP_PX, BOTTOM_PX = 30, 46
+BAR, PAPER = "#4f7fd0", "#b5482f"
+MUTED, TEXT = "#8a8a8a", "#1b1b1b"
 MAX_CHARACTERS = 34
 
 
@@ -27,9 +33,9 @@ def preference_bars(lines: Sequence[Preference], ours: str, paper_rate: float) -
         parts.append(text(x, bottom + 18, f"{percent} %", "middle", MUTED))
     parts.append(vertical(at(0.5), bottom, MUTED, "4 3"))
     parts.append(text(at(0.5), TOP_PX - 8, "chance", "middle", MUTED))
-    parts.append(vertical(at(paper_rate), bottom, "#b5482f", "4 3"))
+    parts.append(vertical(at(paper_rate), bottom, PAPER, "4 3"))
     note = f"paper: at least {paper_rate:.0%}"
-    parts.append(text(at(paper_rate), TOP_PX - 8, note, "middle", "#b5482f"))
+    parts.append(text(at(paper_rate), TOP_PX - 8, note, "middle", PAPER))
 
     # Bars
     for index, line in enumerate(lines):
@@ -56,7 +62,7 @@ def bar(line: Preference, y: int) -> list[str]:
     )
     parts.append(
         f"<path d='M{at(low):.1f} {y}H{at(high):.1f}M{at(low):.1f} {y - 6}v12M{at(high):.1f} "
-        f"{y - 6}v12' stroke='{INTERVAL}' stroke-width='1.5' fill='none'/>"
+        f"{y - 6}v12' stroke='{TEXT}' stroke-width='1.5' fill='none'/>"
     )
     numbers = f"{line.rate:.0%} [{low:.0%}, {high:.0%}], n {line.votes}"
     return [*parts, text(LABEL_PX + PLOT_PX + 12, y + 5, numbers, "start", TEXT)]
@@ -69,7 +75,7 @@ def vertical(x: float, bottom: int, color: str, dashes: str) -> str:
     )
 
 
-def text(x: float, y: float, words: str, anchor: str, color: str) -> str:
+def text(x: float | int, y: float | int, words: str, anchor: str, color: str) -> str:
     return (
         f"<text x='{x:.1f}' y='{y}' text-anchor='{anchor}' fill='{color}'>"
         f"{html.escape(words)}</text>"

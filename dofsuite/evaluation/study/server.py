@@ -50,6 +50,7 @@ RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 def run(config: ServeConfig) -> None:
     study = open_study(config.folder)
     with AnswerLog(study) as log, StudyServer(log, config.host, config.port) as server:
+        # Where it is, and who took part before
         finished = sum(
             len(each.answers) == study.num_questions for each in log.participants.values()
         )

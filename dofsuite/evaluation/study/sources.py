@@ -43,7 +43,9 @@ def read_methods(sources: Sequence[str], ours: str | None) -> list[Method]:
 
 def _methods_of(source: str) -> list[Method]:
     # A path may have an = in it
-    name, _, path = ("", "", source) if Path(source).is_dir() else source.partition("=")
+    name, _, path = source.partition("=")
+    if Path(source).is_dir():
+        name, path = "", source
     folder = Path(path)
     if not path or not folder.is_dir():
         raise UserError(f"{source}: there is no such folder; give [NAME=]FOLDER.")

@@ -15,7 +15,9 @@ from dofsuite.errors import UserError
 from dofsuite.evaluation.job import first_difference, shorten
 from dofsuite.files import make_folder, read_bytes, write_json
 
-KEY, VIDEOS, ANSWERS = "key.json", "videos", "answers.jsonl"
+KEY = "key.json"
+VIDEOS = "videos"
+ANSWERS = "answers.jsonl"
 # Beside the votes (*ours*): pairs with an unmistakable answer, and votes with the sides exchanged.
 NUM_CHECKS, NUM_REPEATS = 3, 2
 # Of each aperture in a video (*ours*).
@@ -97,6 +99,7 @@ def open_or_create(folder: Path, settings: dict[str, Any], image_hashes: dict[st
         return study
 
     # An older one is of the same study
+    stored = _read_key(file)
     for part, what in (("settings", "setting"), ("image_hashes", "images of")):
         if stored[part] != content[part]:
             name, old, new = first_difference(stored[part], content[part])
