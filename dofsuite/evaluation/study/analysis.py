@@ -21,8 +21,8 @@ from dofsuite.evaluation.study.study import NUM_CHECKS, Study
 MAX_FAILED_CHECKS = 1
 # Fewer answers on one side are no sign of anything: 8 are chance once in 128.
 MIN_ANSWERS_ONE_SIDE = 8
-# Simple human reaction; the page allows no answer before the first loop is over.
-MIN_REACTION_AFTER_LOOP_S = 0.15
+# Nobody decides faster; the page allows no answer before the first loop is over.
+MIN_REACTION_AFTER_LOOP_S = 0.1
 # Added to each side's wins, so that strengths are finite where one side won every vote (*ours*).
 HALF_A_VOTE = 0.5
 

@@ -48,7 +48,8 @@ PAPER_LOW, PAPER_HIGH = wilson_interval(PAPER_RATE * 83, 83)
 NOTES = (
     "Wilson: 95 % interval of independent votes. participants: 95 % bootstrap interval over "
     f"participants ({NUM_RESAMPLES} resamples), which holds also where persons differ; where it is "
-    "the wider one, they do, and Wilson's interval and p are too good.",
+    "clearly the wider one, they do, and Wilson's interval and p are too good. At a rate of 0 or 1 "
+    "it has no width: read Wilson's.",
     "p: exact binomial test against 1/2, two-sided; Holm: corrected for the number of baselines. "
     "0.000 is below 0.0005; report.json has all digits.",
     "strength: Bradley-Terry, with half a vote added to either side.",
