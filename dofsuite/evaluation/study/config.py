@@ -9,6 +9,8 @@ from dofsuite.evaluation.text2image.config import F_NUMBERS
 
 # Smaller videos show no blur; fewer votes leave nothing to repeat.
 MIN_SIZE_PX, MIN_VOTES = 32, 4
+# An attention check changes the scene between two others at least.
+MIN_PROMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ class BuildConfig:
             *(
                 (value < least, f"{name}: must be at least {least}, not {value}.")
                 for name, value, least in (
-                    ("--count", self.count, 2),
+                    ("--count", self.count, MIN_PROMPTS),
                     ("--size", self.size_px, MIN_SIZE_PX),
                     ("--votes", self.votes, MIN_VOTES),
                     ("--participants", self.participants, 1),

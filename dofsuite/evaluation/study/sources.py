@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import hash_named_files
+from dofsuite.evaluation.study.config import MIN_PROMPTS
 from dofsuite.images import IMAGE_EXTENSIONS
 
 
@@ -71,13 +72,13 @@ def read_prompt_names(method: Method, count: int) -> list[str]:
     """Return the names of a method's first `count` prompts.
 
     Raises:
-        UserError: There are fewer than two, of which the attention checks need.
+        UserError: There are fewer than three, which the attention checks need.
     """
     names = [each.name for each in folders_in(method.folder)][:count]
-    if len(names) < 2:
+    if len(names) < MIN_PROMPTS:
         raise UserError(
-            f"{method.folder}: a study needs two prompts at least; each is a folder of images "
-            "f1.8.png, f2.8.png ...."
+            f"{method.folder}: a study needs {MIN_PROMPTS} prompts at least; each is a folder of "
+            "images f1.8.png, f2.8.png ...."
         )
     return names
 

@@ -14,7 +14,7 @@ F_NUMBERS = ("1.8", "4", "11")
 SIZE = (36, 48)
 
 
-def write_method(folder, level, prompts=("a", "b"), size=SIZE):
+def write_method(folder, level, prompts=("a", "b", "c"), size=SIZE):
     """Gray images: `level`, 20 more with each prompt and 8 with each aperture."""
     for i, prompt in enumerate(prompts):
         (folder / prompt).mkdir(parents=True)
@@ -50,17 +50,17 @@ def frames_of(path):
 def test_a_video_goes_from_the_first_aperture_to_the_last(folder, capsys):
     assert build(folder) == 0
     study = open_study(folder / "study")
-    assert (study.ours, study.baselines, study.prompts) == ("ours", ("one", "two"), ("a", "b"))
+    assert (study.ours, study.baselines, study.prompts) == ("ours", ("one", "two"), ("a", "b", "c"))
     for level, method in enumerate(("ours", "one", "two"), 1):
-        for i, prompt in enumerate("ab"):
+        for i, prompt in enumerate("abc"):
             found = frames_of(study.path(study.video(method, prompt)))
             assert found == pytest.approx([60 * level + 20 * i + 8 * k for k in range(3)], abs=3)
-    # A check shows another scene, apertures falling
-    assert frames_of(study.path(study.check_video("a"))) == pytest.approx([96, 88, 80], abs=3)
+    # A check shows another scene at every aperture, apertures falling
+    assert frames_of(study.path(study.check_video("a"))) == pytest.approx([96, 108, 80], abs=3)
     # The power, said before any answer
     text = capsys.readouterr().out
     assert "25 participants with 20 votes each give 250 votes for each of 2 baselines" in text
-    assert "2 prompts (the paper: 25)" in text
+    assert "3 prompts (the paper: 25)" in text
 
 
 def test_the_paper_s_study_has_83_votes_a_baseline(folder, capsys):
@@ -112,11 +112,16 @@ def test_images_of_another_shape_are_cropped_to_one_size(folder, capsys):
     assert build(folder, f"wide={folder / 'wide'}") == 0
     study = open_study(folder / "study")
     frames_of(study.path(study.video("wide", "a")))
-    assert "6 images have another shape" in capsys.readouterr().out
+    assert "9 images have another shape" in capsys.readouterr().out
 
 
 def spoil_prompt(folder):
-    (folder / "two" / "b").rename(folder / "two" / "c")
+    (folder / "two" / "b").rename(folder / "two" / "d")
+
+
+def spoil_prompts(folder):
+    for prompt in "bc":
+        (folder / "ours" / prompt).rename(folder / prompt)
 
 
 def spoil_image(folder):
@@ -125,11 +130,12 @@ def spoil_image(folder):
 
 MISTAKES = {
     "missing prompt": (spoil_prompt, [], "two/b: f1.8.png is missing, of method two"),
+    "one prompt": (spoil_prompts, [], "ours: a study needs 3 prompts at least"),
     "missing image": (spoil_image, [], "one/b: f4.png is missing, of method one"),
     "unknown ours": (None, ["--ours", "three"], "--ours: there is no three; choose one of ours"),
     "no folder": (None, ["three=nowhere"], "three=nowhere: there is no such folder"),
     "double name": (None, ["one=."], "two methods are named one"),
-    "one prompt": (None, ["--count", "1"], "--count: must be at least 2"),
+    "two prompts": (None, ["--count", "2"], "--count: must be at least 3"),
     "size": (None, ["--size", "4"], "--size: must be at least 32"),
     "votes": (None, ["--votes", "0"], "--votes: must be at least 4"),
     "order": (None, ["--f-numbers", "4", "2"], "--f-numbers: a sweep needs"),

@@ -53,11 +53,12 @@ async function playBoth() {
   ended = 0;
   $("play").hidden = true;
   for (const video of videos) video.currentTime = 0;
+  if (startedAt === null) startedAt = performance.now();
   try {
     await Promise.all(videos.map(video => video.play()));
-    if (startedAt === null) startedAt = performance.now();
   } catch (error) {
-    if (error.name === "NotAllowedError") $("play").hidden = false;
+    // A browser that plays nothing without a click; anything else is the next question's loading
+    if (error.name === "NotAllowedError") { startedAt = null; $("play").hidden = false; }
   }
 }
 for (const video of videos) {
