@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dofsuite.optics.aperture import ROUND, Aperture, BlurShape, Tile
 from dofsuite.optics.exact import TapScattering
 from dofsuite.optics.gather import gathered_mean
 from dofsuite.optics.layered import LayeredScattering, default_num_layers
 from dofsuite.optics.meta import has_values
 from dofsuite.optics.occlusion import default_num_depth_layers, occluding_layers
 from dofsuite.optics.scattering import scattered_mean
+from dofsuite.optics.shaped_layers import ShapedLayers
 
 
 class RenderOptions(NamedTuple):
@@ -23,6 +25,8 @@ class RenderOptions(NamedTuple):
     radius_ranges_px: list[tuple[float, float]]
     num_layers: int | None
     fft_dtype: torch.dtype
+    aperture: Aperture
+    tile: Tile | None
 
     @property
     def largest_radius_px(self) -> float:
@@ -31,20 +35,38 @@ class RenderOptions(NamedTuple):
             default=0.0,
         )
 
+    def shape_of(self, image_linear: Tensor, radius_px: Tensor) -> BlurShape | None:
+        """Each pixel's shape where the aperture is not round."""
+        if self.aperture.is_round:
+            return None
+        dtype = torch.promote_types(
+            torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32
+        )
+        return BlurShape(self.aperture, radius_px, dtype, self.tile)
+
 
 def _exact(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
-    scattering = TapScattering(int(options.largest_radius_px) + 1)
+    shape = options.shape_of(image_linear, radius_px)
+    scattering = TapScattering(int(options.largest_radius_px) + 1, shape)
     return scattered_mean(image_linear, radius_px, scattering)
 
 
 def _layered(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
     largest_px = options.largest_radius_px
     num_layers = options.num_layers or default_num_layers(largest_px)
+    shape = options.shape_of(image_linear, radius_px)
+    if shape is not None:
+        shaped = ShapedLayers(largest_px, num_layers, options.fft_dtype, shape)
+        return scattered_mean(image_linear, radius_px, shaped)
     scattering = LayeredScattering(largest_px, num_layers, options.fft_dtype)
     return scattered_mean(image_linear, radius_px, scattering)
 
 
 def _gather(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) -> Tensor:
+    if not options.aperture.is_round:
+        raise ValueError(
+            "gather has a round aperture only; exact, layered and occlusion have the others."
+        )
     return gathered_mean(image_linear, radius_px, options.largest_radius_px)
 
 
@@ -87,6 +109,8 @@ def render_bokeh(
     num_layers: int | None = None,
     fft_dtype: torch.dtype = torch.float64,
     radius_range_px: tuple[float, float] | None = None,
+    aperture: Aperture = ROUND,
+    tile: Tile | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
     """Blur each pixel's light over a disc of its own radius, by one of four methods.
 
@@ -138,7 +162,7 @@ def render_bokeh(
         if any(low < low_px or high > high_px for low, high in radius_ranges_px):
             raise ValueError(f"radius_px must lie within radius_range_px, {radius_range_px}.")
         radius_ranges_px = [radius_range_px] * len(image_linear)
-    options = RenderOptions(radius_ranges_px, num_layers, fft_dtype)
+    options = RenderOptions(radius_ranges_px, num_layers, fft_dtype, aperture, tile)
     return METHODS[method](image_linear, radius_px, options)
 
 

@@ -13,6 +13,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from dofsuite.optics.aperture import BlurShape
 from dofsuite.optics.kernel import disc_edge, disc_edge_slope, per_area, per_area_slope
 
 
@@ -22,6 +23,8 @@ class TapScattering:
 
     reach_px: int
     """At least int(largest radius) + 1."""
+    shape: BlurShape | None = None
+    """None is round."""
 
     def scatter(self, light: Tensor, radius_px: Tensor) -> Tensor:
         # At each tap, all pixels send their share to the neighbor there.
@@ -29,7 +32,7 @@ class TapScattering:
         sums = torch.zeros_like(light)
         for dy, dx in self.taps(*light.shape[-2:]):
             sources, targets = _window(dy, dx, light), _window(-dy, -dx, light)
-            edge = disc_edge(radius_px[sources], math.hypot(dy, dx), max(abs(dy), abs(dx)))
+            edge = self.edge(radius_px, dy, dx, sources)
             sums[targets].add_(light_per_area[sources] * edge)
         return sums
 
@@ -41,7 +44,7 @@ class TapScattering:
         light_per_area = light * per_area(radius_px)
         for dy, dx in self.taps(*light.shape[-2:]):
             sources, targets = _window(dy, dx, light), _window(-dy, -dx, light)
-            edge = disc_edge(radius_px[sources], math.hypot(dy, dx), max(abs(dy), abs(dx)))
+            edge = self.edge(radius_px, dy, dx, sources)
             grad_light_per_area[sources].add_(grad_sums[targets] * edge)
             grad_edge = (grad_sums[targets] * light_per_area[sources]).sum(1, keepdim=True)
             grad_radius[sources].add_(grad_edge * disc_edge_slope(edge))
@@ -49,6 +52,15 @@ class TapScattering:
         grad_per_area = (grad_light_per_area * light).sum(1, keepdim=True)
         grad_radius += grad_per_area * per_area_slope(radius_px)
         return grad_light_per_area * per_area(radius_px), grad_radius
+
+    def edge(
+        self, radius_px: Tensor, dy: int, dx: int, sources: tuple[slice, slice, slice, slice]
+    ) -> Tensor:
+        """The disc's value at (dy, dx) from each of these sources."""
+        distance_px: float | Tensor = math.hypot(dy, dx)
+        if self.shape is not None:
+            distance_px = self.shape.gauge_px(dy, dx, *sources[2:])
+        return disc_edge(radius_px[sources], distance_px, max(abs(dy), abs(dx)))
 
     def taps(self, height: int, width: int) -> Iterator[tuple[int, int]]:
         """Offsets (dy, dx) of the square |dy|, |dx| <= reach that fit into a frame of this size."""

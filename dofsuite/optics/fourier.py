@@ -1,8 +1,8 @@
 """Convolution with the classical kernel by FFT: frame size, kernel spectrum, both transforms.
 
-The kernel is even in both axes, so its spectrum is real, and a small cosine transform gives it: two
-matrix products with the (reach + 1)^2 quarter of the kernel, cheaper than the FFT of a frame that
-is nearly all zero.
+The round kernel is even in both axes, so its spectrum is real, and a small cosine transform gives
+it: two matrix products with the (reach + 1)^2 quarter of the kernel, cheaper than the FFT of a
+frame that is nearly all zero. A kernel of another shape is transformed by FFT.
 """
 
 import math
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from dofsuite.optics.aperture import Aperture, clipped_gauge_px, polygon_gauge_px
 from dofsuite.optics.kernel import tap_weight
 
 
@@ -21,6 +23,8 @@ class FourierFrame:
     height: int
     width: int
     reach_px: int
+    clear_px: tuple[int, int] = (0, 0)
+    """Along each axis, how many pixels at either end of the image hold no light."""
 
     @property
     def reach_yx(self) -> tuple[int, int]:
@@ -30,8 +34,10 @@ class FourierFrame:
     @property
     def size(self) -> tuple[int, int]:
         """Height + reach, width + reach (not twice the reach), rounded up to fast FFT lengths."""
-        reach_y, reach_x = self.reach_yx
-        return quick_fft_length(self.height + reach_y), quick_fft_length(self.width + reach_x)
+        padding_y, padding_x = (
+            max(0, reach - clear) for reach, clear in zip(self.reach_yx, self.clear_px, strict=True)
+        )
+        return quick_fft_length(self.height + padding_y), quick_fft_length(self.width + padding_x)
 
     def chunks(self, nodes: Tensor, batch_size: int) -> tuple[Tensor, ...]:
         """Split node numbers [L] into chunks that fit a cache (CPU) or keep a GPU busy."""
@@ -62,11 +68,63 @@ class KernelSpectra:
         self.cosines_x = _cosines(step_x, torch.arange(size_x // 2 + 1, device=device), size_x)
 
     def __call__(self, radius_px: Tensor) -> Tensor:
-        """Radii [...] to spectra [..., H, W // 2 + 1]; differentiable."""
+        """Radii [...], of any sign, to spectra [..., H, W // 2 + 1]; differentiable."""
         quarter = tap_weight(
-            radius_px.double()[..., None, None], self.distance_px, self.chebyshev_px
+            radius_px.double().abs()[..., None, None], self.distance_px, self.chebyshev_px
         )
         return (self.cosines_y.mT @ quarter @ self.cosines_x).to(self.dtype)
+
+
+class ShapedKernelSpectra:
+    """Complex spectra of another aperture's kernels in a frame; kernels computed in float64.
+
+    `shift_yx` is the displacement of its cat's eye behind the focal plane, in radii.
+    """
+
+    def __init__(
+        self,
+        frame: FourierFrame,
+        device: torch.device,
+        dtype: torch.dtype,
+        aperture: Aperture,
+        shift_yx: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        # Offsets of the taps
+        reach_y, reach_x = frame.reach_yx
+        step_y = torch.arange(-reach_y, reach_y + 1, device=device)[:, None]
+        step_x = torch.arange(-reach_x, reach_x + 1, device=device)
+        self.frame, self.dtype = frame, dtype
+        self.chebyshev_px = torch.maximum(step_y.abs(), step_x.abs())
+        # Their gauge
+        self.gauge_px = polygon_gauge_px(aperture, step_y, step_x)
+        if aperture.cat_eye > 0:
+            along_px = (shift_yx[0] * step_y + shift_yx[1] * step_x).double()
+            squared_shift = along_px.new_tensor(shift_yx[0] ** 2 + shift_yx[1] ** 2)
+            squared_px2 = (step_y * step_y + step_x * step_x).double()
+            clipped_px = clipped_gauge_px(self.gauge_px, squared_px2, along_px, squared_shift)
+            self.gauge_px = torch.where(squared_px2 > 0, clipped_px, 0.0)
+
+    def __call__(self, radius_px: Tensor) -> Tensor:
+        """Signed radii [...] to spectra [..., H, W // 2 + 1]; differentiable."""
+        radius_px = radius_px.double()[..., None, None]
+        taps = tap_weight(radius_px.abs(), self.gauge_px, self.chebyshev_px).to(self.dtype)
+        # The tap at offset 0 belongs to the frame's first pixel.
+        reach_y, reach_x = self.frame.reach_yx
+        size_y, size_x = self.frame.size
+        height, width = taps.shape[-2:]
+        padded = functional.pad(taps, (0, size_x - width, 0, size_y - height))
+        spectra = torch.fft.rfft2(padded.roll((-reach_y, -reach_x), (-2, -1)))
+        # A kernel that is point-reflected has the conjugate spectrum.
+        return torch.where(radius_px > 0, spectra.conj(), spectra)
+
+
+def kernel_spectra(
+    frame: FourierFrame, device: torch.device, dtype: torch.dtype, aperture: Aperture
+) -> KernelSpectra | ShapedKernelSpectra:
+    """Spectra for an aperture whose kernel is the same in the whole frame."""
+    if aperture.is_round:
+        return KernelSpectra(frame, device, dtype)
+    return ShapedKernelSpectra(frame, device, dtype, aperture)
 
 
 def _cosines(step: Tensor, frequency: Tensor, size: int) -> Tensor:

@@ -12,34 +12,41 @@ detached.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from dofsuite.optics.aperture import BlurShape
 from dofsuite.optics.direct import NearScattering
 from dofsuite.optics.fourier import FourierFrame, KernelSpectra
 from dofsuite.optics.kernel import per_area
+from dofsuite.optics.meta import has_values
 
 NODE_SCALE_PX = 0.5
 NEAR_PX = 4.0
 # Distance of the default nodes in asinh(|r| / 0.5): 22 nodes up to 20 px, 36 up to 64 px.
 NODE_STEP = 0.08
+UNIT_OF_FIRST = math.asinh(NEAR_PX / NODE_SCALE_PX)
+# Position of a pixel that belongs to no node.
+NO_NODE = -2.0
 
 
 def default_num_layers(largest_radius_px: float | int) -> int:
     """Nodes from NEAR_PX to the largest |radius|: 60 dB against `exact` at gamma 2.2, or more."""
-    far_span = math.asinh(largest_radius_px / NODE_SCALE_PX) - math.asinh(NEAR_PX / NODE_SCALE_PX)
+    far_span = math.asinh(largest_radius_px / NODE_SCALE_PX) - UNIT_OF_FIRST
     return max(2, math.ceil(far_span / NODE_STEP) + 1)
 
 
-def near_taps(largest_radius_px: float) -> NearScattering:
+def near_taps(largest_radius_px: float, shape: BlurShape | None = None) -> NearScattering:
     """The taps of pixels of |r| < NEAR_PX, in an image whose largest |radius| is given."""
-    return NearScattering(min(int(largest_radius_px) + 1, int(NEAR_PX)))
+    return NearScattering(min(int(largest_radius_px) + 1, int(NEAR_PX)), shape)
 
 
 @dataclass(frozen=True)
 class LayeredScattering:
+    """The scatter of a round aperture; of another one, see `shaped_layers.py`."""
+
     largest_radius_px: float
     num_layers: int
     fft_dtype: torch.dtype = torch.float64
@@ -51,16 +58,17 @@ class LayeredScattering:
             return taps.scatter(light, radius_px)
         sums = taps.scatter(light * (radius_px < NEAR_PX), radius_px)
         # All others, by one convolution per node, summed up in the frequency domain.
-        layers, light_fft = _Layers(self, radius_px), light.to(self.fft_dtype)[:, :, None]
-        spectrum = layers.frame.forward(torch.zeros_like(light_fft[:, :, 0]))
-        for chunk in layers.chunks():
-            layer_spectra = layers.frame.forward(light_fft * layers.hat(chunk)[:, None])
-            layer_spectra.mul_(layers.kernel_spectra(chunk)[:, None])  # [b, 4, k, H, W // 2 + 1]
+        nodes, frame, spectra = self.layers(radius_px)
+        light_fft = light.to(self.fft_dtype)[:, :, None]
+        spectrum = frame.forward(torch.zeros_like(light_fft[:, :, 0]))
+        for chunk in frame.chunks(nodes.all, batch_size=len(light)):
+            layer_spectra = frame.forward(light_fft * nodes.hat(chunk)[:, None])
+            layer_spectra.mul_(spectra(nodes.radius_px(chunk))[:, None])  # [b, 4, k, H, W // 2 + 1]
             for layer_spectrum in layer_spectra.unbind(2):
                 spectrum += layer_spectrum
-        sums += layers.frame.inverse(spectrum)
+        sums += frame.inverse(spectrum)
         # Sums that FFT rounding brought below their bounds are repaired.
-        return repaired_sums(sums, light, layers.item_largest_px)
+        return repaired_sums(sums, light, nodes.item_largest_px)
 
     def scatter_adjoint(
         self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
@@ -73,46 +81,56 @@ class LayeredScattering:
         is_near = radius_px < NEAR_PX
         grad_light, grad_radius = grad_light * is_near, grad_radius * is_near
         # All others, by one convolution per node: even kernels are their own adjoints.
-        layers, light_fft = _Layers(self, radius_px), light.to(self.fft_dtype)[:, :, None]
-        spectrum = layers.frame.forward(grad_sums.to(self.fft_dtype))[:, :, None]
-        for chunk in layers.chunks():
-            returned = layers.frame.inverse(spectrum * layers.kernel_spectra(chunk)[:, None])
-            grad_light += (returned * layers.hat(chunk)[:, None]).sum(2)
+        nodes, frame, spectra = self.layers(radius_px)
+        light_fft = light.to(self.fft_dtype)[:, :, None]
+        spectrum = frame.forward(grad_sums.to(self.fft_dtype))[:, :, None]
+        for chunk in frame.chunks(nodes.all, batch_size=len(light)):
+            returned = frame.inverse(spectrum * spectra(nodes.radius_px(chunk))[:, None])
+            grad_light += (returned * nodes.hat(chunk)[:, None]).sum(2)
             grad_hat = (returned * light_fft).sum(1)  # [b, k, h, w]
-            grad_radius += (grad_hat * layers.hat_slope(chunk)).sum(1, keepdim=True)
+            grad_radius += (grad_hat * nodes.hat_slope(chunk)).sum(1, keepdim=True)
         return grad_light, grad_radius
 
+    def layers(self, radius_px: Tensor) -> tuple["RadiusNodes", FourierFrame, KernelSpectra]:
+        nodes = RadiusNodes.of(radius_px.to(self.fft_dtype), self.num_layers)
+        frame = FourierFrame(*radius_px.shape[-2:], int(self.largest_radius_px) + 1)
+        return nodes, frame, KernelSpectra(frame, radius_px.device, self.fft_dtype)
 
-class _Layers:
-    """Positions of pixels between their item's nodes, counted from 0; -2 for near pixels."""
 
-    def __init__(self, scattering: LayeredScattering, radius_px: Tensor) -> None:
-        self.last = scattering.num_layers - 1
-        radius_px = radius_px.to(scattering.fft_dtype)
-        height, width = radius_px.shape[-2:]
-        self.frame = FourierFrame(height, width, int(scattering.largest_radius_px) + 1)
+@dataclass(frozen=True)
+class RadiusNodes:
+    """Positions of pixels between their item's nodes."""
+
+    item_largest_px: Tensor
+    unit_per_node: Tensor
+    """[b, 1, 1, 1], in asinh(|r| / NODE_SCALE_PX)."""
+    last: int
+    position: Tensor
+    """[b, 1, h, w], counted from 0; -2 for near pixels."""
+    position_slope: Tensor
+    """Derivative of the position by the radius."""
+
+    @classmethod
+    def of(cls, radius_px: Tensor, num_nodes: int) -> "RadiusNodes":
+        last = num_nodes - 1
         # The lower bound keeps nodes distinct where an item's pixels are all near (no node is used)
         # or hardly any is far.
-        self.item_largest_px = radius_px.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1.25 * NEAR_PX)
-        self.unit_of_first = math.asinh(NEAR_PX / NODE_SCALE_PX)
-        self.unit_per_node = (
-            torch.asinh(self.item_largest_px / NODE_SCALE_PX) - self.unit_of_first
-        ) / self.last
-        position = (
-            torch.asinh(radius_px / NODE_SCALE_PX) - self.unit_of_first
-        ) / self.unit_per_node
-        self.position = position.clamp(max=self.last).masked_fill(radius_px < NEAR_PX, -2.0)
-        self.cell = self.position.floor().clamp(max=self.last - 1)
-        self.position_slope = 1 / (
-            self.unit_per_node * (radius_px * radius_px + NODE_SCALE_PX**2).sqrt()
-        )
-        self.kernel_spectra_of_radius = KernelSpectra(
-            self.frame, radius_px.device, scattering.fft_dtype
+        item_largest_px = radius_px.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1.25 * NEAR_PX)
+        unit_per_node = (torch.asinh(item_largest_px / NODE_SCALE_PX) - UNIT_OF_FIRST) / last
+        position = (torch.asinh(radius_px / NODE_SCALE_PX) - UNIT_OF_FIRST) / unit_per_node
+        position = position.clamp(max=last).masked_fill(radius_px < NEAR_PX, NO_NODE)
+        root_px = (radius_px * radius_px + NODE_SCALE_PX**2).sqrt()
+        return cls(item_largest_px, unit_per_node, last, position, 1 / (unit_per_node * root_px))
+
+    @property
+    def all(self) -> Tensor:
+        return torch.arange(
+            self.last + 1, device=self.position.device, dtype=self.position.dtype
         )
 
-    def chunks(self) -> tuple[Tensor, ...]:
-        nodes = torch.arange(self.last + 1, device=self.position.device, dtype=self.position.dtype)
-        return self.frame.chunks(nodes, batch_size=self.position.shape[0])
+    @property
+    def cell(self) -> Tensor:
+        return self.position.floor().clamp(max=self.last - 1)
 
     def hat(self, chunk: Tensor) -> Tensor:
         return (self.position - chunk[:, None, None]).abs_().neg_().add_(1).clamp_(min=0)
@@ -123,10 +141,26 @@ class _Layers:
         slope = (from_cell == 1).to(self.cell.dtype) - (from_cell == 0).to(self.cell.dtype)
         return slope * self.position_slope
 
-    def kernel_spectra(self, chunk: Tensor) -> Tensor:
-        """Real spectra [b, k, H, W // 2 + 1] of the kernels at the nodes of a chunk."""
-        unit = self.unit_of_first + chunk * self.unit_per_node[:, 0, 0]
-        return self.kernel_spectra_of_radius(NODE_SCALE_PX * torch.sinh(unit))
+    def radius_px(self, chunk: Tensor) -> Tensor:
+        """Radii [b, k] of the nodes of a chunk."""
+        unit = UNIT_OF_FIRST + chunk * self.unit_per_node[:, 0, 0]
+        return NODE_SCALE_PX * torch.sinh(unit)
+
+    def within(self, rows: slice, columns: slice, selected: Tensor) -> "RadiusNodes":
+        """The same nodes for some rows and columns; pixels not selected belong to none."""
+        position, slope = (
+            each[..., rows, columns] for each in (self.position, self.position_slope)
+        )
+        position = position.masked_fill(~selected, NO_NODE)
+        return replace(self, position=position, position_slope=slope)
+
+    @property
+    def in_use(self) -> Tensor:
+        """The nodes that any pixel lies at or between."""
+        if not has_values(self.position):
+            return self.all
+        cells = self.cell[self.position >= 0].unique()
+        return torch.cat([cells, cells + 1]).unique()
 
 
 def repaired_sums(sums: Tensor, light: Tensor, item_largest_px: Tensor) -> Tensor:
