@@ -1,3 +1,5 @@
+from dofsuite.optics.aperture import Aperture as Aperture
+from dofsuite.optics.aperture import Tile as Tile
 from dofsuite.optics.bokeh import render_bokeh as render_bokeh
 from dofsuite.optics.color import display_to_linear as display_to_linear
 from dofsuite.optics.color import linear_to_display as linear_to_display

@@ -78,6 +78,11 @@ class Tile(NamedTuple):
     height_px: int
     width_px: int
 
+    def holds(self, height: int, width: int) -> bool:
+        """Whether an image of this size lies within the photograph."""
+        fits_y = 0 <= self.top_px <= self.height_px - height
+        return fits_y and 0 <= self.left_px <= self.width_px - width
+
 
 def polygon_gauge_px(aperture: Aperture, dy: Tensor, dx: Tensor) -> Tensor:
     """The gauge of the unclipped shape at offsets in pixels, downwards and to the right: float64.

@@ -79,7 +79,13 @@ def _occlusion(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) 
     if len(set(counts)) <= 1:
         num_layers = counts[0] if counts else 2
         return occluding_layers(
-            image_linear, radius_px, options.radius_ranges_px, num_layers, options.fft_dtype
+            image_linear,
+            radius_px,
+            options.radius_ranges_px,
+            num_layers,
+            options.fft_dtype,
+            options.aperture,
+            options.tile,
         )
     # Group the items by their number of layers, render each group, and restore the order.
     items: list[int] = []
@@ -130,11 +136,15 @@ def render_bokeh(
     use). Without values, on the meta device and under FakeTensorMode, the shapes are right and the
     largest radius is taken as 0.
 
+    The aperture is round unless `aperture` says otherwise: a polygon, with the sign of the radius
+    point-reflecting it, or a cat's eye towards the corners. `layered` and `occlusion` interpolate a
+    cat's eye's kernels between those of a grid of windows.
+
     Args:
         image_linear: light, any range; float32, bf16, fp16 (computed in float32) or float64. The
             result has its dtype.
-        radius_px: signed blur radius of each pixel, finite. All methods but `occlusion` use
-            |radius| only.
+        radius_px: signed blur radius of each pixel, finite. With a round aperture all methods but
+            `occlusion` use |radius| only.
         method: one of the four above.
         num_layers: for `layered`, nodes from 4 px to the largest |radius| (smaller radii are
             exact); None: enough for 60 dB against `exact` at gamma 2.2; higher powers and the
@@ -145,17 +155,24 @@ def render_bokeh(
             to the power 4 has a floor of 54 dB.
         radius_range_px: the smallest and the largest signed radius of the photograph that this is a
             tile of: `occlusion` then has the same layers in every tile. None: of each item.
+        aperture: its shape; `gather` has a round one only.
+        tile: where in a photograph the images lie, for a cat's eye. None: they are whole.
 
     Raises:
         ValueError: on shapes that do not fit, an unknown method, fewer than two layers, another
-            fft_dtype, a radius that is not finite, or one outside `radius_range_px`.
+            fft_dtype, a radius that is not finite, one outside `radius_range_px`, `gather` with
+            another aperture, or a tile that does not lie in its photograph.
     """
+    # Every argument by its name
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(METHODS))}, not {method!r}.")
     if num_layers is not None and num_layers < 2:
         raise ValueError(f"num_layers must be at least 2, not {num_layers}.")
     if fft_dtype not in (torch.float32, torch.float64):
         raise ValueError(f"fft_dtype must be torch.float32 or torch.float64, not {fft_dtype}.")
+    if tile is not None and not tile.holds(*image_linear.shape[-2:]):
+        raise ValueError(f"the image does not lie within the photograph of {tile}.")
+    # Radii
     radius_ranges_px = _radius_ranges_px(image_linear, radius_px)
     if radius_range_px is not None:
         low_px, high_px = radius_range_px

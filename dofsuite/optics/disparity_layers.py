@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dofsuite.optics.fourier import FourierFrame, KernelSpectra
+from dofsuite.optics.aperture import ROUND, Aperture, BlurShape
+from dofsuite.optics.fourier import FourierFrame, kernel_spectra
 from dofsuite.optics.layered import NEAR_PX, near_taps, repaired_sums
 from dofsuite.optics.lens import PerItem, bokeh_radius_px
 from dofsuite.optics.scattering import scattered_mean, with_weight
@@ -41,9 +42,11 @@ class DisparityLayers:
         fft_dtype: float64, or float32 (half the memory; a floor of 54 dB at gamma 4).
         largest_radius_px: the largest radius to come, if known. The layers' FFTs are computed again
             for a variant with a larger radius than this and all before it.
+        aperture: round or a polygon. A cat's eye has another kernel at each place, so that the
+            spectra cannot be shared.
 
     Raises:
-        ValueError: if there are fewer than 2 layers.
+        ValueError: if there are fewer than 2 layers, or the aperture has a cat's eye.
     """
 
     def __init__(
@@ -53,9 +56,13 @@ class DisparityLayers:
         layers: int = 61,
         fft_dtype: torch.dtype = torch.float64,
         largest_radius_px: float | int = 0,
+        aperture: Aperture = ROUND,
     ) -> None:
         if layers < 2:
             raise ValueError(f"layers must be at least 2, not {layers}.")
+        if aperture.cat_eye > 0:
+            raise ValueError("DisparityLayers has no cat's eye; render_bokeh has.")
+        self.aperture = aperture
         self.image_linear, self.disparity = image_linear, disparity
         self.layers, self.fft_dtype = layers, fft_dtype
         self._least_reach_px = int(largest_radius_px) + 1
@@ -82,28 +89,34 @@ class DisparityLayers:
         node_disparity = nodes.expand(len(self.disparity), 1, 1, -1)
         radius_px = bokeh_radius_px(
             node_disparity, focus_disparity, bokeh_level, width_px, reference_width_px
-        ).abs()
-        largest_radius_px = float(radius_px.detach().max())
+        )
+        largest_radius_px = float(radius_px.detach().abs().max())
         # By layers, or exactly by taps where all radii are small.
         if largest_radius_px >= NEAR_PX:
             return self._render_layers(radius_px[:, 0, 0], int(largest_radius_px) + 1)
         radius_px = bokeh_radius_px(
             self.disparity, focus_disparity, bokeh_level, width_px, reference_width_px
         )
-        return scattered_mean(self.image_linear, radius_px, near_taps(largest_radius_px))
+        shape = None
+        if not self.aperture.is_round:
+            shape = BlurShape(self.aperture, radius_px, radius_px.dtype)
+        return scattered_mean(self.image_linear, radius_px, near_taps(largest_radius_px, shape))
 
     def _render_layers(self, node_radius_px: Tensor, reach_px: int) -> Tensor:
         # Each layer, blurred with its radius [b, L], summed up.
         frame, planes = self._planes_for(reach_px)
-        kernel_spectra = KernelSpectra(frame, planes.device, self.fft_dtype)
+        spectra = kernel_spectra(frame, planes.device, self.fft_dtype, self.aperture)
         total = torch.zeros_like(planes[:, 0])
         nodes = torch.arange(self.layers, device=planes.device)
         for chunk in frame.chunks(nodes, batch_size=len(planes)):
-            kernels = kernel_spectra(node_radius_px[:, chunk]).unbind(1)
+            kernels = spectra(node_radius_px[:, chunk]).unbind(1)
             for node, kernel in zip(chunk.tolist(), kernels, strict=True):
-                total.addcmul_(planes[:, node], kernel[:, None])
+                total.addcmul_(planes[:, node], kernel.real[:, None])
+                if kernel.is_complex():
+                    real, imaginary = planes[:, node].chunk(2, dim=1)
+                    total.addcmul_(torch.cat([-imaginary, real], dim=1), kernel.imag[:, None])
         # Weighted mean, with the rounding of the FFT repaired.
-        item_largest_px = node_radius_px.detach().amax(1).reshape(-1, 1, 1, 1)
+        item_largest_px = node_radius_px.detach().abs().amax(1).reshape(-1, 1, 1, 1)
         light_sums = frame.inverse(torch.complex(*total.chunk(2, dim=1)))
         sums = repaired_sums(light_sums, with_weight(self.image_linear), item_largest_px)
         return (sums[:, :3] / sums[:, 3:]).to(self.image_linear.dtype)
@@ -111,8 +124,8 @@ class DisparityLayers:
     def _planes_for(self, reach_px: int) -> tuple[FourierFrame, Tensor]:
         """The layers' spectra in a frame for this reach, cached until a longer reach is needed.
 
-        Given as planes [b, L, 8, H, W // 2 + 1], four real and four imaginary parts: a kernel's
-        spectrum is real, so that a variant is one multiply-add of each plane.
+        Given as planes [b, L, 8, H, W // 2 + 1], four real and four imaginary parts: a round
+        kernel's spectrum is real, so that a variant is one multiply-add of each plane.
         """
         if self._frame is None or self._planes is None or self._frame.reach_px < reach_px:
             height, width = self.disparity.shape[-2:]

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from dofsuite.optics.aperture import Aperture, clipped_gauge_px, polygon_gauge_px
 from dofsuite.optics.kernel import tap_weight
+
+# Radius from which a layer's blur is the classical kernel.
+IDENTITY_PX = 0.5
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class ShapedKernelSpectra:
         step_y = torch.arange(-reach_y, reach_y + 1, device=device)[:, None]
         step_x = torch.arange(-reach_x, reach_x + 1, device=device)
         self.frame, self.dtype = frame, dtype
+        self.rows, self.columns = step_y % frame.size[0], step_x % frame.size[1]
         self.chebyshev_px = torch.maximum(step_y.abs(), step_x.abs())
         # Their gauge
         self.gauge_px = polygon_gauge_px(aperture, step_y, step_x)
@@ -107,15 +110,13 @@ class ShapedKernelSpectra:
     def __call__(self, radius_px: Tensor) -> Tensor:
         """Signed radii [...] to spectra [..., H, W // 2 + 1]; differentiable."""
         radius_px = radius_px.double()[..., None, None]
-        taps = tap_weight(radius_px.abs(), self.gauge_px, self.chebyshev_px).to(self.dtype)
+        upright = tap_weight(radius_px.abs(), self.gauge_px, self.chebyshev_px)
+        taps = torch.where(radius_px > 0, upright.flip(-2, -1), upright).to(self.dtype)
         # The tap at offset 0 belongs to the frame's first pixel.
-        reach_y, reach_x = self.frame.reach_yx
-        size_y, size_x = self.frame.size
-        height, width = taps.shape[-2:]
-        padded = functional.pad(taps, (0, size_x - width, 0, size_y - height))
-        spectra = torch.fft.rfft2(padded.roll((-reach_y, -reach_x), (-2, -1)))
-        # A kernel that is point-reflected has the conjugate spectrum.
-        return torch.where(radius_px > 0, spectra.conj(), spectra)
+        padded = taps.new_zeros(*taps.shape[:-2], *self.frame.size)
+        padded[..., self.rows, self.columns] = taps
+        spectra: Tensor = torch.fft.rfft2(padded)
+        return spectra
 
 
 def kernel_spectra(
@@ -125,6 +126,15 @@ def kernel_spectra(
     if aperture.is_round:
         return KernelSpectra(frame, device, dtype)
     return ShapedKernelSpectra(frame, device, dtype, aperture)
+
+
+def unit_spectrum(spectra: Tensor, radius_px: Tensor) -> Tensor:
+    """Spectra [b, H, W // 2 + 1] of kernels with sum 1, the identity at radius 0: [b, 1, ...].
+
+    The classical kernel is not quite the identity at 0: below IDENTITY_PX it is blended with it.
+    """
+    mixed = (radius_px.abs() / IDENTITY_PX).clamp(max=1).to(spectra.real.dtype)[:, None, None]
+    return (1 + mixed * (spectra / spectra[:, :1, :1] - 1))[:, None]
 
 
 def _cosines(step: Tensor, frequency: Tensor, size: int) -> Tensor:

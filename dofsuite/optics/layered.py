@@ -124,9 +124,7 @@ class RadiusNodes:
 
     @property
     def all(self) -> Tensor:
-        return torch.arange(
-            self.last + 1, device=self.position.device, dtype=self.position.dtype
-        )
+        return torch.arange(self.last + 1, device=self.position.device, dtype=self.position.dtype)
 
     @property
     def cell(self) -> Tensor:

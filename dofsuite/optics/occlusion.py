@@ -3,7 +3,7 @@
 Both lens models make the signed radius affine in disparity, so layers of signed radius are layers
 of depth, and a larger one is nearer. A layer's parts that nearer layers hide are inpainted from its
 visible surroundings (`inpaint.py`), so that it continues behind them. From front to back, with K
-the kernel of the layer's |radius|, N the cover by nearer layers and T = 1 - N:
+the kernel of the layer's radius, N the cover by nearer layers and T = 1 - N:
 
     v = K * visible part,  h = K * hidden part       light and cover, means within the frame
     visible part in the image:  min(v, T)            T is what the nearer layers let through
@@ -31,16 +31,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from dofsuite.optics.fourier import FourierFrame, KernelSpectra
+from dofsuite.optics.aperture import ROUND, Aperture, Tile
+from dofsuite.optics.fourier import FourierFrame, KernelSpectra, unit_spectrum
 from dofsuite.optics.inpaint import inpaint_hidden
 from dofsuite.optics.meta import has_values
 from dofsuite.optics.scattering import with_weight, without_autocast
+from dofsuite.optics.shaped_lens import ShapedLens
 
 NODE_SCALE_PX = 2.0
 # Distance of the default layers in asinh(radius / 2): 0.3 px in focus, 3 px at radius 20 px.
 NODE_STEP = 0.15
-# The classical kernel is not quite the identity at 0: below 0.5 px it is blended with it.
-IDENTITY_PX = 0.5
 # Least distance of layers, since the gradient by radius is proportional to 1 / distance.
 LEAST_STEP = 0.02
 # Tolerance of cover for rounding, which would otherwise choose the branch of min(v, T).
@@ -63,6 +63,8 @@ def occluding_layers(
     radius_ranges_px: Sequence[tuple[float, float]],
     num_layers: int,
     fft_dtype: torch.dtype = torch.float64,
+    aperture: Aperture = ROUND,
+    tile: Tile | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
     """Composite blurred layers of depth front to back, in the dtype of the image.
 
@@ -82,10 +84,14 @@ def occluding_layers(
         place = layer_place(radius, nodes_px)
         # Composite front to back, recomputed in backward.
         largest_radius_px = max((max(-low, high) for low, high in radius_ranges_px), default=0.0)
-        lens = _LayerLens(radius, largest_radius_px, fft_dtype)
+        lens: _LayerLens | ShapedLens = (
+            _LayerLens(radius, largest_radius_px, fft_dtype)
+            if aperture.is_round
+            else ShapedLens(aperture, tile, largest_radius_px, fft_dtype)
+        )
         composite = torch.zeros_like(light)
         for layer in _layers_in_use(place.cell, num_layers):
-            arguments = (composite, lens, light, place, layer, nodes_px[:, layer].abs())
+            arguments = (composite, lens, light, place, layer, nodes_px[:, layer])
             composite = checkpoint(
                 _with_layer, *arguments, use_reentrant=False, preserve_rng_state=False
             )
@@ -160,7 +166,7 @@ def _layers_in_use(cell: Tensor, num_layers: int) -> list[int]:
 
 def _with_layer(
     composite: Tensor,
-    lens: _LayerLens,
+    lens: _LayerLens | ShapedLens,
     light: Tensor,
     place: LayerPlace,
     layer: int,
@@ -203,8 +209,6 @@ class _LayerLens:
         )
 
     def blur(self, layer: Tensor, kernel_radius_px: Tensor) -> Tensor:
-        classical = self.kernel_spectra(kernel_radius_px)
-        mixed = (kernel_radius_px / IDENTITY_PX).clamp(max=1).to(self.fft_dtype)[:, None, None]
-        kernel = (1 + mixed * (classical / classical[:, :1, :1] - 1))[:, None]
+        kernel = unit_spectrum(self.kernel_spectra(kernel_radius_px), kernel_radius_px)
         blurred = self.frame.inverse(kernel * self.frame.forward(layer.to(self.fft_dtype)))
         return (blurred / self.frame.inverse(kernel * self.frame_spectrum)).to(layer.dtype)

@@ -39,10 +39,11 @@ class ShapedLayers:
         for window in self.windows(light_fft):
             spectrum = None
             source = (window.of(light_fft) * window.weight)[:, :, None]
-            for hat, _, spectra in self.layers(nodes, window):
-                layer_spectra = window.frame.forward(source * hat[:, None])
-                layer_sum = layer_spectra.mul_(spectra[:, None]).sum(2)
-                spectrum = layer_sum if spectrum is None else spectrum.add_(layer_sum)
+            for inside, chunk, spectra in self.layers(nodes, window):
+                layer_spectra = window.frame.forward(source * inside.hat(chunk)[:, None])
+                layer_spectra.mul_(spectra[:, None])  # [b, 4, k, H, W // 2 + 1]
+                for layer_spectrum in layer_spectra.unbind(2):
+                    spectrum = layer_spectrum if spectrum is None else spectrum.add_(layer_spectrum)
             if spectrum is not None:
                 window.of(sums).add_(window.frame.inverse(spectrum))
         # Sums that FFT rounding brought below their bounds are repaired.
@@ -64,12 +65,13 @@ class ShapedLayers:
         for window in self.windows(light_fft):
             spectrum = window.frame.forward(window.of(grad_fft))[:, :, None]
             source = window.of(light_fft)[:, :, None]
-            for hat, hat_slope, spectra in self.layers(nodes, window):
+            for inside, chunk, spectra in self.layers(nodes, window):
                 returned = window.frame.inverse(spectrum * spectra.conj()[:, None])
                 returned = returned * window.weight
-                window.of(grad_light).add_((returned * hat[:, None]).sum(2))
+                window.of(grad_light).add_((returned * inside.hat(chunk)[:, None]).sum(2))
                 grad_hat = (returned * source).sum(1)  # [b, k, h, w]
-                window.of(grad_radius).add_((grad_hat * hat_slope).sum(1, keepdim=True))
+                grad_inside = (grad_hat * inside.hat_slope(chunk)).sum(1, keepdim=True)
+                window.of(grad_radius).add_(grad_inside)
         return grad_light, grad_radius
 
     def windows(self, light: Tensor) -> list[Window]:
@@ -78,8 +80,8 @@ class ShapedLayers:
 
     def layers(
         self, nodes: RadiusNodes, window: Window
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Hats, their slopes and kernel spectra of the nodes in use, some nodes at a time."""
+    ) -> Iterator[tuple[RadiusNodes, Tensor, Tensor]]:
+        """The window's pixels of either side, some of their nodes, and these nodes' spectra."""
         is_front = self.shape.is_front
         sides = [(is_front, 1.0), (~is_front, -1.0)]
         if self.shape.aperture.is_point_symmetric:
@@ -95,4 +97,4 @@ class ShapedLayers:
             for chunk in window.frame.chunks(inside.in_use, batch_size=len(selected)):
                 if len(chunk):
                     kernels = spectra(sign * inside.radius_px(chunk))
-                    yield inside.hat(chunk), inside.hat_slope(chunk), kernels
+                    yield inside, chunk, kernels

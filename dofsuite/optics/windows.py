@@ -41,38 +41,51 @@ class _Span(NamedTuple):
 
     pixels: slice
     weight: Tensor
-    shift: float
+    from_center_px: float
+    """Its place in the photograph."""
     clear_px: int
+    """Pixels without light at either end."""
 
 
-def windows_of(like: Tensor, aperture: Aperture, tile: Tile | None, reach_px: int) -> list[Window]:
-    """The windows of images like `like` [..., h, w], one in all without a cat's eye."""
+def windows_of(
+    like: Tensor,
+    aperture: Aperture,
+    tile: Tile | None,
+    reach_px: int,
+    shift_step: float = SHIFT_STEP,
+) -> list[Window]:
+    """The windows of images like `like` [..., h, w], one in all where there is hardly a cat's eye.
+
+    From one to the next the cat's eye's displacement changes by at most `shift_step` radii.
+    """
     height, width = like.shape[-2:]
-    if aperture.cat_eye == 0:
+    if aperture.cat_eye < shift_step / 4:
         whole = slice(0, height), slice(0, width)
         frame = FourierFrame(height, width, reach_px)
         return [Window(*whole, like.new_ones(1, 1), (0.0, 0.0), frame)]
     # The spans of both axes, crossed
     top_px, left_px, full_height, full_width = tile or Tile(0, 0, height, width)
     per_px = aperture.cat_eye / max(math.hypot(full_height - 1, full_width - 1) / 2, 1e-9)
-    rows = list(_spans(like, top_px, height, full_height, per_px, reach_px))
-    columns = list(_spans(like, left_px, width, full_width, per_px, reach_px))
+    spacing_px = shift_step / per_px
+    rows = list(_spans(like, top_px, height, full_height, spacing_px, reach_px))
+    columns = list(_spans(like, left_px, width, full_width, spacing_px, reach_px))
     windows = []
     for y, x in product(rows, columns):
         size = y.pixels.stop - y.pixels.start, x.pixels.stop - x.pixels.start
         frame = FourierFrame(*size, reach_px, (y.clear_px, x.clear_px))
         weight = y.weight[:, None] * x.weight
-        windows.append(Window(y.pixels, x.pixels, weight, (y.shift, x.shift), frame))
+        shift_yx = -per_px * y.from_center_px, -per_px * x.from_center_px
+        windows.append(Window(y.pixels, x.pixels, weight, shift_yx, frame))
     return windows
 
 
 def _spans(
-    like: Tensor, first_px: int, length: int, full_length: int, shift_per_px: float, reach_px: int
+    like: Tensor, first_px: int, length: int, full_length: int, most_px: float, reach_px: int
 ) -> Iterator[_Span]:
     """Hats along one axis of an image that begins `first_px` into the photograph."""
-    # Their centers, evenly from the photograph's first pixel to its last
+    # Their centers, evenly from the photograph's first pixel to its last, at most `most_px` apart
     last_px = full_length - 1
-    cells = max(1, math.ceil(shift_per_px * last_px / SHIFT_STEP))
+    cells = max(1, math.ceil(last_px / most_px))
     spacing_px = max(last_px / cells, 1e-9)
     for index in range(cells + 1 if last_px else 1):
         center_px = index * spacing_px - first_px
@@ -84,5 +97,5 @@ def _spans(
         begin, end = max(0, start - reach_px), min(length, stop + reach_px)
         position_px = torch.arange(begin, end, device=like.device, dtype=like.dtype)
         weight = (1 - (position_px - center_px).abs() / spacing_px).clamp(min=0)
-        shift = -shift_per_px * (index * spacing_px - last_px / 2)
-        yield _Span(slice(begin, end), weight, shift, min(start - begin, end - stop))
+        from_center_px = index * spacing_px - last_px / 2
+        yield _Span(slice(begin, end), weight, from_center_px, min(start - begin, end - stop))
