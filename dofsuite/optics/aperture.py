@@ -144,21 +144,23 @@ class BlurShape:
         # -1 in front of the focal plane, where the shape is point-reflected
         self.is_front = radius_px.detach() > 0
         self.side = 1 - 2 * self.is_front.to(dtype)
-        shift_y, shift_x = cat_eye_shift(aperture, *radius_px.shape[-2:], tile)
+        height, width = radius_px.shape[-2:]
+        shift_y, shift_x = cat_eye_shift(aperture, height, width, tile)
         self.shift_y = shift_y.to(radius_px.device, dtype)[:, None]
         self.shift_x = shift_x.to(radius_px.device, dtype)
 
     def gauge_px(
         self, dy: int, dx: int, rows: slice = slice(None), columns: slice = slice(None)
     ) -> Tensor:
-        """Gauge of the offset (dy, dx) for sources in these rows and columns, [b, 1, h, w] or []."""
+        """Gauge of the offset (dy, dx) from these sources [b, 1, h, w], [] if it is one."""
         # The polygon: what both sides have in common, and by what they differ
         steps = torch.tensor([[dy, -dy], [dx, -dx]], device=self.side.device)
-        upright, reflected = polygon_gauge_px(self.aperture, *steps).to(self.side.dtype)
+        gauges_px = polygon_gauge_px(self.aperture, *steps).to(self.side.dtype)
+        upright, reflected = gauges_px.unbind()
         if self.aperture.is_point_symmetric or dy == dx == 0:
             return upright
         side = self.side[..., rows, columns]
-        gauge = (upright + reflected) / 2 + side * ((upright - reflected) / 2)
+        gauge: Tensor = (upright + reflected) / 2 + side * ((upright - reflected) / 2)
         if self.aperture.cat_eye == 0:
             return gauge
         # The disc that clips it

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dofsuite.optics.aperture import BlurShape
 from dofsuite.optics.direct import NearScattering
@@ -93,7 +94,8 @@ class LayeredScattering:
 
     def layers(self, radius_px: Tensor) -> tuple["RadiusNodes", FourierFrame, KernelSpectra]:
         nodes = RadiusNodes.of(radius_px.to(self.fft_dtype), self.num_layers)
-        frame = FourierFrame(*radius_px.shape[-2:], int(self.largest_radius_px) + 1)
+        height, width = radius_px.shape[-2:]
+        frame = FourierFrame(height, width, int(self.largest_radius_px) + 1)
         return nodes, frame, KernelSpectra(frame, radius_px.device, self.fft_dtype)
 
 
@@ -157,8 +159,10 @@ class RadiusNodes:
         """The nodes that any pixel lies at or between."""
         if not has_values(self.position):
             return self.all
-        cells = self.cell[self.position >= 0].unique()
-        return torch.cat([cells, cells + 1]).unique()
+        cells = self.cell[self.position >= 0].long()
+        occupied = torch.bincount(cells, minlength=self.last + 1) > 0
+        after_occupied = functional.pad(occupied[:-1], (1, 0))
+        return self.all[occupied | after_occupied]
 
 
 def repaired_sums(sums: Tensor, light: Tensor, item_largest_px: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dofsuite.optics.meta import has_values
 from dofsuite.optics.windows import SHIFT_STEP, windows_of
 
 # Windows also lie so far apart that the cat's eye's edge moves by this much from one to the next.
-EDGE_STEP_PX = 0.7
+EDGE_STEP_PX = 0.2
 
 
 class ShapedLens:

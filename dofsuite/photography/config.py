@@ -1,9 +1,11 @@
 """The options of `python -m dofsuite.lens`."""
 
+import math
 from dataclasses import dataclass
 
 from dofsuite.cli import option
 from dofsuite.errors import UserError
+from dofsuite.optics import Aperture
 from dofsuite.photography.full_size import METHODS, Method
 from dofsuite.photography.photos_config import PhotosConfig
 
@@ -47,6 +49,28 @@ class LensConfig(PhotosConfig):
         help="for --f-number with relative depth: meters to the point in focus; default: the "
         "EXIF's, or 2",
     )
+    # The aperture's shape
+    blades: int = option(
+        "--blades",
+        type=int,
+        default=0,
+        metavar="N",
+        help="an aperture of N straight blades, so that highlights are polygons; default: round",
+    )
+    blade_rotation_deg: float = option(
+        "--blade-rotation",
+        type=float,
+        default=0.0,
+        metavar="DEG",
+        help="turn the polygon clockwise; by default one corner points upwards",
+    )
+    cat_eye: float = option(
+        "--cat-eye",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="clip highlights towards the corners to a cat's eye: 0 none, 0.5 strong, below 1",
+    )
     # How it is rendered
     method: Method = option(
         "--method",
@@ -85,3 +109,23 @@ class LensConfig(PhotosConfig):
             for number in numbers:
                 if number is not None and not 0 < number < float("inf"):
                     raise UserError(f"{name}: {number:g} must be above 0.")
+        self._check_aperture()
+
+    def _check_aperture(self) -> None:
+        if self.blades < 0 or self.blades in (1, 2):
+            raise UserError(f"--blades: {self.blades} must be at least 3, or 0 for round.")
+        if not math.isfinite(self.blade_rotation_deg):
+            raise UserError(f"--blade-rotation: {self.blade_rotation_deg:g} must be degrees.")
+        if self.blade_rotation_deg and not self.blades:
+            raise UserError("--blade-rotation: a round aperture has none; add --blades N.")
+        if not 0 <= self.cat_eye < 1:
+            raise UserError(f"--cat-eye: {self.cat_eye:g} must be at least 0 and below 1.")
+        if self.method == "gather" and not self.aperture.is_round:
+            raise UserError(
+                "--method gather: it has a round aperture only; leave --blades and --cat-eye out, "
+                "or use occlusion, layered or exact."
+            )
+
+    @property
+    def aperture(self) -> Aperture:
+        return Aperture(self.blades, self.blade_rotation_deg, self.cat_eye)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dofsuite.optics import render_bokeh
+from dofsuite.optics import Aperture, Tile, render_bokeh
 
 Method = Literal["auto", "occlusion", "layered", "gather", "exact"]
 METHODS = ("auto", "occlusion", "layered", "gather", "exact")
@@ -27,6 +27,7 @@ MARGIN_PX = 16
 FFT_DTYPE = torch.float32
 # Smallest radius that changes a pixel visibly.
 SHARP_PX = 0.1
+ROUND = Aperture()
 
 OnTile = Callable[[int, int], object]
 
@@ -36,6 +37,7 @@ def render_full_size(
     radius_px: Tensor,
     method: Method = "auto",
     on_tile: OnTile = lambda done, total: None,
+    aperture: Aperture = ROUND,
 ) -> Tensor:
     """Blur light by a signed radius map, as `render_bokeh`, with bounded memory.
 
@@ -45,20 +47,25 @@ def render_full_size(
         method: Of `render_bokeh`; `auto` is `occlusion`, and for more than 4 megapixels `layered`
             with occlusion's difference from it.
         on_tile: Called with (tiles done, tiles).
+        aperture: Its shape; `gather` has a round one only.
     """
     height, width = image_linear.shape[-2:]
     if height * width <= OCCLUSION_UP_TO_PX:
         at_once = "occlusion" if method == "auto" else method
-        rendered = render_bokeh(image_linear[None], radius_px[None], at_once, fft_dtype=FFT_DTYPE)
+        rendered = render_bokeh(
+            image_linear[None], radius_px[None], at_once, fft_dtype=FFT_DTYPE, aperture=aperture
+        )
         on_tile(1, 1)
         return rendered[0]
     if method != "auto":
-        return render_tiles(image_linear, radius_px, method, on_tile=on_tile)
-    rendered = render_tiles(image_linear, radius_px, "layered", on_tile=on_tile)
-    return (rendered + occlusion_difference(image_linear, radius_px)).clamp_(min=0)
+        return render_tiles(image_linear, radius_px, method, on_tile=on_tile, aperture=aperture)
+    rendered = render_tiles(image_linear, radius_px, "layered", on_tile=on_tile, aperture=aperture)
+    return (rendered + occlusion_difference(image_linear, radius_px, aperture)).clamp_(min=0)
 
 
-def occlusion_difference(image_linear: Tensor, radius_px: Tensor) -> Tensor:
+def occlusion_difference(
+    image_linear: Tensor, radius_px: Tensor, aperture: Aperture = ROUND
+) -> Tensor:
     """What occlusion adds to light scattered without [3, h, w], rendered at 4 megapixels."""
     height, width = image_linear.shape[-2:]
     scale = math.sqrt(OCCLUSION_UP_TO_PX / (height * width))
@@ -66,7 +73,7 @@ def occlusion_difference(image_linear: Tensor, radius_px: Tensor) -> Tensor:
     light = interpolate(image_linear[None], size, mode="area")
     radius_px = interpolate(radius_px[None], size, mode="bilinear", antialias=True) * scale
     occluded, scattered = (
-        render_bokeh(light, radius_px, method, fft_dtype=FFT_DTYPE)
+        render_bokeh(light, radius_px, method, fft_dtype=FFT_DTYPE, aperture=aperture)
         for method in ("occlusion", "layered")
     )
     return interpolate(occluded - scattered, (height, width), mode="bilinear")[0]
@@ -78,6 +85,7 @@ def render_tiles(
     method: str,
     tile_px: int = TILE_PX,
     on_tile: OnTile = lambda done, total: None,
+    aperture: Aperture = ROUND,
 ) -> Tensor:
     """Render [3, h, w] tile by tile, each with a margin as wide as the largest blur radius.
 
@@ -89,6 +97,7 @@ def render_tiles(
     options: dict[str, Any] = {
         "fft_dtype": FFT_DTYPE,
         "radius_range_px": (low_px, high_px),
+        "aperture": aperture,
     }
     corners = [(y, x) for y in range(0, height, tile_px) for x in range(0, width, tile_px)]
     rendered = torch.empty_like(image_linear)
@@ -98,7 +107,8 @@ def render_tiles(
         columns = slice(max(0, left - margin), min(width, left + tile_px + margin))
         light, radii_px = image_linear[:, rows, columns], radius_px[:, rows, columns]
         if float(radii_px.abs().max()) > SHARP_PX:
-            light = render_bokeh(light[None], radii_px[None], method, **options)[0]
+            tile = Tile(rows.start, columns.start, height, width)
+            light = render_bokeh(light[None], radii_px[None], method, tile=tile, **options)[0]
         # Without it
         bottom, right = min(height, top + tile_px), min(width, left + tile_px)
         rendered[:, top:bottom, left:right] = light[

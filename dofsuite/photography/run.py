@@ -141,7 +141,9 @@ def _rendered(config: LensConfig, photo: Photo, radius_px: Tensor, name: str) ->
 
         def blur(image_linear: Tensor) -> Tensor:
             bar.reset()
-            return render_full_size(image_linear, radius_px, config.method, on_tile=show)
+            return render_full_size(
+                image_linear, radius_px, config.method, show, aperture=config.aperture
+            )
 
         def show(done: int, total: int) -> None:
             bar.total, bar.n = total, done
