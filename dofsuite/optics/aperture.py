@@ -43,9 +43,9 @@ class Aperture:
 
     blades: int = 0
     """0 is round, else the number of the polygon's corners, at least 3."""
-    rotation_deg: float = 0.0
+    rotation_deg: float | int = 0.0
     """Clockwise; at 0 one corner points upwards."""
-    cat_eye: float = 0.0
+    cat_eye: float | int = 0.0
     """Displacement of the second disc in the photograph's corners, in radii; it grows linearly with
     the distance from the center. 0 is none, 0.5 strong."""
 

@@ -99,7 +99,7 @@ class ShapedKernelSpectra:
         self.rows, self.columns = step_y % frame.size[0], step_x % frame.size[1]
         self.chebyshev_px = torch.maximum(step_y.abs(), step_x.abs())
         # Their gauge
-        self.gauge_px = polygon_gauge_px(aperture, step_y, step_x)
+        self.unclipped_px = self.gauge_px = polygon_gauge_px(aperture, step_y, step_x)
         if aperture.cat_eye > 0:
             along_px = (shift_yx[0] * step_y + shift_yx[1] * step_x).double()
             squared_shift = along_px.new_tensor(shift_yx[0] ** 2 + shift_yx[1] ** 2)
@@ -118,6 +118,12 @@ class ShapedKernelSpectra:
         spectra: Tensor = torch.fft.rfft2(padded)
         return spectra
 
+    def unclipped_sums(self, radius_px: Tensor) -> Tensor:
+        """The taps' sums [b, 1, 1] for radii [b] without the cat's eye, as in the image's center."""
+        radius_px = radius_px.double().abs()[:, None, None]
+        taps = tap_weight(radius_px, self.unclipped_px, self.chebyshev_px)
+        return taps.sum((-2, -1), keepdim=True).to(self.dtype)
+
 
 def kernel_spectra(
     frame: FourierFrame, device: torch.device, dtype: torch.dtype, aperture: Aperture
@@ -128,13 +134,14 @@ def kernel_spectra(
     return ShapedKernelSpectra(frame, device, dtype, aperture)
 
 
-def unit_spectrum(spectra: Tensor, radius_px: Tensor) -> Tensor:
-    """Spectra [b, H, W // 2 + 1] of kernels with sum 1, the identity at radius 0: [b, 1, ...].
+def unit_spectrum(spectra: Tensor, sums: Tensor, radius_px: Tensor) -> Tensor:
+    """Spectra [b, H, W // 2 + 1] over the kernels' sums [b, 1, 1], the identity at radius 0.
 
     The classical kernel is not quite the identity at 0: below IDENTITY_PX it is blended with it.
+    Returned as [b, 1, H, W // 2 + 1].
     """
-    mixed = (radius_px.abs() / IDENTITY_PX).clamp(max=1).to(spectra.real.dtype)[:, None, None]
-    return (1 + mixed * (spectra / spectra[:, :1, :1] - 1))[:, None]
+    mixed = (radius_px.abs() / IDENTITY_PX).clamp(max=1).to(sums.dtype)[:, None, None]
+    return (1 + mixed * (spectra / sums - 1))[:, None]
 
 
 def _cosines(step: Tensor, frequency: Tensor, size: int) -> Tensor:

@@ -209,6 +209,7 @@ class _LayerLens:
         )
 
     def blur(self, layer: Tensor, kernel_radius_px: Tensor) -> Tensor:
-        kernel = unit_spectrum(self.kernel_spectra(kernel_radius_px), kernel_radius_px)
+        classical = self.kernel_spectra(kernel_radius_px)
+        kernel = unit_spectrum(classical, classical[:, :1, :1], kernel_radius_px)
         blurred = self.frame.inverse(kernel * self.frame.forward(layer.to(self.fft_dtype)))
         return (blurred / self.frame.inverse(kernel * self.frame_spectrum)).to(layer.dtype)

@@ -13,7 +13,7 @@ from dofsuite.optics.meta import has_values
 from dofsuite.optics.windows import SHIFT_STEP, windows_of
 
 # Windows also lie so far apart that the cat's eye's edge moves by this much from one to the next.
-EDGE_STEP_PX = 0.2
+EDGE_STEP_PX = 0.15
 
 
 class ShapedLens:
@@ -44,7 +44,8 @@ class ShapedLens:
             spectra = ShapedKernelSpectra(
                 window.frame, layer.device, self.fft_dtype, self.aperture, window.shift_yx
             )
-            kernel = unit_spectrum(spectra(kernel_radius_px), kernel_radius_px)
+            kernel_sums = spectra.unclipped_sums(kernel_radius_px)
+            kernel = unit_spectrum(spectra(kernel_radius_px), kernel_sums, kernel_radius_px)
             share = window.weight.expand(1, 1, window.frame.height, window.frame.width)
             weight_spectrum = window.frame.forward(share)
             window.of(weights).add_(window.frame.inverse(kernel * weight_spectrum))

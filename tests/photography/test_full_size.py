@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from dofsuite.optics import linear_to_srgb, render_bokeh
+from dofsuite.optics import Aperture, linear_to_srgb, render_bokeh
 from dofsuite.photography import full_size
 from dofsuite.photography.full_size import render_full_size, render_tiles
 
@@ -31,6 +31,16 @@ def test_tiles_add_up_to_the_photograph_rendered_at_once(scene, method):
     at_once = render_bokeh(light[None], radius_px[None], method)[0]
     tiled = render_tiles(light, radius_px, method, tile_px=67)
     assert 255 * float((linear_to_srgb(tiled) - linear_to_srgb(at_once)).abs().max()) < 1.5
+
+
+def test_tiles_have_the_photograph_s_cat_s_eye(scene):
+    light, radius_px = scene
+    aperture = Aperture(blades=5, cat_eye=0.6)
+    at_once = render_bokeh(light[None], radius_px[None], "exact", aperture=aperture)[0]
+    tiled = render_tiles(light, radius_px, "exact", tile_px=67, aperture=aperture)
+    assert torch.allclose(tiled, at_once, atol=1e-5)
+    tiled = render_tiles(light, radius_px, "layered", tile_px=100, aperture=aperture)
+    assert psnr_db(tiled, at_once) >= 55
 
 
 def test_tiles_occlude_as_the_photograph_rendered_at_once_does(scene):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dofsuite.lens import main
-from dofsuite.optics import linear_to_srgb, render_bokeh, srgb_to_linear
+from dofsuite.optics import Aperture, linear_to_srgb, render_bokeh, srgb_to_linear
 from dofsuite.photography.camera import radius_of
 from dofsuite.photography.config import LensConfig
 from dofsuite.photography.photo import Photo
@@ -46,14 +46,25 @@ def values(path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(float)
 
 
-def test_the_picture_is_the_renderer_s(folder):
+@pytest.mark.parametrize(
+    ("shape", "aperture"),
+    [
+        ((), Aperture()),
+        (
+            ("--blades", 5, "--blade-rotation", -20, "--cat-eye", 0.5),
+            Aperture(blades=5, rotation_deg=-20.0, cat_eye=0.5),
+        ),
+    ],
+)
+def test_the_picture_is_the_renderer_s(folder, shape, aperture):
     """Focus at a disparity, b = 40 px at 512: radius = 40 (72 / 512) (d - d_f)."""
-    words = ("--focus-disparity", 0.5, "--bokeh", 40, "--depth", folder / "ramp.png")
+    words = ("--focus-disparity", 0.5, "--bokeh", 40, "--depth", folder / "ramp.png", *shape)
     assert lens(folder / "one.png", *words, "-o", folder / "out.png") == 0
     disparity = torch.from_numpy(values(folder / "ramp.png")[..., 0] / 255).float()
     light = srgb_to_linear(torch.from_numpy(values(folder / "one.png") / 255).float())
     radius_px = 40 * 72 / 512 * (disparity - 0.5)
-    expected = render_bokeh(light.permute(2, 0, 1)[None], radius_px[None, None], "occlusion")[0]
+    images = light.permute(2, 0, 1)[None], radius_px[None, None]
+    expected = render_bokeh(*images, "occlusion", aperture=aperture)[0]
     expected = 255 * linear_to_srgb(expected).permute(1, 2, 0).numpy()
     assert np.abs(values(folder / "out.png") - expected).max() <= 0.51
 
@@ -162,6 +173,16 @@ def test_opacity_is_blurred_with_the_light(folder):
         ("one.png --focus 0.5,0.5 --f-number 0 -o new.png", "--f-number: 0 must be above 0"),
         ("one.png --focus 1.5,0.5 --bokeh 5 -o new.png", "lies outside"),
         ("one.png --focus 0.5,0.5 --bokeh -1 -o new.png", "--bokeh: -1"),
+        (
+            "one.png --focus 0.5,0.5 --bokeh 5 --blades 2 -o new.png",
+            "--blades: 2 must be at least 3",
+        ),
+        ("one.png --focus 0.5,0.5 --bokeh 5 --blade-rotation 9 -o new.png", "add --blades N"),
+        ("one.png --focus 0.5,0.5 --bokeh 5 --cat-eye 1 -o new.png", "--cat-eye: 1 must be"),
+        (
+            "one.png --focus 0.5,0.5 --bokeh 5 --cat-eye 0.5 --method gather -o new.png",
+            "--method gather: it has a round aperture only",
+        ),
         ("one.png --focus 0.5,0.5 -o new.png", "--bokeh B or --f-number N"),
         ("one.png --bokeh 5 -o new.png", "give --focus X,Y"),
         ("one.png --focus 0.5,0.5 --bokeh 5 --animate gif -o new", "one picture does not move"),
