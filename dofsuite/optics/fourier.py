@@ -119,7 +119,7 @@ class ShapedKernelSpectra:
         return spectra
 
     def unclipped_sums(self, radius_px: Tensor) -> Tensor:
-        """The taps' sums [b, 1, 1] for radii [b] without the cat's eye, as in the image's center."""
+        """The taps' sums [b, 1, 1] for radii [b] without the cat's eye, as in the center."""
         radius_px = radius_px.double().abs()[:, None, None]
         taps = tap_weight(radius_px, self.unclipped_px, self.chebyshev_px)
         return taps.sum((-2, -1), keepdim=True).to(self.dtype)

@@ -34,24 +34,22 @@ def corners(aperture, radius_px, side=1):
 
 
 def gauge_px(aperture, u, shift):
-    """How large the shape must be to hold the offset u = (x, y), by bisection and in plain words:
-    left of no side of the polygon, and within the displaced disc.
+    """How large the shape must be to hold the offset u = (x, y): by the normals of its sides, and
+    by bisection until the displaced disc holds it.
     """
-
-    def holds(size):
-        inside = math.dist(u, (size * shift[0], size * shift[1])) <= size
-        if aperture.blades == 0:
-            return inside and math.hypot(*u) <= size
-        points = corners(aperture, size)
-        for (ax, ay), (bx, by) in zip(points, np.roll(points, -1, axis=0), strict=True):
-            inside = inside and (bx - ax) * (u[1] - ay) - (by - ay) * (u[0] - ax) >= -1e-12
-        return inside
-
+    polygon = math.hypot(*u)
+    if aperture.blades:
+        half_side = math.pi / aperture.blades
+        first = math.radians(aperture.rotation_deg) + half_side
+        normals = [first + 2 * half_side * side for side in range(aperture.blades)]
+        across = max(math.sin(a) * u[0] - math.cos(a) * u[1] for a in normals)
+        polygon = across / math.cos(half_side)
     low, high = 0.0, 100.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
+    for _ in range(50):
+        size = (low + high) / 2
+        inside = math.dist(u, (size * shift[0], size * shift[1])) <= size
+        low, high = (low, size) if inside else (size, high)
+    return max(polygon, high)
 
 
 def loop_reference(image, radius_px, aperture, tile):
