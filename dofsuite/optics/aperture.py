@@ -78,6 +78,11 @@ class Tile(NamedTuple):
     height_px: int
     width_px: int
 
+    @property
+    def corner_px(self) -> float:
+        """Distance of the photograph's corners from its center, above 0."""
+        return max(math.hypot(self.height_px - 1, self.width_px - 1) / 2, 1e-9)
+
     def holds(self, height: int, width: int) -> bool:
         """Whether an image of this size lies within the photograph."""
         fits_y = 0 <= self.top_px <= self.height_px - height
@@ -120,13 +125,11 @@ def cat_eye_shift(aperture: Aperture, height: int, width: int, tile: Tile | None
 
     c = -cat_eye * (position - center) / (distance of a corner from the center).
     """
-    top_px, left_px, full_height, full_width = tile or Tile(0, 0, height, width)
-    corner_px = max(math.hypot(full_height - 1, full_width - 1) / 2, 1e-9)
-    shifts = []
-    for first, length, full in ((top_px, height, full_height), (left_px, width, full_width)):
-        from_center_px = first + torch.arange(length).double() - (full - 1) / 2
-        shifts.append(-aperture.cat_eye / corner_px * from_center_px)
-    return shifts
+    tile = tile or Tile(0, 0, height, width)
+    per_px = aperture.cat_eye / tile.corner_px
+    rows_px = tile.top_px + torch.arange(height).double() - (tile.height_px - 1) / 2
+    columns_px = tile.left_px + torch.arange(width).double() - (tile.width_px - 1) / 2
+    return [-per_px * rows_px, -per_px * columns_px]
 
 
 class BlurShape:

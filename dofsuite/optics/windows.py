@@ -64,11 +64,11 @@ def windows_of(
         frame = FourierFrame(height, width, reach_px)
         return [Window(*whole, like.new_ones(1, 1), (0.0, 0.0), frame)]
     # The spans of both axes, crossed
-    top_px, left_px, full_height, full_width = tile or Tile(0, 0, height, width)
-    per_px = aperture.cat_eye / max(math.hypot(full_height - 1, full_width - 1) / 2, 1e-9)
+    tile = tile or Tile(0, 0, height, width)
+    per_px = aperture.cat_eye / tile.corner_px
     spacing_px = shift_step / per_px
-    rows = list(_spans(like, top_px, height, full_height, spacing_px, reach_px))
-    columns = list(_spans(like, left_px, width, full_width, spacing_px, reach_px))
+    rows = list(_spans(like, tile.top_px, height, tile.height_px, spacing_px, reach_px))
+    columns = list(_spans(like, tile.left_px, width, tile.width_px, spacing_px, reach_px))
     windows = []
     for y, x in product(rows, columns):
         size = y.pixels.stop - y.pixels.start, x.pixels.stop - x.pixels.start
