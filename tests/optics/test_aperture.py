@@ -87,7 +87,7 @@ def test_taps_equal_the_plain_loop(method, aperture):
     assert np.allclose(rendered[0].numpy(), expected, atol=1e-9)
 
 
-def highlight(method, aperture, signed_radius_px, at_yx, size=(121, 101)):
+def highlight(method, aperture, signed_radius_px, at_yx, size=(81, 71)):
     """Where a bright point's light lies, at half of its height, as a mask."""
     image = torch.zeros(1, 3, *size)
     image[..., at_yx[0], at_yx[1]] = 1
@@ -108,32 +108,32 @@ def agree_within_a_pixel(mask, reference):
 @pytest.mark.parametrize(("blades", "rotation_deg"), [(3, 0), (5, 25), (8, 200)])
 def test_a_highlight_is_a_filled_polygon_reflected_in_front(method, sign, blades, rotation_deg):
     aperture = Aperture(blades, rotation_deg)
-    points = corners(aperture, 18, side=-sign) + np.array([50, 60])
-    reference = np.zeros((121, 101), np.uint8)
+    points = corners(aperture, 12, side=-sign) + np.array([35, 40])
+    reference = np.zeros((81, 71), np.uint8)
     # fillPoly takes whole numbers, here of 1/256 px
     cv2.fillPoly(reference, [np.round(256 * points).astype(np.int32)], 1, shift=8)
-    agree_within_a_pixel(highlight(method, aperture, sign * 18, (60, 50)), reference)
+    agree_within_a_pixel(highlight(method, aperture, sign * 12, (40, 35)), reference)
 
 
 @pytest.mark.parametrize("method", ["exact", "layered", "occlusion"])
 @pytest.mark.parametrize("sign", [-1, 1])
-@pytest.mark.parametrize("at_yx", [(22, 24), (60, 78), (98, 24)])
+@pytest.mark.parametrize("at_yx", [(15, 17), (40, 55), (65, 17)])
 def test_a_cat_s_eye_is_two_discs_displaced_along_the_radial_direction(method, sign, at_yx):
     aperture = Aperture(cat_eye=0.8)
     y, x = at_yx
-    toward_center = 0.8 / math.hypot(60, 50) * np.array([50 - x, 60 - y])
-    clip_x, clip_y = (x, y) - sign * 18 * toward_center
-    rows, columns = np.mgrid[:121, :101]
-    disc = np.hypot(rows - y, columns - x) <= 18
-    clip = np.hypot(rows - clip_y, columns - clip_x) <= 18
-    mask = highlight(method, aperture, sign * 18, at_yx)
+    toward_center = 0.8 / math.hypot(40, 35) * np.array([35 - x, 40 - y])
+    clip_x, clip_y = (x, y) - sign * 12 * toward_center
+    rows, columns = np.mgrid[:81, :71]
+    disc = np.hypot(rows - y, columns - x) <= 12
+    clip = np.hypot(rows - clip_y, columns - clip_x) <= 12
+    mask = highlight(method, aperture, sign * 12, at_yx)
     agree_within_a_pixel(mask, (disc & clip).astype(np.uint8))
 
 
-SLOW = [pytest.param(each, marks=pytest.mark.slow) for each in (HEXAGON, CAT_EYE, Aperture(8))]
+SLOW = [pytest.param(each, marks=pytest.mark.slow) for each in (*SHAPES[:3], Aperture(8))]
 
 
-@pytest.mark.parametrize("aperture", [PENTAGON, BOTH, *SLOW])
+@pytest.mark.parametrize("aperture", [BOTH, *SLOW])
 def test_layers_equal_taps_to_55_db_on_a_photograph(aperture):
     image, disparity = photo_21((256, 256))
     image_linear, radius_px = display_to_linear(image, 2.2), 40 * (disparity - 0.5)
@@ -145,7 +145,7 @@ def test_layers_equal_taps_to_55_db_on_a_photograph(aperture):
     assert psnr_db(layered, exact) >= 55
 
 
-@pytest.mark.parametrize("aperture", SHAPES)
+@pytest.mark.parametrize("aperture", [PENTAGON, CAT_EYE])
 @pytest.mark.parametrize("radius", [-12.0, -1.0, 5.0])
 def test_occlusion_of_one_radius_is_the_yardstick_s_blur(aperture, radius):
     image, _ = photo_21((80, 100))
@@ -180,7 +180,7 @@ def test_almost_round_is_almost_the_round_rendering(method, almost, scene):
 
 
 @pytest.mark.parametrize("method", ["exact", "layered", "occlusion"])
-@pytest.mark.parametrize("aperture", [PENTAGON, BOTH])
+@pytest.mark.parametrize("aperture", [BOTH])
 def test_a_flat_image_stays_flat_to_its_border(method, aperture, scene):
     flat = torch.full((1, 3, 48, 40), 0.3)
     for radius_px in (scene[1], -2 * scene[1]):
@@ -202,8 +202,8 @@ def test_a_tile_is_a_part_of_its_photograph(aperture, scene):
 
 
 @pytest.mark.parametrize("method", ["exact", "layered", "occlusion"])
-@pytest.mark.parametrize("aperture", [PENTAGON, BOTH])
-def test_a_batch_equals_its_items(method, aperture, scene):
+def test_a_batch_equals_its_items(method, scene):
+    aperture = BOTH
     images = torch.cat([scene[0], scene[0].flip(-1)])
     radii_px = torch.cat([scene[1], -2 * scene[1]])
     batch = render_bokeh(images, radii_px, method, num_layers=9, aperture=aperture)
