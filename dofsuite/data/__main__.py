@@ -3,8 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +20,7 @@ DESCRIPTION = (
 
 def run_pack(arguments: argparse.Namespace) -> None:
     config = config_from(PackConfig, arguments)
-    manifest = pack(config, depth_predictor(config.depth_model))
+    manifest = pack(config, lambda: load_depth_model(config.depth_model))
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     print(
         f"{manifest.samples} images, {manifest.samples_with_depth} of them with depth, in "
@@ -32,21 +30,18 @@ def run_pack(arguments: argparse.Namespace) -> None:
     )
 
 
-def depth_predictor(path: str | None) -> PredictDisparity:
-    """Return the depth model of photographs; it is loaded when the first image needs it."""
+def load_depth_model(path: str | None) -> PredictDisparity:
+    """Load the depth model of photographs, for images in NumPy."""
+    import torch
+
+    from dofsuite.photography import DepthEstimator
+
+    estimate = DepthEstimator(path)
+    _ = estimate.model  # now, so that a missing one is said once
 
     def predict(image_srgb: np.ndarray) -> np.ndarray:
-        import torch
-
-        estimate = estimator()
         disparity = estimate(torch.from_numpy(image_srgb).permute(2, 0, 1)).disparity
-        return np.asarray(disparity[0, 0].cpu())
-
-    @cache
-    def estimator() -> Any:
-        from dofsuite.photography import DepthEstimator
-
-        return DepthEstimator(path)
+        return np.asarray(disparity[0, 0])
 
     return predict
 

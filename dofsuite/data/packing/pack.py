@@ -94,12 +94,14 @@ class PackConfig:
         return self.source or self.folder.resolve().name
 
 
-def pack(config: PackConfig, predict: PredictDisparity | None = None) -> Manifest:
+def pack(
+    config: PackConfig, load_depth_model: Callable[[], PredictDisparity] | None = None
+) -> Manifest:
     """Pack a folder of images into a new folder of shards, and return its manifest.
 
     Args:
         config: What is packed.
-        predict: The depth model of `--depth auto`.
+        load_depth_model: Of `--depth auto`; called once all else was checked.
 
     Raises:
         UserError: The output exists, there is nothing to pack, or files are bad (up to five are
@@ -126,9 +128,10 @@ def pack(config: PackConfig, predict: PredictDisparity | None = None) -> Manifes
         print(f"left out: {path} (not a JPEG, PNG or WebP image)", flush=True)
 
     # Write the shards
+    predict = load_depth_model() if config.is_depth_predicted and load_depth_model else None
     return write_shards(
         config.output,
-        _samples(listing, config, predict if config.is_depth_predicted else None),
+        _samples(listing, config, predict),
         source=config.tag,
         licence=config.licence,
         split=config.split,
