@@ -7,6 +7,7 @@ and the difference is rendered at 4 megapixels and enlarged (*ours*).
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.optics import Aperture, Tile, render_bokeh
+from dofsuite.photography.photo import Photo
 
 Method = Literal["auto", "occlusion", "layered", "gather", "exact"]
 METHODS = ("auto", "occlusion", "layered", "gather", "exact")
@@ -27,9 +29,43 @@ MARGIN_PX = 16
 FFT_DTYPE = torch.float32
 # Smallest radius that changes a pixel visibly.
 SHARP_PX = 0.1
+# An 8-bit file's opacities start at 1/255; below half of that a pixel has no color to divide out.
+LEAST_OPACITY = 0.002
 ROUND = Aperture()
 
 OnTile = Callable[[int, int], object]
+
+
+def blurred_photo(
+    photo: Photo,
+    radius_px: Tensor,
+    method: Method = "auto",
+    on_tile: OnTile = lambda done, total: None,
+    aperture: Aperture = ROUND,
+    gamma: float | None = None,
+) -> Photo:
+    """Blur a photograph's light at full size; where it is transparent, light and opacity alike.
+
+    Args:
+        photo: Any.
+        radius_px: Signed blur radius [1, h, w], positive in front of the focal plane.
+        method: As for `render_full_size`.
+        on_tile: Called with (tiles done, tiles).
+        aperture: Its shape.
+        gamma: Light is value ** gamma; None: by the tone curve of the color profile.
+    """
+
+    def blur(image_linear: Tensor) -> Tensor:
+        return render_full_size(image_linear, radius_px, method, on_tile, aperture=aperture)
+
+    # Light, or light and opacity: a transparent pixel has no light to give
+    light = photo.to_linear(gamma)
+    if photo.alpha is None:
+        return photo.with_light(blur(light), gamma)
+    opacity = blur(photo.alpha.expand(3, -1, -1).contiguous())
+    covered = blur(light * photo.alpha)
+    light = torch.where(opacity > LEAST_OPACITY, covered / opacity.clamp(min=LEAST_OPACITY), light)
+    return replace(photo.with_light(light, gamma), alpha=opacity[:1].clamp(0, 1))
 
 
 def render_full_size(

@@ -2,10 +2,8 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -15,7 +13,7 @@ from dofsuite.photography.animation import encode_animation, frame_of
 from dofsuite.photography.camera import radius_of
 from dofsuite.photography.config import LensConfig
 from dofsuite.photography.example import EXAMPLE, example_photo
-from dofsuite.photography.full_size import render_full_size
+from dofsuite.photography.full_size import blurred_photo
 from dofsuite.photography.photo import Photo
 from dofsuite.photography.photo_encoding import lost_in, write_photo
 from dofsuite.photography.photo_file import read_photo
@@ -34,8 +32,6 @@ from dofsuite.photography.sweep import (
     variants_of,
 )
 
-# An 8-bit file's opacities start at 1/255; below half of that a pixel has no color to divide out.
-LEAST_OPACITY = 0.002
 DEPTH_EXTENSIONS = (".npy", ".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -136,24 +132,13 @@ def depth_of(
 
 
 def _rendered(config: LensConfig, photo: Photo, radius_px: Tensor, name: str) -> Photo:
-    """Blur a photograph's light; where it is transparent, light and opacity alike."""
+    """Blur a photograph with a progress bar."""
     with tqdm(desc=name, unit="tile", disable=None, leave=False) as bar:
-
-        def blur(image_linear: Tensor) -> Tensor:
-            bar.reset()
-            return render_full_size(
-                image_linear, radius_px, config.method, show, aperture=config.aperture
-            )
 
         def show(done: int, total: int) -> None:
             bar.total, bar.n = total, done
             bar.refresh()
 
-        # Light, or light and opacity: a transparent pixel has no light to give
-        light = photo.to_linear(config.gamma)
-        if photo.alpha is None:
-            return photo.with_light(blur(light), config.gamma)
-        opacity = blur(photo.alpha.expand(3, -1, -1).contiguous())
-        covered = blur(light * photo.alpha)
-    light = torch.where(opacity > LEAST_OPACITY, covered / opacity.clamp(min=LEAST_OPACITY), light)
-    return replace(photo.with_light(light, config.gamma), alpha=opacity[:1].clamp(0, 1))
+        return blurred_photo(
+            photo, radius_px, config.method, show, aperture=config.aperture, gamma=config.gamma
+        )

@@ -1,0 +1,53 @@
+"""What is drawn over a picture: depth in color, and the mark of the point in focus."""
+
+import torch
+from torch import Tensor
+
+from dofsuite.images import thumbnail
+
+# From far to near: blue, teal, sand, orange
+DEPTH_COLORS = ((0.10, 0.16, 0.42), (0.16, 0.50, 0.56), (0.93, 0.80, 0.52), (0.95, 0.45, 0.16))
+DEPTH_OPACITY = 0.72
+MARK_SHARE = 0.022
+MARK_COLOR = (1.0, 0.78, 0.25)
+
+
+def depth_overlay(image_srgb: Tensor, disparity: Tensor, max_px: int) -> Tensor:
+    """Lay disparity [1, h, w] in color over the gray picture [3, h, w], at most `max_px` long."""
+    # Color of each disparity, linear between four
+    image, depth = thumbnail(image_srgb, max_px), thumbnail(disparity, max_px)
+    colors = image.new_tensor(DEPTH_COLORS)
+    position = depth[0].clamp(0, 1) * (len(colors) - 1)
+    cell = position.long().clamp(max=len(colors) - 2)
+    color = torch.lerp(colors[cell], colors[cell + 1], (position - cell)[..., None])
+    # Over the picture
+    gray = image.mean(0, keepdim=True)
+    shaded = color.permute(2, 0, 1) * (0.55 + 0.6 * gray)
+    return torch.lerp(gray.expand(3, -1, -1), shaded, DEPTH_OPACITY).clamp(0, 1)
+
+
+def with_focus_mark(image_srgb: Tensor, point: tuple[float, float]) -> Tensor:
+    """Draw the four corners of a camera's focus field around a point into [3, h, w]."""
+    image = image_srgb.clone()
+    height, width = image.shape[-2:]
+    reach = max(3, round(MARK_SHARE * max(height, width)))
+    arm, thickness = max(2, reach // 2), max(1, reach // 10)
+    x, y = int(point[0] * width), int(point[1] * height)
+    # Dark around bright, so that it shows on any ground
+    dark, bright = image.new_zeros(3, 1, 1), image.new_tensor(MARK_COLOR)[:, None, None]
+    for color, grown in ((dark, thickness), (bright, 0)):
+        for side_y in (-1, 1):
+            for side_x in (-1, 1):
+                corner_y, corner_x = y + side_y * reach, x + side_x * reach
+                across = _span(corner_x, corner_x - side_x * arm, thickness + grown, width)
+                along = _span(corner_y, corner_y, thickness + grown, height)
+                image[:, along, across] = color
+                across = _span(corner_x, corner_x, thickness + grown, width)
+                along = _span(corner_y, corner_y - side_y * arm, thickness + grown, height)
+                image[:, along, across] = color
+    return image
+
+
+def _span(start: int, end: int, thickness: int, length: int) -> slice:
+    low, high = min(start, end) - thickness // 2, max(start, end) + (thickness + 1) // 2
+    return slice(min(max(low, 0), length), min(max(high, 0), length))
