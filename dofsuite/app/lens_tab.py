@@ -1,11 +1,12 @@
 """The tab *Lens*: a photograph, its depth, and a lens."""
 
+import base64
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import torch
 
 from dofsuite.app.events import LIVE, clicked_point, in_words
 from dofsuite.app.lens_controls import (
@@ -19,7 +20,7 @@ from dofsuite.app.lens_controls import (
     PLANE,
     LensControls,
 )
-from dofsuite.app.overlay import depth_overlay, with_focus_mark
+from dofsuite.app.overlay import depth_overlay, stroke_opacity, with_focus_mark
 from dofsuite.app.shot import Shot, animate, default_focal_length_mm, develop, look
 from dofsuite.app.workspace import FAR, NEAR, Workspace, open_photo
 from dofsuite.errors import UserError
@@ -60,21 +61,23 @@ class LensTab:
         c.blur_by.input(self.show_camera, {self.workspace, c.blur_by}, [c.bokeh, c.camera], **LIVE)
 
         # Events that change the photograph, its depth or the focus, and then show it
-        everything: set[Any] = {*shot, self.plane, c.click_sets, c.nearness, c.editor}
+        everything: set[Any] = {*shot, self.plane, c.click_sets, c.nearness, c.brush_share}
         everything |= {c.photo_file, c.depth_file, c.kind, c.source}
-        depth = [self.workspace, c.editor, c.depth_note, c.distance]
+        depth = [self.workspace, c.sheet, c.depth_note, c.distance]
         fresh = [c.source, c.click_sets, c.map_row, c.focal, self.focus, self.plane]
         events = (
             (c.photo_file.upload, self.open, [*depth, *fresh]),
             (c.source.input, self.replace_depth, [*depth, c.click_sets, c.map_row]),
             (c.depth_file.upload, self.read_depth_file, depth),
-            (c.paint.click, self.paint, depth),
+            (c.sheet.input, self.paint, depth),
             (c.undo.click, self.undo, depth),
             (c.picture.select, self.click, [*depth, self.focus, self.plane]),
         )
         for event, act, outputs in events:
             changed = event(in_words(act), everything, outputs, show_progress="hidden")
             changed.success(in_words(self.show), shot, pictures, show_progress="hidden")
+
+        c.brush_share.release(lambda share: gr.HTML(brush_share=share), c.brush_share, c.sheet)
 
         # What is saved
         c.develop.click(in_words(self.save), shot, c.saved)
@@ -145,14 +148,11 @@ class LensTab:
         except UserError as error:
             raise UserError(str(error).replace(str(path), path.name)) from error
 
-    def paint(self, values: Values) -> list[Any]:
-        layers = values[self.controls.editor]["layers"]
-        if not layers or not layers[0][..., 3].any():
-            raise UserError("There is no stroke yet: paint over the picture, then apply.")
-        mask = torch.from_numpy(layers[0][..., 3] / 255.0)
-        return self.changed(
-            self.workspace_in(values).with_strokes(mask, values[self.controls.nearness])
-        )
+    def paint(self, values: Values, event: gr.EventData) -> list[Any]:
+        c, workspace = self.controls, self.workspace_in(values)
+        image = workspace.preview.sharp_srgb
+        opacity = stroke_opacity(event.points, values[c.brush_share], *image.shape[-2:])
+        return self.changed(workspace.with_strokes(opacity, values[c.nearness]))
 
     def undo(self, values: Values) -> list[Any]:
         return self.changed(self.workspace_in(values).without_strokes())
@@ -191,6 +191,9 @@ class LensTab:
         return Path(tempfile.mkdtemp(dir=self.folder))
 
 
-def overlay_of(workspace: Workspace) -> Any:
-    image = workspace.preview.sharp_srgb
-    return to_pil(depth_overlay(image, workspace.depth.disparity[0], OVERLAY_PX))
+def overlay_of(workspace: Workspace) -> str:
+    """The depth in color as a data URL."""
+    image, file = workspace.preview.sharp_srgb, io.BytesIO()
+    overlay = depth_overlay(image, workspace.depth.disparity[0], OVERLAY_PX)
+    to_pil(overlay).save(file, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

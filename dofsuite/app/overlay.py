@@ -1,6 +1,10 @@
 """What is drawn over a picture: depth in color, and the mark of the point in focus."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from dofsuite.images import thumbnail
@@ -9,6 +13,8 @@ from dofsuite.images import thumbnail
 DEPTH_COLORS = ((0.10, 0.16, 0.42), (0.16, 0.50, 0.56), (0.93, 0.80, 0.52), (0.95, 0.45, 0.16))
 DEPTH_OPACITY = 0.72
 MARK_SHARE = 0.022
+# The edge of a stroke is this many times as sharp as its radius.
+SOFTNESS = 8
 MARK_COLOR = (1.0, 0.78, 0.25)
 
 
@@ -46,6 +52,29 @@ def with_focus_mark(image_srgb: Tensor, point: tuple[float, float]) -> Tensor:
                 along = _span(corner_y, corner_y - side_y * arm, thickness + grown, height)
                 image[:, along, across] = color
     return image
+
+
+def stroke_opacity(
+    points: Sequence[Sequence[float]], width_share: float, height: int, width: int
+) -> Tensor:
+    """Opacity [height, width] in [0, 1] of a round brush's stroke, its edge a little soft.
+
+    Args:
+        points: (x, y) along the stroke, fractions of width and height.
+        width_share: Width of the brush, a share of the long side.
+        height: In px.
+        width: In px.
+    """
+    sheet = Image.new("L", (width, height))
+    pen, radius = ImageDraw.Draw(sheet), width_share * max(height, width) / 2
+    places = [(x * width, y * height) for x, y in points]
+    # Segments, and a disc at each point
+    if len(places) > 1:
+        pen.line(places, fill=255, width=max(1, round(2 * radius)))
+    for x, y in places:
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    soft = sheet.filter(ImageFilter.GaussianBlur(radius / SOFTNESS))
+    return torch.from_numpy(np.asarray(soft) / np.float32(255))
 
 
 def _span(start: int, end: int, thickness: int, length: int) -> slice:

@@ -6,6 +6,8 @@ import gradio as gr
 
 from dofsuite.app.lens_tab import LensTab
 from dofsuite.app.models import Models
+from dofsuite.app.refocus_tab import RefocusTab
+from dofsuite.app.text2image_tab import Text2ImageTab
 from dofsuite.app.workspace import example_workspace
 from dofsuite.errors import UserError
 from dofsuite.photography import DepthEstimator
@@ -13,12 +15,7 @@ from dofsuite.photography import DepthEstimator
 TITLE = "dofsuite"
 MAX_FILE_SIZE = "300mb"
 MAX_WAITING = 32
-CSS = """
-footer { display: none !important; }
-.gradio-container { max-width: 1500px !important; margin: auto; }
-#depth_note { font-size: 0.85em; opacity: 0.75; padding: 0 4px; }
-#picture img { cursor: crosshair; object-fit: contain; }
-"""
+CSS = Path(__file__).with_name("page.css")
 DARK = "() => document.body.classList.add('dark')"
 
 
@@ -29,9 +26,15 @@ def build_page(models: Models, estimate: DepthEstimator, folder: Path) -> gr.Blo
         UserError: The embedded photograph is not there.
     """
     example = example_workspace()
-    with gr.Blocks(analytics_enabled=False, title=TITLE, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(analytics_enabled=False, title=TITLE, fill_width=True, delete_cache=(600, 3600)) as page:
         with gr.Tab("Lens"):
-            LensTab(estimate, example, folder)
+            lens = LensTab(estimate, example, folder)
+        if models.refocus is not None:
+            with gr.Tab("Refocus") as tab:
+                RefocusTab(models.refocus, lens).watch(tab)
+        if models.text2image is not None:
+            with gr.Tab("Text to image"):
+                Text2ImageTab(models.text2image)
     return page
 
 
@@ -59,7 +62,7 @@ def serve(page: gr.Blocks, port: int | None, is_browser_opened: bool) -> None:
             enable_monitoring=False,
             footer_links=[],
             theme=gr.themes.Base(primary_hue="amber", neutral_hue="neutral", font=FONT),
-            css=CSS,
+            css_paths=[CSS],
             js=DARK,
         )
     except OSError as error:

@@ -60,8 +60,8 @@ class AppPage(Page):
         box = self.box(selector)
         self.click(box.x + box.width / 2, box.y + box.height / 2)
 
-    def press_text(self, text: str, tag: str = "button") -> None:
-        """Click the first visible element of a tag that shows exactly this text."""
+    def press_text(self, text: str, tag: str = "[role=tab]") -> None:
+        """Click the first visible element of a kind that shows exactly this text."""
         x, y = self.evaluate(
             f"""(() => {{const e = [...document.querySelectorAll({json.dumps(tag)})].find(
             e => e.textContent.trim() === {json.dumps(text)} && e.offsetParent);
