@@ -28,7 +28,7 @@ from dofsuite.images import to_pil
 from dofsuite.optics import Aperture
 from dofsuite.photography import DepthEstimator
 
-OVERLAY_PX = 768
+OVERLAY_PX = 1024
 Values = dict[Any, Any]
 
 
@@ -64,7 +64,7 @@ class LensTab:
         everything: set[Any] = {*shot, self.plane, c.click_sets, c.nearness, c.brush_share}
         everything |= {c.photo_file, c.depth_file, c.kind, c.source}
         depth = [self.workspace, c.sheet, c.depth_note, c.distance]
-        fresh = [c.source, c.click_sets, c.map_row, c.focal, self.focus, self.plane]
+        fresh = [c.source, c.click_sets, c.map_row, c.focal, self.focus, self.plane, c.photo_file]
         events = (
             (c.photo_file.upload, self.open, [*depth, *fresh]),
             (c.source.input, self.replace_depth, [*depth, c.click_sets, c.map_row]),
@@ -76,6 +76,8 @@ class LensTab:
         for event, act, outputs in events:
             changed = event(in_words(act), everything, outputs, show_progress="hidden")
             changed.success(in_words(self.show), shot, pictures, show_progress="hidden")
+            if event == c.photo_file.upload:
+                changed.failure(lambda: None, None, c.photo_file)
 
         c.brush_share.release(lambda share: gr.HTML(brush_share=share), c.brush_share, c.sheet)
 
@@ -128,7 +130,9 @@ class LensTab:
         click_sets = gr.update(value=FOCUS, visible=not workspace.is_estimated)
         focal = gr.update(value=default_focal_length_mm(workspace))
         fresh = [source, click_sets, gr.update(visible=False), focal]
-        return [*self.changed(workspace), *fresh, workspace.focus, (NEAR, FAR)]
+        # The field is empty again, for the next photograph
+        field = gr.File(value=None, label=path.name)
+        return [*self.changed(workspace), *fresh, workspace.focus, (NEAR, FAR), field]
 
     def replace_depth(self, values: Values) -> list[Any]:
         workspace, source = self.workspace_in(values), values[self.controls.source]

@@ -81,6 +81,11 @@ class AppPage(Page):
     def text(self, selector: str) -> str:
         return self.evaluate(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
 
+    @property
+    def console_errors(self) -> list[Any]:
+        calls = [e["params"] for e in self.events if e["method"] == "Runtime.consoleAPICalled"]
+        return [call["args"] for call in calls if call["type"] == "error"]
+
     def screenshot(self, file: Path) -> None:
         data = self.call("Page.captureScreenshot", format="png")["data"]
         file.write_bytes(base64.b64decode(data))
