@@ -59,11 +59,11 @@ def run(config: AppConfig) -> None:
     Raises:
         UserError: Gradio is not installed, or a model cannot be loaded.
     """
-    if find_spec("gradio") is None:
-        raise UserError("app: the page needs Gradio: pip install 'dofsuite[app]'.")
     for folder in config.models:
         if not folder.exists():
             raise UserError(f"{folder}: RUN_OR_EXPORT: there is no such folder; check the path.")
+    if find_spec("gradio") is None:
+        raise UserError("app: the page needs Gradio: pip install 'gradio>=6.16' (or dofsuite[app]).")
     # Before libraries read them: no setting of Gradio but ours, and nothing from outside
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]
@@ -83,7 +83,8 @@ def _load_and_serve(config: AppConfig, folder: Path) -> None:
     estimate = DepthEstimator(config.depth_model)
     if config.depth_model is not None or config.download:
         _ = estimate.model
-    serve(build_page(load_models(config.models), estimate, folder), config.port, not config.no_browser)
+    page = build_page(load_models(config.models), estimate, folder)
+    serve(page, config.port, is_browser_opened=not config.no_browser)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

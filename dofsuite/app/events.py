@@ -1,15 +1,13 @@
-"""What every tab's events share: errors in words, clicked points, pictures for the browser."""
+"""What every tab's events share: errors in words, and clicked points."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 from torch import Tensor
 
 from dofsuite.errors import UserError
-from dofsuite.images import to_pil
 
 LIVE: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
 
@@ -28,11 +26,10 @@ def in_words(act: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def clicked_point(event: gr.SelectData, image: Tensor) -> tuple[float, float]:
-    """The clicked pixel's center as fractions of width and height of [3, h, w]."""
+    """The clicked place as fractions of width and height of [3, h, w].
+
+    Gradio gives it in pixels from the picture's corner, rounded.
+    """
     height, width = image.shape[-2:]
     x, y = event.index
-    return min(max((x + 0.5) / width, 0.0), 1.0), min(max((y + 0.5) / height, 0.0), 1.0)
-
-
-def on_screen(image: Tensor) -> Image.Image:
-    return to_pil(image)
+    return min(max(x / width, 0.0), 1.0), min(max(y / height, 0.0), 1.0)

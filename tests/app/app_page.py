@@ -44,6 +44,13 @@ class AppPage(Page):
             lambda: self.evaluate(f"!!document.querySelector({json.dumps(selector)})"), selector
         )
 
+    def is_still(self) -> bool:
+        """Whether nothing has moved for half a second."""
+        boxes = "[...document.querySelectorAll('button, input')].map(e => e.getBoundingClientRect().y)"
+        before = self.evaluate(boxes)
+        time.sleep(0.5)
+        return len(before) > 10 and self.evaluate(boxes) == before
+
     def move(self, kind: str, x: float, y: float) -> None:
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

@@ -25,7 +25,6 @@ from tests.evaluation.browser import CHROMIUM, NO_BROWSER
 ROOT = Path(__file__).parents[2]
 START_S = 120.0
 WIDTH, HEIGHT = 900, 300
-GRAY = 110
 
 pytestmark = [
     pytest.mark.slow,
@@ -70,16 +69,19 @@ def page(address, tmp_path_factory):
         page.resize(1400, 900)
         page.wait_for_element("#picture img")
         page.wait_until(lambda: page.source("#picture img").startswith("http"), "the example")
+        page.wait_until(page.is_still, "the layout")
         yield page
 
 
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory) -> Path:
-    """A gray wall three times as wide as high, with EXIF."""
+    """A gray wall of blocks, three times as wide as high, with EXIF."""
     file = tmp_path_factory.mktemp("photo") / "wall.jpg"
     exif = Image.Exif()
     exif[0x0110] = "A camera"
-    Image.new("RGB", (WIDTH, HEIGHT), (GRAY,) * 3).save(file, exif=exif.tobytes())
+    blocks = np.random.default_rng(0).integers(60, 160, (30, 90), np.uint8)
+    wall = Image.fromarray(blocks.repeat(10, 0).repeat(10, 1)).convert("RGB")
+    wall.save(file, exif=exif.tobytes())
     return file
 
 
@@ -114,6 +116,12 @@ def settled(page: AppPage, selector: str) -> str:
     return sources[-1]
 
 
+def two_of(page: AppPage, selector: str) -> None:
+    """Wait until two different pictures stand there."""
+    sources = f"[...document.querySelectorAll('{selector}')].map(e => e.src)"
+    page.wait_until(lambda: len(set(page.evaluate(sources))) == 2, "two pictures")
+
+
 def test_the_page_opens_with_the_example_blurred(page):
     image = Image.open(io.BytesIO(fetched(page.source("#picture img")))).convert("L")
     assert image.size == (741, 500)
@@ -144,14 +152,17 @@ def test_text_named_as_a_photograph_is_one_sentence(page, tmp_path):
 def test_a_click_is_where_it_was_meant_on_a_letterboxed_photograph(page, photo):
     page.upload("#photo_file input[type=file]", photo)
     page.wait_until(lambda: "A tilted plane" in page.text("#depth_note"), "the plane")
+    natural_width = "document.querySelector('#picture img').naturalWidth"
+    page.wait_until(lambda: page.evaluate(natural_width) == WIDTH, "the photograph")
     settled(page, "#picture img")
     for x, y in ((100, 60), (450, 150), (801, 239)):
         box = page.box("#picture img")
-        # The picture lies in its element as CSS `object-fit` says: centered, at its own ratio
-        scale = min(box.width / WIDTH, box.height / HEIGHT)
+        # The picture lies in the middle of its element, as large as it fits, but not enlarged
+        scale = min(box.width / WIDTH, box.height / HEIGHT, 1)
+        assert box.height > scale * HEIGHT + 100
         left = box.x + (box.width - scale * WIDTH) / 2
         top = box.y + (box.height - scale * HEIGHT) / 2
-        place = left + scale * (x + 0.5), top + scale * (y + 0.5)
+        place = left + scale * x, top + scale * y
         changed_by(page, "#picture img", lambda place=place: page.click(*place))
         settled(page, "#picture img")
         assert np.abs(mark_center(page) - (x, y)).max() <= 1
@@ -193,9 +204,7 @@ def test_a_sweep_is_saved_as_an_animation(page):
 
 def test_before_and_after_stand_side_by_side(page):
     page.press_text("Before | after")
-    page.wait_for_element("#compare img")
-    images = page.evaluate("[...document.querySelectorAll('#compare img')].map(e => e.src)")
-    assert len(set(images)) == 2
+    two_of(page, "#compare img")
 
 
 def test_the_network_answers_the_same_click(page):
@@ -204,9 +213,7 @@ def test_the_network_answers_the_same_click(page):
     settled(page, "#refocus_picture img")
     box = page.box("#refocus_picture img")
     page.click(box.x + 0.3 * box.width, box.y + 0.5 * box.height)
-    page.wait_for_element("#refocus_compare img")
-    images = page.evaluate("[...document.querySelectorAll('#refocus_compare img')].map(e => e.src)")
-    assert len(set(images)) == 2
+    two_of(page, "#refocus_compare img")
 
 
 def test_a_scene_is_made_once_and_photographed_again(page):
