@@ -63,16 +63,18 @@ def run(config: AppConfig) -> None:
         if not folder.exists():
             raise UserError(f"{folder}: RUN_OR_EXPORT: there is no such folder; check the path.")
     if find_spec("gradio") is None:
-        raise UserError("app: the page needs Gradio: pip install 'gradio>=6.16' (or dofsuite[app]).")
+        raise UserError(
+            "app: the page needs Gradio: pip install 'gradio>=6.16' (or dofsuite[app])."
+        )
     # Before libraries read them: no setting of Gradio but ours, and nothing from outside
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     if not config.download:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    with tempfile.TemporaryDirectory(prefix="dofsuite-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        _load_and_serve(config, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dofsuite-app-") as temporary:
+        os.environ["GRADIO_TEMP_DIR"] = temporary
+        _load_and_serve(config, Path(temporary))
 
 
 def _load_and_serve(config: AppConfig, folder: Path) -> None:

@@ -10,8 +10,10 @@ from dofsuite.app.shot import F_NUMBERS
 
 BOKEH, F_NUMBER = "Bokeh", "f-number"
 APERTURES = {"Round": 0, "5": 5, "6": 6, "7": 7, "9": 9}
-FOCUS, NEAR_END, FAR_END = "the focus", "the plane's near end", "the plane's far end"
-PLANE, MODEL, FILE = "Plane", "Depth model", "File"
+FOCUS = "the focus"
+NEAR_END, FAR_END = "the plane's near end", "the plane's far end"
+PLANE, MODEL = "Plane", "Depth model"
+FILE = "File"
 KINDS = [
     ("larger is nearer", "disparity"),
     ("larger is farther", "depth"),
@@ -50,6 +52,7 @@ class LensControls:
         overlay: str,
         depth_source: str,
     ) -> None:
+        # The views, and the controls to their right
         with gr.Row(equal_height=False):
             with gr.Column(scale=7, min_width=480), gr.Tabs():
                 with gr.Tab("Click to focus"):
@@ -71,6 +74,7 @@ class LensControls:
                 self._save()
 
     def _brush(self, overlay: str) -> None:
+        # The map to paint on, and the brush
         self.sheet = gr.HTML(
             overlay,
             html_template=SHEET_HTML,
@@ -95,6 +99,7 @@ class LensControls:
             self.undo = gr.Button("Undo stroke", elem_id="undo", scale=1, min_width=110)
 
     def _photograph(self, depth_source: str) -> None:
+        # The file, and where its depth comes from
         self.photo_file = gr.File(
             label="Your photograph",
             file_types=PICTURE_TYPES,
@@ -108,6 +113,7 @@ class LensControls:
         self.depth_note = gr.Markdown(depth_source, elem_id="depth_note")
 
     def _lens(self) -> None:
+        # How much is blurred, by a level or by a camera; the aperture's shape
         with gr.Group():
             self.blur_by = gr.Radio([BOKEH, F_NUMBER], value=BOKEH, label="Blur", elem_id="blur_by")
             self.bokeh = gr.Slider(0, 24, 12, step=0.5, label="Bokeh", elem_id="bokeh", **PLAIN)
@@ -135,6 +141,7 @@ class LensControls:
             self.mark = gr.Checkbox(False, label="Tint what is in focus", elem_id="mark")
 
     def _save(self) -> None:
+        # Buttons, and the file once it is there
         with gr.Group():
             self.develop = gr.Button("Save full size", variant="primary", elem_id="develop")
             with gr.Row():

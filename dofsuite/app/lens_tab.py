@@ -12,7 +12,6 @@ from dofsuite.app.events import LIVE, clicked_point, in_words
 from dofsuite.app.lens_controls import (
     APERTURES,
     F_NUMBER,
-    FAR_END,
     FILE,
     FOCUS,
     MODEL,

@@ -26,7 +26,9 @@ def build_page(models: Models, estimate: DepthEstimator, folder: Path) -> gr.Blo
         UserError: The embedded photograph is not there.
     """
     example = example_workspace()
-    with gr.Blocks(analytics_enabled=False, title=TITLE, fill_width=True, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(
+        analytics_enabled=False, title=TITLE, fill_width=True, delete_cache=(600, 3600)
+    ) as page:
         with gr.Tab("Lens"):
             lens = LensTab(estimate, example, folder)
         if models.refocus is not None:
@@ -66,7 +68,9 @@ def serve(page: gr.Blocks, port: int | None, is_browser_opened: bool) -> None:
             js=DARK,
         )
     except OSError as error:
-        raise UserError(f"--port: {port} is taken; name another, or none for a free one.") from error
+        raise UserError(
+            f"--port: {port} is taken; name another, or none for a free one."
+        ) from error
     print(f"{address} (Ctrl-C ends it)", flush=True)
     page.block_thread()
 

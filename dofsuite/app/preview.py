@@ -24,6 +24,7 @@ from dofsuite.photography import Photo
 PREVIEW_PX = 512
 DISPLAY_PX = 1024
 NUM_LAYERS = 41
+ROUND = Aperture()
 # The layers' spectra are computed again for a radius above this.
 LARGEST_RADIUS_PX = 32
 # Detail finer than the preview fades out up to this radius, in pixels of the preview.
@@ -51,7 +52,7 @@ class Preview:
         )
 
     def render(
-        self, bokeh_level: float, focus_disparity: float, aperture: Aperture = Aperture()
+        self, bokeh_level: float, focus_disparity: float, aperture: Aperture = ROUND
     ) -> Tensor:
         """Return display values [3, h, w], of at most 1024 px.
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import gradio as gr
-import torch
 
 from dofsuite.app.events import clicked_point, in_words
 from dofsuite.app.lens_controls import PICTURE, PLAIN
@@ -56,7 +55,9 @@ class RefocusTab:
         inputs: set[Any] = {self.lens.workspace, self.focus, self.bokeh, self.depth}
         answer = in_words(self.answer)
         clicked = self.picture.select(
-            in_words(self.click), {self.lens.workspace}, [self.focus, self.picture],
+            in_words(self.click),
+            {self.lens.workspace},
+            [self.focus, self.picture],
             show_progress="hidden",
         )
         clicked.success(answer, inputs, self.compare)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from dofsuite.app.preview import ROUND
 from dofsuite.app.workspace import Point, Workspace
 from dofsuite.errors import UserError
 from dofsuite.files import write_bytes
@@ -42,7 +43,7 @@ class Shot:
     focal_length_mm: float = DEFAULT_FOCAL_MM
     focus_m: float = 2.0
     """Distance of the point in focus where the depth is relative."""
-    aperture: Aperture = Aperture()
+    aperture: Aperture = ROUND
 
 
 def default_focal_length_mm(workspace: Workspace) -> float:

@@ -46,7 +46,9 @@ class AppPage(Page):
 
     def is_still(self) -> bool:
         """Whether nothing has moved for half a second."""
-        boxes = "[...document.querySelectorAll('button, input')].map(e => e.getBoundingClientRect().y)"
+        boxes = (
+            "[...document.querySelectorAll('button, input')].map(e => e.getBoundingClientRect().y)"
+        )
         before = self.evaluate(boxes)
         time.sleep(0.5)
         return len(before) > 10 and self.evaluate(boxes) == before

@@ -135,7 +135,9 @@ def test_a_phone_s_orientation_is_applied_and_the_plane_stands_in_without_a_mode
     workspace = open_photo(photo_file, DepthEstimator("/no/such/folder"))
     assert workspace.photo.size == SIZE
     assert NO_MODEL in workspace.depth_source
-    assert torch.equal(workspace.depth.disparity, plane_depth((0.5, 1.0), (0.5, 0.4), SIZE).disparity)
+    assert torch.equal(
+        workspace.depth.disparity, plane_depth((0.5, 1.0), (0.5, 0.4), SIZE).disparity
+    )
 
 
 def test_text_named_as_a_photograph_is_refused_in_one_sentence(tmp_path):
