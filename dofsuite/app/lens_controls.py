@@ -74,7 +74,6 @@ class LensControls:
                 self._save()
 
     def _brush(self, overlay: str) -> None:
-        # The map to paint on, and the brush
         self.sheet = gr.HTML(
             overlay,
             html_template=SHEET_HTML,
@@ -84,6 +83,7 @@ class LensControls:
             elem_id="sheet",
             brush_share=BRUSH_SHARE,
         )
+        # The brush
         with gr.Row(equal_height=True):
             self.nearness = gr.Slider(
                 *(0, 1, 1),
@@ -113,7 +113,6 @@ class LensControls:
         self.depth_note = gr.Markdown(depth_source, elem_id="depth_note")
 
     def _lens(self) -> None:
-        # How much is blurred, by a level or by a camera; the aperture's shape
         with gr.Group():
             self.blur_by = gr.Radio([BOKEH, F_NUMBER], value=BOKEH, label="Blur", elem_id="blur_by")
             self.bokeh = gr.Slider(0, 24, 12, step=0.5, label="Bokeh", elem_id="bokeh", **PLAIN)
@@ -134,6 +133,7 @@ class LensControls:
                 self.distance = gr.Slider(
                     0.3, 20, 2, step=0.1, label="Distance in focus, m", visible=False, **PLAIN
                 )
+            # The aperture's shape
             self.blades = gr.Radio(
                 list(APERTURES), value="Round", label="Aperture blades", elem_id="blades"
             )
@@ -141,9 +141,9 @@ class LensControls:
             self.mark = gr.Checkbox(False, label="Tint what is in focus", elem_id="mark")
 
     def _save(self) -> None:
-        # Buttons, and the file once it is there
         with gr.Group():
             self.develop = gr.Button("Save full size", variant="primary", elem_id="develop")
+            # A sweep, and its format
             with gr.Row():
                 self.sweep = gr.Dropdown(
                     [("Aperture closes", "aperture"), ("Focus pull", "focus")],

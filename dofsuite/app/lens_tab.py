@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from dofsuite.app.events import LIVE, clicked_point, in_words
+from dofsuite.app.events import LIVE, called_by_name, clicked_point, in_words
 from dofsuite.app.lens_controls import (
     APERTURES,
     F_NUMBER,
@@ -22,13 +22,14 @@ from dofsuite.app.lens_controls import (
 from dofsuite.app.overlay import depth_overlay, stroke_opacity, with_focus_mark
 from dofsuite.app.shot import Shot, animate, default_focal_length_mm, develop, look
 from dofsuite.app.workspace import FAR, NEAR, Workspace, open_photo
-from dofsuite.errors import UserError
 from dofsuite.images import to_pil
 from dofsuite.optics import Aperture
 from dofsuite.photography import DepthEstimator
 
 OVERLAY_PX = 1024
 Values = dict[Any, Any]
+# A default of this class is how Gradio is asked for a progress bar.
+PROGRESS = gr.Progress()
 
 
 class LensTab:
@@ -41,9 +42,11 @@ class LensTab:
     """
 
     def __init__(self, estimate: DepthEstimator, example: Workspace, folder: Path) -> None:
-        self.estimate, self.example, self.folder = estimate, example, folder
+        self.estimate, self.example = estimate, example
+        self.folder = folder
         # What a visitor has; None is the example
-        self.workspace, self.focus, self.plane = gr.State(), gr.State(), gr.State()
+        self.workspace = gr.State()
+        self.focus, self.plane = gr.State(), gr.State()
         start = Shot(focus=example.focus)
         sharp, image = to_pil(example.preview.sharp_srgb), look(example, start)
         marked = to_pil(with_focus_mark(image, start.focus))
@@ -121,10 +124,8 @@ class LensTab:
     def open(self, values: Values) -> list[Any]:
         # Read, then set the controls that belong to a photograph
         path = Path(values[self.controls.photo_file])
-        try:
+        with called_by_name(path):
             workspace = open_photo(path, self.estimate)
-        except UserError as error:
-            raise UserError(str(error).replace(str(path), path.name)) from error
         source = gr.update(value=MODEL if workspace.is_estimated else PLANE)
         click_sets = gr.update(value=FOCUS, visible=not workspace.is_estimated)
         focal = gr.update(value=default_focal_length_mm(workspace))
@@ -145,11 +146,9 @@ class LensTab:
 
     def read_depth_file(self, values: Values) -> list[Any]:
         path = Path(values[self.controls.depth_file])
-        try:
-            kind = values[self.controls.kind]
-            return self.changed(self.workspace_in(values).with_depth_file(path, kind))
-        except UserError as error:
-            raise UserError(str(error).replace(str(path), path.name)) from error
+        with called_by_name(path):
+            workspace = self.workspace_in(values).with_depth_file(path, values[self.controls.kind])
+        return self.changed(workspace)
 
     def paint(self, values: Values, event: gr.EventData) -> list[Any]:
         c, workspace = self.controls, self.workspace_in(values)
@@ -172,7 +171,7 @@ class LensTab:
 
     # --- what is saved ---
 
-    def save(self, values: Values, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def save(self, values: Values, progress: gr.Progress = PROGRESS) -> Any:
         def on_tile(done: int, total: int) -> None:
             progress((done, total), desc="Full size", unit="tiles")
 
@@ -181,7 +180,7 @@ class LensTab:
         path = develop(workspace, self.shot_in(values), self.folder_for_one(), on_tile)
         return gr.update(value=str(path), visible=True)
 
-    def save_animation(self, values: Values, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def save_animation(self, values: Values, progress: gr.Progress = PROGRESS) -> Any:
         c = self.controls
         workspace, shot = self.workspace_in(values), self.shot_in(values)
         progress((0, 1), desc="Animation")

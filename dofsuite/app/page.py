@@ -46,8 +46,8 @@ def serve(page: gr.Blocks, port: int | None, is_browser_opened: bool) -> None:
     Raises:
         UserError: The port is taken.
     """
-    # Every argument that an environment variable could change is given
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1, api_open=False)
+    # Every argument that an environment variable could change is given
     try:
         _, address, _ = page.launch(
             server_name="127.0.0.1",

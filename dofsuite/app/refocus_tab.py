@@ -6,7 +6,7 @@ import gradio as gr
 
 from dofsuite.app.events import clicked_point, in_words
 from dofsuite.app.lens_controls import PICTURE, PLAIN
-from dofsuite.app.lens_tab import LensTab, Values
+from dofsuite.app.lens_tab import PROGRESS, LensTab, Values
 from dofsuite.app.overlay import with_focus_mark
 from dofsuite.app.refocusing import refocus
 from dofsuite.images import to_pil
@@ -79,7 +79,7 @@ class RefocusTab:
         point = clicked_point(event, image)
         return point, to_pil(with_focus_mark(image, point))
 
-    def answer(self, values: Values, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def answer(self, values: Values, progress: gr.Progress = PROGRESS) -> Any:
         workspace = self.lens.workspace_in(values)
 
         def on_step(done: int, total: int) -> None:

@@ -39,6 +39,7 @@ def refocus(
         on_step(step + 1, steps)
         return tensors
 
+    # One photograph, one answer
     (images,) = cast(
         tuple[Tensor],
         pipe(

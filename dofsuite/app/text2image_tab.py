@@ -68,8 +68,8 @@ class Text2ImageTab:
         # The network, once a scene
         makes = {"inputs": {self.prompt, self.seed}, "outputs": self.studio}
         for event in (self.make.click, self.prompt.submit):
-            made = event(in_words(self.generate), **makes, show_progress_on=self.picture)
-            made.success(in_words(self.show), inputs, pictures, show_progress="hidden")
+            generated = event(in_words(self.generate), **makes, show_progress_on=self.picture)
+            generated.success(in_words(self.show), inputs, pictures, show_progress="hidden")
         # The lens alone
         for control in camera:
             control.input(in_words(self.show), inputs, pictures, **LIVE)
