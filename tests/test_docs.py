@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dofsuite.app.__main__ import AppConfig
+from dofsuite.app.__main__ import parser as app_parser
 from dofsuite.cli import config_from
 from dofsuite.data.__main__ import COMMAND as DATA_COMMAND
 from dofsuite.data.__main__ import parser as data_parser
@@ -23,7 +25,7 @@ from dofsuite.text2image.__main__ import parser as text2image_parser
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
-MODULES = ("fit", "evaluate", "lens", "refocus", "text2image", "data")
+MODULES = ("fit", "evaluate", "lens", "refocus", "text2image", "data", "app")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -81,6 +83,11 @@ def test_refocus_and_text2image_commands_are_read() -> None:
         assert refocus_parser().parse_args(words).focus
     for words in commands("python -m dofsuite.text2image"):
         assert text2image_parser().parse_args(words).f_number
+
+
+def test_app_commands_are_read() -> None:
+    for words in commands("python -m dofsuite.app"):
+        assert config_from(AppConfig, app_parser().parse_args(words)).port in (None, 7870)
 
 
 def test_evaluate_commands_are_read_and_each_is_named() -> None:

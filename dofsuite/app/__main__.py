@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
+from dofsuite.depth_options import DEPTH_MODEL
 from dofsuite.errors import UserError
-from dofsuite.photography.depth_options import DEPTH_MODEL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.app.preview import Preview
+from dofsuite.depth_options import DepthKind
 from dofsuite.errors import UserError
 from dofsuite.images import thumbnail
 from dofsuite.photography import (
@@ -19,7 +20,6 @@ from dofsuite.photography import (
     read_depth,
     read_photo,
 )
-from dofsuite.photography.depth_options import DepthKind
 from dofsuite.photography.example import EXAMPLE, example_photo
 
 Point = tuple[float, float]
