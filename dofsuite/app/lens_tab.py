@@ -19,14 +19,14 @@ from dofsuite.app.lens_controls import (
     PLANE,
     LensControls,
 )
-from dofsuite.app.overlay import depth_overlay, stroke_opacity, with_focus_mark
+from dofsuite.app.overlay import depth_overlay, enlarged, stroke_opacity, with_focus_mark
+from dofsuite.app.preview import DISPLAY_PX
 from dofsuite.app.shot import Shot, animate, default_focal_length_mm, develop, look
 from dofsuite.app.workspace import FAR, NEAR, Workspace, open_photo
 from dofsuite.images import to_pil
 from dofsuite.optics import Aperture
 from dofsuite.photography import DepthEstimator
 
-OVERLAY_PX = 1024
 Values = dict[Any, Any]
 # A default of this class is how Gradio is asked for a progress bar.
 PROGRESS = gr.Progress()
@@ -49,7 +49,7 @@ class LensTab:
         self.focus, self.plane = gr.State(), gr.State()
         start = Shot(focus=example.focus)
         sharp, image = to_pil(example.preview.sharp_srgb), look(example, start)
-        marked = to_pil(with_focus_mark(image, start.focus))
+        marked = to_pil(with_focus_mark(enlarged(image, DISPLAY_PX), start.focus))
         overlay = overlay_of(example)
         self.controls = LensControls(marked, (sharp, to_pil(image)), overlay, example.depth_source)
         self._connect()
@@ -106,7 +106,7 @@ class LensTab:
     def show(self, values: Values) -> tuple[Any, Any]:
         workspace, shot = self.workspace_in(values), self.shot_in(values)
         image = look(workspace, shot, values[self.controls.mark])
-        marked = with_focus_mark(image, shot.focus)
+        marked = with_focus_mark(enlarged(image, DISPLAY_PX), shot.focus)
         return to_pil(marked), (to_pil(workspace.preview.sharp_srgb), to_pil(image))
 
     def show_camera(self, values: Values) -> tuple[Any, Any]:
@@ -162,7 +162,7 @@ class LensTab:
     def click(self, values: Values, event: gr.SelectData) -> list[Any]:
         # The focus, or an end of the plane
         workspace, sets = self.workspace_in(values), values[self.controls.click_sets]
-        point = clicked_point(event, workspace.preview.sharp_srgb)
+        point = clicked_point(event, enlarged(workspace.preview.sharp_srgb, DISPLAY_PX))
         focus, (near, far) = values[self.focus], values[self.plane] or (NEAR, FAR)
         if sets == FOCUS:
             return [*[gr.skip()] * 4, point, (near, far)]
@@ -196,6 +196,6 @@ class LensTab:
 def overlay_of(workspace: Workspace) -> str:
     """The depth in color as a data URL."""
     image, file = workspace.preview.sharp_srgb, io.BytesIO()
-    overlay = depth_overlay(image, workspace.depth.disparity[0], OVERLAY_PX)
-    to_pil(overlay).save(file, "WEBP", quality=80)
+    overlay = depth_overlay(image, workspace.depth.disparity[0], DISPLAY_PX)
+    to_pil(enlarged(overlay, DISPLAY_PX)).save(file, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
-from dofsuite.images import thumbnail
+from dofsuite.images import resize, thumbnail
 
 # From far to near: blue, teal, sand, orange
 DEPTH_COLORS = ((0.10, 0.16, 0.42), (0.16, 0.50, 0.56), (0.93, 0.80, 0.52), (0.95, 0.45, 0.16))
@@ -52,6 +52,15 @@ def with_focus_mark(image_srgb: Tensor, point: tuple[float, float]) -> Tensor:
                 along = _span(corner_y, corner_y - side_y * arm, thickness + grown, height)
                 image[:, along, across] = color
     return image
+
+
+def enlarged(image: Tensor, long_side_px: int) -> Tensor:
+    """Enlarge a small picture [3, h, w] for the screen; larger ones stay."""
+    height, width = image.shape[-2:]
+    scale = long_side_px / max(height, width)
+    if scale <= 1:
+        return image
+    return resize(image, round(height * scale), round(width * scale))
 
 
 def stroke_opacity(

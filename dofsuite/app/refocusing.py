@@ -6,7 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dofsuite.app.scene_shot import enlarged
+from dofsuite.app.overlay import enlarged
+from dofsuite.app.scene_shot import SCREEN_PX
 from dofsuite.app.workspace import Point, Workspace
 from dofsuite.refocus import RefocusPipeline
 
@@ -53,4 +54,5 @@ def refocus(
             callback_on_step_end=after_step,
         ),
     )
-    return enlarged(pipe.prepare_image(image)[0]), enlarged(images[0])
+    pair = (pipe.prepare_image(image)[0].cpu(), images[0].cpu())
+    return enlarged(pair[0], SCREEN_PX), enlarged(pair[1], SCREEN_PX)

@@ -6,8 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from dofsuite.app.overlay import enlarged
 from dofsuite.errors import UserError
-from dofsuite.images import resize
 from dofsuite.photography.animation import mark_in_focus
 from dofsuite.text2image import Text2ImagePipeline
 from dofsuite.text2image.camera.exif import Exif
@@ -65,7 +65,7 @@ class Studio:
         image = self.photograph(f_number, focal_length_mm)
         if is_focus_marked:
             image = mark_in_focus(image, self.radius_px(f_number, focal_length_mm))
-        return enlarged(image)
+        return enlarged(image.cpu(), SCREEN_PX)
 
 
 def make_scene(pipe: Text2ImagePipeline, prompt: str, seed: int) -> Studio:
@@ -77,12 +77,3 @@ def make_scene(pipe: Text2ImagePipeline, prompt: str, seed: int) -> Studio:
     if not prompt.strip():
         raise UserError("Say what to show.")
     return Studio(pipe, pipe(prompt, seed=seed, output_type="pt"))
-
-
-def enlarged(image: Tensor) -> Tensor:
-    """Enlarge [3, h, w] for the screen; larger images stay."""
-    height, width = image.shape[-2:]
-    scale = SCREEN_PX / max(height, width)
-    if scale <= 1:
-        return image.cpu()
-    return resize(image.cpu(), round(height * scale), round(width * scale))

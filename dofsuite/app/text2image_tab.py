@@ -7,8 +7,8 @@ import gradio as gr
 from dofsuite.app.events import LIVE, clicked_point, in_words
 from dofsuite.app.lens_controls import PICTURE, PLAIN
 from dofsuite.app.lens_tab import Values
-from dofsuite.app.overlay import with_focus_mark
-from dofsuite.app.scene_shot import Studio, enlarged, make_scene
+from dofsuite.app.overlay import enlarged, with_focus_mark
+from dofsuite.app.scene_shot import SCREEN_PX, Studio, make_scene
 from dofsuite.errors import UserError
 from dofsuite.images import to_pil
 from dofsuite.text2image import Text2ImagePipeline
@@ -30,7 +30,12 @@ class Text2ImageTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=7, min_width=480), gr.Tabs():
                 with gr.Tab("Click to focus"):
-                    self.picture = gr.Image(interactive=False, elem_id="scene", **PICTURE)
+                    self.picture = gr.Image(
+                        interactive=False,
+                        elem_id="scene",
+                        placeholder="Make a scene, then click where it should be sharp.",
+                        **PICTURE,
+                    )
                 with gr.Tab("All in focus | photograph"):
                     self.compare = gr.ImageSlider(
                         interactive=False, elem_id="scene_compare", max_height=720, **PICTURE
@@ -83,7 +88,9 @@ class Text2ImageTab:
 
     def click(self, values: Values, event: gr.SelectData) -> Studio:
         studio: Studio = values[self.studio]
-        return studio.focused_at(clicked_point(event, enlarged(studio.scene.image_srgb[0])))
+        return studio.focused_at(
+            clicked_point(event, enlarged(studio.scene.image_srgb[0].cpu(), SCREEN_PX))
+        )
 
     def show(self, values: Values) -> tuple[Any, Any]:
         studio: Studio | None = values[self.studio]
@@ -92,5 +99,5 @@ class Text2ImageTab:
         camera = (values[self.f_number], values[self.focal])
         image = studio.look(*camera, values[self.mark])
         marked = image if studio.focus is None else with_focus_mark(image, studio.focus)
-        scene = enlarged(studio.scene.image_srgb[0].clamp(0, 1))
+        scene = enlarged(studio.scene.image_srgb[0].cpu().clamp(0, 1), SCREEN_PX)
         return to_pil(marked), (to_pil(scene), to_pil(image))

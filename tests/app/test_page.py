@@ -25,6 +25,7 @@ from tests.evaluation.browser import CHROMIUM, NO_BROWSER
 ROOT = Path(__file__).parents[2]
 START_S = 120.0
 WIDTH, HEIGHT = 900, 300
+SHOWN_WIDTH, SHOWN_HEIGHT = 1024, 341  # enlarged for the screen
 
 pytestmark = [
     pytest.mark.slow,
@@ -93,7 +94,7 @@ def fetched(url: str) -> bytes:
 def mark_center(page: AppPage) -> np.ndarray:
     """(x, y) of the amber focus mark on the gray wall, in pixels of the picture."""
     image = Image.open(io.BytesIO(fetched(page.source("#picture img"))))
-    assert image.size == (WIDTH, HEIGHT)
+    assert image.size == (SHOWN_WIDTH, SHOWN_HEIGHT)
     values = np.asarray(image.convert("RGB")).astype(int)
     rows, columns = np.nonzero(values[..., 0] - values[..., 2] > 60)
     return np.array([columns.min() + columns.max(), rows.min() + rows.max()]) / 2
@@ -124,9 +125,9 @@ def two_of(page: AppPage, selector: str) -> None:
 
 def test_the_page_opens_with_the_example_blurred(page):
     image = Image.open(io.BytesIO(fetched(page.source("#picture img")))).convert("L")
-    assert image.size == (741, 500)
+    assert image.size == (1024, 691)
     levels = np.asarray(image).astype(float)
-    shelves, engine = levels[20:120, 560:700], levels[250:350, 340:450]
+    shelves, engine = levels[30:160, 780:960], levels[350:480, 480:620]
     assert np.abs(np.diff(engine)).mean() > 3 * np.abs(np.diff(shelves)).mean()
 
 
@@ -152,16 +153,16 @@ def test_text_named_as_a_photograph_is_one_sentence(page, tmp_path):
 def test_a_click_is_where_it_was_meant_on_a_letterboxed_photograph(page, photo):
     page.upload("#photo_file input[type=file]", photo)
     page.wait_until(lambda: "A tilted plane" in page.text("#depth_note"), "the plane")
-    natural_width = "document.querySelector('#picture img').naturalWidth"
-    page.wait_until(lambda: page.evaluate(natural_width) == WIDTH, "the photograph")
+    natural_height = "document.querySelector('#picture img').naturalHeight"
+    page.wait_until(lambda: page.evaluate(natural_height) == SHOWN_HEIGHT, "the photograph")
     settled(page, "#picture img")
     for x, y in ((100, 60), (450, 150), (801, 239)):
         box = page.box("#picture img")
         # The picture lies in the middle of its element, as large as it fits, but not enlarged
-        scale = min(box.width / WIDTH, box.height / HEIGHT, 1)
-        assert box.height > scale * HEIGHT + 100
-        left = box.x + (box.width - scale * WIDTH) / 2
-        top = box.y + (box.height - scale * HEIGHT) / 2
+        scale = min(box.width / SHOWN_WIDTH, box.height / SHOWN_HEIGHT, 1)
+        assert box.height > scale * SHOWN_HEIGHT + 100
+        left = box.x + (box.width - scale * SHOWN_WIDTH) / 2
+        top = box.y + (box.height - scale * SHOWN_HEIGHT) / 2
         place = left + scale * x, top + scale * y
         changed_by(page, "#picture img", lambda place=place: page.click(*place))
         settled(page, "#picture img")
