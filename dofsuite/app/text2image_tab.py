@@ -33,7 +33,6 @@ class Text2ImageTab:
                     self.picture = gr.Image(
                         interactive=False,
                         elem_id="scene",
-                        placeholder="Make a scene, then click where it should be sharp.",
                         **PICTURE,
                     )
                 with gr.Tab("All in focus | photograph"):
