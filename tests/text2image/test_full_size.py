@@ -120,6 +120,7 @@ def test_the_table_is_the_published_one(module):
         assert tflop(work) == pytest.approx(published, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_shallow_generator_step_and_the_critic_step_after_it_waste_nothing(module):
     """All but one forward of the down blocks: the discriminator gets x with noise of its own, as in
     DMD2.
