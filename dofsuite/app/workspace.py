@@ -72,7 +72,8 @@ class Workspace:
 
     def with_depth_file(self, path: Path, kind: DepthKind | None) -> "Workspace":
         """Take a depth map; raises `UserError` where it cannot be read or does not fit."""
-        return self.with_depth(read_depth(path, kind, self.photo.size), f"From {path.name}.")
+        depth = read_depth(path, kind, self.photo.size).with_hard_edges()
+        return self.with_depth(depth, f"From {path.name}.")
 
     def with_estimate(self, estimate: DepthEstimator) -> "Workspace":
         """Let the depth model look.
@@ -85,7 +86,7 @@ class Workspace:
             found = estimate(image).disparity
         except UserError as error:
             raise UserError(NO_MODEL) from error
-        depth = SceneDepth(interpolate(found, self.photo.size, mode="bilinear"))
+        depth = SceneDepth(interpolate(found, self.photo.size, mode="bilinear")).with_hard_edges()
         estimated = self.with_depth(depth, "Estimated by the depth model.")
         return replace(estimated, is_estimated=True)
 

@@ -30,7 +30,8 @@ def radius_of(
         radius_px = bokeh_radius_px(
             depth.disparity, focus_disparity, variant.bokeh_level, long_side_px
         )
-        return radius_px[0], f"bokeh {variant.bokeh_level:g}, disparity {focus_disparity:.2f}"
+        words = f"bokeh {variant.bokeh_level:g}, focus at disparity {focus_disparity:.2f}"
+        return radius_px[0], words
     assert variant.f_number is not None
     camera = camera_for(config, photo)
     # Relative depth gets its scale from the distance in focus.

@@ -40,7 +40,8 @@ class PhotosConfig:
         nargs="+",
         default=(),
         metavar="X,Y",
-        help="the point in focus, fractions of width and height; several make a sweep",
+        help="the point in focus, fractions of width and height from the top left; several make a "
+        "sweep",
     )
     bokeh: tuple[float, ...] = option(
         "--bokeh",
@@ -48,7 +49,8 @@ class PhotosConfig:
         nargs="+",
         default=(),
         metavar="B",
-        help="blur radius in px per unit of disparity where the long side has 512 px; 12 is strong",
+        help="blur radius in px per unit of disparity where the long side has 512 px; 4 is subtle, "
+        "12 strong, 30 extreme",
     )
     # Depth
     depth: str = option(
@@ -60,12 +62,20 @@ class PhotosConfig:
     )
     depth_kind: DepthKind | None = option("--depth-kind", **DEPTH_KIND)
     depth_model: str | None = option("--depth-model", **DEPTH_MODEL)
+    depth_edges: Literal["snap", "keep"] = option(
+        "--depth-edges",
+        default="snap",
+        choices=("snap", "keep"),
+        help="snap (default): a depth map's soft steps become hard, so that nothing between two "
+        "surfaces is in focus; keep: the map as it is",
+    )
     plane: tuple[Point, Point] = option(
         "--plane",
         type=point_pair,
         default=((0.5, 1.0), (0.5, 0.4)),
         metavar="X,Y,X,Y",
-        help="for plane: its near and its far point; default 0.5,1,0.5,0.4, the ground",
+        help="for plane: its near and its far point; default 0.5,1,0.5,0.4, the ground; above the "
+        "far point all is at infinity",
     )
     # Output
     output: Path = option(
@@ -82,9 +92,13 @@ class PhotosConfig:
     )
 
     def __post_init__(self) -> None:
-        for x, y in (*self.focus, *self.plane):
-            if not (0 <= x <= 1 and 0 <= y <= 1):
-                raise UserError(f"--focus or --plane: {x:g},{y:g} lies outside; use 0 to 1.")
+        for name, points in (("--focus", self.focus), ("--plane", self.plane)):
+            for x, y in points:
+                if not (0 <= x <= 1 and 0 <= y <= 1):
+                    raise UserError(
+                        f"{name}: {x:g},{y:g} lies outside; give fractions of width and height, "
+                        "as in 0.3,0.6."
+                    )
         for level in self.bokeh:
             if not 0 <= level <= 1000:
                 raise UserError(f"--bokeh: {level:g} must be from 0 to 1000.")

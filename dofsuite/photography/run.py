@@ -109,26 +109,45 @@ def _photograph_file(
     if outputs.animation and config.animate:
         write_bytes(outputs.animation, encode_animation(frames, config.animate))
         print(f"{outputs.animation}: {len(frames)} pictures")
-    for note in (*photo.notes, *lost_in(photo, outputs.stills[0])):
+    for note in (*photo.notes, *lost_in(photo, outputs.stills[0]), *_beyond(config, depth)):
         print(f"{path}: note: {note}.", file=sys.stderr)
+
+
+def _beyond(config: LensConfig, depth: SceneDepth) -> list[str]:
+    """A note for each point whose place on the plane is the horizon or beyond it."""
+    if config.depth != "plane":
+        return []
+    return [
+        f"--focus {x:g},{y:g} lies beyond the plane's far end, so the focus is at infinity; a "
+        "plane suits the ground, or give --plane two points on what should be sharp"
+        for x, y in config.focus
+        if depth.at((x, y)) == 0
+    ]
 
 
 def depth_of(
     config: PhotosConfig, path: Path, photo: Photo, estimate: DepthEstimator
 ) -> SceneDepth:
     """The photograph's depth, from where the options say."""
-    if config.depth == "auto":
-        return estimate(photo.to_srgb())
     if config.depth == "plane":
         return plane_depth(*config.plane, photo.size)
+    if config.depth == "auto":
+        depth = estimate(photo.to_srgb())
+    else:
+        depth = read_depth(_depth_map(config, path), config.depth_kind, photo.size)
+    return depth.with_hard_edges() if config.depth_edges == "snap" else depth
+
+
+def _depth_map(config: PhotosConfig, path: Path) -> Path:
+    """The file that `--depth` names, or a photograph's map in its folder."""
     named = Path(config.depth)
     if not named.is_dir():
-        return read_depth(named, config.depth_kind, photo.size)
+        return named
     maps = [named / f"{path.stem}{extension}" for extension in DEPTH_EXTENSIONS]
     found = [each for each in maps if each.exists()]
     if not found:
         raise UserError(f"{named}: --depth: there is no {path.stem}.png or .npy for {path}.")
-    return read_depth(found[0], config.depth_kind, photo.size)
+    return found[0]
 
 
 def _rendered(config: LensConfig, photo: Photo, radius_px: Tensor, name: str) -> Photo:

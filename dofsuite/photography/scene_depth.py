@@ -19,6 +19,7 @@ from dofsuite.depth_options import DepthKind
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 from dofsuite.images import minmax_normalize
+from dofsuite.photography.depth_edges import snap_edges
 
 UNIT_M = {"meters": 1.0, "millimeters": 0.001}
 ASPECT_TOLERANCE = 0.01
@@ -54,6 +55,10 @@ class SceneDepth:
         assert self.inverse_range_per_m is not None
         far_per_m, near_per_m = self.inverse_range_per_m
         return 1 / (far_per_m + disparity * (near_per_m - far_per_m))
+
+    def with_hard_edges(self) -> "SceneDepth":
+        """Depth without what lies in between on the soft steps of a depth map."""
+        return replace(self, disparity=snap_edges(self.disparity))
 
     def with_focus_at(self, focus_disparity: float, focus_m: float) -> "SceneDepth":
         """Give relative depth a scale: the focal plane's distance, the farthest at infinity."""
@@ -154,7 +159,7 @@ class DepthEstimator:
             return described.load().to(self.device)
         except UserError as error:
             raise UserError(
-                f"--depth auto: {error} Or give depth maps with --depth, which need no model."
+                f"--depth auto: {error} Without a model: --depth FILE, or for a lens --depth plane."
             ) from error
 
     @torch.no_grad()

@@ -85,7 +85,7 @@ def test_a_slider_or_a_click_asks_no_depth_model_and_transforms_no_layer(
     moves = [
         replace(start, bokeh_level=80.0),
         replace(start, focus=(0.1, 0.9)),
-        replace(start, f_number=1.4, focal_length_mm=135.0),
+        replace(start, f_number=1.4, focal_length_mm=50.0),
     ]
     for shot in moves:
         assert not torch.equal(look(workspace, shot), before)

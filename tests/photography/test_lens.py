@@ -235,7 +235,8 @@ def test_bokehme_s_own_rendering_through_the_whole_command(tmp_path):
     photograph = shared_data() / "bokehme"
     high_byte = np.asarray(Image.open(photograph / "21_disparity.png")).astype(np.int64) // 256
     Image.fromarray(high_byte.astype(np.uint8)).save(tmp_path / "depth.png")
-    words = ("--depth", tmp_path / "depth.png", "--method", "layered", "--gamma", 4)
+    words = ("--depth", tmp_path / "depth.png", "--depth-edges", "keep")
+    words += ("--method", "layered", "--gamma", 4)
     level = 60 * 512 / 1350  # K = 60 px where the long side has 1350
     words += ("--focus-disparity", 90 / 255, "--bokeh", level, "-o", tmp_path / "out.png")
     assert lens(photograph / "21_image.jpg", *words) == 0

@@ -101,5 +101,5 @@ def test_a_depth_model_is_loaded_once_and_its_disparity_stretched(tmp_path, monk
 
 
 def test_a_depth_model_that_is_not_there_says_what_else_works(tmp_path):
-    with pytest.raises(UserError, match=r"^--depth auto: .* Or give depth maps with --depth"):
+    with pytest.raises(UserError, match=r"^--depth auto: .* Without a model: --depth FILE"):
         DepthEstimator(str(tmp_path / "none"))(torch.zeros(3, 32, 48))
