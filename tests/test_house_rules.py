@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -242,3 +243,21 @@ def test_what_a_room_exports_is_documented() -> None:
             if isinstance(node, kinds) and node.name == name and ast.get_docstring(node) is None:
                 undocumented.append(f"{module}.{name}")
     assert undocumented == []
+
+
+def test_every_file_with_shapes_has_them_checked_in_the_tests() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    (option,) = [each for each in options["addopts"] if each.startswith("--jaxtyping-packages=")]
+    rooms = option.partition("=")[2].split(",")[:-1]
+    with_shapes = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in FILES
+        if "from jaxtyping import" in path.read_text()
+    ]
+    assert with_shapes
+    unchecked = [
+        name
+        for name in with_shapes
+        if not f"{name}.".startswith(tuple(f"{room}." for room in rooms))
+    ]
+    assert unchecked == []

@@ -74,7 +74,10 @@ def test_161_layers_equal_taps_to_80_db_at_gamma_4(level, focus):
     at_least(80, psnr_db(layered, rendered(*photo, level, focus, 4, method="exact")))
 
 
-@pytest.mark.parametrize(("num_layers", "radius_bar"), [(41, 0.90), (161, 0.985)])
+@pytest.mark.parametrize(
+    ("num_layers", "radius_bar"),
+    [(41, 0.90), pytest.param(161, 0.985, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(("level", "focus"), [(12, 0.5), (20, 0)])
 def test_gradients_of_layers_are_those_of_taps(level, focus, num_layers, radius_bar):
     image, disparity = photo_21((256, 256))

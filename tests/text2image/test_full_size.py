@@ -93,6 +93,7 @@ def counted_and_minimum(module: Text2Image, steps: range) -> tuple[float, dict[s
     return counted, lines
 
 
+@pytest.mark.slow
 def test_the_table_is_the_published_one(module):
     """Each network on its own, against the figures above."""
     unet, codec, depth = module.networks.teacher, module.networks.codec, module.networks.depth
