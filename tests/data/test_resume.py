@@ -186,21 +186,18 @@ def run_ranks(
     return sorted((position, key) for rank in trained for position, key in rank)
 
 
-@pytest.mark.parametrize("and_back", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_two_gloo_ranks_train_on_the_order_of_one_and_hand_over_to_another_shape(
     tiny: ModuleType,
     two_sources: dict[str, str],
     expected: list[tuple[int, str]],
     tmp_path: Path,
-    and_back: bool,
 ) -> None:
     two = run_ranks(two_sources, tmp_path / "2x2", ranks=2, workers=2, steps=7, resume=None)
     assert two == expected[: 7 * 8]
     resume = tmp_path / "2x2" / "step=3.ckpt"
     one = tiny.train(two_sources, tmp_path / "1x0", steps=12, resume=resume)
     assert one.trained == expected[3 * 8 : 3 * 8 + 9 * 4]
-    if not and_back:
-        return
     back = run_ranks(
         two_sources,
         tmp_path / "2x0",

@@ -36,6 +36,7 @@ def probe_on_a_rank(rank: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_without_a_scene_take_part_in_the_sum_without_a_word(tmp_path, monkeypatch):
     monkeypatch.delenv(
         "LOCAL_RANK", raising=False

@@ -96,6 +96,7 @@ SHORT = {
 }
 
 
+@pytest.mark.slow
 def test_a_sharded_run_resumes_bit_for_bit_and_trains_as_a_plain_one(tmp_path, one_rank):
     begun, resumed = tmp_path / "begun", tmp_path / "resumed"
     losses = train(tiny_module(**SHORT), 3, begun, **one_rank)
