@@ -1,7 +1,10 @@
 """The options of every command that takes a depth map; light, so that `--help` needs no torch."""
 
+from pathlib import Path
 from typing import Any, Literal
 
+# Given where a folder of depth maps may be: a depth model predicts them.
+AUTO = Path("auto")
 DepthKind = Literal["disparity", "depth", "meters", "millimeters"]
 # Settings of `cli.option`
 DEPTH_KIND: dict[str, Any] = {

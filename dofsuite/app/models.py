@@ -8,7 +8,7 @@ import torch
 
 from dofsuite.errors import UserError
 from dofsuite.refocus import RefocusPipeline
-from dofsuite.refocus.settings import holds_export
+from dofsuite.refocus.settings import RefocusSettings
 from dofsuite.text2image import Text2ImagePipeline
 from dofsuite.text2image.settings import Text2ImageSettings
 
@@ -44,11 +44,9 @@ def load_models(folders: Sequence[Path]) -> Models:
 
 
 def _kind_of(folder: Path) -> str:
-    if holds_export(folder):
-        return "refocus"
-    places = (folder, folder / "export")
-    if any((place / Text2ImageSettings.FILE).is_file() for place in places):
-        return "text2image"
+    for kind, settings in (("refocus", RefocusSettings), ("text2image", Text2ImageSettings)):
+        if settings.place_in(folder):
+            return kind
     raise UserError(
         f"{folder}: it holds no export of refocus or text2image; train one: make quickstart."
     )

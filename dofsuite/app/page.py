@@ -13,6 +13,7 @@ from dofsuite.errors import UserError
 from dofsuite.photography import DepthEstimator
 
 TITLE = "dofsuite"
+FONT = ("system-ui", "sans-serif")
 MAX_FILE_SIZE = "300mb"
 MAX_WAITING = 32
 CSS = Path(__file__).with_name("page.css")
@@ -73,6 +74,3 @@ def serve(page: gr.Blocks, port: int | None, is_browser_opened: bool) -> None:
         ) from error
     print(f"{address} (Ctrl-C ends it)", flush=True)
     page.block_thread()
-
-
-FONT = ("system-ui", "sans-serif")

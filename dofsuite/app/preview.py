@@ -19,12 +19,12 @@ from dofsuite.optics import (
     render_bokeh,
     srgb_to_linear,
 )
+from dofsuite.optics.aperture import ROUND
 from dofsuite.photography import Photo
 
 PREVIEW_PX = 512
 DISPLAY_PX = 1024
 NUM_LAYERS = 41
-ROUND = Aperture()
 # The layers' spectra are computed again for a radius above this.
 LARGEST_RADIUS_PX = 32
 # Detail finer than the preview fades out up to this radius, in pixels of the preview.
@@ -62,9 +62,9 @@ class Preview:
             aperture: A cat's eye has another kernel at each place: it is rendered without the
                 layers, which takes longer.
         """
+        radius_px = self.radius_px(bokeh_level, focus_disparity)
         # Blur at 512 px; smaller photographs are rendered at their own size
         if aperture.cat_eye > 0:
-            radius_px = self.radius_px(bokeh_level, focus_disparity)
             light = render_bokeh(
                 self.image_linear, radius_px, "layered", fft_dtype=torch.float32, aperture=aperture
             )
@@ -73,7 +73,6 @@ class Preview:
             light = self.layers.render(bokeh_level, focus_disparity)
         blurred = resize(linear_to_srgb(light.clamp(0, 1))[0], *self.sharp_srgb.shape[-2:])
         # Detail where it is sharp
-        radius_px = self.radius_px(bokeh_level, focus_disparity)
         sharpness = (1 - radius_px.abs() / DETAIL_RADIUS_PX).clamp(min=0)
         sharpness = interpolate(sharpness, self.sharp_srgb.shape[-2:], mode="bilinear")[0]
         return (blurred + self.detail * sharpness).clamp(0, 1)

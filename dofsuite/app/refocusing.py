@@ -8,7 +8,8 @@ from torch import Tensor
 
 from dofsuite.app.overlay import enlarged
 from dofsuite.app.scene_shot import SCREEN_PX
-from dofsuite.app.workspace import Point, Workspace
+from dofsuite.app.workspace import Workspace
+from dofsuite.photography.photos_config import Point
 from dofsuite.refocus import RefocusPipeline
 
 SEED = 0

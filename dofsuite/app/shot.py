@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dofsuite.app.preview import ROUND
-from dofsuite.app.workspace import Point, Workspace
+from dofsuite.app.workspace import Workspace
 from dofsuite.errors import UserError
+from dofsuite.exif import FULL_FRAME_WIDTH_MM
 from dofsuite.files import write_bytes
 from dofsuite.optics import Aperture
+from dofsuite.optics.aperture import ROUND
 from dofsuite.photography import SceneDepth, write_photo
 from dofsuite.photography.animation import AnimationFormat, encode_animation, mark_in_focus
 from dofsuite.photography.camera import camera_for, radius_of
 from dofsuite.photography.config import LensConfig
 from dofsuite.photography.full_size import OnTile, blurred_photo
 from dofsuite.photography.photo_encoding import FORMATS
+from dofsuite.photography.photos_config import Point
 from dofsuite.photography.sweep import Variant
 
 F_NUMBERS = (1.2, 1.4, 1.8, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0)
@@ -53,7 +55,7 @@ def default_focal_length_mm(workspace: Workspace) -> float:
         camera = camera_for(config, workspace.photo)
     except UserError:  # EXIF does not say
         return DEFAULT_FOCAL_MM
-    return camera.focal_length_mm * 36 / camera.sensor_width_mm
+    return camera.focal_length_mm * FULL_FRAME_WIDTH_MM / camera.sensor_width_mm
 
 
 def radius_map(workspace: Workspace, shot: Shot, depth: SceneDepth) -> tuple[Tensor, str]:

@@ -21,10 +21,9 @@ from dofsuite.photography import (
     read_photo,
 )
 from dofsuite.photography.example import EXAMPLE, example_photo
+from dofsuite.photography.photos_config import GROUND, Point
 
-Point = tuple[float, float]
-# The ground, from the lower edge to the horizon: as --plane of dofsuite.lens
-NEAR, FAR = (0.5, 1.0), (0.5, 0.4)
+NEAR, FAR = GROUND
 EXAMPLE_FOCUS, START_FOCUS = (0.45, 0.6), (0.5, 0.6)
 # A depth model's input is about this large; more pixels add no detail.
 ESTIMATE_PX = 1024

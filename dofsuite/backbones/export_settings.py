@@ -30,10 +30,15 @@ class ExportSettings:
         Raises:
             UserError: There is none.
         """
-        for place in (Path(folder), Path(folder) / "export"):
-            if (place / cls.FILE).is_file():
-                return place
-        raise UserError(f"{folder}: {cls.KEY}: {cls.MISSING.format(file=cls.FILE)}.")
+        if (place := cls.place_in(folder)) is None:
+            raise UserError(f"{folder}: {cls.KEY}: {cls.MISSING.format(file=cls.FILE)}.")
+        return place
+
+    @classmethod
+    def place_in(cls, folder: str | Path) -> Path | None:
+        """As `find`; None where there is no export."""
+        places = (Path(folder), Path(folder) / "export")
+        return next((place for place in places if (place / cls.FILE).is_file()), None)
 
     def write(self, folder: Path) -> None:
         (folder / self.FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dofsuite.optics import Aperture, Tile, render_bokeh
+from dofsuite.optics.aperture import ROUND
 from dofsuite.photography.photo import Photo
 
 Method = Literal["auto", "occlusion", "layered", "gather", "exact"]
@@ -31,7 +32,6 @@ FFT_DTYPE = torch.float32
 SHARP_PX = 0.1
 # An 8-bit file's opacities start at 1/255; below half of that a pixel has no color to divide out.
 LEAST_OPACITY = 0.002
-ROUND = Aperture()
 
 OnTile = Callable[[int, int], object]
 

@@ -11,6 +11,8 @@ from dofsuite.errors import UserError
 AnimationFormat = Literal["webp", "gif", "mp4"]
 ANIMATION_FORMATS = ("webp", "gif", "mp4")
 Point = tuple[float, float]
+# The ground, from the lower edge to the horizon: the near end of a plane and its far end.
+GROUND: tuple[Point, Point] = ((0.5, 1.0), (0.5, 0.4))
 
 
 def point_pair(text: str) -> tuple[Point, Point]:
@@ -72,7 +74,7 @@ class PhotosConfig:
     plane: tuple[Point, Point] = option(
         "--plane",
         type=point_pair,
-        default=((0.5, 1.0), (0.5, 0.4)),
+        default=GROUND,
         metavar="X,Y,X,Y",
         help="for plane: its near and its far point; default 0.5,1,0.5,0.4, the ground; above the "
         "far point all is at infinity",

@@ -106,10 +106,22 @@ def _photograph_file(
         height, width = photo.size
         largest_px = float(radius_px.abs().max())
         print(f"{output}: {width}x{height}, {taken}, largest blur radius {largest_px:.1f} px")
+    notes = (*photo.notes, *lost_in(photo, outputs.stills[0]), *_beyond(config, depth))
+    finish_photo(config, path, outputs, frames, notes)
+
+
+def finish_photo(
+    config: PhotosConfig,
+    path: Path,
+    outputs: Outputs,
+    frames: Sequence[Tensor],
+    notes: Sequence[str],
+) -> None:
+    """Write a photograph's animation, if it has one, and say what could not be kept."""
     if outputs.animation and config.animate:
         write_bytes(outputs.animation, encode_animation(frames, config.animate))
         print(f"{outputs.animation}: {len(frames)} pictures")
-    for note in (*photo.notes, *lost_in(photo, outputs.stills[0]), *_beyond(config, depth)):
+    for note in notes:
         print(f"{path}: note: {note}.", file=sys.stderr)
 
 

@@ -1,6 +1,5 @@
 """From options to refocused photographs: every photograph, every point, every bokeh level."""
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,11 +9,11 @@ import torch
 from torch import Tensor
 
 from dofsuite.errors import UserError
-from dofsuite.files import write_bytes
 from dofsuite.images import MIN_SIDE_PX
 from dofsuite.photography import DepthEstimator, Photo, SceneDepth, write_photo
-from dofsuite.photography.animation import encode_animation, frame_of
-from dofsuite.photography.run import for_each_photo, open_photo
+from dofsuite.photography.animation import frame_of
+from dofsuite.photography.photo_encoding import lost_in
+from dofsuite.photography.run import finish_photo, for_each_photo, open_photo
 from dofsuite.photography.sweep import (
     Outputs,
     Variant,
@@ -102,12 +101,10 @@ def _refocus_photo(
             width_px = pipe.camera.config.reference_width_px
             refocused = full_size_photo(photo, answer, depth, point, level, width_px)
         write_photo(refocused, output)
-        frames.append(frame_of(refocused.to_srgb()))
+        if outputs.animation:
+            frames.append(frame_of(refocused.to_srgb()))
         height, width = refocused.size
         x, y = point
         print(f"{output}: {width}x{height}, focus {x:g},{y:g}, bokeh {level:g}")
-    if outputs.animation and config.animate:
-        write_bytes(outputs.animation, encode_animation(frames, config.animate))
-        print(f"{outputs.animation}: {len(frames)} pictures")
-    for note in photo.notes:
-        print(f"{path}: note: {note}.", file=sys.stderr)
+    notes = (*photo.notes, *lost_in(refocused, outputs.stills[0]))
+    finish_photo(config, path, outputs, frames, notes)

@@ -68,11 +68,10 @@ def load_base(backbone: Backbone) -> FluxModules:
     except UserError as error:
         if not isinstance(backbone, PretrainedFlux):
             raise
-        raise UserError(f"{error} Name another copy of the base with --base.") from error
-
-
-def holds_export(folder: Path) -> bool:
-    return any((place / RefocusSettings.FILE).is_file() for place in (folder, folder / "export"))
+        raise UserError(
+            f"{error} Name another copy of the base: --base of dofsuite.refocus, or base= of "
+            "from_export."
+        ) from error
 
 
 def unreadable(file: Path, reason: object) -> UserError:

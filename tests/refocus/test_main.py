@@ -7,9 +7,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dofsuite.images import decode_image, image_values
+from dofsuite.photography import Photo, write_photo
 from dofsuite.refocus import RefocusPipeline
 from dofsuite.refocus.__main__ import main
 from tests.refocus.tiny import tiny_module
@@ -281,6 +283,15 @@ def test_full_size_is_the_photograph_s_size_and_keeps_its_metadata(photo, model,
     with Image.open(tmp_path / "full.jpg") as image:
         assert image.size == (90, 60)
         assert image.getexif()[0x010F] == "A camera"
+
+
+def test_exif_that_a_16_bit_tiff_cannot_hold_is_said(model, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x010F] = "A camera"
+    write_photo(Photo(torch.rand(3, 30, 40), bits=16, exif=exif.tobytes()), tmp_path / "deep.png")
+    words = ["--full-size", "--depth", "plane"]
+    assert run(tmp_path / "deep.png", model, tmp_path / "full.tif", *words) == 0
+    assert "full.tif has no EXIF" in capsys.readouterr().err
 
 
 def test_another_base_and_offloading_are_refused_where_they_cannot_be(

@@ -20,13 +20,12 @@ from dofsuite.data.manifest import Manifest
 from dofsuite.data.packing.match_files import CAPTION_EXTENSION, Listing, Pair, find_pairs
 from dofsuite.data.packing.photo_exif import exif_of_photograph
 from dofsuite.data.shards import write_shards
-from dofsuite.depth_options import DEPTH_MODEL
+from dofsuite.depth_options import AUTO, DEPTH_MODEL
 from dofsuite.errors import UserError
 from dofsuite.images import decode_image, encode_png
 
 # A depth model: display values [h, w, 3] to disparity [h, w] in [0, 1], larger is nearer.
 PredictDisparity = Callable[[np.ndarray], np.ndarray]
-AUTO = Path("auto")
 DEPTH_UNITS = {"disparity": ("relative", "1/m", "px"), "depth": ("relative", "m", "mm")}
 NAMED_FAULTS = 5
 PROGRESS_EVERY = 256

@@ -25,7 +25,7 @@ from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
 from dofsuite.refocus.pipeline import RefocusPipeline
 from dofsuite.refocus.rendering import photograph
-from dofsuite.refocus.settings import RefocusSettings, holds_export
+from dofsuite.refocus.settings import RefocusSettings
 
 
 class Method(NamedTuple):
@@ -174,7 +174,7 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         network = exported_network(source)
         identity = {"network": hash_named_files([(".", source)])}
         deblur = Method(name, lambda sample, reference, _: network(reference), identity)
-    elif holds_export(source):
+    elif RefocusSettings.place_in(source):
         deblur = model(benchmark, source, name, seed, steps)
     elif source.is_dir():
         deblur = folder(benchmark, source, name)

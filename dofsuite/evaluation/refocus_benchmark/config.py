@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from dofsuite.cli import option
 from dofsuite.data.synthetic.names import is_synthetic
+from dofsuite.depth_options import AUTO
 from dofsuite.errors import UserError
 
 # The paper's: 60 photographs by cameras, 30 by phones, 60 AI-generated images.
 SOURCES = ("camera", "phone", "ai")
 # Model that `--depth-model` alone stands for; its output is disparity.
-AUTO = Path("auto")
 RELATIVE_DEPTH = "RelativeDepth"
 # Models whose output is depth (larger is farther).
 METRIC_DEPTH = ("DepthAnything", "Metric3D", "SmallDepth")

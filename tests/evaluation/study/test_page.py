@@ -103,28 +103,21 @@ def test_an_answer_that_cannot_be_stored_is_said_and_given_again(study, tmp_path
         page.open(address_of(server))
         page.evaluate("document.getElementById('agree').click()")
         wait(page, f"{COUNT} === '1 of {TOTAL}' && {BUTTONS}.every(b => !b.disabled)")
-        page.call(
-            "Network.emulateNetworkConditions",
-            offline=True,
-            latency=0,
-            downloadThroughput=-1,
-            uploadThroughput=-1,
-        )
+        set_offline(page, True)
         page.evaluate(f"{BUTTONS}[0].click()")
         wait(page, "document.getElementById('hint').textContent.includes('could not be stored')")
-        page.call(
-            "Network.emulateNetworkConditions",
-            offline=False,
-            latency=0,
-            downloadThroughput=-1,
-            uploadThroughput=-1,
-        )
+        set_offline(page, False)
         page.evaluate(f"{BUTTONS}[0].click()")
         wait(page, f"{COUNT} === '2 of {TOTAL}'")
         page.open(address_of(server) + "?p=nobody")
         wait(page, "document.body.innerText.includes('belongs to no participant')")
     (participant,) = read_answers(study).values()
     assert len(participant.answers) == 1
+
+
+def set_offline(page, offline: bool) -> None:
+    limits = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.call("Network.emulateNetworkConditions", offline=offline, **limits)
 
 
 def address_of(server) -> str:
