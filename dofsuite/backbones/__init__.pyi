@@ -1,3 +1,4 @@
+from dofsuite.backbones.acceleration import Acceleration as Acceleration
 from dofsuite.backbones.codec import Codec as Codec
 from dofsuite.backbones.codec import SpaceToDepthCodec as SpaceToDepthCodec
 from dofsuite.backbones.codec import VaeCodec as VaeCodec
