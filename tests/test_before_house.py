@@ -60,7 +60,7 @@ MODELS = {
             "lora": {"rank": 2},
             "rendering": {"gamma": 2.2, "layers": 9, "reference_width_px": 256},
             "timestep_sampling": {"shift": 60.0},
-            "split_backward": True,
+            "split_backward": "losses",
             "stacking": {"weight": 0.5},
             "lr_schedule": {"warmup_steps": 1},
             "probe": {"scenes": 3, "sheet_scenes": 1},

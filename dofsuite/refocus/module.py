@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from dofsuite import diffusion
-from dofsuite.backbones import Backbone, Lora, PretrainedFlux
+from dofsuite.backbones import Acceleration, Backbone, Lora, PretrainedFlux
 from dofsuite.backbones.descriptors import describe
+from dofsuite.backbones.flux.lora import share_low_precision_inputs
 from dofsuite.data import Batch, check_has_depth
 from dofsuite.diffusion import TimestepSampling
 from dofsuite.optics import downsample_mask, stack_images, stack_mask
@@ -25,7 +26,7 @@ from dofsuite.refocus.probe import Probe, ProbeQuery, ProbeRun
 from dofsuite.refocus.rendering import Rendering, input_width_px, photograph
 from dofsuite.refocus.sampling import Sampler
 from dofsuite.refocus.settings import RefocusSettings
-from dofsuite.refocus.two_pass import backward_early
+from dofsuite.refocus.two_pass import backward_by_rows, backward_early
 from dofsuite.training import check_compatible, run_folder
 from dofsuite.training.lr_schedule import LrSchedule, start_step
 
@@ -63,8 +64,9 @@ class Refocus(pl.LightningModule):
         focus_range: Literal["unit", "signed"] = "signed",
         guidance_embed: float = 1.0,
         position_ids: PositionIds = "kontext",
-        split_backward: bool = False,
+        split_backward: Literal["none", "losses", "rows"] = "none",
         gradient_checkpointing: bool = False,
+        acceleration: Acceleration = Acceleration(),  # noqa: B008
         num_inference_steps: int = 28,
         export_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         seed: int = 0,
@@ -88,9 +90,11 @@ class Refocus(pl.LightningModule):
             guidance_embed: FLUX.1-dev's distilled guidance, in training and inference (*inferred*:
                 1, as in FLUX adapters).
             position_ids: Of reference and depth tokens (*inferred*).
-            split_backward: Two forward passes a step instead of one: the flow row with its own
-                backward, then the two stacking rows; a third of the memory at 1024 px.
+            split_backward: Rows of a sample whose activations are alive at a time, with the same
+                gradients: `none`, all three; `losses`, the flow row's, then the two stacking
+                rows'; `rows`, one, for one more forward pass (a sixth of the step's FLOPs).
             gradient_checkpointing: Recompute blocks in the backward pass.
+            acceleration: Compiled blocks and attention kernels.
             num_inference_steps: Euler steps of sheet and probe, and the export's default (*ours*).
             export_dtype: Of the exported adapter: half precision halves its 1.05 GB at rank 64.
             seed: Noise, flow times, dropout and cameras are functions of it and of the sample's
@@ -105,6 +109,7 @@ class Refocus(pl.LightningModule):
         self.backbone, self.lora = backbone, lora
         self.optimizer, self.lr_schedule = optimizer, lr_schedule
         self.gradient_checkpointing, self.split_backward = gradient_checkpointing, split_backward
+        self.acceleration = acceleration
         # Training examples and losses
         self.camera_sampling, self.rendering = camera_sampling, rendering
         self.stacking, self.timestep_sampling = stacking, timestep_sampling
@@ -141,6 +146,9 @@ class Refocus(pl.LightningModule):
         self.camera.pooled_text.copy_(pooled_text)
         if self.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
+        if self.lora is not None and self._trainer and "mixed" in str(self._trainer.precision):
+            share_low_precision_inputs(self.transformer)
+        self.acceleration.apply(self.transformer, self.gradient_checkpointing)
 
     # --- the algorithm box ---
 
@@ -187,20 +195,30 @@ class Refocus(pl.LightningModule):
         # Rows of one sample: z_t of the first target, and the two rows of the stacking constraint.
         flow_rows = [(diffusion.interpolate(x.first, x.noise, x.t), x.first_camera)]
         stack_rows = self.stacking_rows(x) if weight else []
-        rows = flow_rows if self.split_backward else flow_rows + stack_rows
+        is_split = self.split_backward != "none"
+        rows = flow_rows if is_split else flow_rows + stack_rows
         flow_prediction, *stack_predictions = self.predict_velocities(x, rows)
         # Flow matching, eq. (1).
         flow = flow_loss(flow_prediction, diffusion.velocity(x.first, x.noise), norm)
         if not weight:
             return {"loss": flow, "flow": flow.detach()}
         # Split: the flow row's activations are freed before the stacking rows' forward pass.
-        if self.split_backward:
-            flow = backward_early(flow, [p for p in self.parameters() if p.requires_grad])
-            stack_predictions = self.predict_velocities(x, stack_rows)
+        trained = [p for p in self.parameters() if p.requires_grad]
+        if is_split:
+            flow = backward_early(flow, trained)
         # Stacking constraint, eq. (5): the masked predictions are the stacked latent's velocity.
         v_stack = diffusion.velocity(stack_images(x.mask, x.first, x.second), x.noise)
-        prediction_1, prediction_2 = stack_predictions
-        stack = stacking_loss(prediction_1, prediction_2, x.mask, v_stack, norm)
+
+        def stacking(prediction_1: Tensor, prediction_2: Tensor) -> Tensor:
+            return stacking_loss(prediction_1, prediction_2, x.mask, v_stack, norm)
+
+        if self.split_backward == "rows":
+            alone = [lambda row=row: self.predict_velocities(x, [row])[0] for row in stack_rows]
+            stack = backward_by_rows(alone, stacking, trained)
+        elif is_split:
+            stack = stacking(*self.predict_velocities(x, stack_rows))
+        else:
+            stack = stacking(*stack_predictions)
         return {"loss": flow + weight * stack, "flow": flow.detach(), "stack": stack.detach()}
 
     def stacking_rows(self, x: Example) -> list[tuple[Tensor, Cameras]]:

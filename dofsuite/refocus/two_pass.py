@@ -1,6 +1,11 @@
-"""Sequential backward passes of several losses: only one loss's graph is alive at a time."""
+"""Backward passes of a loss in parts, so that only one part's graph is alive at a time.
 
-from collections.abc import Sequence
+Automatic optimization, gradient accumulation and DDP expect one backward pass a step: the parts are
+differentiated early, and their gradients arrive in that one. Costs one copy of the trainable
+parameters' gradients.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,12 +24,54 @@ class _ReplayGradients(torch.autograd.Function):
 
 
 def backward_early(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Differentiate `loss` now and free its graph; the result's backward replays the gradients.
-
-    Two calls, each with a backward pass, would do the same, but automatic optimization, gradient
-    accumulation and DDP expect one backward pass a step: the gradients arrive in that one. Costs
-    one copy of the trainable parameters' gradients.
-    """
+    """Differentiate `loss` now and free its graph; the result's backward replays the gradients."""
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return replay(loss.detach(), parameters, gradients)
+
+
+def backward_by_rows(
+    rows: Sequence[Callable[[], Tensor]],
+    loss_of: Callable[..., Tensor],
+    parameters: Sequence[nn.Parameter],
+) -> Tensor:
+    """Differentiate L(F_1, ..., F_n) with one row's graph alive at a time.
+
+    dL/dw = sum_i (dF_i/dw)^T dL/dF_i, and dL/dF_i needs all predictions but no graph: every row but
+    the last runs without gradient first, and once more for its own term. So n rows cost n - 1 more
+    forward passes and the memory of one.
+
+    Args:
+        rows: Each predicts one F_i; called twice, they must return the same.
+        loss_of: L of all predictions.
+        parameters: What is trained.
+
+    Returns:
+        L, whose backward replays the gradients.
+    """
+    # All predictions; the last one keeps its graph.
+    with torch.no_grad():
+        predictions = [row() for row in rows[:-1]]
+    last = rows[-1]()
+    # dL/dF_i, without the network.
+    leaves = [prediction.detach().requires_grad_() for prediction in (*predictions, last)]
+    loss = loss_of(*leaves)
+    cotangents = torch.autograd.grad(loss, leaves)
+    # Each row against its own, the last first: its graph is freed before the next is built.
+    gradients = list(torch.autograd.grad(last, parameters, cotangents[-1], allow_unused=True))
+    del last
+    for row, cotangent in zip(rows[:-1], cotangents[:-1], strict=True):
+        terms = torch.autograd.grad(row(), parameters, cotangent, allow_unused=True)
+        for index, term in enumerate(terms):
+            total = gradients[index]
+            gradients[index] = (
+                term if total is None else total if term is None else total + term
+            )
+    return replay(loss.detach(), parameters, gradients)
+
+
+def replay(
+    value: Tensor, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]
+) -> Tensor:
+    """Return `value` with a backward that hands out gradients computed before."""
     used = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
-    return _ReplayGradients.apply(loss.detach(), [g for _, g in used], *(p for p, _ in used))
+    return _ReplayGradients.apply(value, [g for _, g in used], *(p for p, _ in used))

@@ -66,7 +66,7 @@ def oracle(module, x):
     return velocity
 
 
-@pytest.mark.parametrize("split_backward", [False, True])
+@pytest.mark.parametrize("split_backward", ["none", "losses", "rows"])
 @pytest.mark.parametrize("norm", ["squared", "plain"])
 @pytest.mark.parametrize("latent", ["stack", "own"])
 def test_losses_of_a_network_that_is_off_by_a_known_amount(batch, split_backward, norm, latent):

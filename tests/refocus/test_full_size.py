@@ -53,7 +53,7 @@ def example(size_px):
 
 @pytest.mark.parametrize(
     ("size_px", "split_backward", "calls"),
-    [(512, False, 1), pytest.param(1024, True, 2, marks=pytest.mark.slow)],
+    [(512, "none", 1), pytest.param(1024, "losses", 2, marks=pytest.mark.slow)],
 )
 def test_a_step_costs_its_minimum_and_no_text_tokens(module, size_px, split_backward, calls):
     module.split_backward = split_backward

@@ -46,9 +46,9 @@ def test_an_example_does_not_depend_on_the_batch_it_falls_into(batches):
     assert torch.equal(together.first_camera.focus_point[1:], alone.first_camera.focus_point)
 
 
-def test_one_and_two_backward_passes_give_one_gradient(batches):
+def test_all_rows_at_once_and_one_at_a_time_give_one_gradient(batches):
     gradients = []
-    for split_backward in (False, True):
+    for split_backward in ("none", "losses", "rows"):
         module = tiny_module(split_backward=split_backward)
         train(module, batches[:1])  # away from B = 0
         module.zero_grad()
@@ -57,11 +57,27 @@ def test_one_and_two_backward_passes_give_one_gradient(batches):
             {n: p.grad.clone() for n, p in module.named_parameters() if p.requires_grad}
         )
     for name, gradient in gradients[0].items():
-        assert torch.allclose(gradient, gradients[1][name], rtol=1e-3, atol=1e-7), name
+        for split in gradients[1:]:
+            assert torch.allclose(gradient, split[name], rtol=1e-3, atol=1e-7), name
 
 
-def test_split_backward_under_bfloat16_autocast_gives_every_adapter_a_gradient(batches):
-    module = tiny_module(split_backward=True)
+@pytest.mark.parametrize(("split_backward", "rows"), [("losses", [1, 2]), ("rows", [1, 1, 1, 1])])
+def test_rows_whose_activations_are_alive_together(batches, split_backward, rows):
+    """`rows` runs the first stacking row twice: for the residual, and for its gradient."""
+    module = tiny_module(split_backward=split_backward)
+    batch_sizes = []
+    module.transformer.register_forward_pre_hook(
+        lambda _, __, inputs: batch_sizes.append(len(inputs["hidden_states"])), with_kwargs=True
+    )
+    module.losses(module.example(batches[0]))
+    assert batch_sizes == [2 * n for n in rows]
+
+
+@pytest.mark.parametrize("split_backward", ["losses", "rows"])
+def test_split_backward_under_bfloat16_autocast_gives_every_adapter_a_gradient(
+    batches, split_backward
+):
+    module = tiny_module(split_backward=split_backward)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = module.losses(module.example(batches[0]))["loss"]
     loss.backward()

@@ -2,10 +2,11 @@
 
 import weakref
 
+import pytest
 import torch
 from torch import nn
 
-from dofsuite.refocus.two_pass import backward_early
+from dofsuite.refocus.two_pass import backward_by_rows, backward_early
 
 
 def two_losses(model, x):
@@ -22,6 +23,23 @@ def test_settled_parts_give_the_gradient_of_the_sum():
     first, second = two_losses(model, x)
     total = (backward_early(first, parameters) + 0.1 * second) / 4
     total.backward()
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_rows_one_at_a_time_give_the_gradient_of_a_loss_that_couples_them(n):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+    inputs = torch.randn(n, 5, 4, dtype=torch.float64)
+    parameters = list(model.parameters())
+
+    def loss_of(*predictions):
+        return (sum(predictions) - 1).square().mean() * predictions[0].exp().mean()
+
+    expected = torch.autograd.grad(loss_of(*map(model, inputs)) / 4, parameters)
+    loss = backward_by_rows([lambda x=x: model(x) for x in inputs], loss_of, parameters)
+    (loss / 4).backward()
     for parameter, gradient in zip(parameters, expected, strict=True):
         assert torch.allclose(parameter.grad, gradient, rtol=1e-12)
 

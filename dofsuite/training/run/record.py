@@ -48,6 +48,10 @@ MAY_CHANGE = (
     "trainer.strategy",
     "trainer.val_check_interval",  # counted in batches
     "data.init_args.num_workers",
+    # Memory and speed: the same gradients up to rounding.
+    "model.init_args.split_backward",
+    "model.init_args.gradient_checkpointing",
+    "model.init_args.acceleration",
 )
 LOCK_NAME = ".lock"
 

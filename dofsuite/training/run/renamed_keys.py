@@ -37,7 +37,7 @@ REFOCUS = {
     "time": Renamed("timestep_sampling"),
     "schedule": Renamed("lr_schedule"),
     "guidance": Renamed("guidance_embed"),
-    "rows": Renamed("split_backward", {"together": False, "apart": True}),
+    "rows": Renamed("split_backward", {"together": "none", "apart": "losses"}),
 }
 # Start of a section's class path (the present one) -> old key below `init_args` -> the new key.
 KEYS: dict[str, dict[str, Renamed]] = {
@@ -54,6 +54,11 @@ KEYS: dict[str, dict[str, Renamed]] = {
     },
     "dofsuite.baselines.": {"untold": Renamed("cond_dropout")},
     "dofsuite.data.": {"schedule": Renamed("source_mix")},
+}
+
+# Key below a section's `init_args` -> old value -> the new, where the key has kept its name.
+VALUES_OF_KEYS: dict[str, dict[Any, Any]] = {
+    "split_backward": {False: "none", True: "losses"},
 }
 
 # Old value, or start of one where it ends in a colon -> the new.
@@ -87,6 +92,9 @@ def translated(config: dict[str, Any]) -> dict[str, Any]:
             continue
         for old, renamed in _keys_of(str(section.get("class_path"))).items():
             _rename(section["init_args"], old.split("."), renamed)
+        for key, values in VALUES_OF_KEYS.items():
+            if section["init_args"].get(key) in values:
+                section["init_args"][key] = values[section["init_args"][key]]
     return config
 
 
