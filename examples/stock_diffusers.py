@@ -20,14 +20,16 @@ from torch.nn.functional import interpolate, linear
 
 
 def camera_token(export: Path, focus_point: tuple[float, float], bokeh_level: float):
-    """The camera as prompt embeddings [1, 1, e], and the empty prompt's pooled vector [1, p]."""
+    """The camera as prompt embeddings [1, k, e], and the empty prompt's pooled vector [1, p]."""
     config = json.loads((export / "camera_embedder" / "config.json").read_text())
     weights = load_file(export / "camera_embedder" / "diffusion_pytorch_model.safetensors")
     point = torch.tensor([focus_point])
     point = point * 2 - 1 if config["focus_range"] == "signed" else point
     numbers = torch.cat([point, torch.tensor([[bokeh_level / config["level_scale"]]])], dim=1)
     token = linear(numbers, weights["projector.weight"], weights["projector.bias"])
-    return token[:, None], weights["pooled_text"][None]
+    if "text_tokens" in weights:  # the empty prompt's, where the adapter was trained with them
+        token = torch.cat([token, weights["text_tokens"]])
+    return token[None], weights["pooled_text"][None]
 
 
 def pack(latent):
@@ -107,7 +109,7 @@ def refocus(
             timestep=now[None].to(device),
             guidance=guidance,
             img_ids=img_ids,
-            txt_ids=torch.zeros(1, 3, device=device),
+            txt_ids=torch.zeros(token.shape[1], 3, device=device),
             return_dict=False,
         )[0]
         latent = latent + (then.item() - now.item()) * unpack(

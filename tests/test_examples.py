@@ -37,8 +37,8 @@ class LocalFlux(Backbone):
         return FluxModules(transformer, VaeCodec(vae), torch.zeros(24))
 
 
-@pytest.fixture
-def base_and_export(tmp_path):
+@pytest.fixture(params=[0, 3], ids=["camera token alone", "with the empty prompt's tokens"])
+def base_and_export(tmp_path, request):
     """A tiny guidance-distilled FLUX in diffusers layout, and an adapter of random weights."""
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
@@ -65,10 +65,10 @@ def base_and_export(tmp_path):
     vae.save_pretrained(tmp_path / "base" / "vae")
     # The adapter, by dofsuite's own export
     Lora(rank=4).attach(transformer)
-    camera = CameraEmbedder(dim=32, pooled_dim=24)
+    camera = CameraEmbedder(dim=32, pooled_dim=24, num_text_tokens=request.param)
     for parameter in (
         *(p for p in transformer.parameters() if p.requires_grad),
-        camera.pooled_text,
+        *camera.buffers(),
     ):
         torch.nn.init.normal_(parameter, std=0.3)
     settings = RefocusSettings(

@@ -15,8 +15,8 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
     The token lives in the space of the prompt embeddings, before the frozen `context_embedder`: the
     two linear maps together are the paper's one, and the token fits the `prompt_embeds` of stock
     diffusers. The config stores the units of the inputs, so an adapter is always run in the units
-    it was trained in. `pooled_text` [p] is the pooled embedding of the empty prompt, stored here so
-    that an adapter needs no text encoder.
+    it was trained in. `pooled_text` [p] and `text_tokens` [k, e] are the pooled embedding and the
+    tokens of the empty prompt, stored here so that an adapter needs no text encoder.
     """
 
     @register_to_config
@@ -27,6 +27,7 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
         focus_range: Literal["unit", "signed"] = "signed",
         reference_width_px: float = 512.0,
         pooled_dim: int = 768,
+        num_text_tokens: int = 0,
     ) -> None:
         """Initialize the map: its three inputs are copied to the first three dimensions (*ours*).
 
@@ -38,6 +39,7 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
             reference_width_px: Width at which a bokeh level is pixels of radius per unit of
                 disparity.
             pooled_dim: Width of the pooled text vector (`pooled_projection_dim`).
+            num_text_tokens: Tokens of the empty prompt that follow the camera token.
         """
         super().__init__()
         self.projector = nn.Linear(3, dim)
@@ -46,11 +48,15 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
         with torch.no_grad():
             self.projector.weight[:3] = torch.eye(3)
         self.register_buffer("pooled_text", torch.zeros(pooled_dim))
+        if num_text_tokens:
+            self.register_buffer("text_tokens", torch.zeros(num_text_tokens, dim))
 
     def forward(
         self, focus_point: Float[Tensor, "b 2"], bokeh_level: Float[Tensor, "b"]
-    ) -> Float[Tensor, "b 1 e"]:
-        """Return the camera token; zeros, the unconditional token, for a negative level.
+    ) -> Float[Tensor, "b k e"]:
+        """Return the camera token, and the empty prompt's after it where the adapter has some.
+
+        The camera token is zeros, the unconditional token, for a negative level.
 
         Args:
             focus_point: (x, y) as fractions of width and height from the top left, in [0, 1].
@@ -60,4 +66,8 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
         point = focus_point * 2 - 1 if self.config.focus_range == "signed" else focus_point
         numbers = torch.cat([point, bokeh_level[:, None] / self.config.level_scale], dim=1)
         token = self.projector(numbers.to(self.projector.weight.dtype))[:, None]
-        return token * (bokeh_level >= 0)[:, None, None]
+        token = token * (bokeh_level >= 0)[:, None, None]
+        if not self.config.num_text_tokens:
+            return token
+        text = self.text_tokens.to(token).expand(len(token), -1, -1)
+        return torch.cat([token, text], dim=1)

@@ -42,6 +42,10 @@ def mean_norm(residual: Float[Tensor, "b c h w"], norm: Norm) -> Float[Tensor, "
     return squared.mean() if norm == "squared" else squared.flatten(1).mean(dim=1).sqrt().mean()
 
 
+def mean_square_of_each(residual: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
+    return residual.square().flatten(1).mean(dim=1)
+
+
 def flow_loss(
     prediction: Float[Tensor, "b c h w"], velocity: Float[Tensor, "b c h w"], norm: Norm = "squared"
 ) -> Float[Tensor, ""]:

@@ -1,5 +1,7 @@
 """DiffCamera as a LightningModule: a training step reads like the paper's section 3.2."""
 
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,8 +22,9 @@ from dofsuite.optics import downsample_mask, stack_images, stack_mask
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.cameras import NUM_UNIFORMS, Cameras, CameraSampling, draw_cameras
 from dofsuite.refocus.export import export_adapter, export_base
+from dofsuite.refocus.flow_by_time import VALIDATION_TIMES, FlowByTime, ValidationFlow
 from dofsuite.refocus.flux_tokens import PositionIds, check_token_grid
-from dofsuite.refocus.losses import Stacking, flow_loss, stacking_loss
+from dofsuite.refocus.losses import Stacking, flow_loss, mean_square_of_each, stacking_loss
 from dofsuite.refocus.probe import Probe, ProbeQuery, ProbeRun
 from dofsuite.refocus.rendering import Rendering, input_width_px, photograph
 from dofsuite.refocus.sampling import Sampler
@@ -29,6 +32,9 @@ from dofsuite.refocus.settings import RefocusSettings
 from dofsuite.refocus.two_pass import backward_by_rows, backward_early
 from dofsuite.training import check_compatible, run_folder
 from dofsuite.training.lr_schedule import LrSchedule, start_step
+
+# A noisy latent [b, c, h, w] and the camera that its velocity is predicted for.
+Row = tuple[Tensor, Cameras]
 
 
 class Example(NamedTuple):
@@ -55,6 +61,7 @@ class Refocus(pl.LightningModule):
         camera_sampling: CameraSampling = CameraSampling(),  # noqa: B008
         rendering: Rendering = Rendering(),  # noqa: B008
         stacking: Stacking = Stacking(),  # noqa: B008
+        flow_targets: Literal["first", "both"] = "first",
         timestep_sampling: TimestepSampling = TimestepSampling(),  # noqa: B008
         probe: Probe = Probe(),  # noqa: B008
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-4),
@@ -79,6 +86,9 @@ class Refocus(pl.LightningModule):
             camera_sampling: Focal planes, bokeh levels and focus points of the training images.
             rendering: How those images are rendered.
             stacking: The stacking constraint.
+            flow_targets: Paper: L_flow is on "the target image", of the two that are stacked. Here:
+                on the first (*ours*; the second is seen by L_stack alone), or on `both`, for a
+                third more FLOPs.
             timestep_sampling: Distribution of flow times.
             probe: The control probe and the sample sheet.
             optimizer: Paper: constant rate of 1e-4, optimizer not given. Here: AdamW (*inferred*).
@@ -112,7 +122,8 @@ class Refocus(pl.LightningModule):
         self.acceleration = acceleration
         # Training examples and losses
         self.camera_sampling, self.rendering = camera_sampling, rendering
-        self.stacking, self.timestep_sampling = stacking, timestep_sampling
+        self.stacking, self.flow_targets = stacking, flow_targets
+        self.timestep_sampling = timestep_sampling
         self.depth_dropout, self.seed = depth_dropout, seed
         # Conditioning and inference
         self.level_scale, self.focus_range = level_scale, focus_range
@@ -124,11 +135,12 @@ class Refocus(pl.LightningModule):
         self.transformer: Any = None
         self.trained_size_px: int | None = None
         self.start_step = 0
+        self.flow_by_time = FlowByTime()
 
     def configure_model(self) -> None:
         if self.transformer is not None:
             return
-        self.transformer, self.codec, pooled_text = self.backbone.load()
+        self.transformer, self.codec, pooled_text, text_tokens = self.backbone.load()
         # Adapter and camera token, initialized from the run's own seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -142,8 +154,11 @@ class Refocus(pl.LightningModule):
                 self.focus_range,
                 self.rendering.reference_width_px,
                 self.transformer.config.pooled_projection_dim,
+                0 if text_tokens is None else len(text_tokens),
             )
         self.camera.pooled_text.copy_(pooled_text)
+        if text_tokens is not None:
+            self.camera.text_tokens.copy_(text_tokens)
         if self.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
         if self.lora is not None and self._trainer and "mixed" in str(self._trainer.precision):
@@ -155,10 +170,17 @@ class Refocus(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L = L_flow + lambda L_stack, eq. (6), on one example per sample."""
         losses = self.losses(self.example(batch))
+        logged = losses | (self.flow_by_time.flush() if self.is_logging_step(batch_idx) else {})
         self.log_dict(
-            {f"train/{name}": loss for name, loss in losses.items()}, batch_size=len(batch.key)
+            {f"train/{name}": loss for name, loss in logged.items()}, batch_size=len(batch.key)
         )
         return losses["loss"]
+
+    def is_logging_step(self, batch_idx: int) -> bool:
+        """Whether this is the last micro-batch of a step that Lightning logs."""
+        trainer: Any = self.trainer
+        is_last = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        return is_last and (trainer.global_step + 1) % trainer.log_every_n_steps == 0
 
     @torch.no_grad()
     def example(self, batch: Batch) -> Example:
@@ -192,36 +214,65 @@ class Refocus(pl.LightningModule):
     def losses(self, x: Example) -> dict[str, Tensor]:
         """Return L_flow and L_stack and their weighted sum, eq. (6)."""
         norm, weight = self.stacking.norm, self.stacking.weight
-        # Rows of one sample: z_t of the first target, and the two rows of the stacking constraint.
-        flow_rows = [(diffusion.interpolate(x.first, x.noise, x.t), x.first_camera)]
-        stack_rows = self.stacking_rows(x) if weight else []
-        is_split = self.split_backward != "none"
-        rows = flow_rows if is_split else flow_rows + stack_rows
-        flow_prediction, *stack_predictions = self.predict_velocities(x, rows)
         # Flow matching, eq. (1).
-        flow = flow_loss(flow_prediction, diffusion.velocity(x.first, x.noise), norm)
+        flow_rows, v = self.flow_rows(x)
+
+        def flow(*predictions: Tensor) -> Tensor:
+            prediction = torch.cat(predictions)
+            squares = mean_square_of_each(prediction.detach() - v)
+            self.flow_by_time.update(x.t.repeat(len(flow_rows)), squares)
+            return flow_loss(prediction, v, norm)
+
         if not weight:
-            return {"loss": flow, "flow": flow.detach()}
-        # Split: the flow row's activations are freed before the stacking rows' forward pass.
-        trained = [p for p in self.parameters() if p.requires_grad]
-        if is_split:
-            flow = backward_early(flow, trained)
+            (loss,) = self.losses_of_rows(x, [(flow, flow_rows)])
+            return {"loss": loss, "flow": loss.detach()}
         # Stacking constraint, eq. (5): the masked predictions are the stacked latent's velocity.
         v_stack = diffusion.velocity(stack_images(x.mask, x.first, x.second), x.noise)
 
         def stacking(prediction_1: Tensor, prediction_2: Tensor) -> Tensor:
             return stacking_loss(prediction_1, prediction_2, x.mask, v_stack, norm)
 
-        if self.split_backward == "rows":
-            alone = [lambda row=row: self.predict_velocities(x, [row])[0] for row in stack_rows]
-            stack = backward_by_rows(alone, stacking, trained)
-        elif is_split:
-            stack = stacking(*self.predict_velocities(x, stack_rows))
-        else:
-            stack = stacking(*stack_predictions)
-        return {"loss": flow + weight * stack, "flow": flow.detach(), "stack": stack.detach()}
+        flow_value, stack_value = self.losses_of_rows(
+            x, [(flow, flow_rows), (stacking, self.stacking_rows(x))]
+        )
+        return {
+            "loss": flow_value + weight * stack_value,
+            "flow": flow_value.detach(),
+            "stack": stack_value.detach(),
+        }
 
-    def stacking_rows(self, x: Example) -> list[tuple[Tensor, Cameras]]:
+    def flow_rows(self, x: Example) -> tuple[list[Row], Tensor]:
+        """Return the rows of eq. (1), z_t of the first target (or of both), and their velocity."""
+        targets = [(x.first, x.first_camera), (x.second, x.second_camera)]
+        targets = targets if self.flow_targets == "both" else targets[:1]
+        rows = [(diffusion.interpolate(clean, x.noise, x.t), camera) for clean, camera in targets]
+        return rows, torch.cat([diffusion.velocity(clean, x.noise) for clean, _ in targets])
+
+    def losses_of_rows(
+        self, x: Example, terms: list[tuple[Callable[..., Tensor], list[Row]]]
+    ) -> list[Tensor]:
+        """Evaluate loss functions of their rows' predictions; `split_backward` says how."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        # One row's activations at a time.
+        if self.split_backward == "rows":
+
+            def predict(row: Row) -> Tensor:
+                return self.predict_velocities(x, [row])[0]
+
+            return [backward_by_rows(predict, rows, loss, trained) for loss, rows in terms]
+        # One loss's at a time: all but the last are differentiated at once.
+        if self.split_backward == "losses":
+            *early, (last, last_rows) = terms
+            values = [
+                backward_early(loss(*self.predict_velocities(x, rows)), trained)
+                for loss, rows in early
+            ]
+            return [*values, last(*self.predict_velocities(x, last_rows))]
+        # All together, in one call.
+        predictions = iter(self.predict_velocities(x, [row for _, rows in terms for row in rows]))
+        return [loss(*islice(predictions, len(rows))) for loss, rows in terms]
+
+    def stacking_rows(self, x: Example) -> list[Row]:
         """Return the inputs of eq. (5): the noisy stacked latent, or each target's own."""
         first, second = x.first, x.second
         if self.stacking.latent == "stack":
@@ -245,7 +296,7 @@ class Refocus(pl.LightningModule):
         check_token_grid(height, width, self.codec.downscale)
         return list(self.sampler.encode(torch.cat(images)).chunk(len(images)))
 
-    def predict_velocities(self, x: Example, rows: list[tuple[Tensor, Cameras]]) -> list[Tensor]:
+    def predict_velocities(self, x: Example, rows: list[Row]) -> list[Tensor]:
         """Predict the velocities of several rows of every sample in one forward pass."""
         n = len(rows)
         predictions = self.velocity(
@@ -319,6 +370,8 @@ class Refocus(pl.LightningModule):
             shapes="model.lora.rank or model.backbone",
         )
         self.start_step = start_step(checkpoint)
+        if "flow_by_time" in checkpoint:
+            self.flow_by_time.load_state_dict(checkpoint["flow_by_time"])
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         check_has_depth(batch)  # without it nothing is blurred
@@ -334,14 +387,29 @@ class Refocus(pl.LightningModule):
         )
         # Also on a rank without a batch: NCCL reduces nothing on the CPU.
         self._probe_run.metrics.to(self.device)
+        self._validation_flow = ValidationFlow(self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         check_has_depth(batch)
+        if self._probe_run.scenes_left > 0:
+            self.measure_flow(batch)
         self._probe_run.update(batch)
+
+    @torch.no_grad()
+    def measure_flow(self, batch: Batch) -> None:
+        """Measure eq. (1) at fixed flow times; a held-out scene has one camera and one noise."""
+        x = self.example(batch)
+        for t in VALIDATION_TIMES:
+            at_t = x._replace(t=torch.full_like(x.t, t))
+            rows, v = self.flow_rows(at_t)
+            residual = torch.cat(self.predict_velocities(at_t, rows)) - v
+            self._validation_flow.update(t, mean_square_of_each(residual))
 
     def on_validation_epoch_end(self) -> None:
         values = self._probe_run.values()
         self.log_dict({f"probe/{name}": value for name, value in values.items()})
+        flow = self._validation_flow.values()
+        self.log_dict({f"val/{name}": value for name, value in flow.items()})
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
 
@@ -350,6 +418,7 @@ class Refocus(pl.LightningModule):
         checkpoint["state_dict"] = {
             k: v for k, v in checkpoint["state_dict"].items() if k in trained
         }
+        checkpoint["flow_by_time"] = self.flow_by_time.state_dict()
 
     def export(self, folder: Path) -> None:
         if self.lora is None:

@@ -59,7 +59,7 @@ class Sampler(NamedTuple):
         t: Float[Tensor, "b"],
         reference: Float[Tensor, "b c h w"],
         depth: Float[Tensor, "b c h w"],
-        camera_token: Float[Tensor, "b 1 e"],
+        camera_token: Float[Tensor, "b k e"],
     ) -> Float[Tensor, "b c h w"]:
         """Predict the velocity, theta(z_t, t, I_r, D, c)."""
         return predict_velocity(

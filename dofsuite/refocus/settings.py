@@ -43,6 +43,7 @@ class RefocusSettings(ExportSettings):
         """
         try:
             arguments = dict(self.backbone["arguments"])
+            arguments.pop("empty_prompt_tokens", None)  # the export's own camera embedder has them
             if base is not None:
                 if "path" not in arguments:
                     raise UserError(

@@ -30,7 +30,8 @@ def backward_early(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
 
 
 def backward_by_rows(
-    rows: Sequence[Callable[[], Tensor]],
+    predict: Callable[[Any], Tensor],
+    rows: Sequence[Any],
     loss_of: Callable[..., Tensor],
     parameters: Sequence[nn.Parameter],
 ) -> Tensor:
@@ -41,7 +42,8 @@ def backward_by_rows(
     forward passes and the memory of one.
 
     Args:
-        rows: Each predicts one F_i; called twice, they must return the same.
+        predict: F of one row; called twice, it must return the same.
+        rows: Its inputs.
         loss_of: L of all predictions.
         parameters: What is trained.
 
@@ -50,8 +52,8 @@ def backward_by_rows(
     """
     # All predictions; the last one keeps its graph.
     with torch.no_grad():
-        predictions = [row() for row in rows[:-1]]
-    last = rows[-1]()
+        predictions = [predict(row) for row in rows[:-1]]
+    last = predict(rows[-1])
     # dL/dF_i, without the network.
     leaves = [prediction.detach().requires_grad_() for prediction in (*predictions, last)]
     loss = loss_of(*leaves)
@@ -60,12 +62,10 @@ def backward_by_rows(
     gradients = list(torch.autograd.grad(last, parameters, cotangents[-1], allow_unused=True))
     del last
     for row, cotangent in zip(rows[:-1], cotangents[:-1], strict=True):
-        terms = torch.autograd.grad(row(), parameters, cotangent, allow_unused=True)
+        terms = torch.autograd.grad(predict(row), parameters, cotangent, allow_unused=True)
         for index, term in enumerate(terms):
             total = gradients[index]
-            gradients[index] = (
-                term if total is None else total if term is None else total + term
-            )
+            gradients[index] = term if total is None else total if term is None else total + term
     return replay(loss.detach(), parameters, gradients)
 
 

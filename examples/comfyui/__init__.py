@@ -54,13 +54,15 @@ class RefocusCamera:
         point = point * 2 - 1 if camera["focus_range"] == "signed" else point
         numbers = torch.cat([point, torch.tensor([[level / camera["level_scale"]]])], dim=1)
         token = linear(numbers, weights["projector.weight"], weights["projector.bias"])
+        if "text_tokens" in weights:  # the empty prompt's, where the adapter was trained with them
+            token = torch.cat([token, weights["text_tokens"]])
         extra = {
             "pooled_output": weights["pooled_text"][None],
             "guidance": settings["guidance_embed"],
             "reference_latents": [photo["samples"], depth["samples"]],
             "reference_latents_method": "index",
         }
-        return ([[token[:, None], extra]],)
+        return ([[token[None], extra]],)
 
 
 NODE_CLASS_MAPPINGS = {"RefocusCamera": RefocusCamera}

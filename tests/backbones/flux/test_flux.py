@@ -4,7 +4,8 @@ cannot be had.
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
 from dofsuite.backbones import Lora, PretrainedFlux, SmallFlux
 from dofsuite.errors import UserError
@@ -113,6 +114,22 @@ def test_a_local_folder_loads_as_the_hub_would(tmp_path):
         PretrainedFlux(str(tmp_path), dtype="float32").load()
     again = FluxTransformer2DModel.from_pretrained(tmp_path, subfolder="transformer")
     assert torch.equal(call(again), call(modules.transformer))
+
+
+def test_the_empty_prompt_s_tokens_are_the_stock_pipeline_s(tmp_path):
+    tokens = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("a", -1.0), ("b", -2.0)]
+    tokenizer = T5TokenizerFast(vocab=tokens, extra_ids=0)
+    torch.manual_seed(0)
+    encoder = T5EncoderModel(
+        T5Config(vocab_size=5, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    ).eval()
+    tokenizer.save_pretrained(tmp_path / "tokenizer_2")
+    encoder.save_pretrained(tmp_path / "text_encoder_2")
+    ours = PretrainedFlux(str(tmp_path), dtype="float32", empty_prompt_tokens=6)._empty_prompt()
+    pipe = FluxPipeline(None, None, None, None, encoder, tokenizer, None)
+    stock = pipe._get_t5_prompt_embeds("", 1, 6, dtype=torch.float32)[0]
+    torch.testing.assert_close(ours, stock.detach())
+    assert ours.std() > 0
 
 
 def test_without_network_one_sentence_says_what_to_do(monkeypatch):
