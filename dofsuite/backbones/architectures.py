@@ -1,0 +1,216 @@
+"""The published architectures at full size, with random weights: for counting and timing.
+
+They are built on torch's current default device, which may be `meta`. `without_weights` turns the
+descriptor of a pretrained network into one of these.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel, UNet2DConditionModel
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+from dofsuite.backbones.codec import VaeCodec
+from dofsuite.backbones.flux.flux import Backbone, FluxModules, PretrainedFlux
+from dofsuite.backbones.perception.depth import NEAREST_M, Depth, DepthAnything
+from dofsuite.backbones.perception.frozen import DensePrediction
+from dofsuite.backbones.perception.metric3d import Metric3D
+from dofsuite.backbones.perception.saliency import BiRefNet, Saliency
+from dofsuite.backbones.sdxl.sdxl import PretrainedSdxl, Sdxl, SdxlModules
+from dofsuite.backbones.small.word_encoder import WordEncoder
+
+KL_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+}
+
+FLUX1_DEV_VAE = KL_VAE | {
+    "latent_channels": 16,
+    "scaling_factor": 0.3611,
+    "shift_factor": 0.1159,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+
+SDXL_VAE = KL_VAE | {"latent_channels": 4, "sample_size": 1024, "scaling_factor": 0.13025}
+
+FLUX1_DEV = {"num_layers": 19, "num_single_layers": 38, "guidance_embeds": True}
+
+SDXL_UNET = {
+    "sample_size": 128,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (320, 640, 1280),
+    "attention_head_dim": (5, 10, 20),
+    "transformer_layers_per_block": (1, 2, 10),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+# Width, heads, layers, output layers, neck widths, fusion width.
+DEPTH_ANYTHING = {
+    "small": (384, 6, 12, (3, 6, 9, 12), (48, 96, 192, 384), 64),
+    "base": (768, 12, 12, (3, 6, 9, 12), (96, 192, 384, 768), 128),
+    "large": (1024, 16, 24, (5, 12, 18, 24), (256, 512, 1024, 1024), 256),
+}
+
+
+@contextmanager
+def default_dtype(name: str) -> Iterator[None]:
+    """Build networks in a dtype from the start: a float32 copy of them may not fit in memory."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, name))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class RandomFlux(Backbone):
+    """FLUX.1-dev, or another configuration of its classes."""
+
+    def __init__(
+        self,
+        transformer: Mapping[str, Any] = FLUX1_DEV,
+        vae: Mapping[str, Any] = FLUX1_DEV_VAE,
+        dtype: str = "bfloat16",
+        num_text_tokens: int = 0,
+    ) -> None:
+        self.transformer, self.vae, self.dtype = transformer, vae, dtype
+        self.num_text_tokens = num_text_tokens
+
+    def load(self) -> FluxModules:
+        with default_dtype(self.dtype):
+            transformer = FluxTransformer2DModel.from_config(dict(self.transformer))
+            codec = VaeCodec(AutoencoderKL.from_config(dict(self.vae)))
+        config = transformer.config
+        text_tokens = torch.zeros(self.num_text_tokens, config.joint_attention_dim)
+        return FluxModules(
+            transformer.eval().requires_grad_(False),
+            codec,
+            torch.zeros(config.pooled_projection_dim),
+            text_tokens if self.num_text_tokens else None,
+        )
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        return self.transformer["num_layers"], self.transformer["num_single_layers"]
+
+    def of_depths(self, depths: tuple[int, ...]) -> "RandomFlux":
+        """Return it with other numbers of double and single blocks."""
+        double, single = depths
+        transformer = {**self.transformer, "num_layers": double, "num_single_layers": single}
+        return RandomFlux(transformer, self.vae, self.dtype, self.num_text_tokens)
+
+
+class RandomSdxl(Sdxl):
+    """SDXL-base, or another configuration of its classes; a word encoder of its shapes."""
+
+    def __init__(
+        self,
+        dtype: str = "float32",
+        vae_dtype: str = "bfloat16",
+        unet: Mapping[str, Any] = SDXL_UNET,
+        vae: Mapping[str, Any] = SDXL_VAE,
+    ) -> None:
+        self.dtype, self.vae_dtype = dtype, vae_dtype
+        self.unet, self.vae = unet, vae
+
+    def load(self) -> SdxlModules:
+        with default_dtype(self.dtype):
+            unet = UNet2DConditionModel.from_config(dict(self.unet))
+        with default_dtype(self.vae_dtype):
+            codec = VaeCodec(AutoencoderKL.from_config(dict(self.vae)))
+        token_dim = unet.config.cross_attention_dim
+        pooled_dim = unet.config.projection_class_embeddings_input_dim - 6 * (
+            unet.config.addition_time_embed_dim
+        )
+        prompts = WordEncoder(num_tokens=77, token_dim=token_dim, pooled_dim=pooled_dim)
+        return SdxlModules(unet.eval().requires_grad_(False), codec, prompts)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        return tuple(self.unet["transformer_layers_per_block"][1:])
+
+    def of_depths(self, depths: tuple[int, ...]) -> "RandomSdxl":
+        """Return it with other numbers of transformer layers at its coarser levels."""
+        first = self.unet["transformer_layers_per_block"][0]
+        unet = {**self.unet, "transformer_layers_per_block": (first, *depths)}
+        return RandomSdxl(self.dtype, self.vae_dtype, unet, self.vae)
+
+
+class RandomDepth(Depth):
+    """Metric Depth Anything V2 (indoor, 20 m)."""
+
+    def __init__(self, size: str = "small") -> None:
+        self.size = size
+
+    def load(self) -> DensePrediction:
+        width, heads, layers, outputs, neck, fusion = DEPTH_ANYTHING[self.size]
+        encoder = Dinov2Config(
+            image_size=518,
+            patch_size=14,
+            hidden_size=width,
+            num_attention_heads=heads,
+            num_hidden_layers=layers,
+            out_indices=list(outputs),
+            reshape_hidden_states=False,
+        )
+        config = DepthAnythingConfig(
+            backbone_config=encoder,
+            reassemble_hidden_size=width,
+            neck_hidden_sizes=list(neck),
+            fusion_hidden_size=fusion,
+            depth_estimation_type="metric",
+            max_depth=20,
+        )
+        return DensePrediction(DepthAnythingForDepthEstimation(config), 518, NEAREST_M)
+
+
+class RandomSaliency(Saliency):
+    """A stand-in of BiRefNet's weights and FLOPs (its code lies on the hub): a ViT-L."""
+
+    def load(self) -> DensePrediction:
+        return RandomDepth("large").load()
+
+
+def without_weights(descriptor: Any) -> Any:
+    """Return a descriptor of the same architecture that loads random weights, without a download.
+
+    A folder's own configuration is read; a hub id counts as the published model of its class. What
+    comes with dofsuite is returned as it is.
+    """
+    if isinstance(descriptor, PretrainedFlux):
+        return RandomFlux(
+            _config(descriptor.path, "transformer", FLUX1_DEV),
+            _config(descriptor.path, "vae", FLUX1_DEV_VAE),
+            descriptor.dtype,
+            descriptor.empty_prompt_tokens,
+        )
+    if isinstance(descriptor, PretrainedSdxl):
+        return RandomSdxl(
+            descriptor.dtype,
+            descriptor.vae_dtype,
+            _config(descriptor.path, "unet", SDXL_UNET),
+            _config(descriptor.vae or descriptor.path, "" if descriptor.vae else "vae", SDXL_VAE),
+        )
+    if isinstance(descriptor, Metric3D):
+        return RandomDepth("large")
+    if isinstance(descriptor, DepthAnything):
+        sizes = [size for size in DEPTH_ANYTHING if size in descriptor.path.lower()]
+        return RandomDepth(sizes[0] if sizes else "small")
+    return RandomSaliency() if isinstance(descriptor, BiRefNet) else descriptor
+
+
+def _config(path: str, part: str, published: Mapping[str, Any]) -> Mapping[str, Any]:
+    file = Path(path) / part / "config.json"
+    return json.loads(file.read_text()) if file.is_file() else published

@@ -1,0 +1,204 @@
+"""Memory and FLOPs of a training step, counted without weights and without a GPU.
+
+The real step runs on fake tensors: every operation is dispatched, nothing is computed. Storages are
+counted from their first appearance to their death, so the peak has weights, gradients, optimizer
+state, saved activations and short-lived buffers; the allocator's own overhead is not in it.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+aten = torch.ops.aten
+
+
+def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
+
+
+def attention_backward_flops(
+    grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any
+) -> int:
+    """Twice the forward pass, what the gradients need; a fused kernel recomputes a quarter more."""
+    return 2 * sdpa_flop_count(query.shape, key.shape, value.shape)
+
+
+# torch's formulas, and the CPU's fused attention, which they do not have.
+FLOPS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flops,
+}
+# Of ATen/autocast_mode.h's float32 list for CUDA what our networks and losses call; the CPU's list
+# is shorter.
+FLOAT32_ON_CUDA = (
+    "group_norm",
+    "huber_loss",
+    "interpolate",
+    "layer_norm",
+    "mse_loss",
+    "rms_norm",
+    "softplus",
+)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one step needs; bytes on one device."""
+
+    flops: int
+    peak_bytes: int
+    # What was alive at the peak, by the network that made it (weights by `standing`).
+    at_peak: dict[str, int]
+
+
+@contextmanager
+def autocast_as_on_cuda() -> Iterator[None]:
+    """Cast up on the CPU what autocast casts up on CUDA, so that the same tensors are saved.
+
+    By replacing torch's functions: a TorchFunctionMode does not see what is recomputed in the
+    backward pass.
+    """
+    with ExitStack() as stack:
+        for name in FLOAT32_ON_CUDA:
+            function = getattr(functional, name)
+            stack.enter_context(patch.object(functional, name, _cast_up(function)))
+        yield
+
+
+def _cast_up(function: Any) -> Any:
+    def in_float32(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_autocast_enabled("cpu"):
+            args = tree_map(_as_float32, args)
+        return function(*args, **kwargs)
+
+    return in_float32
+
+
+def _as_float32(value: Any) -> Any:
+    is_floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value.float() if is_floating else value
+
+
+class Count(TorchDispatchMode):
+    """Counts FLOPs, and the bytes of every storage that is alive under the name of its maker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = ["losses and optics"]
+        self.live: Counter[str] = Counter()
+        self.at_peak: Counter[str] = Counter()
+        self.total_bytes = self.peak_bytes = self.flops = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        packet = func._overloadpacket
+        if packet in FLOPS:
+            self.flops += FLOPS[packet](*args, **(kwargs or {}), out_val=outputs)
+        for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
+            if isinstance(output, Tensor):
+                self.add(output, self.running[-1])
+        return outputs
+
+    def add(self, tensor: Tensor, name: str) -> None:
+        """Count a tensor's storage until it is freed; one that is known already is left."""
+        storage = tensor.untyped_storage()
+        key, size_bytes = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.live[name] += size_bytes
+        self.total_bytes += size_bytes
+        weakref.finalize(storage, self._freed, key, name, size_bytes)
+        if self.total_bytes > self.peak_bytes:
+            self.peak_bytes, self.at_peak = self.total_bytes, self.live.copy()
+
+    def _freed(self, key: int, name: str, size_bytes: int) -> None:
+        self._known.discard(key)
+        self.live[name] -= size_bytes
+        self.total_bytes -= size_bytes
+
+    @contextmanager
+    def naming(self, networks: Mapping[str, nn.Module]) -> Iterator[None]:
+        """Count what is made in a network's forward pass under its name."""
+        handles = []
+        for name, network in networks.items():
+            enter = network.register_forward_pre_hook(
+                lambda *_, name=name: self.running.append(name)
+            )
+            leave = network.register_forward_hook(lambda *_: self._leave())
+            handles += [enter, leave]
+        yield
+        for handle in handles:
+            handle.remove()
+
+    def _leave(self) -> None:
+        self.running.pop()
+
+
+def measure(
+    step: Callable[[], None],
+    standing: Mapping[str, Iterator[Tensor]],
+    networks: Mapping[str, nn.Module],
+    fakes: FakeTensorMode,
+) -> Footprint:
+    """Run a step on fake tensors and count.
+
+    Args:
+        step: Forward and backward passes, under `torch.autocast("cpu", ...)` where the run has one.
+        standing: Tensors that are alive before the step, by name: weights, gradients, moments.
+        networks: Those whose share is reported.
+        fakes: The mode under which all of these tensors were made.
+    """
+    count = Count()
+    with fakes, count.naming(networks), count, autocast_as_on_cuda():
+        for name, tensors in standing.items():
+            for tensor in tensors:
+                count.add(tensor, name)
+        step()
+    at_peak = {name: size for name, size in count.at_peak.items() if size > 0}
+    return Footprint(count.flops, count.peak_bytes, at_peak)
+
+
+def extrapolated(
+    measure_at: Callable[[tuple[int, ...]], Footprint], depths: tuple[int, ...]
+) -> Footprint:
+    """Return the footprint of a deep network from those of shallow ones.
+
+    FLOPs and bytes are linear in the number of equal blocks, once there are some; so a network of
+    57 blocks is counted with 8, in seconds.
+
+    Args:
+        measure_at: The footprint at given numbers of equal blocks.
+        depths: The true numbers.
+    """
+    few = tuple(min(1, depth) for depth in depths)
+    base = measure_at(few)
+    flops, peak_bytes = base.flops, base.peak_bytes
+    at_peak = Counter(base.at_peak)
+    for index, depth in enumerate(depths):
+        more = depth - few[index]
+        if not more:
+            continue
+        one_more = measure_at((*few[:index], few[index] + 1, *few[index + 1 :]))
+        flops += more * (one_more.flops - base.flops)
+        peak_bytes += more * (one_more.peak_bytes - base.peak_bytes)
+        for name in at_peak.keys() | one_more.at_peak.keys():
+            step = one_more.at_peak.get(name, 0) - base.at_peak.get(name, 0)
+            at_peak[name] += more * step
+    return Footprint(flops, peak_bytes, dict(at_peak))
