@@ -56,11 +56,17 @@ SDXL_UNET = {
     "projection_class_embeddings_input_dim": 2816,
 }
 
-# Width, heads, layers, output layers, neck widths, fusion width.
-DEPTH_ANYTHING = {
-    "small": (384, 6, 12, (3, 6, 9, 12), (48, 96, 192, 384), 64),
-    "base": (768, 12, 12, (3, 6, 9, 12), (96, 192, 384, 768), 128),
-    "large": (1024, 16, 24, (5, 12, 18, 24), (256, 512, 1024, 1024), 256),
+# Depth Anything V2: its encoder, DINOv2, and its head.
+DINOV2 = {
+    "small": {"hidden_size": 384, "num_attention_heads": 6, "num_hidden_layers": 12},
+    "base": {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12},
+    "large": {"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24},
+}
+OUTPUT_LAYERS = {"small": (3, 6, 9, 12), "base": (3, 6, 9, 12), "large": (5, 12, 18, 24)}
+DEPTH_HEAD: dict[str, dict[str, Any]] = {
+    "small": {"neck_hidden_sizes": [48, 96, 192, 384], "fusion_hidden_size": 64},
+    "base": {"neck_hidden_sizes": [96, 192, 384, 768], "fusion_hidden_size": 128},
+    "large": {"neck_hidden_sizes": [256, 512, 1024, 1024], "fusion_hidden_size": 256},
 }
 
 
@@ -85,10 +91,11 @@ class RandomFlux(Backbone):
         dtype: str = "bfloat16",
         num_text_tokens: int = 0,
     ) -> None:
-        self.transformer, self.vae, self.dtype = transformer, vae, dtype
-        self.num_text_tokens = num_text_tokens
+        self.transformer, self.vae = transformer, vae
+        self.dtype, self.num_text_tokens = dtype, num_text_tokens
 
     def load(self) -> FluxModules:
+        # Built in its dtype from the start: a float32 copy may not fit in memory.
         with default_dtype(self.dtype):
             transformer = FluxTransformer2DModel.from_config(dict(self.transformer))
             codec = VaeCodec(AutoencoderKL.from_config(dict(self.vae)))
@@ -107,8 +114,8 @@ class RandomFlux(Backbone):
 
     def of_depths(self, depths: tuple[int, ...]) -> "RandomFlux":
         """Return it with other numbers of double and single blocks."""
-        double, single = depths
-        transformer = {**self.transformer, "num_layers": double, "num_single_layers": single}
+        names = ("num_layers", "num_single_layers")
+        transformer = {**self.transformer, **dict(zip(names, depths, strict=True))}
         return RandomFlux(transformer, self.vae, self.dtype, self.num_text_tokens)
 
 
@@ -130,6 +137,7 @@ class RandomSdxl(Sdxl):
             unet = UNet2DConditionModel.from_config(dict(self.unet))
         with default_dtype(self.vae_dtype):
             codec = VaeCodec(AutoencoderKL.from_config(dict(self.vae)))
+        # Prompt embeddings of the widths that this UNet takes.
         token_dim = unet.config.cross_attention_dim
         pooled_dim = unet.config.projection_class_embeddings_input_dim - 6 * (
             unet.config.addition_time_embed_dim
@@ -155,23 +163,14 @@ class RandomDepth(Depth):
         self.size = size
 
     def load(self) -> DensePrediction:
-        width, heads, layers, outputs, neck, fusion = DEPTH_ANYTHING[self.size]
-        encoder = Dinov2Config(
-            image_size=518,
-            patch_size=14,
-            hidden_size=width,
-            num_attention_heads=heads,
-            num_hidden_layers=layers,
-            out_indices=list(outputs),
-            reshape_hidden_states=False,
-        )
+        encoder: Any = {"image_size": 518, "patch_size": 14, "reshape_hidden_states": False}
+        encoder |= {"out_indices": list(OUTPUT_LAYERS[self.size]), **DINOV2[self.size]}
         config = DepthAnythingConfig(
-            backbone_config=encoder,
-            reassemble_hidden_size=width,
-            neck_hidden_sizes=list(neck),
-            fusion_hidden_size=fusion,
+            backbone_config=Dinov2Config(**encoder),
+            reassemble_hidden_size=DINOV2[self.size]["hidden_size"],
             depth_estimation_type="metric",
             max_depth=20,
+            **DEPTH_HEAD[self.size],
         )
         return DensePrediction(DepthAnythingForDepthEstimation(config), 518, NEAREST_M)
 
@@ -189,6 +188,7 @@ def without_weights(descriptor: Any) -> Any:
     A folder's own configuration is read; a hub id counts as the published model of its class. What
     comes with dofsuite is returned as it is.
     """
+    # The two denoisers
     if isinstance(descriptor, PretrainedFlux):
         return RandomFlux(
             _config(descriptor.path, "transformer", FLUX1_DEV),
@@ -203,10 +203,11 @@ def without_weights(descriptor: Any) -> Any:
             _config(descriptor.path, "unet", SDXL_UNET),
             _config(descriptor.vae or descriptor.path, "" if descriptor.vae else "vae", SDXL_VAE),
         )
+    # Perception: Metric3D is a ViT-L with a decoder, as Depth Anything's large one
     if isinstance(descriptor, Metric3D):
         return RandomDepth("large")
     if isinstance(descriptor, DepthAnything):
-        sizes = [size for size in DEPTH_ANYTHING if size in descriptor.path.lower()]
+        sizes = [size for size in DINOV2 if size in descriptor.path.lower()]
         return RandomDepth(sizes[0] if sizes else "small")
     return RandomSaliency() if isinstance(descriptor, BiRefNet) else descriptor
 

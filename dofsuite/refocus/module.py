@@ -5,18 +5,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import OptimizerCallable
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from dofsuite import diffusion
 from dofsuite.backbones import Acceleration, Backbone, Lora, PretrainedFlux
 from dofsuite.backbones.descriptors import describe
 from dofsuite.backbones.flux.lora import share_low_precision_inputs
-from dofsuite.data import Batch, check_has_depth
+from dofsuite.data import Batch
 from dofsuite.diffusion import TimestepSampling
 from dofsuite.optics import downsample_mask, stack_images, stack_mask
 from dofsuite.refocus.camera_embedder import CameraEmbedder
@@ -24,14 +21,14 @@ from dofsuite.refocus.cameras import NUM_UNIFORMS, Cameras, CameraSampling, draw
 from dofsuite.refocus.export import export_adapter, export_base
 from dofsuite.refocus.flow_by_time import VALIDATION_TIMES, FlowByTime, ValidationFlow
 from dofsuite.refocus.flux_tokens import PositionIds, check_token_grid
+from dofsuite.refocus.lightning_hooks import RefocusRun
 from dofsuite.refocus.losses import Stacking, flow_loss, mean_square_of_each, stacking_loss
-from dofsuite.refocus.probe import Probe, ProbeQuery, ProbeRun
+from dofsuite.refocus.probe import Probe, ProbeQuery
 from dofsuite.refocus.rendering import Rendering, input_width_px, photograph
 from dofsuite.refocus.sampling import Sampler
 from dofsuite.refocus.settings import RefocusSettings
 from dofsuite.refocus.two_pass import backward_by_rows, backward_early
-from dofsuite.training import check_compatible, run_folder
-from dofsuite.training.lr_schedule import LrSchedule, start_step
+from dofsuite.training.lr_schedule import LrSchedule
 
 # A noisy latent [b, c, h, w] and the camera that its velocity is predicted for.
 Row = tuple[Tensor, Cameras]
@@ -51,7 +48,7 @@ class Example(NamedTuple):
     t: Tensor  # [b] flow time
 
 
-class Refocus(pl.LightningModule):
+class Refocus(RefocusRun):
     """Refocuses an image at a chosen point with a chosen bokeh level (arXiv 2509.26599)."""
 
     def __init__(
@@ -175,12 +172,6 @@ class Refocus(pl.LightningModule):
             {f"train/{name}": loss for name, loss in logged.items()}, batch_size=len(batch.key)
         )
         return losses["loss"]
-
-    def is_logging_step(self, batch_idx: int) -> bool:
-        """Whether this is the last micro-batch of a step that Lightning logs."""
-        trainer: Any = self.trainer
-        is_last = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        return is_last and (trainer.global_step + 1) % trainer.log_every_n_steps == 0
 
     @torch.no_grad()
     def example(self, batch: Batch) -> Example:
@@ -344,81 +335,15 @@ class Refocus(pl.LightningModule):
         times = diffusion.euler_times(self.num_inference_steps, self.timestep_sampling.shift)
         return self.sampler.refocus(reference, depth, focus_point, bokeh_level, noise, times)
 
-    # --- Lightning ---
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
-        max_steps, start = self.trainer.max_steps, self.start_step
-        scheduler = LambdaLR(
-            optimizer, lambda step: self.lr_schedule.factor(step, max_steps, start)
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def on_fit_start(self) -> None:
-        # Keep the size of the training images for the export.
-        datamodule = getattr(self.trainer, "datamodule", None)
-        self.trained_size_px = getattr(datamodule, "size_px", None)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        check_compatible(
-            checkpoint["state_dict"],
-            self,
-            names="model.lora (its targets, or null)",
-            shapes="model.lora.rank or model.backbone",
-        )
-        self.start_step = start_step(checkpoint)
-        if "flow_by_time" in checkpoint:
-            self.flow_by_time.load_state_dict(checkpoint["flow_by_time"])
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        check_has_depth(batch)  # without it nothing is blurred
-
-    def on_validation_epoch_start(self) -> None:
-        self._probe_run = ProbeRun(
-            self.probe,
-            self.rendering,
-            self.seed,
-            self.predict,
-            self.trainer.world_size,
-            self.trainer.global_rank,
-        )
-        # Also on a rank without a batch: NCCL reduces nothing on the CPU.
-        self._probe_run.metrics.to(self.device)
-        self._validation_flow = ValidationFlow(self.device)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        check_has_depth(batch)
-        if self._probe_run.scenes_left > 0:
-            self.measure_flow(batch)
-        self._probe_run.update(batch)
-
     @torch.no_grad()
-    def measure_flow(self, batch: Batch) -> None:
+    def measure_flow(self, batch: Batch, flow: ValidationFlow) -> None:
         """Measure eq. (1) at fixed flow times; a held-out scene has one camera and one noise."""
         x = self.example(batch)
         for t in VALIDATION_TIMES:
             at_t = x._replace(t=torch.full_like(x.t, t))
             rows, v = self.flow_rows(at_t)
             residual = torch.cat(self.predict_velocities(at_t, rows)) - v
-            self._validation_flow.update(t, mean_square_of_each(residual))
-
-    def on_validation_epoch_end(self) -> None:
-        values = self._probe_run.values()
-        self.log_dict({f"probe/{name}": value for name, value in values.items()})
-        flow = self._validation_flow.values()
-        self.log_dict({f"val/{name}": value for name, value in flow.items()})
-        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        checkpoint["state_dict"] = {
-            k: v for k, v in checkpoint["state_dict"].items() if k in trained
-        }
-        checkpoint["flow_by_time"] = self.flow_by_time.state_dict()
+            flow.update(t, mean_square_of_each(residual))
 
     def export(self, folder: Path) -> None:
         if self.lora is None:

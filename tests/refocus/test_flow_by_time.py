@@ -12,7 +12,8 @@ from tests.refocus.tiny import tiny_batches, tiny_module
 
 def test_each_bin_has_the_mean_of_its_samples_over_several_steps():
     bins, seen = FlowByTime(), []
-    for t, loss in ((torch.rand(5) * 0.75, torch.rand(5)), (torch.rand(3) * 0.75, torch.rand(3))):
+    steps = [[0.1, 0.3, 0.24, 0.7], [0.26, 0.6]]
+    for t, loss in [(torch.tensor(times), torch.rand(len(times))) for times in steps]:
         bins.update(t, loss)
         seen += zip(t.tolist(), loss.tolist(), strict=True)
     means = bins.flush()
@@ -39,9 +40,9 @@ def test_validation_measures_a_perfect_network_as_zero_and_a_silent_one_as_its_v
     v = velocity(x.first, x.noise)
     for predicted, expected in ((v, 0.0), (torch.zeros_like(v), v.square().mean().item())):
         module.velocity = lambda *inputs, predicted=predicted: predicted
-        module._validation_flow = ValidationFlow(torch.device("cpu"))
-        module.measure_flow(batch)
-        values = module._validation_flow.values()
+        flow = ValidationFlow(torch.device("cpu"))
+        module.measure_flow(batch, flow)
+        values = flow.values()
         assert set(values) == {"flow", *(f"flow_t{t}" for t in VALIDATION_TIMES)}
         assert all(value == pytest.approx(expected, rel=1e-5) for value in values.values())
 

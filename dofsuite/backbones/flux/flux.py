@@ -93,9 +93,9 @@ class PretrainedFlux(HubWeights, Backbone):
 
     # Return T5's tokens of the empty prompt, as FluxPipeline computes them.
     def _empty_prompt(self) -> Tensor:
-        from transformers import T5EncoderModel, T5TokenizerFast
+        from transformers import T5EncoderModel, T5Tokenizer
 
-        tokenizer = pretrained_tokenizer(T5TokenizerFast, self.path, "tokenizer_2", self.revision)
+        tokenizer = pretrained_tokenizer(T5Tokenizer, self.path, "tokenizer_2", self.revision)
         encoder = from_pretrained(
             T5EncoderModel, self.path, "text_encoder_2", self.revision, self.torch_dtype
         )

@@ -1,0 +1,109 @@
+"""What of a refocus run is not in the paper: optimizer, checkpoints, validation, logging."""
+
+from abc import abstractmethod
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from dofsuite.data import Batch, check_has_depth
+from dofsuite.refocus.flow_by_time import FlowByTime, ValidationFlow
+from dofsuite.refocus.probe import Probe, ProbeQuery, ProbeRun
+from dofsuite.refocus.rendering import Rendering
+from dofsuite.training import check_compatible, run_folder
+from dofsuite.training.lr_schedule import LrSchedule, start_step
+from dofsuite.training.optimizers import fuse
+
+
+class RefocusRun(pl.LightningModule):
+    """The hooks of `Refocus`."""
+
+    optimizer: OptimizerCallable
+    lr_schedule: LrSchedule
+    start_step: int
+    trained_size_px: int | None
+    probe: Probe
+    rendering: Rendering
+    seed: int
+    flow_by_time: FlowByTime
+
+    @abstractmethod
+    def predict(self, batch: Batch, query: ProbeQuery) -> Tensor:
+        """Refocus for a probe query."""
+
+    @abstractmethod
+    def measure_flow(self, batch: Batch, flow: ValidationFlow) -> None:
+        """Measure the flow loss of held-out scenes at fixed times."""
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = fuse(self.optimizer([p for p in self.parameters() if p.requires_grad]))
+        max_steps, start = self.trainer.max_steps, self.start_step
+        scheduler = LambdaLR(
+            optimizer, lambda step: self.lr_schedule.factor(step, max_steps, start)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_fit_start(self) -> None:
+        # Keep the size of the training images for the export.
+        datamodule = getattr(self.trainer, "datamodule", None)
+        self.trained_size_px = getattr(datamodule, "size_px", None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_compatible(
+            checkpoint["state_dict"],
+            self,
+            names="model.lora (its targets, or null)",
+            shapes="model.lora.rank or model.backbone",
+        )
+        self.start_step = start_step(checkpoint)
+        if "flow_by_time" in checkpoint:
+            self.flow_by_time.load_state_dict(checkpoint["flow_by_time"])
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        check_has_depth(batch)  # without it nothing is blurred
+
+    def on_validation_epoch_start(self) -> None:
+        self._probe_run = ProbeRun(
+            self.probe,
+            self.rendering,
+            self.seed,
+            self.predict,
+            self.trainer.world_size,
+            self.trainer.global_rank,
+        )
+        # Also on a rank without a batch: NCCL reduces nothing on the CPU.
+        self._probe_run.metrics.to(self.device)
+        self._validation_flow = ValidationFlow(self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        check_has_depth(batch)
+        if self._probe_run.scenes_left > 0:
+            self.measure_flow(batch, self._validation_flow)
+        self._probe_run.update(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        values = self._probe_run.values()
+        self.log_dict({f"probe/{name}": value for name, value in values.items()})
+        flow = self._validation_flow.values()
+        self.log_dict({f"val/{name}": value for name, value in flow.items()})
+        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {
+            k: v for k, v in checkpoint["state_dict"].items() if k in trained
+        }
+        checkpoint["flow_by_time"] = self.flow_by_time.state_dict()
+
+    def is_logging_step(self, batch_idx: int) -> bool:
+        """Whether this is the last micro-batch of a step that Lightning logs."""
+        trainer: Any = self.trainer
+        is_last = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        return is_last and (trainer.global_step + 1) % trainer.log_every_n_steps == 0
