@@ -58,7 +58,8 @@ def keys_of_options(words: Sequence[str]) -> tuple[str, ...]:
 def exists(resolved: dict[str, Any], key: str) -> bool:
     """Whether a key is part of the resolved experiment; it may leave out `init_args`."""
     node, rest = _innermost(resolved, key)
-    return not rest or isinstance(node, list)  # the parser itself checks what stands in a list
+    # The parser itself checks what stands in a list; below a null, an override took the rest away.
+    return not rest or isinstance(node, list) or node is None
 
 
 def _innermost(resolved: dict[str, Any], key: str) -> tuple[Any, list[str]]:
@@ -90,7 +91,7 @@ def nearest(resolved: dict[str, Any], key: str) -> str | None:
         return ".".join([*key.split(".")[: -len(rest)], name, *rest[1:]])
     # The same name elsewhere in the section.
     section = key.split(".")[0]
-    paths = flat({section: resolved.get(section)})
+    paths = flat({section: resolved[section]}) if section in resolved else {}
     same_name = [path for path in paths if path.split(".")[-1] == rest[-1]]
     return same_name[0] if len(same_name) == 1 else None
 

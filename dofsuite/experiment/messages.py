@@ -33,6 +33,7 @@ _NO_SUCH_CLASS = re.compile(
     r"module '([^']+)' has no attribute '([^']+)'|No module named '([^']+)'"
 )
 _NOT_SUBCLASS = re.compile(r"Import path (\S+) does not correspond to a subclass of (\S+)")
+_NULL_CLASS = re.compile(r"Not a valid subclass of (\S+)\. Got value: None")
 _EXPECTED = re.compile(r"Expected an? (.+?)(?:\. Got value: (.*))?$")
 _PARSER_KEY = re.compile(r'Parser key "([^"]+)":?\s*(.*)')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)':")
@@ -73,6 +74,8 @@ def read_message(message: str) -> Message:
         return Message(class_key, f"{match[1]} may not be imported; {reason}")
     if match := _NOT_SUBCLASS.search(text):
         return Message(class_key, f"{match[1]} is not a {match[2]}")
+    if match := _NULL_CLASS.search(text):
+        return Message(key, f"expected a {match[1]}, got null")
     if match := _NO_SUCH_CLASS.search(text):
         class_path = scan.class_path or ".".join(filter(None, match.groups()))
         return Message(class_key, _no_such_class(class_path))
@@ -82,7 +85,8 @@ def read_message(message: str) -> Message:
     if matches and all(matches):
         kinds = dict.fromkeys(_kind(match[1]) for match in matches if match)
         given = next((match[2] for match in matches if match and match[2] is not None), scan.given)
-        return Message(key, f"expected {' or '.join(kinds)}, got {given!r}")
+        got = "null" if given == "None" else repr(given)
+        return Message(key, f"expected {' or '.join(kinds)}, got {got}")
     return Message(key, "; ".join(scan.reasons) or " ".join(message.split()))
 
 

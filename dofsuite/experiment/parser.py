@@ -3,14 +3,15 @@
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 
+from dofsuite.experiment.nulls import null_is_a_value, nulls_as_content
 from dofsuite.training import RunCheckpoint
 
 IMPORTABLE = ("dofsuite", "pytorch_lightning", "torch.nn", "torch.optim", "torch.utils.data")
@@ -44,12 +45,23 @@ class ExperimentParser(LightningArgumentParser):
 class ExperimentCLI(LightningCLI):
     """Model, data module and trainer, named by the experiment file; parsing builds nothing."""
 
-    def __init__(self, words: Sequence[str], importable: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        importable: Sequence[str] = (),
+        sections_with_null: Collection[str] = (),
+    ) -> None:
         """Parse `words` (`--config FILE --key value …`).
+
+        Args:
+            words: Of the command line, the sweep's before the user's.
+            importable: Further packages whose classes may be named.
+            sections_with_null: Sections for which a null is given somewhere, to be checked.
 
         Raises:
             ParserMistake: A key or value is not accepted.
         """
+        self._sections_with_null = sections_with_null
         set_parsing_settings(
             docstring_parse_attribute_docstrings=True,
             import_path_denylist=["*"],
@@ -77,7 +89,7 @@ class ExperimentCLI(LightningCLI):
             parser_class=ExperimentParser,
             parser_kwargs={"allow_abbrev": False, "prog": "python -m dofsuite.fit"},
             auto_configure_optimizers=False,
-            args=list(words),
+            args=nulls_as_content(words),
             run=False,
         )
 
@@ -94,6 +106,13 @@ class ExperimentCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without Lightning's warning that this process has arguments of its own."""
         self.config = parser.parse_args(args)
+        # The parser lets every null pass.
+        given = Namespace({name: self.config[name] for name in self._sections_with_null})
+        with null_is_a_value():
+            try:
+                parser.validate(given, skip_required=True)
+            except (TypeError, ValueError) as error:
+                raise ParserMistake(str(error)) from error
 
     def instantiate_classes(self) -> None:
         """Nothing yet: `build` does it, once the run folder agrees with the experiment."""

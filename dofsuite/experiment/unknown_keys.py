@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -9,7 +10,9 @@ import yaml
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import Command
 from dofsuite.experiment.keys import ProvidedKeys, exists, nearest, short
+from dofsuite.experiment.nulls import sections_with_null
 from dofsuite.experiment.parser import ExperimentCLI
+from dofsuite.experiment.yaml_file import read_experiment_file
 from dofsuite.training.run.renamed_keys import class_paths, new_class_path, new_name
 
 
@@ -40,12 +43,14 @@ def parse(
     Raises:
         ParserMistake: A key or value is not accepted.
     """
+    assert command.file is not None
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as copied:
         yaml.safe_dump(content, copied)
         copied.flush()
-        file = command.file if content is None else copied.name
+        file = command.file if content is None else Path(copied.name)
         folder = ["--trainer.default_root_dir", str(command.run_folder)]
-        return ExperimentCLI([*folder, "--config", str(file), *words], command.importable)
+        nulls = sections_with_null(content or read_experiment_file(file), words)
+        return ExperimentCLI([*folder, "--config", str(file), *words], command.importable, nulls)
 
 
 def resolved_without(command: Command, content: dict[str, Any], key: str) -> dict[str, Any] | None:

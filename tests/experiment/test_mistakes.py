@@ -82,6 +82,14 @@ IN_THE_FILE = {
         {"data.init_args.batch_size": "two"},
         "data.init_args.batch_size: expected int, got 'two'.",
     ),
+    "null": (
+        {"model.init_args.schedule.width": None},
+        "model.init_args.schedule.width: expected int, got null.",
+    ),
+    "null for the seed": (
+        {"seed_everything": None},
+        "seed_everything: expected bool or int, got null.",
+    ),
     "trainer type": ({"trainer.max_steps": "many"}, "trainer.max_steps: expected int, got 'many'."),
     "class": (
         {"model.class_path": "tests.tiny_runs.TinyModl"},
@@ -174,6 +182,15 @@ ON_THE_COMMAND_LINE = {
     ),
     "section": (["--modle.x", "1"], "--modle.x: no such key; did you mean --model.x?"),
     "type": (["--data.batch_size", "3.5"], "--data.batch_size: expected int, got '3.5'."),
+    "null": (
+        ["--model.schedule.width", "null"],
+        "--model.schedule.width: expected int, got null.",
+    ),
+    "null for a section's key": (
+        ["--checkpoint.keep=null"],
+        "--checkpoint.keep: expected int, got null.",
+    ),
+    "a key like no other": (["--bananas", "null"], "--bananas: no such key."),
     "class": (["--data", "tests.tiny_runs.Nope"], "--data: tests.tiny_runs has no Nope."),
     "no value": (["--trainer.max_steps"], "--trainer.max_steps: expected one argument."),
     "second file": (
