@@ -151,6 +151,7 @@ class Text2Image(AlternatingOptimization):
             self.discriminator_dtype,
             self.gradient_checkpointing,
             self.teacher_dtype,
+            sharded=self.device_mesh is not None,
         )
 
     # --- the algorithm box ---

@@ -19,6 +19,7 @@ from dofsuite.text2image.camera.focus_predictor import FocusPredictor
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.dmd2.discriminator import Discriminator
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
+from dofsuite.training.sharding.fsdp import meta_copy
 
 # The three networks that have SDXL's shape; `critic` is the fake score.
 Name = Literal["generator", "critic", "teacher"]
@@ -72,8 +73,11 @@ class Networks(nn.Module):
         discriminator_dtype: Literal["float32"] | None,
         gradient_checkpointing: bool,
         teacher_dtype: Literal["float32", "bfloat16"] = "float32",
+        sharded: bool = False,
     ) -> None:
         """Load the frozen networks and build the trained ones; arguments as `Text2Image`'s.
+
+        `sharded`: build the three UNets on the meta device, for `fsdp.shard_networks`.
 
         Raises:
             UserError: Weights cannot be loaded, or the backbone's levels do not divide the side.
@@ -92,9 +96,12 @@ class Networks(nn.Module):
             )
         if exif_conditioned:
             with_exif(teacher)
-        self.teacher = teacher
-        self.generator = copy.deepcopy(teacher)
-        self.critic = copy.deepcopy(teacher)
+        # To be sharded, they are built without weights, and each rank is dealt its part of these.
+        unets = ("teacher", "generator", "critic")
+        self.loaded: dict[str, nn.Module] = dict.fromkeys(unets, teacher) if sharded else {}
+        self.teacher = meta_copy(teacher) if sharded else teacher
+        self.generator = copy.deepcopy(self.teacher)
+        self.critic = copy.deepcopy(self.teacher)
         if teacher_dtype == "bfloat16":
             self.teacher.bfloat16()
 

@@ -115,7 +115,7 @@ class AlternatingOptimization(pl.LightningModule):
             self.set_requires_grad(self.trained)
         # Shard them under FSDP2.
         if self.device_mesh is not None and not self.meta_networks:
-            mesh = self.device_mesh["data_parallel"]
+            mesh = fsdp.data_mesh(self.device_mesh)
             self.meta_networks = fsdp.shard_networks(
                 self.networks, self.ema_generator, mesh, self.trainer.precision
             )

@@ -6,6 +6,7 @@ optimizer step, so the time between signal and kill must be enough for one step 
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,6 +21,7 @@ from dofsuite.training.checkpoints.resume import (
     damage_of,
     run_folder,
 )
+from dofsuite.training.checkpoints.sharded import remove
 from dofsuite.training.run.divergence import DIVERGED_HINT
 from dofsuite.training.run.global_batch import rescale_batch_counters
 from dofsuite.training.run.stopping import STOP_SIGNALS, RunStopped
@@ -27,6 +29,8 @@ from dofsuite.training.run.stopping import STOP_SIGNALS, RunStopped
 
 class RunCheckpoint(Checkpoint):
     """Save `<run folder>/checkpoints/step-00000100.ckpt` every N optimizer steps; keep the newest.
+
+    Where the strategy writes sharded checkpoints it is a folder.
 
     Unlike Lightning's ModelCheckpoint it never saves in the middle of an accumulation (a resumed
     run would lose the gradients accumulated so far), writes each checkpoint once, and keeps the one
@@ -56,6 +60,8 @@ class RunCheckpoint(Checkpoint):
         # The first checkpoint of a start is read back: better now than when it is needed.
         self._is_verified = False
         self._step = self._saved_step = 0
+        # Of this start; it may still be in the writing.
+        self._newest: Path | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's handlers, which would end the run in the middle of an accumulation.
@@ -81,6 +87,7 @@ class RunCheckpoint(Checkpoint):
         if self._stopping:
             if trainer.global_step != self._saved_step:
                 self._save(trainer)
+            self._finish(trainer)
             raise RunStopped(self._signal, trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, *args: Any) -> None:
@@ -111,6 +118,7 @@ class RunCheckpoint(Checkpoint):
         """Save the last step when a limit other than `max_steps` ended the run."""
         if trainer.global_step != self._saved_step:
             self._save(trainer)
+        self._finish(trainer)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -137,17 +145,28 @@ class RunCheckpoint(Checkpoint):
                 f"{folder}: step {trainer.global_step}: the weights are no longer finite and are "
                 f"not saved; {DIVERGED_HINT}"
             )
-        # Collective: all ranks save, the first one writes.
-        path = checkpoint_path(folder, trainer.global_step)
-        trainer.save_checkpoint(path)
+        # Collective: all ranks save; the first one writes, or each its part, maybe later.
+        self._finish(trainer)
+        self._newest = checkpoint_path(folder, trainer.global_step)
+        trainer.save_checkpoint(self._newest)
         self._saved_step = trainer.global_step
-        # Verify the first checkpoint of a start, and remove the oldest beyond `keep`.
-        if trainer.is_global_zero:
-            if not self._is_verified and (damage := damage_of(path)) is not None:
-                raise RuntimeError(
-                    f"{path} cannot be resumed from ({damage}): it may hold only tensors and plain "
-                    "values"
-                )
-            self._is_verified = True
-            for path in checkpoints_of(folder)[self.keep :]:
-                path.unlink(missing_ok=True)
+        self._tidy(trainer)
+
+    def _finish(self, trainer: Trainer) -> None:
+        """Wait for a checkpoint that is being written in the background."""
+        if (finish := getattr(trainer.strategy, "finish_saving", None)) is not None:
+            finish()
+            self._tidy(trainer)
+
+    def _tidy(self, trainer: Trainer) -> None:
+        """Verify the first checkpoint of a start, and remove the oldest beyond `keep`."""
+        if not trainer.is_global_zero or self._newest is None or not self._newest.exists():
+            return
+        if not self._is_verified and (damage := damage_of(self._newest)) is not None:
+            raise RuntimeError(
+                f"{self._newest} cannot be resumed from ({damage}): it may hold only tensors and "
+                "plain values"
+            )
+        self._is_verified = True
+        for path in checkpoints_of(run_folder(trainer))[self.keep :]:
+            remove(path)

@@ -11,6 +11,13 @@ from lightning_fabric.plugins import CheckpointIO
 
 from dofsuite.errors import UserError
 from dofsuite.files import write_atomic
+from dofsuite.training.checkpoints.sharded import (
+    REST,
+    damage_of_parts,
+    remove,
+    with_stored,
+    with_tensors,
+)
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -50,6 +57,8 @@ class AtomicCheckpointIO(CheckpointIO):
     ) -> dict:
         """Load the checkpoint at `path` into CPU memory; with `mmap` its tensors stay on disk.
 
+        A sharded one (a folder) is read whole, or with `mmap` has a `Stored` for each tensor.
+
         Lightning's `map_location` and `weights_only` are not used.
 
         Raises:
@@ -60,7 +69,7 @@ class AtomicCheckpointIO(CheckpointIO):
         return checkpoint if self.on_load is None else self.on_load(checkpoint)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        Path(path).unlink(missing_ok=True)
+        remove(Path(path))
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
@@ -78,11 +87,16 @@ def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
 
 
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """Read a checkpoint of `AtomicCheckpointIO`; with `mmap` its tensors stay on disk until used.
+    """Read a checkpoint, whole or sharded; with `mmap` its tensors stay on disk until used.
 
     Raises:
         UserError: The file is missing, truncated, or holds anything but tensors and plain values.
     """
+    if path.is_dir():
+        if (damage := damage_of_parts(path)) is not None:
+            raise UserError(f"{path}: the checkpoint is damaged ({damage}).")
+        checkpoint = with_stored(read_checkpoint(path / REST), path)
+        return checkpoint if mmap else with_tensors(checkpoint)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint.")
     try:

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 
 from dofsuite.errors import UserError
 from dofsuite.training.checkpoints.io import read_checkpoint
+from dofsuite.training.checkpoints.sharded import REST
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -60,7 +61,9 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path 
 def damage_of(checkpoint: Path) -> str | None:
     """Return why a checkpoint cannot be resumed from (checksums included), or None if it can."""
     try:
-        with zipfile.ZipFile(checkpoint) as archive:
+        # Of a sharded checkpoint the parts are told by their sizes: no rank reads the others' here.
+        file = checkpoint / REST if checkpoint.is_dir() else checkpoint
+        with zipfile.ZipFile(file) as archive:
             if (member := archive.testzip()) is not None:
                 return f"checksum of {member}"
         state = read_checkpoint(checkpoint, mmap=True)

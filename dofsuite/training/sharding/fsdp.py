@@ -24,10 +24,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 ROOTS = ("generator", "critic", "teacher", "discriminator", "focus")
 IN_FLOAT32 = ("discriminator", "focus")
+# Mesh dimensions where weights are sharded in each of several replicas.
+REPLICAS, SHARDS = "replicas", "shards"
+
+
+def data_mesh(mesh: DeviceMesh) -> DeviceMesh:
+    """Return what to shard over: one row of ranks, or (replicas, shards)."""
+    names = mesh.mesh_dim_names or ()
+    return mesh[REPLICAS, SHARDS] if REPLICAS in names else mesh["data_parallel"]
 
 
 def shard_networks(
@@ -36,9 +44,11 @@ def shard_networks(
     """Shard the trained networks and the teacher over the data-parallel mesh, in place.
 
     Args:
-        networks: `Networks`, of which all that the run ever trains requires grad now.
+        networks: `Networks`, of which all that the run ever trains requires grad now. A root that
+            was built on the meta device gets its weights from the network that `networks.loaded`
+            has under its name, which is then let go.
         ema_generator: The EMA of the generator.
-        mesh: One row of ranks.
+        mesh: Of `data_mesh`.
         precision: The trainer's. With `bf16-mixed` the three UNets are gathered in bfloat16 and
             their gradients reduced in float32: half the traffic, and autocast, which would keep its
             copy of each gathered weight until the step ends, finds nothing to cast. Compared with
@@ -51,11 +61,16 @@ def shard_networks(
     unet_policy = mixed if precision == "bf16-mixed" else MixedPrecisionPolicy()
     roots = {name: getattr(networks, name) for name in ROOTS if getattr(networks, name) is not None}
     meta_networks = {name: meta_copy(root) for name, root in roots.items()}
+    loaded = cast("dict[str, nn.Module]", getattr(networks, "loaded", {}))
     for name, root in roots.items():
         shard(root, mesh, MixedPrecisionPolicy() if name in IN_FLOAT32 else unet_policy)
+        deal(root, loaded.get(name), mesh)
         lazy_init(root)
     if ema_generator is not None:
-        shard(cast(nn.Module, ema_generator.module), mesh, MixedPrecisionPolicy())
+        average = cast(nn.Module, ema_generator.module)
+        shard(average, mesh, MixedPrecisionPolicy())
+        deal(average, loaded.get("generator"), mesh)
+    loaded.clear()
     return meta_networks
 
 
@@ -66,6 +81,30 @@ def shard(root: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> No
     attentions = [attention for block in blocks for attention in getattr(block, "attentions", [])]
     for module in (*attentions, *blocks, root):
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+
+
+def deal(root: nn.Module, loaded: nn.Module | None, mesh: DeviceMesh) -> None:
+    """Give a sharded network that was built on the meta device its part of a loaded one's weights.
+
+    One tensor is cut at a time: a rank never holds a second whole copy in memory. (A float32 file
+    of safetensors is not even loaded once: its weights are mapped, and ranks of a node share them.)
+    """
+    names = [name for name, value in named_values(root).items() if value.is_meta]
+    if not names or loaded is None:
+        return
+    root._apply(
+        lambda value: (
+            torch.empty_like(value, device=mesh.device_type) if value.is_meta else value
+        )
+    )
+    targets, values = named_values(root), named_values(loaded)
+    for name in names:
+        target, value = targets[name].detach(), values[name].detach()
+        if isinstance(target, DTensor):
+            part = distribute_tensor(value, mesh, target.placements, src_data_rank=None)
+            target.to_local().copy_(part.to_local())
+        else:
+            target.copy_(value)
 
 
 def lazy_init(root: nn.Module) -> None:
