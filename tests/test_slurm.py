@@ -1,4 +1,4 @@
-"""The array script: one sweep line a task, and a stopped task is queued again."""
+"""The job scripts: one sweep line a task, or one run on many; what was stopped is queued again."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.tiny_runs import EXPERIMENT
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "slurm" / "array.sbatch"
+TRAIN = ROOT / "experiments" / "slurm" / "train.sbatch"
 TASK = {
     "SLURM_JOB_ID": "9",
     "SLURM_JOB_NAME": "dofsuite",
@@ -26,14 +27,14 @@ FIRST_OF_ALL = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", 
 
 
 def run_task(
-    folder: Path, exit_code: int, *words: str, **environment: str
+    folder: Path, exit_code: int, *words: str, script: Path = SCRIPT, **environment: str
 ) -> tuple[int, list[str]]:
     """Run the script as Slurm would, with its programs replaced by ones that note how they were
     called.
     """
     (folder / ".venv" / "bin").mkdir(parents=True)
     programs = {
-        "bin/srun": '"$@"',
+        "bin/srun": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"',
         "bin/scontrol": 'echo "scontrol $*" >> calls',
         ".venv/bin/python": f'echo "python $*" >> calls; exit {exit_code}',
     }
@@ -43,7 +44,7 @@ def run_task(
         (folder / name).chmod(0o755)
     path = f"{folder / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", SCRIPT, *words], cwd=folder, env={"PATH": path, **environment}, check=False
+        ["bash", script, *words], cwd=folder, env={"PATH": path, **environment}, check=False
     )
     calls = folder / "calls"
     return done.returncode, calls.read_text().splitlines() if calls.exists() else []
@@ -70,34 +71,61 @@ def test_a_users_mistake_is_not_queued_again(tmp_path: Path) -> None:
     assert (code, len(calls)) == (2, 1)
 
 
-@pytest.mark.parametrize("option", ["--requeue", "--open-mode=append", "--signal=USR1@120"])
-def test_what_resuming_rests_on_is_asked_for(option: str) -> None:
-    assert f"#SBATCH {option}" in SCRIPT.read_text()
+def test_a_run_on_many_nodes_passes_overrides_on_and_is_queued_again(tmp_path: Path) -> None:
+    words = ("x.yaml", "--trainer.num_nodes", "4")
+    code, calls = run_task(tmp_path, 143, *words, script=TRAIN, SLURM_JOB_ID="9")
+    said = ["python -m dofsuite.fit x.yaml --trainer.num_nodes 4", "scontrol requeue 9"]
+    assert (code, calls) == (143, said)
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 2, 137])
+def test_a_run_that_ended_otherwise_is_not_queued_again(tmp_path: Path, exit_code: int) -> None:
+    code, calls = run_task(tmp_path, exit_code, "x.yaml", script=TRAIN, SLURM_JOB_ID="9")
+    assert (code, len(calls)) == (exit_code, 1)
+
+
+def test_a_run_starts_from_any_folder_with_an_interpreter(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    code, calls = run_task(tmp_path, 0, "x.yaml", script=TRAIN, DOFSUITE_PYTHON="nowhere/python")
+    assert (code, calls) == (2, [])
+
+
+@pytest.mark.parametrize("option", ["--requeue", "--open-mode=append", "--signal=USR1@"])
+@pytest.mark.parametrize("script", [SCRIPT, TRAIN], ids=lambda script: script.stem)
+def test_what_resuming_rests_on_is_asked_for(script: Path, option: str) -> None:
+    assert f"#SBATCH {option}" in script.read_text()
 
 
 def option(words: list[str], name: str) -> str:
     """The value of an option before the script's name, else the script's own."""
-    given = [
-        word
-        for word in words[: words.index("experiments/slurm/array.sbatch")]
-        if word.startswith(f"--{name}=")
-    ]
-    return (given or re.findall(rf"^#SBATCH (--{name}=\S+)", SCRIPT.read_text(), re.MULTILINE))[
-        -1
-    ].partition("=")[2]
+    (script,) = [word for word in words if word.endswith(".sbatch")]
+    given = [word for word in words[: words.index(script)] if word.startswith(f"--{name}=")]
+    own = re.findall(rf"^#SBATCH (--{name}=\S+)", (ROOT / script).read_text(), re.MULTILINE)
+    return (given or own)[-1].partition("=")[2]
 
 
-@pytest.mark.parametrize("file", ["docs/training.md", "experiments/slurm/array.sbatch"])
+def of_trainer(words: list[str], name: str) -> str:
+    """A key of the trainer: an override of the job's, or the experiment's."""
+    if f"--trainer.{name}" in words:
+        return words[words.index(f"--trainer.{name}") + 1]
+    (experiment,) = [word for word in words if word.endswith(".yaml")]
+    return str(yaml.safe_load((ROOT / experiment).read_text())["trainer"].get(name, 1))
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["docs/training.md", "experiments/slurm/array.sbatch", "experiments/slurm/train.sbatch"],
+)
 def test_a_documented_job_has_a_task_and_a_gpu_for_every_device(file: str) -> None:
     lines = re.findall(
-        r"^(?:#\s+)?(sbatch .*array\.sbatch .*\.yaml.*)", (ROOT / file).read_text(), re.MULTILINE
+        r"^(?:#\s+)?(sbatch .*\.sbatch .*\.yaml.*)", (ROOT / file).read_text(), re.MULTILINE
     )
     assert lines
     for line in lines:
         words = shlex.split(line, comments=True)
-        (experiment,) = [word for word in words if word.endswith(".yaml")]
-        devices = yaml.safe_load((ROOT / experiment).read_text())["trainer"].get("devices", 1)
-        assert option(words, "ntasks-per-node") == option(words, "gpus-per-node") == str(devices)
+        devices = of_trainer(words, "devices")
+        assert option(words, "ntasks-per-node") == option(words, "gpus-per-node") == devices
+        assert option(words, "nodes") == of_trainer(words, "num_nodes")
 
 
 def test_pages_that_experiments_cite_exist() -> None:

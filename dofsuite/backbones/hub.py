@@ -1,9 +1,12 @@
 """Loading from the hub or a folder, with one-sentence errors, and a disk cache for constants."""
 
+import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dofsuite.errors import UserError
-from dofsuite.files import write_bytes
+from dofsuite.files import make_folder, write_bytes
 
 
 def from_pretrained(
@@ -38,15 +41,57 @@ def from_pretrained(
         UserError: Why it could not be loaded, and what to do.
     """
     options |= {"subfolder": subfolder, "revision": revision}
-    if not Path(path).exists() and not _is_hub_reachable(path, revision):
-        options["local_files_only"] = True
     if dtype is not None:
         options |= {"torch_dtype": dtype, "use_safetensors": True}
     try:
+        if Path(path).exists():
+            return network.from_pretrained(path, **options)
+        with first_of_node(f"{network.__name__} {path} {subfolder} {revision}") as is_first:
+            if not (is_first and _is_hub_reachable(path, revision)):
+                options["local_files_only"] = True
+            if is_first:
+                return network.from_pretrained(path, **options)
         return network.from_pretrained(path, **options)
     except Exception as error:
         part = f"{subfolder}: " if subfolder else ""
         raise UserError(f"{path}: {part}{reason_of(path, error)}") from error
+
+
+@contextmanager
+def first_of_node(what: str) -> Iterator[bool]:
+    """Yield whether this process is the first of its node and run to fetch something.
+
+    The others wait until the first one has left the block, and read what it has put on disk: one
+    process asks the hub and downloads. (Whichever comes first: not all ranks load everything.) A
+    process on its own is the first. Where the first one fails, the next is the first.
+    """
+    run = _run_of_several_processes()
+    if run is None:
+        yield True
+        return
+    digest = hashlib.sha256(what.encode()).hexdigest()[:16]
+    path = make_folder(cache_folder() / "downloads") / f"{digest}-{socket.gethostname()}"
+    with open(path, "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if file.read() == run:
+            fcntl.flock(file, fcntl.LOCK_UN)
+            yield False
+            return
+        yield True
+        file.truncate(0)
+        file.write(run)
+
+
+# Which start this process belongs to, by its launcher; None for a process on its own.
+def _run_of_several_processes() -> str | None:
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        names = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+    else:
+        return None
+    return " ".join(os.environ.get(name, "") for name in names)
 
 
 def exported_part(network: type[Any], folder: Path, name: str) -> Any:

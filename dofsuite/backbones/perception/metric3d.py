@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from dofsuite.backbones.hub import reason_of
+from dofsuite.backbones.hub import first_of_node, reason_of
 from dofsuite.backbones.perception.depth import NEAREST_M, Depth
 from dofsuite.backbones.perception.frozen import Frozen, normalize
 from dofsuite.errors import UserError
@@ -108,13 +108,15 @@ class Metric3D(Depth):
         """
         source = f"{REPOSITORY}:{self.revision}"
         try:
-            network = torch.hub.load(
-                source,
-                f"metric3d_{self.encoder}",
-                pretrain=True,
-                trust_repo=True,
-                skip_validation=True,
-            )
+            # The processes of a node one after another: they would unpack into the same folder.
+            with first_of_node(source):
+                network = torch.hub.load(
+                    source,
+                    f"metric3d_{self.encoder}",
+                    pretrain=True,
+                    trust_repo=True,
+                    skip_validation=True,
+                )
         except Exception as error:
             raise UserError(f"{source}: {self.encoder}: {reason_of(source, error)}") from error
         network = network.to(getattr(torch, self.dtype))

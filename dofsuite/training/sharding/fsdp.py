@@ -93,9 +93,7 @@ def deal(root: nn.Module, loaded: nn.Module | None, mesh: DeviceMesh) -> None:
     if not names or loaded is None:
         return
     root._apply(
-        lambda value: (
-            torch.empty_like(value, device=mesh.device_type) if value.is_meta else value
-        )
+        lambda value: torch.empty_like(value, device=mesh.device_type) if value.is_meta else value
     )
     targets, values = named_values(root), named_values(loaded)
     for name in names:
