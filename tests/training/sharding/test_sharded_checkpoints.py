@@ -16,6 +16,7 @@ from torch import distributed
 
 from dofsuite.errors import UserError
 from dofsuite.training import FullySharded, newest_checkpoint
+from dofsuite.training.checkpoints.__main__ import main
 from dofsuite.training.checkpoints.io import read_checkpoint
 from dofsuite.training.checkpoints.resume import checkpoint_path, checkpoints_of, damage_of
 from dofsuite.training.checkpoints.sharded import read_index
@@ -71,6 +72,17 @@ def test_a_run_without_shards_resumes_from_parts(tmp_path: Path, sharded: Path) 
     start = checkpoint_path(sharded, 2)
     train(tmp_path / "resumed", 3, start)
     assert_same(torch.load(tmp_path / "resumed" / "loaded.pt"), read_checkpoint(start))
+
+
+def test_parts_become_one_file_that_torch_reads(
+    tmp_path: Path, sharded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, file = checkpoint_path(sharded, 2), tmp_path / "one.ckpt"
+    assert main([str(start), "-o", str(file)]) == 0
+    assert_same(torch.load(file, weights_only=True), read_checkpoint(start))
+    # What exists is not overwritten.
+    assert main([str(start), "-o", str(file)]) == 2
+    assert "there already" in capsys.readouterr().err
 
 
 def test_every_kind_of_damage_to_parts_is_passed_over(sharded: Path) -> None:
@@ -161,7 +173,7 @@ def test_saved_on_two_ranks_and_resumed_on_others(
 
 @pytest.mark.slow
 def test_a_kill_in_the_middle_of_writing_leaves_the_last_whole_one(tmp_path: Path) -> None:
-    code = on_ranks(tmp_path, 2, 4, kill=True, checkpoints="sharded_async", timeout_minutes=0.5)
+    code = on_ranks(tmp_path, 2, 4, kill=True, checkpoints="sharded_async", timeout_minutes=5)
     assert code != 0
     folder = tmp_path / "checkpoints"
     partial = ".step-00000002.ckpt.partial"
