@@ -86,9 +86,9 @@ def first_of_node(what: str) -> Iterator[bool]:
 # Which start this process belongs to, by its launcher; None for a process on its own.
 def _run_of_several_processes() -> str | None:
     if int(os.environ.get("SLURM_NTASKS", 1)) > 1:
-        names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+        names = ["SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"]
     elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        names = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+        names = ["MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"]
     else:
         return None
     return " ".join(os.environ.get(name, "") for name in names)

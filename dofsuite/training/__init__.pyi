@@ -3,6 +3,7 @@ from dofsuite.training.checkpoints.every_n import RunCheckpoint as RunCheckpoint
 from dofsuite.training.checkpoints.io import AtomicCheckpointIO as AtomicCheckpointIO
 from dofsuite.training.checkpoints.resume import newest_checkpoint as newest_checkpoint
 from dofsuite.training.checkpoints.resume import run_folder as run_folder
+from dofsuite.training.ema import EmaWeights as EmaWeights
 from dofsuite.training.lr_schedule import LrSchedule as LrSchedule
 from dofsuite.training.run.divergence import check_not_diverged as check_not_diverged
 from dofsuite.training.run.log import RunLog as RunLog

@@ -11,7 +11,6 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -64,7 +63,7 @@ class ShardedWriter:
         self.timeout = timeout
         self._group: distributed.ProcessGroup | None = None
         self._path = Path()
-        self._pending: Future | None = None
+        self._pending: Any = None
 
     def write(self, checkpoint: dict[str, Any], path: Path, *, in_background: bool) -> None:
         """Write `checkpoint`, of which the DTensors are sharded, to the folder `path`.

@@ -18,7 +18,7 @@ What torch's `fully_shard` does lazily, and what is done here about it:
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+Network = TypeVar("Network", bound=nn.Module)
 ROOTS = ("generator", "critic", "teacher", "discriminator", "focus")
 IN_FLOAT32 = ("discriminator", "focus")
 # Mesh dimensions where weights are sharded in each of several replicas.
@@ -139,7 +140,7 @@ def fsdp_modules(root: nn.Module | None) -> list[FSDPModule]:
     return [module for module in modules if isinstance(module, FSDPModule)]
 
 
-def meta_copy(network: nn.Module) -> nn.Module:
+def meta_copy(network: Network) -> Network:
     """Copy a network without its weights, to the meta device."""
     values = named_values(network)
     return with_values(network, {name: value.detach().to("meta") for name, value in values.items()})
@@ -168,7 +169,7 @@ def gather_to_cpu(
     return with_values(meta_network, state) if keep else None
 
 
-def with_values(network: nn.Module, values: dict[str, Tensor]) -> nn.Module:
+def with_values(network: Network, values: dict[str, Tensor]) -> Network:
     """Copy a network with these parameters and buffers, which do not require grad."""
     memo = {
         id(old): nn.Parameter(values[name], requires_grad=False)
