@@ -15,11 +15,11 @@ from dofsuite.errors import UserError
 from dofsuite.training.checkpoints.io import AtomicCheckpointIO, read_checkpoint
 
 
-def make_parser() -> Parser:
-    parser = Parser("training.checkpoints", "Write a checkpoint in parts as one file.")
-    parser.add_argument("checkpoint", type=Path, help="folder of a sharded checkpoint, or a file")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
-    return parser
+def parser() -> Parser:
+    made = Parser("training.checkpoints", "Write a checkpoint in parts as one file.")
+    made.add_argument("checkpoint", type=Path, help="folder of a sharded checkpoint, or a file")
+    made.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
+    return made
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_command_line(run, make_parser(), argv)
+    return run_command_line(run, parser(), argv)
 
 
 if __name__ == "__main__":

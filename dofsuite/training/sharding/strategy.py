@@ -47,7 +47,7 @@ class FullySharded(ModelParallelStrategy):
         Args:
             process_group_backend: nccl or gloo; null chooses by the device.
             timeout_minutes: How long a rank waits for the others before the run ends (*ours*: 60;
-                torch's 10 are less than what rank 0 needs to write 63 GB at 100 MB/s).
+                Lightning's 30 are less than what rank 0 needs to write 63 GB at 30 MB/s).
             checkpoints: `whole`: rank 0 gathers and writes one file, and the others wait.
                 `sharded`: each rank writes its part of a folder. `sharded_async`: the same, while
                 training goes on from a copy in host memory (*ours*).
