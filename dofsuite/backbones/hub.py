@@ -69,6 +69,7 @@ def first_of_node(what: str) -> Iterator[bool]:
     if run is None:
         yield True
         return
+    # A file that the first one locks meanwhile, and in which it then writes which start it is of.
     digest = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = make_folder(cache_folder() / "downloads") / f"{digest}-{socket.gethostname()}"
     with open(path, "a+") as file:

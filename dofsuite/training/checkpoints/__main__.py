@@ -16,10 +16,10 @@ from dofsuite.training.checkpoints.io import AtomicCheckpointIO, read_checkpoint
 
 
 def parser() -> Parser:
-    made = Parser("training.checkpoints", "Write a checkpoint in parts as one file.")
-    made.add_argument("checkpoint", type=Path, help="folder of a sharded checkpoint, or a file")
-    made.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
-    return made
+    result = Parser("training.checkpoints", "Write a checkpoint in parts as one file.")
+    result.add_argument("checkpoint", type=Path, help="folder of a sharded checkpoint, or a file")
+    result.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
+    return result
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -92,11 +92,13 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, truncated, or holds anything but tensors and plain values.
     """
+    # In parts.
     if path.is_dir():
         if (damage := damage_of_parts(path)) is not None:
             raise UserError(f"{path}: the checkpoint is damaged ({damage}).")
         checkpoint = with_stored(read_checkpoint(path / REST), path)
         return checkpoint if mmap else with_tensors(checkpoint)
+    # As one file.
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint.")
     try:
