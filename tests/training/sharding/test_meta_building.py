@@ -111,7 +111,7 @@ def test_a_rank_holds_its_part_of_three_unets_and_never_a_whole_one(tmp_path: Pa
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     for rank in range(2):

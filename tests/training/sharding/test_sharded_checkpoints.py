@@ -141,7 +141,7 @@ def on_ranks(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert kill or run.returncode == 0, run.stderr[-3000:]
     return run.returncode
