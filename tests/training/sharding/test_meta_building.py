@@ -116,6 +116,7 @@ def test_a_rank_holds_its_part_of_three_unets_and_never_a_whole_one(tmp_path: Pa
     assert run.returncode == 0, run.stderr[-3000:]
     for rank in range(2):
         report = json.loads((tmp_path / f"{rank}.json").read_text())
-        # Half of three UNets, and the networks that are built before they are sharded.
+        # Half of three UNets, the networks that are built before they are sharded, and half a UNet
+        # for imports (.36 measured). Built whole, they took 2 before their shards and imports.
         expected = 1.5 * report["unet_bytes"] + 1.5 * report["other_bytes"]
-        assert report["peak"] < expected + 0.15 * report["unet_bytes"], report
+        assert report["peak"] < expected + 0.5 * report["unet_bytes"], report
