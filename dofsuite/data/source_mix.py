@@ -116,6 +116,9 @@ class CycleMix(SourceMix):
     """First step of the alternation; before it the first source alone is drawn. Null: never."""
     interleave_steps: int = 0
     """First steps of the run, which draw the two sources in turn, a step each (*ours*)."""
+    draws_second: tuple[bool, ...] = ()
+    """Of each step of the alternation whether it draws the second source, repeated; empty for whole
+    cycles in turn."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +139,13 @@ class CycleMix(SourceMix):
         if self.start_step is None:
             return interleaved
         in_cycles = max(position - self.start_step * step, 0)
-        return interleaved + _num_second(in_cycles, self.steps_per_cycle * step)
+        if not self.draws_second:
+            return interleaved + _num_second(in_cycles, self.steps_per_cycle * step)
+        # Whole repetitions of the pattern, its whole steps, then the step that has begun
+        steps, rest = divmod(in_cycles, step)
+        repeats, begun = divmod(steps, len(self.draws_second))
+        whole = repeats * sum(self.draws_second) + sum(self.draws_second[:begun])
+        return interleaved + whole * step + self.draws_second[begun] * rest
 
 
 # How many of the first `positions` draw the second source where runs of `run` alternate.

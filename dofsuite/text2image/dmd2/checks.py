@@ -66,9 +66,11 @@ def check_trained_weights(trained: Mapping[str, nn.Module]) -> None:
 def check_sources(stages: Stages, trainer: Trainer) -> None:
     """Check that a run that comes to Shallow cycles has a Shallow set."""
     data = getattr(trainer, "datamodule", None)
-    if not isinstance(data, ShardData) or len(data.train) == 2 or stages.full_from is None:
+    if not isinstance(data, ShardData) or len(data.train) == 2:
         return
-    first_shallow = stages.full_from + stages.steps_per_cycle
+    first_shallow = stages.first_shallow
+    if first_shallow is None:
+        return
     if trainer.max_steps < 0 or trainer.max_steps > first_shallow:
         raise UserError(
             f"data.train: from step {first_shallow} on the run learns from a Shallow DoF set; give "

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from dofsuite.data import CycleMix
 
 Stage = Literal["teacher", "deep", "full"]
+CriticOrder = Literal["same_kind", "mixed", "critic_first"]
 
 
 class Step(NamedTuple):
@@ -14,24 +15,16 @@ class Step(NamedTuple):
     # Lightning's `global_step`.
     index: int  # type: ignore[assignment]  # hides tuple.index
     stage: Stage
-    # Position in the cycle: 0 is the generator's step, the others are the critic's.
-    phase_index: int
-    # Whether this cycle's real images are the Shallow DoF set's, and its samples go through the
-    # lens.
+    # Whether it trains the generator; otherwise fake score and discriminator, or the teacher.
+    is_generator: bool
+    # Whether its real images are the Shallow DoF set's, and its samples go through the lens.
     is_shallow: bool
+    # Whether the critic learns from the sample of the generator step just before.
+    reuses_generator_sample: bool
 
     @property
     def kind(self) -> Literal["deep", "shallow"]:
         return "shallow" if self.is_shallow else "deep"
-
-    @property
-    def is_generator(self) -> bool:
-        return self.stage != "teacher" and self.phase_index == 0
-
-    @property
-    def reuses_generator_sample(self) -> bool:
-        """Whether the critic learns from the sample of the generator step just before."""
-        return self.stage != "teacher" and self.phase_index == 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +39,12 @@ class Stages:
     not steps."""
     critic_steps: int = 5
     """Critic steps per generator step (*stated*: 5)."""
+    critic_order: CriticOrder = "same_kind"
+    """Order of the full stage. `same_kind` (*inferred* from "we alternate"): the generator's step,
+    then the critic's, whole cycles of Deep and of Shallow in turn; each generator step meets a
+    fake score that has last seen the other kind. `mixed` (*ours*): the critic's steps alternate
+    between both kinds in every cycle, the generator's between cycles. `critic_first` (*ours*): the
+    critic's steps of a kind come before the generator's of that kind, on fresh samples only."""
 
     def __post_init__(self) -> None:
         if self.teacher < 0 or self.critic_steps < 1 or (self.deep or 0) < 0:
@@ -72,11 +71,23 @@ class Stages:
         The teacher's steps draw both in turn, the deep stage's the Deep set, and from the full
         stage on cycles alternate.
         """
+        pattern: tuple[bool, ...] = ()
+        if self.critic_order == "mixed":
+            pattern = tuple(self._place(place)[1] for place in range(2 * self.steps_per_cycle))
         return CycleMix(
             steps_per_cycle=self.steps_per_cycle,
             start_step=self.full_from,
             interleave_steps=self.teacher,
+            draws_second=pattern,
         )
+
+    @property
+    def first_shallow(self) -> int | None:
+        """First step that learns from the Shallow DoF set, after the teacher's."""
+        if self.full_from is None:
+            return None
+        places = range(2 * self.steps_per_cycle)
+        return self.full_from + next(place for place in places if self._place(place)[1])
 
     def generator_has_begun(self, step: int) -> bool:
         """Whether a step before `step` trained the generator; until then the teacher samples."""
@@ -85,9 +96,22 @@ class Stages:
     def step(self, index: int) -> Step:
         """Return what step `index`, from 0, trains; the full stage begins with a Deep cycle."""
         if index < self.teacher:
-            return Step(index, "teacher", 0, False)
-        phase_index = (index - self.teacher) % self.steps_per_cycle
+            return Step(index, "teacher", False, False, False)
         if self.full_from is None or index < self.full_from:
-            return Step(index, "deep", phase_index, False)
-        cycle = (index - self.full_from) // self.steps_per_cycle
-        return Step(index, "full", phase_index, cycle % 2 == 1)
+            place = (index - self.teacher) % self.steps_per_cycle
+            return Step(index, "deep", place == 0, False, place == 1)
+        place = (index - self.full_from) % (2 * self.steps_per_cycle)
+        is_generator, is_shallow = self._place(place)
+        reuses = place % self.steps_per_cycle == 1 and self.critic_order != "critic_first"
+        return Step(index, "full", is_generator, is_shallow, reuses)
+
+    def _place(self, place: int) -> tuple[bool, bool]:
+        """Return (is_generator, is_shallow) of a place in the full stage's two cycles."""
+        cycle, position = divmod(place, self.steps_per_cycle)
+        is_shallow = cycle == 1
+        if self.critic_order == "critic_first":
+            return position == self.critic_steps, is_shallow
+        # Its own kind at 0 (the generator) and at 1, whose sample is the generator's.
+        if self.critic_order == "mixed" and position > 0 and position % 2 == 0:
+            return False, not is_shallow
+        return position == 0, is_shallow

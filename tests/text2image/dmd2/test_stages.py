@@ -25,7 +25,47 @@ def test_full_stage_alternates_between_the_sets_in_whole_cycles():
 
 def test_a_cycle_has_one_generator_step_and_critic_steps_as_configured():
     stages = Stages(critic_steps=2)
-    assert [stages.step(step).phase_index for step in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    is_generator = [stages.step(step).is_generator for step in range(7)]
+    assert is_generator == [True, False, False, True, False, False, True]
+
+
+ORDERS = {
+    # Of two cycles: G or C for generator or critic, its kind, ! where the sample is the generator's
+    "same_kind": "Gd Cd! Cd Cd Cd Cd Gs Cs! Cs Cs Cs Cs",
+    "mixed": "Gd Cd! Cs Cd Cs Cd Gs Cs! Cd Cs Cd Cs",
+    "critic_first": "Cd Cd Cd Cd Cd Gd Cs Cs Cs Cs Cs Gs",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_full_stage_has_the_order_of_its_name_and_the_data_follow_it(order):
+    stages = Stages(teacher=4, deep=6, critic_order=order)
+    steps = [stages.step(index) for index in range(10, 10 + 24)]
+    shown = " ".join(
+        f"{'G' if step.is_generator else 'C'}{step.kind[0]}"
+        f"{'!' if step.reuses_generator_sample else ''}"
+        for step in steps
+    )
+    assert shown == f"{ORDERS[order]} {ORDERS[order]}"
+    assert [stages.step(index) for index in range(10)] == [
+        STAGES.step(index) for index in range(10)
+    ]
+
+    # Two samples a step; the draws of each source are counted without a gap.
+    mix = stages.source_mix.for_steps_of(2)
+    drawn = [mix.source_at(position, 0) for position in range(20, 20 + 48)]
+    assert [source for source, _ in drawn[::2]] == [step.is_shallow for step in steps]
+    assert drawn[0::2] == [(source, draw - 1) for source, draw in drawn[1::2]]
+    for source in (0, 1):
+        draws = [draw for each, draw in drawn if each == source]
+        assert draws == list(range(draws[0], draws[0] + len(draws)))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_first_shallow_step_is_counted(order):
+    stages = Stages(teacher=4, deep=6, critic_order=order)
+    shallow = [index for index in range(10, 40) if stages.step(index).is_shallow]
+    assert stages.first_shallow == shallow[0]
 
 
 def test_without_an_end_the_deep_stage_lasts():
