@@ -182,6 +182,7 @@ class Text2Image(AlternatingOptimization):
         x_real, x_fake = self.x0_predictions(x, cond, index)
         matching = distribution_matching_loss(x, x_real, x_fake)
         losses = {f"dm/{step.kind}": weight * matching}
+        self.note(f"dm_gradient_norm/{step.kind}", (2 * x.numel() * matching.detach()).sqrt())
 
         # GAN term: the discriminator on the fake score's mid-block features of noisy x.
         if self.weights.gan_generator:
@@ -199,11 +200,11 @@ class Text2Image(AlternatingOptimization):
             with no_gradient():
                 x = self.apply_lens(self.backward_simulation(batch, step), cond, step)
             sample = GeneratedSample(x, cond)
-        fake, cond = sample
+        x, cond = sample
 
         # Fake score: denoise generated samples. The same forward gives the discriminator's fake
         # features (DMD2: a forward of its own).
-        x_t, t, noise = self.add_noise_at_random_t(fake, index, "fake")
+        x_t, t, noise = self.add_noise_at_random_t(x, index, "fake")
         denoiser = self.networks.denoiser("critic", cond)
         predicted, fake_features = denoiser.noise_and_features(x_t, t)
         losses = {"fake_score": denoising_loss(predicted, noise, denoiser.denoising_weight(t))}
@@ -215,9 +216,13 @@ class Text2Image(AlternatingOptimization):
             )
             critic = self.networks.denoiser("critic", Conditioning.of(batch))
             real_features = critic.features(x_t, t)
-            discriminator = self.networks.discriminator
-            gan = gan_critic_loss(discriminator(real_features), discriminator(fake_features))
-            losses["gan_discriminator"] = self.weights.gan_critic * gan
+            real = self.networks.discriminator(real_features)
+            fake = self.networks.discriminator(fake_features)
+            losses["gan_discriminator"] = self.weights.gan_critic * gan_critic_loss(real, fake)
+            self.note(f"judged_real/real/{step.kind}", real.sigmoid())
+            self.note(f"judged_real/fake/{step.kind}", fake.sigmoid())
+        for name, loss in losses.items():
+            self.note(f"{name}/{step.kind}", loss)
         return losses
 
     def focus_step(self, batch: Batch, step: Step) -> Losses:
@@ -230,8 +235,10 @@ class Text2Image(AlternatingOptimization):
             depth = self.networks.depth(image)
             target = focus_target(self.networks.saliency(image), depth)
 
-        focus_distance = self.networks.focus(image, depth).focus_distance
-        return {"focus": self.weights.focus * focus_loss(focus_distance, target)}
+        focus = self.networks.focus(image, depth)
+        self.note(f"focus_distance/{step.kind}", focus.focus_distance)
+        self.note(f"scale_mm/{step.kind}", focus.scale_mm)
+        return {"focus": self.weights.focus * focus_loss(focus.focus_distance, target)}
 
     def teacher_step(self, batch: Batch) -> Losses:
         """L = L_denoise(real), with prompt dropout 0.1 for classifier-free guidance (*ours*)."""
@@ -262,6 +269,9 @@ class Text2Image(AlternatingOptimization):
             return x
         networks = self.networks
         scene = scene_of(networks.decode(x), networks.depth, networks.focus)
+        if scene.focus_distance is not None and scene.scale_mm is not None:
+            self.note("focus_distance/samples", scene.focus_distance)
+            self.note("scale_mm/samples", scene.scale_mm)
         return networks.encode(self.lens.photograph(scene, cond.exif, cond.width_px))
 
     def x0_predictions(

@@ -16,6 +16,7 @@ from dofsuite.diffusion import x_from_noise
 from dofsuite.errors import UserError
 from dofsuite.text2image import Lens, Stages
 from dofsuite.text2image.dmd2.checks import check_batch
+from dofsuite.text2image.dmd2.losses import distribution_matching_gradient
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
 from dofsuite.text2image.scene import Scene
 from tests.text2image.tiny import (
@@ -51,6 +52,7 @@ class Observer(pl.Callback):
     def __init__(self) -> None:
         self.graded, self.moved = [], []
         self.critic_pairs, self.generated, self.simulations = [], [], []
+        self.norms, self.noted_norms = [], []
 
     def on_fit_start(self, trainer, module) -> None:
         module.networks.critic.register_forward_pre_hook(
@@ -67,9 +69,13 @@ class Observer(pl.Callback):
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
         named = module.networks.named_parameters()
         self.graded.append({name for name, weight in named if weight.grad is not None})
+        gradients = [weight.grad for group in optimizer.param_groups for weight in group["params"]]
+        self.norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm())
 
     def on_train_batch_end(self, trainer, module, *args) -> None:
         after = weights_of(module)
+        name = module.active_optimizers(module.stages.step(trainer.global_step - 1))[0]
+        self.noted_norms.append(module.latest[f"train/gradient_norm/{name}"])
         self.moved.append(
             {name for name in after if not torch.equal(after[name], self.before[name])}
         )
@@ -198,6 +204,39 @@ def test_global_step_counts_steps_and_not_the_focus_predictors_steps(run):
         "focus": 18,
         "teacher": 2,
     }
+
+
+def test_figures_of_both_kinds_are_kept_for_the_log(run):
+    module, _, losses = run
+    kinds = ("deep", "shallow")
+    by_kind = ("dm", "gan_generator", "dm_gradient_norm", "fake_score", "gan_discriminator")
+    by_kind += ("judged_real/real", "judged_real/fake", "focus_distance", "scale_mm")
+    names = [f"{name}/{kind}" for name in by_kind for kind in kinds]
+    names += ["gradient_norm/generator", "gradient_norm/critic", "gradient_norm/focus"]
+    names += ["focus_distance/samples", "scale_mm/samples", "gradient_norm/teacher"]
+    assert {f"train/{name}" for name in names} <= module.latest.keys()
+    assert all(value.isfinite() and value >= 0 for value in module.latest.values())
+    assert module.latest["train/dm/deep"] == losses[8]["dm/deep"]
+    assert module.latest["train/fake_score/shallow"] == losses[19]["fake_score"]
+    for label in ("real", "fake"):
+        assert 0 < module.latest[f"train/judged_real/{label}/deep"] < 1
+
+
+def test_the_noted_gradient_norm_is_that_before_clipping(run):
+    _, observer, _ = run
+    for stepped_with, noted in zip(observer.norms, observer.noted_norms, strict=True):
+        assert min(float(noted), 10.0) == pytest.approx(float(stepped_with), rel=1e-4)
+
+
+def test_the_noted_norm_of_distribution_matching_is_that_of_its_gradient():
+    module, batch = tiny_module(stages=FULL), tiny_batch()
+    step = FULL.step(0)
+    with torch.no_grad():
+        _, sample = module.generator_step(batch, step)
+        scores = module.x0_predictions(sample.latent, sample.cond, batch.index.tolist())
+    expected = distribution_matching_gradient(sample.latent, *scores).norm()
+    (noted,) = module.noted["dm_gradient_norm/deep"]
+    assert float(noted) == pytest.approx(float(expected), rel=1e-4)
 
 
 # --- mistakes, and the baselines ---

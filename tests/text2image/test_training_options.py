@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from dofsuite.text2image import Stages, Training
+from dofsuite.text2image.dmd2.alternating import linear_warmup
 from tests.text2image.tiny import still, tiny_module, train
 
 pytestmark = pytest.mark.filterwarnings(
@@ -69,6 +70,25 @@ def test_gradients_are_clipped_to_their_largest_norm():
             torch.testing.assert_close(
                 gradient, unclipped[name] * 1e-3 / norm, rtol=1e-3, atol=1e-9
             )
+
+
+def test_each_optimizer_has_a_warm_up_of_its_own():
+    options = Training(warmup_steps={"generator": 2, "critic": 4})
+    factors = {
+        name: [linear_warmup(options.warmup_of(name))(done) for done in range(5)]
+        for name in ("generator", "critic", "focus")
+    }
+    assert factors == {
+        "generator": [0.5, 1, 1, 1, 1],
+        "critic": [0.25, 0.5, 0.75, 1, 1],
+        "focus": [1] * 5,
+    }
+
+
+@pytest.mark.parametrize("steps", [{"critic": -1}, {"fake": 2}, -1])
+def test_a_wrong_warm_up_names_its_key(steps):
+    with pytest.raises(ValueError, match="warmup_steps"):
+        Training(warmup_steps=steps)
 
 
 class Rates(pl.Callback):

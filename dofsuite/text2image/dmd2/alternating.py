@@ -6,7 +6,7 @@ Lightning (and past a gradient scaler: bfloat16 needs none, `16-mixed` is not su
 """
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,6 +30,7 @@ from dofsuite.training.checkpoints.compatibility import TEXT2IMAGE_STATE_DICT, r
 from dofsuite.training.sharding import fsdp
 
 Losses = dict[str, Tensor]
+OPTIMIZERS = ("generator", "critic", "focus", "teacher")
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,32 @@ class Training:
     """Parts of a batch whose gradients are accumulated for one optimizer step."""
     gradient_clip: float = 10.0
     """Largest gradient norm of each optimizer (*inferred* from DMD2: 10)."""
-    warmup_steps: int = 0
-    """Steps of each optimizer with linear learning-rate warm-up (*ours*: 0; DMD2: 500)."""
+    warmup_steps: int | dict[str, int] = 0
+    """Steps of each optimizer with linear learning-rate warm-up, or by optimizer (`generator`,
+    `critic`, `focus`, `teacher`; none where it is not named). *Ours*: 0. DMD2: 500 of a scheduler
+    that its 64 processes advance together in every iteration, so 8 of the critic and 2 of the
+    generator."""
     ema_decay: float | None = None
     """Decay of an EMA of the generator, which is then exported; null for none (as DMD2)."""
 
     def __post_init__(self) -> None:
-        if self.micro_batches < 1 or self.gradient_clip <= 0 or self.warmup_steps < 0:
+        by_optimizer = self.warmup_steps if isinstance(self.warmup_steps, dict) else {}
+        fewest = min(by_optimizer.values(), default=0) if by_optimizer else self.warmup_steps
+        if self.micro_batches < 1 or self.gradient_clip <= 0 or fewest < 0:
             raise ValueError(
                 "micro_batches must be 1 or more, gradient_clip above 0, warmup_steps 0 or more"
             )
+        if unknown := sorted(by_optimizer.keys() - set(OPTIMIZERS)):
+            raise ValueError(
+                f"warmup_steps: {unknown[0]} is no optimizer; name some of {', '.join(OPTIMIZERS)}"
+            )
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay: between 0 and 1 is expected, not {self.ema_decay}")
+
+    def warmup_of(self, optimizer: str) -> int:
+        if isinstance(self.warmup_steps, dict):
+            return self.warmup_steps.get(optimizer, 0)
+        return self.warmup_steps
 
 
 class AlternatingOptimization(pl.LightningModule):
@@ -80,6 +95,9 @@ class AlternatingOptimization(pl.LightningModule):
         self.lr_schedulers_by_name: dict[str, LambdaLR] = {}
         self.ema_generator: AveragedModel | None = None
         self.generated: GeneratedSample | None = None
+        # Figures that this step's losses noted, and the last of each name, which are logged.
+        self.noted: dict[str, list[Tensor]] = {}
+        self.latest: dict[str, Tensor] = {}
         # Copies on the meta device of what FSDP2 shards, and its gathered weights after training.
         self.meta_networks: dict[str, nn.Module] = {}
         self.full_networks: Any = None
@@ -139,9 +157,23 @@ class AlternatingOptimization(pl.LightningModule):
 
         # Between steps all trained weights require gradients: RunCheckpoint inspects them.
         self.set_requires_grad(self.trained)
-        logged = {f"train/{name}": loss for name, loss in losses.items()}
-        self.log_dict(logged, batch_size=len(batch.key))
+        self.log_latest(losses, len(batch.key))
         return losses
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Note the mean of a figure that is logged beside the losses; waits for no device."""
+        self.noted.setdefault(name, []).append(value.detach().float().mean())
+
+    def log_latest(self, losses: Losses, batch_size: int) -> None:
+        """Log the last value of every loss and figure, in the steps that the trainer logs.
+
+        A step has the figures of its network and kind alone; so every row has those of both.
+        """
+        noted = {name: torch.stack(values).mean() for name, values in self.noted.items()}
+        self.noted.clear()
+        self.latest |= {f"train/{name}": value for name, value in (losses | noted).items()}
+        if self.trainer._logger_connector.should_update_logs:
+            self.log_dict(self.latest, batch_size=batch_size)
 
     def active_optimizers(self, step: Step) -> list[str]:
         if step.stage == "teacher":
@@ -200,7 +232,8 @@ class AlternatingOptimization(pl.LightningModule):
         clip = self.training_config.gradient_clip
         for name in active:
             optimizer = optimizers[name]
-            nn.utils.clip_grad_norm_(self.trained[name].parameters(), clip)
+            norm = nn.utils.clip_grad_norm_(self.trained[name].parameters(), clip)
+            self.note(f"gradient_norm/{name}", fsdp.full(norm))
             (optimizer.optimizer if name == "focus" else optimizer).step()
             optimizer.zero_grad()
             if self.lr_schedulers_by_name:
@@ -221,9 +254,9 @@ class AlternatingOptimization(pl.LightningModule):
             name: self.optimizer_factories[name](list(group.parameters()))
             for name, group in self.trained.items()
         }
-        if warmup := self.training_config.warmup_steps:
+        if self.training_config.warmup_steps:
             self.lr_schedulers_by_name = {
-                name: LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / warmup))
+                name: LambdaLR(optimizer, linear_warmup(self.training_config.warmup_of(name)))
                 for name, optimizer in optimizers.items()
             }
         return list(optimizers.values()), list(self.lr_schedulers_by_name.values())
@@ -261,3 +294,8 @@ class AlternatingOptimization(pl.LightningModule):
     def _network_signature(self) -> dict[str, list[str]]:
         conditioned = sorted(self.networks.exif_conditioned)
         return {"trained": list(self.trained), "exif_conditioned": conditioned}
+
+
+def linear_warmup(steps: int) -> Callable[[int], float]:
+    """Return a factor of the learning rate after `done` steps: 1 / n, 2 / n, ... 1."""
+    return lambda done: min(1.0, (done + 1) / max(steps, 1))

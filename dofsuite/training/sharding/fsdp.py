@@ -127,6 +127,11 @@ def no_sync(roots: Sequence[Any]) -> Iterator[None]:
             root.set_requires_gradient_sync(True)
 
 
+def full(value: Tensor) -> Tensor:
+    """Return a tensor whole, for example a sharded network's gradient norm. Collective."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
 def unshard(root: nn.Module | None, unsharded: bool) -> None:
     """Unshard a network until called with False. Collective; to be called outside forwards."""
     for module in fsdp_modules(root):
@@ -161,11 +166,9 @@ def gather_to_cpu(
     """
     state = {}
     for name, value in named_values(network).items():
-        full = value.detach()
-        if isinstance(full, DTensor):
-            full = full.full_tensor()
+        whole = full(value.detach())
         if keep:
-            state[name] = full.to("cpu", dtype if full.is_floating_point() else None, copy=True)
+            state[name] = whole.to("cpu", dtype if whole.is_floating_point() else None, copy=True)
     return with_values(meta_network, state) if keep else None
 
 
