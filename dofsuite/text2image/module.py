@@ -319,7 +319,7 @@ class Text2Image(AlternatingOptimization):
         unet = getattr(self.networks, name)
         if name == "generator" and ema is not None and ema.n_averaged > 0:
             unet = ema.module
-        return SceneSampler(self.networks, name, unet, self.lens, self.seed)
+        return SceneSampler(self.networks, name, unet, self.lens, self.seed, self.guidance_scale)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._probe_run.update(batch)
@@ -330,13 +330,15 @@ class Text2Image(AlternatingOptimization):
         self._probe_run.end()
         self.log_dict({f"probe/{name}": value for name, value in values.items()})
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
+            folder, step = run_folder(self.trainer), self.trainer.global_step
+            self._probe_run.write(folder, step, values, self.trainer.loggers)
 
     def unshard_for_validation(self, unsharded: bool) -> None:
         """Unshard the networks used in validation, the EMA too. Collective: call on all ranks."""
         networks = self.networks
-        for root in (networks.generator, networks.teacher, networks.focus, self.ema_generator):
-            fsdp.unshard(root, unsharded)
+        for name in ("generator", "teacher", "critic", "focus"):
+            fsdp.unshard(getattr(networks, name), unsharded)
+        fsdp.unshard(self.ema_generator, unsharded)
 
     def exported_networks(self) -> ExportedNetworks:
         networks, ema = self.networks, self.ema_generator

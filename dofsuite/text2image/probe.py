@@ -8,6 +8,7 @@ and EXIF makes one image per prompt, of which nothing is measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,23 +19,30 @@ from torchmetrics import SumMetric
 
 from dofsuite.data import Batch
 from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
+from dofsuite.diffusion import add_noise, x_from_noise
 from dofsuite.files import write_json
 from dofsuite.metrics import BlurMonotonicity, ContentConsistency
 from dofsuite.text2image.camera.lens import Lens
+from dofsuite.text2image.dmd2.denoiser import no_gradient
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
-from dofsuite.text2image.dmd2.sampling import fresh_noise, sample_image
+from dofsuite.text2image.dmd2.sampling import fresh_noise, sample, times_of
 from dofsuite.text2image.networks import Name, Networks
 from dofsuite.text2image.scene import Scene, scene_of
 from dofsuite.training import check_not_diverged, write_sheet
+from dofsuite.training.sample_sheet import log_sheet
 from dofsuite.training.validation import compute_all, num_scenes_on_rank
 
 if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
     from dofsuite.backbones.perception.segmentation import Segmentation
 
 # The paper's sweep (*stated*).
 F_NUMBERS = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
 # Quantiles of a scene's depths on which the focus sweep focuses.
 FOCUS_SHARES = (0.02, 0.25, 0.5, 0.75, 0.98)
+# Timesteps at which the sheet of scores compares x_real and x_fake.
+SCORE_TIMES = (250, 500, 750)
 
 
 @dataclass(frozen=True)
@@ -70,13 +78,14 @@ class SceneSampler(NamedTuple):
     unet: nn.Module  # That UNet, or its EMA
     lens: Lens | None
     seed: int
+    guidance_scale: float = 1.0  # Of the real score
 
     @property
     def has_camera(self) -> bool:
         return self.lens is not None or self.name in self.networks.exif_conditioned
 
-    def images(self, batch: Batch, cond: Conditioning) -> Tensor:
-        """Sample images [b, 3, h, w] in [0, 1], from a noise of each sample's own."""
+    def latents(self, batch: Batch, cond: Conditioning) -> Tensor:
+        """Sample latents, from a noise of each sample's own."""
         networks = self.networks
         draw = fresh_noise(
             networks.latent_shape(batch.image_srgb),
@@ -86,10 +95,36 @@ class SceneSampler(NamedTuple):
             batch.image_srgb.device,
         )
         denoiser = networks.denoiser(self.name, cond)._replace(unet=self.unet)
-        return sample_image(denoiser, draw, networks.codec)
+        return sample(denoiser.noise, draw, networks.alphas_cumprod)
 
-    def scene(self, batch: Batch) -> Scene:
-        image, networks = self.images(batch, Conditioning.of(batch)), self.networks
+    def decoded(self, latent: Tensor) -> Tensor:
+        """Decode to images [b, 3, h, w] in [0, 1]."""
+        with no_gradient():
+            return self.networks.decode(latent).float().clamp(0, 1)
+
+    def scores(self, x: Tensor, batch: Batch, cond: Conditioning) -> list[Tensor]:
+        """Return decoded x, and x_real (with CFG) and x_fake of noisy x at each of `SCORE_TIMES`.
+
+        Both scores of one time see the same noise.
+        """
+        networks, images = self.networks, [self.decoded(x)]
+        index = batch.index.tolist()
+        draw = fresh_noise(x.shape[1:], self.seed, index, "probe scores", x.device)
+        for number, time in enumerate(SCORE_TIMES):
+            t = times_of(x, time)
+            x_t = add_noise(x, draw(number), t, networks.alphas_cumprod)
+            real = networks.denoiser("teacher", cond).guided_noise(x_t, t, self.guidance_scale)
+            fake = networks.denoiser("critic", cond).noise(x_t, t)
+            for noise in (real, fake):
+                predicted = x_from_noise(x_t, noise, t, networks.alphas_cumprod)
+                images.append(self.decoded(predicted))
+        return images
+
+    def scene(self, batch: Batch, latent: Tensor | None = None) -> Scene:
+        """Sample the scenes of a batch, or of latents that were sampled before."""
+        if latent is None:
+            latent = self.latents(batch, Conditioning.of(batch))
+        image, networks = self.decoded(latent), self.networks
         assert networks.depth is not None
         assert networks.focus is not None
         scene = scene_of(image, networks.depth, networks.focus)
@@ -142,6 +177,8 @@ class ProbeRun:
         self.metrics: Any = nn.ModuleDict(metrics).to(device)
         self.apertures: list[list[Tensor]] = []
         self.foci: list[list[Tensor]] = []
+        self.scores: list[list[Tensor]] = []
+        self.score_titles: list[str] = []
         self.captions: list[str] = []
 
     @torch.no_grad()
@@ -153,24 +190,58 @@ class ProbeRun:
         self.scenes_left -= kept
 
         # Aperture sweeps are measured; of the first scenes the sheets keep both sweeps.
-        scene = None if self.sampler.lens is None else self.sampler.scene(batch)
-        sweep = torch.stack(self.aperture_sweep(batch, scene), dim=1)
+        sampler, scene = self.sampler, None
+        if sampler.lens is not None:
+            latents = [sampler.latents(batch, Conditioning.of(batch))]
+            scene = sampler.scene(batch, latents[0])
+            images = self.aperture_sweep(batch, scene)
+        else:
+            latents = self.sweep_latents(batch)
+            images = self.decoded_sweep(latents)
+        sweep = torch.stack(images, dim=1)
         for name, metric in self.metrics.items():
             metric.update(kept if name == "scenes" else sweep)
         room = max(0, self.probe.sheet_scenes - len(self.captions))
         self.apertures += [list(images) for images in sweep[:room]]
         self.captions += batch.caption[:room]
+        if room and sampler.name == "generator":
+            shown = Batch._make(field[:room] for field in batch)
+            self.keep_scores(shown, latents[-1][:room], scene)
         if scene is not None:
             foci = torch.stack(self.focus_sweep(batch, scene), dim=1)
             self.foci += [list(images) for images in foci[:room]]
 
+    def keep_scores(self, batch: Batch, x: Tensor, scene: Scene | None) -> None:
+        """Keep what both scores make of the samples, and with a lens of their photographs too.
+
+        Samples at the smallest aperture, as Deep ones are; photographs at the widest.
+        """
+        sampler = self.sampler
+        narrow, wide = (_at_f_number(batch, pick(self.probe.f_numbers)) for pick in (max, min))
+        rows = torch.stack(sampler.scores(x, batch, narrow), dim=1)
+        self.scores += [list(images) for images in rows]
+        self.score_titles += batch.caption
+        if scene is not None:
+            x = sampler.networks.encode(sampler.photograph(_first(scene, len(x)), wide))
+            rows = torch.stack(sampler.scores(x, batch, wide), dim=1)
+            self.scores += [list(images) for images in rows]
+            self.score_titles += [f"{caption} (through the lens)" for caption in batch.caption]
+
     def aperture_sweep(self, batch: Batch, scene: Scene | None) -> list[Tensor]:
         """Return one batch of images for each f-number; without a camera, one batch."""
+        if scene is None:
+            return self.decoded_sweep(self.sweep_latents(batch))
+        conds = [_at_f_number(batch, f_number) for f_number in self.probe.f_numbers]
+        return [self.sampler.photograph(scene, cond) for cond in conds]
+
+    def sweep_latents(self, batch: Batch) -> list[Tensor]:
+        """Sample the aperture sweep of a generator without a lens."""
         f_numbers = self.probe.f_numbers if self.has_camera else self.probe.f_numbers[:1]
         conds = [_at_f_number(batch, f_number) for f_number in f_numbers]
-        if scene is not None:
-            return [self.sampler.photograph(scene, cond) for cond in conds]
-        images = [self.sampler.images(batch, cond) for cond in conds]
+        return [self.sampler.latents(batch, cond) for cond in conds]
+
+    def decoded_sweep(self, latents: list[Tensor]) -> list[Tensor]:
+        images = [self.sampler.decoded(latent) for latent in latents]
         check_not_diverged(images)
         return images
 
@@ -197,23 +268,42 @@ class ProbeRun:
         # Take the metrics, and a segmenter's network with them, off the device.
         self.metrics.cpu()
 
-    def write(self, folder: Path, step: int, values: dict[str, float]) -> None:
-        """Write `metrics.json`, with the count of scenes of all ranks, and the sample sheets."""
+    def write(
+        self, folder: Path, step: int, values: dict[str, float], loggers: Sequence[Logger] = ()
+    ) -> None:
+        """Write `metrics.json`, with the count of scenes of all ranks, and the sample sheets.
+
+        Loggers that hold images are given the sheets too.
+        """
         f_numbers = list(self.probe.f_numbers) if self.has_camera else []
         metrics = {"step": step, "probe": values, "f_numbers": f_numbers}
         write_json(folder / "metrics.json", metrics | {"scenes": self.scenes_seen})
+        scores = [f"{name} score, t = {t}" for t in SCORE_TIMES for name in ("real", "fake")]
         sheets = {
             "apertures": (
                 self.apertures,
                 [f"f/{number:g}" for number in f_numbers] or ["generated"],
+                self.captions,
             ),
-            "focus": (self.foci, [f"focus at {share:.0%} of depth" for share in FOCUS_SHARES]),
+            "focus": (
+                self.foci,
+                [f"focus at {share:.0%} of depth" for share in FOCUS_SHARES],
+                self.captions,
+            ),
+            "scores": (self.scores, ["x", *scores], self.score_titles),
         }
-        for name, (rows, titles) in sheets.items():
+        for name, (rows, titles, captions) in sheets.items():
             if rows:
                 path = folder / "sheets" / f"{name}-{step:08d}.png"
-                write_sheet(path, rows, titles, self.captions, self.probe.sheet_scale)
+                write_sheet(path, rows, titles, captions, self.probe.sheet_scale)
+                log_sheet(loggers, f"sheets/{name}", path, step)
 
 
 def _at_f_number(batch: Batch, f_number: float) -> Conditioning:
     return Conditioning.of(batch)._replace(f_number=torch.full_like(batch.f_number, f_number))
+
+
+def _first(scene: Scene, count: int) -> Scene:
+    values = {name: getattr(scene, name) for name in ("depth", "focus_distance", "scale_mm")}
+    kept = {name: value[:count] for name, value in values.items() if value is not None}
+    return replace(scene, image_srgb=scene.image_srgb[:count], **kept)

@@ -1,13 +1,20 @@
 """Sample sheets: a labeled grid of images in one PNG."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from dofsuite.files import write_atomic
 from dofsuite.images import to_pil
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
 
 GAP_PX = 4
 TEXT_PX = 12
@@ -65,6 +72,19 @@ def write_sheet(
             cell = to_pil(image).resize((cell_width, cell_height), Image.Resampling.NEAREST)
             sheet.paste(cell, (left + column * (cell_width + GAP_PX), y))
     write_atomic(Path(path), lambda file: sheet.save(file, format="PNG"))
+
+
+def log_sheet(loggers: Sequence[Logger], name: str, path: Path, step: int) -> None:
+    """Give a written sheet to the loggers that hold images: TensorBoard and Weights & Biases."""
+    from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger  # which loads Lightning
+
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            with Image.open(path) as sheet:
+                pixels = np.asarray(sheet.convert("RGB"))
+            logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(name, [str(path)], step)
 
 
 def _check(

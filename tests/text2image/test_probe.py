@@ -1,11 +1,16 @@
 """The probe's numbers for images whose scores are known, and which generator it samples from."""
 
 import copy
+import io
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import (
     SegformerConfig,
     SegformerForSemanticSegmentation,
@@ -18,6 +23,7 @@ from dofsuite.errors import UserError
 from dofsuite.text2image import Stages, Training
 from dofsuite.text2image.probe import (
     FOCUS_SHARES,
+    SCORE_TIMES,
     Probe,
     ProbeRun,
     load_segmenter,
@@ -193,7 +199,37 @@ def test_without_a_camera_a_prompt_is_one_image_of_which_nothing_is_measured(pro
     run.write(tmp_path, 5, {})
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert record == {"step": 5, "probe": {}, "f_numbers": [], "scenes": 3}
-    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["apertures-00000005.png"]
+    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {
+        "apertures-00000005.png",
+        "scores-00000005.png",
+    }
+
+
+@pytest.mark.filterwarnings("ignore:BlurMonotonicity")
+def test_both_scores_of_a_sample_and_of_its_photograph_are_shown_and_logged(prompts, tmp_path):
+    module = tiny_module(stages=Stages(deep=0), guidance_scale=1.0)
+    run = ProbeRun(Probe(scenes=3, sheet_scenes=2), module.scene_sampler())
+    calls = []
+    module.networks.generator.register_forward_hook(lambda *_: calls.append("generator"))
+    run.update(prompts)
+    assert len(calls) == 4  # one generation serves the sweeps and the scores
+    assert [len(row) for row in run.scores] == [1 + 2 * len(SCORE_TIMES)] * 4
+    assert run.score_titles[2:] == [f"{text} (through the lens)" for text in prompts.caption[:2]]
+    # Without guidance teacher and fake score are still one network, so their predictions agree.
+    for x, *pairs in run.scores:
+        for real, fake in zip(pairs[::2], pairs[1::2], strict=True):
+            torch.testing.assert_close(real, fake)
+            assert not torch.equal(real, x)
+
+    # TensorBoard gets the sheets as they were written.
+    run.write(tmp_path, 6, {}, [TensorBoardLogger(tmp_path, name="tb", version="")])
+    events = EventAccumulator(str(tmp_path / "tb")).Reload()
+    assert events.Tags()["images"] == ["sheets/apertures", "sheets/focus", "sheets/scores"]
+    logged = events.Images("sheets/scores")[0]
+    with Image.open(tmp_path / "sheets" / "scores-00000006.png") as sheet:
+        written = np.asarray(sheet)
+    assert logged.step == 6
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(logged.encoded_image_string))), written)
 
 
 def test_an_exif_conditioned_generator_makes_an_image_for_each_aperture(prompts):

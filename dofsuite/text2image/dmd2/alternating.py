@@ -50,8 +50,9 @@ class Training:
     """Decay of an EMA of the generator, which is then exported; null for none (as DMD2)."""
 
     def __post_init__(self) -> None:
-        by_optimizer = self.warmup_steps if isinstance(self.warmup_steps, dict) else {}
-        fewest = min(by_optimizer.values(), default=0) if by_optimizer else self.warmup_steps
+        warmup = self.warmup_steps
+        by_optimizer = warmup if isinstance(warmup, dict) else dict.fromkeys(OPTIMIZERS, warmup)
+        fewest = min(by_optimizer.values(), default=0)
         if self.micro_batches < 1 or self.gradient_clip <= 0 or fewest < 0:
             raise ValueError(
                 "micro_batches must be 1 or more, gradient_clip above 0, warmup_steps 0 or more"
