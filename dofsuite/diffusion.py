@@ -47,6 +47,16 @@ def draw_noise(
     )
 
 
+def to_device(drawn: Tensor, device: torch.device | str) -> Tensor:
+    """Move a CPU tensor to a device without waiting for what the device is doing.
+
+    A copy from unpinned memory to a GPU begins when all that was launched before has ended.
+    """
+    if torch.device(device).type == "cuda" and drawn.device.type == "cpu":
+        drawn = drawn.pin_memory()
+    return drawn.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class TimestepSampling:
     """Sampling of flow timesteps in training. The DiffCamera paper does not state it."""

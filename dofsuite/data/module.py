@@ -7,6 +7,7 @@ import torch
 import torch.distributed as distributed
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
+from dofsuite.data.batch import Batch
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, TrainSamples, collate_or_error
 from dofsuite.data.manifest import Verify
 from dofsuite.data.sampler import PositionBatches
@@ -271,6 +272,21 @@ class ShardData(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             generator=torch.Generator(),
         )
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        # The model's own check of training batches, where it has one: here it waits for no device.
+        if self.trainer is not None and self.trainer.training:
+            check = getattr(self.trainer.lightning_module, "check_batch", None)
+            if check is not None:
+                check(batch)
+        return batch
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        # The indices stay: they seed draws, which are made on the CPU.
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(index=batch.index)
 
     def teardown(self, stage: str | None = None) -> None:
         for reader in self._readers.values():

@@ -8,10 +8,18 @@ import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
-from dofsuite.backbones import BiRefNet, Depth, DepthAnything, PretrainedSdxl, Saliency, Sdxl
+from dofsuite.backbones import (
+    Acceleration,
+    BiRefNet,
+    Depth,
+    DepthAnything,
+    PretrainedSdxl,
+    Saliency,
+    Sdxl,
+)
 from dofsuite.backbones.descriptors import describe
 from dofsuite.data import Batch
-from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, x_from_noise
+from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, to_device, x_from_noise
 from dofsuite.text2image.camera.focus_predictor import focus_target
 from dofsuite.text2image.camera.lens import Lens
 from dofsuite.text2image.dmd2.alternating import AlternatingOptimization, Losses, Training
@@ -81,6 +89,7 @@ class Text2Image(AlternatingOptimization):
         discriminator_dtype: Literal["float32"] | None = None,
         gradient_checkpointing: bool = False,
         teacher_dtype: Literal["float32", "bfloat16"] = "float32",
+        acceleration: Acceleration = Acceleration(),  # noqa: B008
         seed: int = 0,
     ) -> None:
         """Configure the training; weights are loaded when it begins.
@@ -114,6 +123,8 @@ class Text2Image(AlternatingOptimization):
             gradient_checkpointing: Recompute UNet blocks in the backward pass.
             teacher_dtype: `bfloat16` stores the frozen real score's weights so (*ours*), as mixed
                 precision would round them in every call: half their memory.
+            acceleration: Compiled blocks of the three UNets, in training; their attention is
+                torch's.
             seed: Noise, times and step indices follow from it and the sample's position in the run.
         """
         optimizers = {
@@ -122,11 +133,16 @@ class Text2Image(AlternatingOptimization):
             "focus": focus_optimizer,
             "teacher": teacher_optimizer,
         }
-        super().__init__(stages, training, optimizers, seed)
+        super().__init__(stages, training, optimizers, acceleration, seed)
         if teacher_dtype == "bfloat16" and stages.teacher:
             raise ValueError(
                 "teacher_dtype: a teacher that is trained needs float32 weights; set "
                 "stages.teacher: 0"
+            )
+        if acceleration.attention not in ("auto", "sdpa"):
+            raise ValueError(
+                f"acceleration.attention: SDXL's UNet takes torch's attention alone, not "
+                f"{acceleration.attention}; leave it auto or sdpa"
             )
         self.backbone, self.teacher_dtype = backbone, teacher_dtype
         self.depth, self.saliency = depth, saliency
@@ -248,7 +264,7 @@ class Text2Image(AlternatingOptimization):
         )
         keep_prompt = draw_uniform(self.seed, index, "prompt dropout", 1) >= 0.1
         denoiser = self.networks.denoiser("teacher", cond)
-        predicted = denoiser.without_prompt(keep_prompt.to(self.device)).noise(x_t, t)
+        predicted = denoiser.without_prompt(to_device(keep_prompt, self.device)).noise(x_t, t)
         return {"teacher": denoising_loss(predicted, noise, denoiser.denoising_weight(t))}
 
     # --- lines of the box ---
@@ -294,8 +310,9 @@ class Text2Image(AlternatingOptimization):
         """Return (x_t, t, eps), drawn for this purpose of these samples."""
         first, last = times
         uniform = draw_uniform(self.seed, index, f"{purpose} time", 1)[:, 0]
-        t = (first + uniform * (last - first + 1)).long().to(x.device)
-        noise = draw_noise(x.shape[1:], self.seed, index, f"{purpose} noise").to(x.device)
+        t = to_device((first + uniform * (last - first + 1)).long(), x.device)
+        noise = draw_noise(x.shape[1:], self.seed, index, f"{purpose} noise")
+        noise = to_device(noise, x.device)
         return add_noise(x, noise, t, self.networks.alphas_cumprod), t, noise
 
     # --- Lightning ---

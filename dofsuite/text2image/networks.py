@@ -7,22 +7,25 @@ checkpoint, and gets no weight gradient.
 import copy
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
-from dofsuite.backbones import Depth, Saliency, Sdxl
-from dofsuite.diffusion import scaled_linear_alphas_cumprod
+from dofsuite.backbones import Acceleration, Depth, PromptEmbeds, Saliency, Sdxl
+from dofsuite.diffusion import scaled_linear_alphas_cumprod, to_device
 from dofsuite.errors import UserError
 from dofsuite.text2image.camera.exif import with_exif
 from dofsuite.text2image.camera.focus_predictor import FocusPredictor
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.dmd2.discriminator import Discriminator
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
+from dofsuite.text2image.dmd2.working_copy import WorkingCopy, run_in_own_precision
 from dofsuite.training.sharding.fsdp import meta_copy
 
 # The three networks that have SDXL's shape; `critic` is the fake score.
 Name = Literal["generator", "critic", "teacher"]
+UNETS: tuple[Name, ...] = ("generator", "critic", "teacher")
 
 
 @dataclass(frozen=True)
@@ -120,20 +123,59 @@ class Networks(nn.Module):
         self.register_buffer("alphas_cumprod", scaled_linear_alphas_cumprod(), persistent=False)
 
         if gradient_checkpointing:  # does nothing in forwards without gradient
-            for unet in (self.generator, self.critic, self.teacher):
-                unet.enable_gradient_checkpointing()
+            for name in UNETS:
+                getattr(self, name).enable_gradient_checkpointing()
+        self._encoded: dict[tuple[tuple[str, ...], torch.device], PromptEmbeds] = {}
+        # Outside the module tree: what a checkpoint or DDP would see is the float32 weights.
+        self.working: dict[Name, WorkingCopy] = {}
         self.requires_grad_(False)
+
+    def use_working_copies(self) -> None:
+        """Call the three UNets in bfloat16 from now on; `bind_working_copies` before each step."""
+        for name in UNETS:
+            unet = getattr(self, name)
+            if unet.dtype == torch.float32:
+                self.working[name] = WorkingCopy(unet)
+            else:
+                run_in_own_precision(unet)
+
+    def accelerate(self, acceleration: Acceleration) -> None:
+        """Set attention and compiled blocks of the UNets that training calls."""
+        for name in UNETS:
+            working = self.working.get(name)
+            unet: Any = getattr(self, name) if working is None else working.network
+            acceleration.apply(unet, recompute=unet.is_gradient_checkpointing)
+
+    def bind_working_copies(self) -> None:
+        for copy_of in self.working.values():
+            copy_of.bind()
+
+    def release_working_copies(self) -> None:
+        for copy_of in self.working.values():
+            copy_of.release()
 
     def denoiser(self, name: Name, cond: Conditioning) -> ConditionedDenoiser:
         """Return one of the three UNets with prompts and, if conditioned on it, EXIF bound."""
+        working = self.working.get(name)
         return ConditionedDenoiser(
-            unet=getattr(self, name),
-            prompt=self.prompts.encode(cond.caption).to(cond.f_number.device),
+            unet=getattr(self, name) if working is None else working.network,
+            prompt=self.encoded(tuple(cond.caption), cond.f_number.device),
             exif=cond.exif.stacked() if name in self.exif_conditioned else None,
             downscale=self.codec.downscale,
             alphas_cumprod=self.alphas_cumprod,
             prediction=self.prediction,
         )
+
+    def encoded(self, captions: tuple[str, ...], device: torch.device) -> PromptEmbeds:
+        """Encode prompts; a step's few calls share them."""
+        if (captions, device) not in self._encoded:
+            embeds = self.prompts.encode(list(captions))
+            # A critic step has two batches' at most.
+            for oldest in list(self._encoded)[:-1]:
+                del self._encoded[oldest]
+            moved = (to_device(each, device) for each in embeds)
+            self._encoded[captions, device] = PromptEmbeds(*moved)
+        return self._encoded[captions, device]
 
     def trained(self, with_teacher: bool) -> dict[str, nn.ModuleList]:
         """Return what each optimizer trains; fake score and discriminator share one."""

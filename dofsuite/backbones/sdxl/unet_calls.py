@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dofsuite.backbones.sdxl.prompt_encoder import PromptEmbeds
+from dofsuite.diffusion import to_device
 
 
 def time_ids(noisy: Float[Tensor, "b c h w"], downscale: int) -> Int[Tensor, "b 6"]:
@@ -22,7 +23,7 @@ def time_ids(noisy: Float[Tensor, "b c h w"], downscale: int) -> Int[Tensor, "b 
     UNet embeds them in float32.
     """
     height, width = (side * downscale for side in noisy.shape[-2:])
-    sizes = torch.tensor([height, width, 0, 0, height, width], device=noisy.device)
+    sizes = to_device(torch.tensor([height, width, 0, 0, height, width]), noisy.device)
     return sizes.expand(len(noisy), 6)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dofsuite.backbones import Acceleration
 from dofsuite.data import Batch
 from dofsuite.data.source_mix import SourceMix
 from dofsuite.text2image.dmd2 import checks
@@ -27,6 +28,7 @@ from dofsuite.text2image.dmd2.sample_buffer import GeneratedSample, split_batch
 from dofsuite.text2image.dmd2.stages import Stages, Step
 from dofsuite.text2image.networks import Networks
 from dofsuite.training.checkpoints.compatibility import TEXT2IMAGE_STATE_DICT, renamed
+from dofsuite.training.optimizers import fuse
 from dofsuite.training.sharding import fsdp
 
 Losses = dict[str, Tensor]
@@ -46,6 +48,10 @@ class Training:
     `critic`, `focus`, `teacher`; none where it is not named). *Ours*: 0. DMD2: 500 of a scheduler
     that its 64 processes advance together in every iteration, so 8 of the critic and 2 of the
     generator."""
+    working_copies: bool = True
+    """Under bf16-mixed without sharding, call the UNets from bfloat16 copies of their weights,
+    refreshed once per optimizer step (*ours*): autocast would round each weight in every call. The
+    norms then run in bfloat16 too, as at inference. 5 GB for each of SDXL's UNets in float32."""
     ema_decay: float | None = None
     """Decay of an EMA of the generator, which is then exported; null for none (as DMD2)."""
 
@@ -84,6 +90,7 @@ class AlternatingOptimization(pl.LightningModule):
         stages: Stages,
         training: Training,
         optimizers: dict[str, OptimizerCallable],
+        acceleration: Acceleration,
         seed: int,
     ) -> None:
         super().__init__()
@@ -91,6 +98,7 @@ class AlternatingOptimization(pl.LightningModule):
         self.strict_loading = False  # checkpoints hold trained weights only
         self.stages, self.seed = stages, seed
         self.training_config, self.optimizer_factories = training, optimizers
+        self.acceleration = acceleration
         self.networks: Any = None
         self.trained: dict[str, nn.ModuleList] = {}
         self.lr_schedulers_by_name: dict[str, LambdaLR] = {}
@@ -134,6 +142,7 @@ class AlternatingOptimization(pl.LightningModule):
             self.set_requires_grad(self.trained)
         # Shard them under FSDP2.
         if self.device_mesh is not None and not self.meta_networks:
+            self.networks.accelerate(self.acceleration)
             mesh = fsdp.data_mesh(self.device_mesh)
             self.meta_networks = fsdp.shard_networks(
                 self.networks, self.ema_generator, mesh, self.trainer.precision
@@ -145,7 +154,6 @@ class AlternatingOptimization(pl.LightningModule):
         # What this step trains, and from what.
         step = self.stages.step(self.global_step)
         networks = self.networks
-        checks.check_batch(batch, step, networks.size_px, networks.focus is not None)
         if self.global_step == self.stages.teacher > 0:
             networks.init_from_teacher()
         active = self.active_optimizers(step)
@@ -157,6 +165,7 @@ class AlternatingOptimization(pl.LightningModule):
         self.step_optimizers(step, active)
 
         # Between steps all trained weights require gradients: RunCheckpoint inspects them.
+        self.networks.release_working_copies()
         self.set_requires_grad(self.trained)
         self.log_latest(losses, len(batch.key))
         return losses
@@ -198,6 +207,7 @@ class AlternatingOptimization(pl.LightningModule):
         for number, (part, sample) in enumerate(zip(parts, samples, strict=True), start=1):
             # Gradients are reduced over ranks in the last backward alone.
             with nullcontext() if number == len(parts) else self.no_sync():
+                self.networks.bind_working_copies()
                 losses, new = self.losses(step, part, sample)
                 losses = {"loss": torch.stack(list(losses.values())).sum(), **losses}
                 self.manual_backward(losses["loss"] / len(parts))
@@ -260,12 +270,27 @@ class AlternatingOptimization(pl.LightningModule):
                 name: LambdaLR(optimizer, linear_warmup(self.training_config.warmup_of(name)))
                 for name, optimizer in optimizers.items()
             }
-        return list(optimizers.values()), list(self.lr_schedulers_by_name.values())
+        fused = [fuse(optimizer) for optimizer in optimizers.values()]
+        return fused, list(self.lr_schedulers_by_name.values())
 
     def on_fit_start(self) -> None:
         checks.check_trained_weights(self.trained)
 
+    def check_batch(self, batch: Batch) -> None:
+        # `ShardData` calls it while the batch is on the CPU, where looking waits for nothing.
+        networks, step = self.networks, self.stages.step(self.global_step)
+        checks.check_batch(batch, step, networks.size_px, networks.focus is not None)
+
+    def on_train_start(self) -> None:
+        # Once the weights are on their device and restored.
+        if self.meta_networks:
+            return
+        if self.training_config.working_copies and self.trainer.precision == "bf16-mixed":
+            self.networks.use_working_copies()
+        self.networks.accelerate(self.acceleration)
+
     def on_fit_end(self) -> None:
+        self.networks.working.clear()
         if self.meta_networks:
             self.full_networks = self.gather_for_export()
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dofsuite.backbones.codec import Codec
-from dofsuite.diffusion import add_noise, draw_integer, draw_noise, x_from_noise
+from dofsuite.diffusion import add_noise, draw_integer, draw_noise, to_device, x_from_noise
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser, no_gradient
 
 # Timesteps of the four-step generator (*stated* in DMD2).
@@ -50,7 +50,7 @@ def fresh_noise(
         purpose: Distinguishes independent draws for the same sample.
         device: Where the noise is moved to; it is drawn on the CPU.
     """
-    return lambda step: draw_noise(shape, seed, indices, f"{purpose}/{step}").to(device)
+    return lambda step: to_device(draw_noise(shape, seed, indices, f"{purpose}/{step}"), device)
 
 
 def times_of(noisy: Tensor, t: int) -> Tensor:
