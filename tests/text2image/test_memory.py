@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from dofsuite.text2image import Stages, Text2Image
@@ -169,3 +170,55 @@ def test_recomputation_leaves_the_vae_s_share():
     print(shown(lines))
     assert lines["saved by generator"] + lines["saved by critic"] < 1.5
     assert lines["total"] < 100
+
+
+class Operators(TorchDispatchMode):
+    """Counts operators, each of them a launch on a GPU or a view, and the casts among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count["all"] += 1
+        self.count["casts"] += func._overloadpacket.__name__ == "_to_copy"
+        return func(*args, **(kwargs or {}))
+
+
+def operators(steps: range, working_copies: bool) -> Counter[str]:
+    """Operators of some steps at full size, forward and backward."""
+    module = Text2Image(
+        RandomSdxl(),
+        RandomDepth("large"),
+        VitLargeSaliency(),
+        stages=Stages(deep=0),
+        teacher_dtype="bfloat16",
+        seed=131,
+    )
+    with torch.device("meta"):
+        module.configure_model()
+    fakes = FakeTensorMode(allow_non_fake_inputs=True)
+    operators, sample = Operators(), None
+    with fakes:
+        module.networks.to_empty(device="cpu")
+        if working_copies:
+            module.networks.use_working_copies()
+    for index in steps:
+        with fakes, CudaAutocast(), operators:
+            batch = photographs(SIZE_PX, index, module.stages.step(index).is_shallow)
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+                module.set_requires_grad(module.active_optimizers(module.stages.step(index)))
+                module.networks.bind_working_copies()
+                loss, sample = step_losses(module, batch, index, sample)
+            loss.backward()
+            module.networks.release_working_copies()
+    return operators.count
+
+
+@pytest.mark.slow
+def test_working_copies_leave_a_third_of_the_casts():
+    """Of a Deep cycle's generator step and its first critic step, with autocast's list for CUDA."""
+    before, after = (operators(range(2), copies) for copies in (False, True))
+    print(f"\nunder autocast: {dict(before)}; with working copies: {dict(after)}")
+    assert after["casts"] < before["casts"] / 3
+    assert after["all"] < before["all"]
