@@ -89,6 +89,7 @@ class Text2Image(AlternatingOptimization):
         discriminator_dtype: Literal["float32"] | None = None,
         gradient_checkpointing: bool = False,
         teacher_dtype: Literal["float32", "bfloat16"] = "float32",
+        generator_from: str | None = None,
         acceleration: Acceleration = Acceleration(),  # noqa: B008
         seed: int = 0,
     ) -> None:
@@ -123,6 +124,10 @@ class Text2Image(AlternatingOptimization):
             gradient_checkpointing: Recompute UNet blocks in the backward pass.
             teacher_dtype: `bfloat16` stores the frozen real score's weights so (*ours*), as mixed
                 precision would round them in every call: half their memory.
+            generator_from: What the generator starts from instead of the teacher (*ours*): a hub id
+                or folder in diffusers layout, a UNet's state dict in a file, or a file on the hub,
+                such as `tianweiy/DMD2/dmd2_sdxl_4step_unet_fp16.bin`, DMD2's own four-step SDXL.
+                Fake score and discriminator still start as the teacher and anew.
             acceleration: Compiled blocks of the three UNets, in training; their attention is
                 torch's.
             seed: Noise, times and step indices follow from it and the sample's position in the run.
@@ -139,12 +144,18 @@ class Text2Image(AlternatingOptimization):
                 "teacher_dtype: a teacher that is trained needs float32 weights; set "
                 "stages.teacher: 0"
             )
+        if generator_from is not None and stages.teacher:
+            raise ValueError(
+                "generator_from: the generator starts as the teacher that this run trains; set "
+                "stages.teacher: 0"
+            )
         if acceleration.attention not in ("auto", "sdpa"):
             raise ValueError(
                 f"acceleration.attention: SDXL's UNet takes torch's attention alone, not "
                 f"{acceleration.attention}; leave it auto or sdpa"
             )
         self.backbone, self.teacher_dtype = backbone, teacher_dtype
+        self.generator_from = generator_from
         self.depth, self.saliency = depth, saliency
         self.focus, self.focus_on = focus, focus_on
         self.lens, self.probe = lens, probe
@@ -167,6 +178,7 @@ class Text2Image(AlternatingOptimization):
             self.discriminator_dtype,
             self.gradient_checkpointing,
             self.teacher_dtype,
+            self.generator_from,
             sharded=self.device_mesh is not None,
         )
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dofsuite.backbones import Acceleration, Depth, PromptEmbeds, Saliency, Sdxl
+from dofsuite.backbones.sdxl.unet_weights import load_unet_weights
 from dofsuite.diffusion import scaled_linear_alphas_cumprod, to_device
 from dofsuite.errors import UserError
 from dofsuite.text2image.camera.exif import with_exif
@@ -76,6 +77,7 @@ class Networks(nn.Module):
         discriminator_dtype: Literal["float32"] | None,
         gradient_checkpointing: bool,
         teacher_dtype: Literal["float32", "bfloat16"] = "float32",
+        generator_from: str | None = None,
         sharded: bool = False,
     ) -> None:
         """Load the frozen networks and build the trained ones; arguments as `Text2Image`'s.
@@ -83,7 +85,8 @@ class Networks(nn.Module):
         `sharded`: build the three UNets on the meta device, for `fsdp.shard_networks`.
 
         Raises:
-            UserError: Weights cannot be loaded, or the backbone's levels do not divide the side.
+            UserError: Weights cannot be loaded or do not fit, or the backbone's levels do not
+                divide the side.
         """
         super().__init__()
         # The real score, and its copies: all three get the EXIF embedding, so that weights can be
@@ -97,14 +100,25 @@ class Networks(nn.Module):
                 f"model.size_px: {size_px} is no multiple of {downsampling}, the pixels of this "
                 f"backbone's coarsest feature; give {nearest} here and for data.size_px."
             )
+        generator = teacher
+        if generator_from is not None:
+            generator = copy.deepcopy(teacher)
+            load_unet_weights(generator, generator_from, "model.generator_from")
         if exif_conditioned:
-            with_exif(teacher)
+            embedder = with_exif(teacher).time_embedding.exif
+            if generator is not teacher:
+                with_exif(generator, copy.deepcopy(embedder))
         # To be sharded, they are built without weights, and each rank is dealt its part of these.
-        unets = ("teacher", "generator", "critic")
-        self.loaded: dict[str, nn.Module] = dict.fromkeys(unets, teacher) if sharded else {}
+        loaded: dict[str, nn.Module] = {
+            "teacher": teacher,
+            "generator": generator,
+            "critic": teacher,
+        }
+        self.loaded = loaded if sharded else {}
         self.teacher = meta_copy(teacher) if sharded else teacher
-        self.generator = copy.deepcopy(self.teacher)
         self.critic = copy.deepcopy(self.teacher)
+        is_copy = sharded or generator is teacher
+        self.generator = copy.deepcopy(self.teacher) if is_copy else generator
         if teacher_dtype == "bfloat16":
             self.teacher.bfloat16()
 

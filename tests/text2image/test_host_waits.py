@@ -39,6 +39,7 @@ class Waits(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cycle", [0, 1], ids=["deep", "shallow"])
 def test_a_cycle_waits_for_the_device_nowhere(cycle):
     module = tiny(stages=Stages(deep=0), exif_conditioned=("critic",), teacher_dtype="bfloat16")

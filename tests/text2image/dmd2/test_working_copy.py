@@ -110,6 +110,7 @@ def test_a_copy_is_refreshed_once_after_its_weights_changed(unet):
     assert copy.refresh()
 
 
+@pytest.mark.slow
 def test_a_run_with_working_copies_learns_as_one_without():
     runs = []
     for working_copies in (True, False):
