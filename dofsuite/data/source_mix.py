@@ -144,8 +144,8 @@ class CycleMix(SourceMix):
         # Whole repetitions of the pattern, its whole steps, then the step that has begun
         steps, rest = divmod(in_cycles, step)
         repeats, begun = divmod(steps, len(self.draws_second))
-        whole = repeats * sum(self.draws_second) + sum(self.draws_second[:begun])
-        return interleaved + whole * step + self.draws_second[begun] * rest
+        seconds = repeats * sum(self.draws_second) + sum(self.draws_second[:begun])
+        return interleaved + seconds * step + self.draws_second[begun] * rest
 
 
 # How many of the first `positions` draw the second source where runs of `run` alternate.

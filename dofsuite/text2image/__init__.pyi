@@ -2,10 +2,10 @@ from dofsuite.text2image.camera.exif import Exif as Exif
 from dofsuite.text2image.camera.exif import ExifEmbedder as ExifEmbedder
 from dofsuite.text2image.camera.focus_predictor import FocusPredictor as FocusPredictor
 from dofsuite.text2image.camera.lens import Lens as Lens
-from dofsuite.text2image.dmd2.alternating import Training as Training
 from dofsuite.text2image.dmd2.discriminator import Discriminator as Discriminator
 from dofsuite.text2image.dmd2.losses import Weights as Weights
 from dofsuite.text2image.dmd2.stages import Stages as Stages
+from dofsuite.text2image.dmd2.training_options import Training as Training
 from dofsuite.text2image.module import Text2Image as Text2Image
 from dofsuite.text2image.networks import FocusPredictorConfig as FocusPredictorConfig
 from dofsuite.text2image.pipeline import Text2ImagePipeline as Text2ImagePipeline

@@ -22,7 +22,7 @@ from dofsuite.data import Batch
 from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, to_device, x_from_noise
 from dofsuite.text2image.camera.focus_predictor import focus_target
 from dofsuite.text2image.camera.lens import Lens
-from dofsuite.text2image.dmd2.alternating import AlternatingOptimization, Losses, Training
+from dofsuite.text2image.dmd2.alternating import AlternatingOptimization, Losses
 from dofsuite.text2image.dmd2.denoiser import no_gradient
 from dofsuite.text2image.dmd2.losses import (
     Weights,
@@ -40,6 +40,7 @@ from dofsuite.text2image.dmd2.sampling import (
     step_index,
 )
 from dofsuite.text2image.dmd2.stages import Stages, Step
+from dofsuite.text2image.dmd2.training_options import Training
 from dofsuite.text2image.export import ExportedNetworks, export, gather
 from dofsuite.text2image.networks import FocusPredictorConfig, Name, Networks
 from dofsuite.text2image.probe import Probe, ProbeRun, SceneSampler, load_segmenter

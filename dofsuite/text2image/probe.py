@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,11 @@ from torchmetrics import SumMetric
 
 from dofsuite.data import Batch
 from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
-from dofsuite.diffusion import add_noise, x_from_noise
 from dofsuite.files import write_json
 from dofsuite.metrics import BlurMonotonicity, ContentConsistency
-from dofsuite.text2image.camera.lens import Lens
-from dofsuite.text2image.dmd2.denoiser import no_gradient
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
-from dofsuite.text2image.dmd2.sampling import fresh_noise, sample, times_of
-from dofsuite.text2image.networks import Name, Networks
-from dofsuite.text2image.scene import Scene, scene_of
+from dofsuite.text2image.scene import Scene
+from dofsuite.text2image.scene_sampler import SCORE_TIMES, SceneSampler, first_scenes
 from dofsuite.training import check_not_diverged, write_sheet
 from dofsuite.training.sample_sheet import log_sheet
 from dofsuite.training.validation import compute_all, num_scenes_on_rank
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
 F_NUMBERS = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
 # Quantiles of a scene's depths on which the focus sweep focuses.
 FOCUS_SHARES = (0.02, 0.25, 0.5, 0.75, 0.98)
-# Timesteps at which the sheet of scores compares x_real and x_fake.
-SCORE_TIMES = (250, 500, 750)
 
 
 @dataclass(frozen=True)
@@ -66,75 +60,6 @@ class Probe:
         if self.scenes < 1:
             raise ValueError(f"scenes: at least one is needed, not {self.scenes}")
         is_color_segmenter(self.segmenter)
-
-
-class SceneSampler(NamedTuple):
-    """The network that samples now, with what is needed to photograph its images."""
-
-    networks: Networks
-    # Which of the three UNets: the teacher in its stage, in as few steps, since the generator will
-    # start from it.
-    name: Name
-    unet: nn.Module  # That UNet, or its EMA
-    lens: Lens | None
-    seed: int
-    guidance_scale: float = 1.0  # Of the real score
-
-    @property
-    def has_camera(self) -> bool:
-        return self.lens is not None or self.name in self.networks.exif_conditioned
-
-    def latents(self, batch: Batch, cond: Conditioning) -> Tensor:
-        """Sample latents, from a noise of each sample's own."""
-        networks = self.networks
-        draw = fresh_noise(
-            networks.latent_shape(batch.image_srgb),
-            self.seed,
-            batch.index.tolist(),
-            "probe",
-            batch.image_srgb.device,
-        )
-        denoiser = networks.denoiser(self.name, cond)._replace(unet=self.unet)
-        return sample(denoiser.noise, draw, networks.alphas_cumprod)
-
-    def decoded(self, latent: Tensor) -> Tensor:
-        """Decode to images [b, 3, h, w] in [0, 1]."""
-        with no_gradient():
-            return self.networks.decode(latent).float().clamp(0, 1)
-
-    def scores(self, x: Tensor, batch: Batch, cond: Conditioning) -> list[Tensor]:
-        """Return decoded x, and x_real (with CFG) and x_fake of noisy x at each of `SCORE_TIMES`.
-
-        Both scores of one time see the same noise.
-        """
-        networks, images = self.networks, [self.decoded(x)]
-        index = batch.index.tolist()
-        draw = fresh_noise(x.shape[1:], self.seed, index, "probe scores", x.device)
-        for number, time in enumerate(SCORE_TIMES):
-            t = times_of(x, time)
-            x_t = add_noise(x, draw(number), t, networks.alphas_cumprod)
-            real = networks.denoiser("teacher", cond).guided_noise(x_t, t, self.guidance_scale)
-            fake = networks.denoiser("critic", cond).noise(x_t, t)
-            for noise in (real, fake):
-                predicted = x_from_noise(x_t, noise, t, networks.alphas_cumprod)
-                images.append(self.decoded(predicted))
-        return images
-
-    def scene(self, batch: Batch, latent: Tensor | None = None) -> Scene:
-        """Sample the scenes of a batch, or of latents that were sampled before."""
-        if latent is None:
-            latent = self.latents(batch, Conditioning.of(batch))
-        image, networks = self.decoded(latent), self.networks
-        assert networks.depth is not None
-        assert networks.focus is not None
-        scene = scene_of(image, networks.depth, networks.focus)
-        values = (image, scene.focus_distance, scene.scale_mm, scene.saliency)
-        check_not_diverged([value for value in values if value is not None])
-        return scene
-
-    def photograph(self, scene: Scene, cond: Conditioning) -> Tensor:
-        assert self.lens is not None
-        return self.lens.photograph(scene, cond.exif, cond.width_px).clamp(0, 1)
 
 
 def load_segmenter(choice: str | None) -> ColorSegmenter | Segmentation | None:
@@ -222,7 +147,7 @@ class ProbeRun:
         self.scores += [list(images) for images in rows]
         self.score_titles += batch.caption
         if scene is not None:
-            x = sampler.networks.encode(sampler.photograph(_first(scene, len(x)), wide))
+            x = sampler.networks.encode(sampler.photograph(first_scenes(scene, len(x)), wide))
             rows = torch.stack(sampler.scores(x, batch, wide), dim=1)
             self.scores += [list(images) for images in rows]
             self.score_titles += [f"{caption} (through the lens)" for caption in batch.caption]
@@ -275,9 +200,12 @@ class ProbeRun:
 
         Loggers that hold images are given the sheets too.
         """
+        # The numbers
         f_numbers = list(self.probe.f_numbers) if self.has_camera else []
         metrics = {"step": step, "probe": values, "f_numbers": f_numbers}
         write_json(folder / "metrics.json", metrics | {"scenes": self.scenes_seen})
+
+        # The sheets: rows, titles of columns and of rows
         scores = [f"{name} score, t = {t}" for t in SCORE_TIMES for name in ("real", "fake")]
         sheets = {
             "apertures": (
@@ -301,9 +229,3 @@ class ProbeRun:
 
 def _at_f_number(batch: Batch, f_number: float) -> Conditioning:
     return Conditioning.of(batch)._replace(f_number=torch.full_like(batch.f_number, f_number))
-
-
-def _first(scene: Scene, count: int) -> Scene:
-    values = {name: getattr(scene, name) for name in ("depth", "focus_distance", "scale_mm")}
-    kept = {name: value[:count] for name, value in values.items() if value is not None}
-    return replace(scene, image_srgb=scene.image_srgb[:count], **kept)

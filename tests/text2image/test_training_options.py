@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from dofsuite.text2image import Stages, Training
-from dofsuite.text2image.dmd2.alternating import linear_warmup
+from dofsuite.text2image.dmd2.training_options import linear_warmup
 from tests.text2image.tiny import still, tiny_module, train
 
 pytestmark = pytest.mark.filterwarnings(

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from dofsuite.backbones import SmallDepth, SmallSaliency, SmallSdxl
 from dofsuite.backbones.small.depth import save_small
 from dofsuite.text2image import Text2Image
-from dofsuite.text2image.dmd2.alternating import Training
 from dofsuite.text2image.dmd2.stages import Stages
+from dofsuite.text2image.dmd2.training_options import Training
 from dofsuite.text2image.networks import FocusPredictorConfig
 from tests.text2image.steps_by_hand import photographs
 

@@ -166,9 +166,11 @@ def gather_to_cpu(
     """
     state = {}
     for name, value in named_values(network).items():
-        whole = full(value.detach())
+        gathered = full(value.detach())
         if keep:
-            state[name] = whole.to("cpu", dtype if whole.is_floating_point() else None, copy=True)
+            state[name] = gathered.to(
+                "cpu", dtype if gathered.is_floating_point() else None, copy=True
+            )
     return with_values(meta_network, state) if keep else None
 
 
