@@ -20,6 +20,14 @@ if __name__ == "__main__":
     module = tiny_module(**OPTIONS)
     data = tiny_data(module.stages, batch_size=2, world_size=2)
     losses = train(
-        module, STEPS, folder, data=data, devices=2, strategy="ddp_find_unused_parameters_true"
+        module,
+        STEPS,
+        folder,
+        data=data,
+        devices=2,
+        strategy="ddp_find_unused_parameters_true",
+        precision=sys.argv[2],
     )
+    weights = {name: weight.detach() for name, weight in module.networks.named_parameters()}
+    torch.save(weights, folder / f"{module.global_rank}.pt")
     (folder / f"{module.global_rank}.json").write_text(json.dumps(losses))

@@ -215,6 +215,7 @@ class AlternatingOptimization(pl.LightningModule):
     def setup(self, stage: str) -> None:
         checks.check_strategy(self.trainer)
         checks.check_precision(self.trainer)
+        checks.check_callbacks(self.trainer)
         checks.check_sources(self.stages, self.trainer)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:

@@ -1,9 +1,11 @@
 """Startup and per-batch checks of alternating training; each failure is one sentence."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
@@ -31,6 +33,20 @@ def check_strategy(trainer: Trainer) -> None:
         raise UserError(
             f"trainer.strategy: {type(strategy).__name__} cannot train networks alternately; write "
             "fsdp2, or ddp_find_unused_parameters_true."
+        )
+
+
+def check_callbacks(trainer: Trainer) -> None:
+    """Check for no weight averaging by Lightning, which does not know alternating optimization.
+
+    Its callback averages all networks, frozen ones too, after every optimizer step, of which the
+    generator takes one in six, and leaves the averages of all of them behind.
+    """
+    callbacks: list[Callback] = cast(Any, trainer).callbacks
+    if any(isinstance(callback, WeightAveraging) for callback in callbacks):
+        raise UserError(
+            "trainer.callbacks: Lightning's weight averaging would average the fake score and "
+            "frozen networks too, in every step; set model.training.ema_decay instead."
         )
 
 

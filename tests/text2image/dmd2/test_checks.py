@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -13,6 +15,7 @@ from dofsuite.text2image.dmd2.checks import check_network_signature, check_train
 from dofsuite.text2image.dmd2.losses import Weights
 from tests.text2image.tiny import FULL, SIZE_PX, STAGES, tiny_data, tiny_module, train
 
+SLOW = pytest.mark.slow
 SHORT = Stages(deep=2, critic_steps=1)
 """Deep steps 0 to 3 (two of the full stage's), then Shallow ones, in cycles of two."""
 SOURCES = {"deep": "synthetic:deep", "shallow": "synthetic:shallow"}
@@ -78,6 +81,12 @@ def test_a_ddp_that_waits_for_every_weight_is_an_error(short):
     set_up(short, devices=2, strategy="ddp_find_unused_parameters_true")
 
 
+def test_lightning_s_weight_averaging_is_an_error_that_names_ours(short):
+    averaging = pl.callbacks.EMAWeightAveraging(decay=0.9)
+    with pytest.raises(UserError, match=r"^trainer\.callbacks: .*model\.training\.ema_decay"):
+        set_up(short, callbacks=[averaging])
+
+
 # --- the data ---
 
 
@@ -86,7 +95,17 @@ def data_of(sources=SOURCES, **options) -> ShardData:
 
 
 @pytest.mark.parametrize(
-    "stages", [STAGES, FULL, Stages(teacher=3), Stages(deep=4, critic_steps=1), Stages()], ids=str
+    "stages",
+    [
+        STAGES,
+        FULL,
+        Stages(teacher=3),
+        Stages(deep=4, critic_steps=1),
+        Stages(),
+        Stages(deep=6, critic_order="mixed"),
+        Stages(deep=4, critic_steps=1, critic_order="critic_first"),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("samples", [1, 4])
 def test_each_step_s_samples_are_of_the_set_that_it_learns_from(stages, samples):
@@ -100,10 +119,15 @@ def test_each_step_s_samples_are_of_the_set_that_it_learns_from(stages, samples)
         assert drawn == {wanted}
 
 
-def test_a_run_mixes_its_sets_by_the_model_s_stages():
-    steps = StepCounter()
-    train(tiny_module(stages=SHORT), 6, data=data_of(), callbacks=[steps])
+@pytest.mark.parametrize(
+    "order", ["same_kind", *(pytest.param(o, marks=SLOW) for o in ("mixed", "critic_first"))]
+)
+def test_a_run_mixes_its_sets_by_the_model_s_stages(order):
+    steps, stages = StepCounter(), replace(SHORT, critic_order=order)
+    losses = train(tiny_module(stages=stages), 6, data=data_of(), callbacks=[steps])
     assert steps.begun == 6
+    generated = [step for step in losses if any(name.startswith("dm/") for name in losses[step])]
+    assert generated == [step for step in range(6) if stages.step(step).is_generator]
 
 
 def test_a_run_that_comes_to_the_shallow_set_without_one_is_an_error_before_its_first_step():
