@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dofsuite.backbones import PromptEmbeds
@@ -108,6 +109,28 @@ def test_a_copy_is_refreshed_once_after_its_weights_changed(unet):
         assert torch.equal(weight.bfloat16(), rounded)
     unet.load_state_dict(tiny_unet().state_dict())
     assert copy.refresh()
+
+
+@pytest.mark.slow
+def test_compiled_blocks_of_a_copy_are_compiled_once_for_all_steps(unet):
+    """By AOT autograd without code generation, which needs a GPU or a C++ compiler."""
+    torch._dynamo.reset()
+    optimizer, copy = torch.optim.SGD(unet.parameters(), lr=1e-3), WorkingCopy(unet)
+    copy.bind()
+    expected = loss_of(copy.network)
+    copy.network.compile_repeated_blocks(fullgraph=True, dynamic=False, backend="aot_eager")
+    graphs = []
+    for step in range(3):
+        copy.bind()
+        loss = loss_of(copy.network)
+        loss.backward()
+        if step == 0:
+            torch.testing.assert_close(loss, expected, rtol=1e-2, atol=0)
+        optimizer.step()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] > 0
+    assert graphs == graphs[:1] * 3
+    assert not counters["graph_break"]
 
 
 @pytest.mark.slow
