@@ -222,7 +222,9 @@ def test_both_scores_of_a_sample_and_of_its_photograph_are_shown_and_logged(prom
             assert not torch.equal(real, x)
 
     # TensorBoard gets the sheets as they were written.
-    run.write(tmp_path, 6, {}, [TensorBoardLogger(tmp_path, name="tb", version="")])
+    logger = TensorBoardLogger(tmp_path, name="tb", version="")
+    run.write(tmp_path, 6, {}, [logger])
+    logger.finalize("success")  # its writer has a thread of its own
     events = EventAccumulator(str(tmp_path / "tb")).Reload()
     assert events.Tags()["images"] == ["sheets/apertures", "sheets/focus", "sheets/scores"]
     logged = events.Images("sheets/scores")[0]
