@@ -109,16 +109,15 @@ class Networks(nn.Module):
             if generator is not teacher:
                 with_exif(generator, copy.deepcopy(embedder))
         # To be sharded, they are built without weights, and each rank is dealt its part of these.
-        loaded: dict[str, nn.Module] = {
+        starts: dict[str, nn.Module] = {
             "teacher": teacher,
             "generator": generator,
             "critic": teacher,
         }
-        self.loaded = loaded if sharded else {}
+        self.loaded = starts if sharded else {}
         self.teacher = meta_copy(teacher) if sharded else teacher
+        self.generator = meta_copy(generator) if sharded else copy.deepcopy(generator)
         self.critic = copy.deepcopy(self.teacher)
-        is_copy = sharded or generator is teacher
-        self.generator = copy.deepcopy(self.teacher) if is_copy else generator
         if teacher_dtype == "bfloat16":
             self.teacher.bfloat16()
 

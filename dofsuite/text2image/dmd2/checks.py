@@ -37,16 +37,16 @@ def check_strategy(trainer: Trainer) -> None:
 
 
 def check_callbacks(trainer: Trainer) -> None:
-    """Check for no weight averaging by Lightning, which does not know alternating optimization.
+    """Check for no weight averaging by a callback, which does not know alternating optimization.
 
-    Its callback averages all networks, frozen ones too, after every optimizer step, of which the
-    generator takes one in six, and leaves the averages of all of them behind.
+    It averages after every optimizer step, of which the generator takes one in six; takes the fake
+    score into the average too; and Lightning's own, all frozen networks.
     """
     callbacks: list[Callback] = cast(Any, trainer).callbacks
     if any(isinstance(callback, WeightAveraging) for callback in callbacks):
         raise UserError(
-            "trainer.callbacks: Lightning's weight averaging would average the fake score and "
-            "frozen networks too, in every step; set model.training.ema_decay instead."
+            "trainer.callbacks: weight averaging by a callback would average the fake score too, "
+            "after every step; set model.training.ema_decay instead."
         )
 
 
