@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 MODULES = (
-    *("fit", "evaluate", "lens", "refocus", "text2image", "data", "app"),
+    *("fit", "evaluate", "lens", "bench", "refocus", "text2image", "data", "app"),
     "training.checkpoints",
 )
 
