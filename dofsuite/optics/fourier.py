@@ -41,6 +41,10 @@ class FourierFrame:
         )
         return quick_fft_length(self.height + padding_y), quick_fft_length(self.width + padding_x)
 
+    @property
+    def num_frequencies(self) -> int:
+        return self.size[0] * (self.size[1] // 2 + 1)
+
     def chunks(self, nodes: Tensor, batch_size: int) -> tuple[Tensor, ...]:
         """Split node numbers [L] into chunks that fit a cache (CPU) or keep a GPU busy."""
         floats_at_once = 2**18 if nodes.device.type == "cpu" else 2**25
@@ -75,6 +79,15 @@ class KernelSpectra:
             radius_px.double().abs()[..., None, None], self.distance_px, self.chebyshev_px
         )
         return (self.cosines_y.mT @ quarter @ self.cosines_x).to(self.dtype)
+
+    def by_frequency(self, radius_px: Tensor) -> Tensor:
+        """Radii [n] to spectra [H * (W // 2 + 1), n]: the same, frequencies first."""
+        quarter = tap_weight(
+            radius_px.double().abs(), self.distance_px[..., None], self.chebyshev_px[..., None]
+        )
+        along_x = self.cosines_x.mT @ quarter  # [reach_y + 1, W // 2 + 1, n]
+        spectra = self.cosines_y.mT @ along_x.flatten(1)
+        return spectra.to(self.dtype).reshape(-1, len(radius_px))
 
 
 class ShapedKernelSpectra:
@@ -125,13 +138,17 @@ class ShapedKernelSpectra:
         return taps.sum((-2, -1), keepdim=True).to(self.dtype)
 
 
-def kernel_spectra(
-    frame: FourierFrame, device: torch.device, dtype: torch.dtype, aperture: Aperture
-) -> KernelSpectra | ShapedKernelSpectra:
-    """Spectra for an aperture whose kernel is the same in the whole frame."""
+def spectra_by_frequency(
+    frame: FourierFrame, radius_px: Tensor, dtype: torch.dtype, aperture: Aperture
+) -> Tensor:
+    """Spectra [H * (W // 2 + 1), v, L] for radii [v, L] of an aperture without a cat's eye."""
+    radii_px = radius_px.flatten()
     if aperture.is_round:
-        return KernelSpectra(frame, device, dtype)
-    return ShapedKernelSpectra(frame, device, dtype, aperture)
+        spectra = KernelSpectra(frame, radius_px.device, dtype).by_frequency(radii_px)
+    else:
+        shaped = ShapedKernelSpectra(frame, radius_px.device, dtype, aperture)
+        spectra = shaped(radii_px).flatten(-2).mT
+    return spectra.unflatten(-1, tuple(radius_px.shape))
 
 
 def unit_spectrum(spectra: Tensor, sums: Tensor, radius_px: Tensor) -> Tensor:
