@@ -4,9 +4,9 @@
 
 {benchmarks}
 
-`WHAT --help` lists its options. With a GPU, times are measured, and the floor follows from the rates
-of a matrix product and of a copy in the same process. On a CPU the full size is counted: operations,
-FFTs, kernel launches.
+`WHAT --help` lists its options. With a GPU, times are measured, and the floor follows from the
+rates of a matrix product and of a copy in the same process. On a CPU the full size is counted:
+operations, FFTs, kernel launches.
 
 Exit codes: 0 finished, 2 a mistake that the user can fix (one line on stderr).
 """
@@ -22,6 +22,9 @@ from dofsuite.cli import EXIT_MISTAKE, Parser, add_options, config_from, run_com
 # A benchmark is a module of `dofsuite.benchmarks` of the same name with a `Config`, a frozen
 # dataclass of `dofsuite.cli.option` fields, and `measure(config)`, which yields `Measurement`s.
 BENCHMARKS = {
+    "lens": "The lens, forward and backward, by method and radius.",
+    "simulate": "All variants (planes x levels) of one image.",
+    "data": "Samples a second of shards, over a bare tar read of the same ones.",
     "startup": "Imports and commands, over `import torch`.",
 }
 

@@ -12,6 +12,8 @@ import torch
 
 from dofsuite.app.__main__ import AppConfig
 from dofsuite.app.__main__ import parser as app_parser
+from dofsuite.bench import BENCHMARKS, module_of
+from dofsuite.bench import parser_of as bench_parser
 from dofsuite.cli import config_from
 from dofsuite.data.__main__ import COMMAND as DATA_COMMAND
 from dofsuite.data.__main__ import parser as data_parser
@@ -87,6 +89,13 @@ def test_refocus_and_text2image_commands_are_read() -> None:
         assert refocus_parser().parse_args(words).focus
     for words in commands("python -m dofsuite.text2image"):
         assert text2image_parser().parse_args(words).f_number
+
+
+def test_bench_commands_are_read_and_each_is_named() -> None:
+    found = commands("python -m dofsuite.bench")
+    assert {words[0] for words in found} == set(BENCHMARKS)
+    for name, *words in found:
+        config_from(module_of(name).Config, bench_parser(name).parse_args(words))
 
 
 def test_app_commands_are_read() -> None:

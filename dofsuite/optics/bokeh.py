@@ -27,6 +27,7 @@ class RenderOptions(NamedTuple):
     fft_dtype: torch.dtype
     aperture: Aperture
     tile: Tile | None
+    reads_radius: bool = True
 
     @property
     def largest_radius_px(self) -> float:
@@ -86,6 +87,7 @@ def _occlusion(image_linear: Tensor, radius_px: Tensor, options: RenderOptions) 
             options.fft_dtype,
             options.aperture,
             options.tile,
+            options.reads_radius,
         )
     # Group the items by their number of layers, render each group, and restore the order.
     items: list[int] = []
@@ -117,6 +119,7 @@ def render_bokeh(
     radius_range_px: tuple[float, float] | None = None,
     aperture: Aperture = ROUND,
     tile: Tile | None = None,
+    reads_radius: bool = True,
 ) -> Float[Tensor, "b 3 h w"]:
     """Blur each pixel's light over a disc of its own radius, by one of four methods.
 
@@ -124,7 +127,7 @@ def render_bokeh(
     - `layered`: the same by layers and FFT (default).
     - `gather`: TAF's disc (paper 1's lens): each pixel averages its surroundings over its own
       radius, the identity up to a radius of 0.5 px (a circle of confusion of 1 px). Time grows with
-      radius^2.
+      the radius.
     - `occlusion`: layers of depth, the nearer over the farther: no light bleeds over an edge in
       focus, and the background is visible past an edge out of focus. The only method that uses
       the radius' sign. At radius 0 exactly the identity.
@@ -157,9 +160,16 @@ def render_bokeh(
             tile of: `occlusion` then has the same layers in every tile. None: of each item.
         aperture: its shape; `gather` has a round one only.
         tile: where in a photograph the images lie, for a cat's eye. None: they are whole.
+        reads_radius: True reads the smallest and largest radius of each item, one wait for the
+            device a call (`occlusion`: two), so that the work is what these radii take. False
+            never waits: `radius_range_px` is a promise, unchecked, and the work is what it takes.
+            A bound far above the true radii costs more than the wait (`gather`: in proportion), so
+            False is for radii that the configuration sets, like DiffCamera's levels, and for
+            counting without values. With the same range both have the same numbers, to rounding.
 
     Raises:
-        ValueError: on shapes that do not fit, an unknown method, fewer than two layers, another
+        ValueError: on shapes that do not fit, no `radius_range_px` or no round aperture where
+            `reads_radius` is False, an unknown method, fewer than two layers, another
             fft_dtype, a radius that is not finite, one outside `radius_range_px`, `gather` with
             another aperture, or a tile that does not lie in its photograph.
     """
@@ -172,26 +182,31 @@ def render_bokeh(
         raise ValueError(f"fft_dtype must be torch.float32 or torch.float64, not {fft_dtype}.")
     if tile is not None and not tile.holds(*image_linear.shape[-2:]):
         raise ValueError(f"the image does not lie within the photograph of {tile}.")
+    if not reads_radius and (radius_range_px is None or not aperture.is_round):
+        raise ValueError("reads_radius=False needs radius_range_px and a round aperture.")
+    _check_shapes(image_linear, radius_px)
     # Radii
-    radius_ranges_px = _radius_ranges_px(image_linear, radius_px)
-    if radius_range_px is not None:
-        low_px, high_px = radius_range_px
-        if any(low < low_px or high > high_px for low, high in radius_ranges_px):
+    radius_ranges_px = [radius_range_px or (0.0, 0.0)] * len(image_linear)
+    if reads_radius and has_values(radius_px):
+        read_ranges_px = _radius_ranges_px(radius_px)
+        if radius_range_px is None:
+            radius_ranges_px = read_ranges_px
+        elif not all(_lies_within(each, radius_range_px) for each in read_ranges_px):
             raise ValueError(f"radius_px must lie within radius_range_px, {radius_range_px}.")
-        radius_ranges_px = [radius_range_px] * len(image_linear)
-    options = RenderOptions(radius_ranges_px, num_layers, fft_dtype, aperture, tile)
+    options = RenderOptions(radius_ranges_px, num_layers, fft_dtype, aperture, tile, reads_radius)
     return METHODS[method](image_linear, radius_px, options)
 
 
-def _radius_ranges_px(image_linear: Tensor, radius_px: Tensor) -> list[tuple[float, float]]:
-    """Each item's smallest and largest radius; checks that all are finite (one device sync)."""
+def _check_shapes(image_linear: Tensor, radius_px: Tensor) -> None:
     batch_size, _, height, width = image_linear.shape
     if radius_px.shape != (batch_size, 1, height, width):
         raise ValueError(
             f"radius_px must be [{batch_size}, 1, {height}, {width}], not {list(radius_px.shape)}."
         )
-    if not has_values(radius_px):
-        return [(0.0, 0.0)] * batch_size
+
+
+def _radius_ranges_px(radius_px: Tensor) -> list[tuple[float, float]]:
+    """Each item's smallest and largest radius; checks that all are finite (one device sync)."""
     farthest_px, nearest_px = torch.stack(radius_px.detach().flatten(1).aminmax(dim=1)).tolist()
     if not all(map(math.isfinite, (*farthest_px, *nearest_px))):
         raise ValueError(
@@ -199,3 +214,7 @@ def _radius_ranges_px(image_linear: Tensor, radius_px: Tensor) -> list[tuple[flo
             "radius."
         )
     return list(zip(farthest_px, nearest_px, strict=True))
+
+
+def _lies_within(inner: tuple[float, float], outer: tuple[float, float]) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]

@@ -174,14 +174,13 @@ class DiscSpans:
 
     def ends(self, line: _Line) -> Tensor:
         """Where in a padded row's running sum the spans stop and start: [b, 1, h, 2 * 3 * w]."""
-        half_px = line.half_px.long()[..., None, None, :]
+        half_px = line.half_px.long()[..., None, :]
         column = torch.arange(half_px.shape[-1], device=half_px.device) + self.margin_px
         beyond = torch.arange(SPANS, device=half_px.device)
-        sides = torch.tensor([[1], [-1]], device=half_px.device) * beyond
         # Stops after the span's last pixel, starts at its first
-        base = (sides + torch.tensor([[1], [0]], device=half_px.device))[..., None] + column
-        signs = torch.tensor([1, -1], device=half_px.device)[:, None, None]
-        return (base + signs * half_px).flatten(-3)
+        stops = (column + beyond[:, None] + 1) + half_px
+        starts = (column - beyond[:, None]) - half_px
+        return torch.cat([stops, starts], dim=-2).flatten(-2)
 
     # The square that rows and columns have in common
 
@@ -192,13 +191,13 @@ class DiscSpans:
     def _corners(self) -> tuple[Tensor, Tensor]:
         """Weights and slopes [b, 2, h, w] of the square's four corners and the four beyond.
 
-        Rows and columns have a corner's weight w twice and the square takes 1 off: 1 - w is missing.
+        Rows and columns have a corner's weight w twice, the square takes 1 off: 1 - w is missing.
         """
         steps = torch.cat([self._half_square, self._half_square + 1], dim=1)
         edge = (self.disc_px + 0.5 - math.sqrt(2) * steps).clamp(0, 1)
-        signs = torch.tensor([-1.0, 1.0], device=edge.device, dtype=edge.dtype)[:, None, None]
         inside = (self.disc_px >= 0).to(edge.dtype)
-        slope = ((edge > 0) & (edge < 1)) * signs * inside
+        slope = ((edge > 0) & (edge < 1)) * inside
+        slope = torch.cat([-slope[:, :1], slope[:, 1:]], dim=1)
         return torch.cat([1 - edge[:, :1], edge[:, 1:]], dim=1) * inside, slope
 
     def _square_sums(self, padded: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ class DisparityLayers:
         largest_radius_px: the largest radius to come, if known. The layers' FFTs are computed again
             for a variant with a larger radius than this and all before it.
         reads_radius: False promises that no radius is larger than `largest_radius_px`; then the
-            host never waits for the device. True: each call reads its variants' largest radii, once.
+            host never waits for the device. True: a chunk's largest radii are read, once.
         aperture: round or a polygon. A cat's eye has another kernel at each place, so that the
             spectra cannot be shared.
 
@@ -96,11 +96,8 @@ class DisparityLayers:
         `width_px=None` takes the long side of the image given, which is right unless it was
         cropped.
         """
-        levels, planes = (
-            torch.as_tensor(each, dtype=torch.float64).reshape(1, -1)
-            for each in (bokeh_level, focus_disparity)
-        )
-        (rendered,) = self.render_variants(levels, planes, width_px, reference_width_px)
+        levels, planes = self._per_item(bokeh_level), self._per_item(focus_disparity)
+        (rendered,) = self.render_variants(levels[None], planes[None], width_px, reference_width_px)
         return rendered[0]
 
     def render_variants(
@@ -118,10 +115,7 @@ class DisparityLayers:
         items, device = len(self.disparity), self.disparity.device
         if width_px is None:
             width_px = max(self.image_linear.shape[-2:])
-        widths_px, references_px = (
-            torch.as_tensor(each, dtype=torch.float64, device=device).expand(items)
-            for each in (width_px, reference_width_px)
-        )
+        widths_px, references_px = self._per_item(width_px), self._per_item(reference_width_px)
         levels, planes = (
             each.to(device, torch.float64).expand(-1, items)
             for each in (bokeh_levels, focus_disparities)
@@ -139,6 +133,13 @@ class DisparityLayers:
             )
             yield self._render_chunk(variants, cameras)
 
+    def _per_item(self, value: PerItem) -> Tensor:
+        """Return [b], float64; a number is filled in, not copied from the host."""
+        items, device = len(self.disparity), self.disparity.device
+        if not isinstance(value, Tensor):
+            return torch.full((items,), value, dtype=torch.float64, device=device)
+        return value.to(device, torch.float64).expand(items)
+
     @property
     def variants_at_once(self) -> int:
         """Variants in a chunk."""
@@ -146,7 +147,9 @@ class DisparityLayers:
         at_once = VALUES_AT_ONCE.get(self.disparity.device.type, VALUES_AT_ONCE_GPU)
         return max(1, at_once // (frame.num_frequencies * self.layers))
 
-    def _render_chunk(self, variants: int, cameras: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    def _render_chunk(
+        self, variants: int, cameras: tuple[Tensor, Tensor, Tensor, Tensor]
+    ) -> Tensor:
         """Render variants of each item; cameras are [v * b] for each."""
         # The layers' radii in each variant
         nodes = torch.linspace(0, 1, self.layers, dtype=torch.float64, device=self.disparity.device)

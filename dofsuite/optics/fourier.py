@@ -2,7 +2,7 @@
 
 The round kernel is even in both axes, so its spectrum is real, and a small cosine transform gives
 it: two matrix products with the (reach + 1)^2 quarter of the kernel, cheaper than the FFT of a
-frame that is nearly all zero. A kernel of another shape is transformed by FFT.
+frame that is nearly all zero. A kernel of a long reach or of another shape is transformed by FFT.
 """
 
 import math
@@ -14,6 +14,8 @@ from torch import Tensor
 from dofsuite.optics.aperture import Aperture, clipped_gauge_px, polygon_gauge_px
 from dofsuite.optics.kernel import tap_weight
 
+# Reach from which an FFT of the whole frame takes less arithmetic than the two matrix products.
+FFT_REACH_PX = 48
 # Radius from which a layer's blur is the classical kernel.
 IDENTITY_PX = 0.5
 
@@ -67,7 +69,7 @@ class KernelSpectra:
         (reach_y, reach_x), (size_y, size_x) = frame.reach_yx, frame.size
         step_y = torch.arange(reach_y + 1, device=device)
         step_x = torch.arange(reach_x + 1, device=device)
-        self.dtype = dtype
+        self.dtype, self.frame = dtype, frame
         self.chebyshev_px = torch.maximum(step_y[:, None], step_x)
         self.distance_px = torch.hypot(step_y[:, None].double(), step_x.double())
         self.cosines_y = _cosines(step_y, torch.arange(size_y, device=device), size_y)
@@ -78,7 +80,22 @@ class KernelSpectra:
         quarter = tap_weight(
             radius_px.double().abs()[..., None, None], self.distance_px, self.chebyshev_px
         )
+        if min(self.frame.reach_yx) > FFT_REACH_PX:
+            return self._transformed(quarter).to(self.dtype)
         return (self.cosines_y.mT @ quarter @ self.cosines_x).to(self.dtype)
+
+    def _transformed(self, quarter: Tensor) -> Tensor:
+        """The spectrum of a kernel from the quarter of its taps at offsets of 0 or more."""
+        # The tap at offset 0 belongs to the frame's first pixel, those before it to its end.
+        (reach_y, reach_x), size = self.frame.reach_yx, self.frame.size
+        half = torch.cat([quarter, quarter[..., 1:, :].flip(-2)], dim=-2)
+        taps = quarter.new_zeros(*quarter.shape[:-2], *size)
+        rows = torch.arange(-reach_y, reach_y + 1, device=taps.device).roll(-reach_y)
+        columns = torch.arange(1, reach_x + 1, device=taps.device)
+        taps[..., rows % size[0], : reach_x + 1] = half
+        taps[..., (rows % size[0])[:, None], size[1] - columns] = half[..., 1:]
+        spectra: Tensor = torch.fft.rfft2(taps).real
+        return spectra
 
     def by_frequency(self, radius_px: Tensor) -> Tensor:
         """Radii [n] to spectra [H * (W // 2 + 1), n]: the same, frequencies first."""

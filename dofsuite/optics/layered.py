@@ -61,12 +61,12 @@ class LayeredScattering:
         # All others, by one convolution per node, summed up in the frequency domain.
         nodes, frame, spectra = self.layers(radius_px)
         light_fft = light.to(self.fft_dtype)[:, :, None]
-        spectrum = frame.forward(torch.zeros_like(light_fft[:, :, 0]))
+        spectrum: Tensor | float = 0.0
         for chunk in frame.chunks(nodes.all, batch_size=len(light)):
             layer_spectra = frame.forward(light_fft * nodes.hat(chunk)[:, None])
             layer_spectra.mul_(spectra(nodes.radius_px(chunk))[:, None])  # [b, 4, k, H, W // 2 + 1]
-            for layer_spectrum in layer_spectra.unbind(2):
-                spectrum += layer_spectrum
+            spectrum = spectrum + layer_spectra.sum(2)
+        assert isinstance(spectrum, Tensor)
         sums += frame.inverse(spectrum)
         # Sums that FFT rounding brought below their bounds are repaired.
         return repaired_sums(sums, light, nodes.item_largest_px)

@@ -11,7 +11,6 @@ is resized (the same look) and not when it is cropped.
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
@@ -70,13 +69,15 @@ def coc_radius_px(
 
     Raises:
         ValueError: if `focus_m` is not beyond the focal length, where a thin lens forms no image on
-            the sensor (not checked without values, on the meta device and under FakeTensorMode).
+            the sensor (checked on a CPU alone: on a GPU it would wait for the values).
     """
     # Half precision is too coarse for a radius, whose fraction decides the edge of the disc.
     depth_m = at_least_float32(depth_m)
     focal_mm, f_number = _per_item(lens.focal_length_mm, depth_m), _per_item(lens.f_number, depth_m)
     focus_mm = 1000.0 * _per_item(focus_m, depth_m)
-    if has_values(beyond := focus_mm > focal_mm) and not bool(beyond.all()):
+    # Checked where that does not wait for a GPU
+    beyond = focus_mm > focal_mm
+    if beyond.device.type == "cpu" and has_values(beyond) and not bool(beyond.all()):
         raise ValueError(
             f"focus_m must be beyond the focal length, but {focus_m} m is not beyond "
             f"{lens.focal_length_mm} mm."
@@ -115,4 +116,7 @@ def bokeh_radius_px(
 
 def _per_item(value: PerItem, like: Tensor) -> Tensor:
     """A number or a [b] tensor as [1 or b, 1, 1, 1], in the dtype and on the device of `like`."""
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device).reshape(-1, 1, 1, 1)
+    # A number is filled in, not copied from the host, which would wait for the device.
+    if not isinstance(value, Tensor):
+        return like.new_full((1, 1, 1, 1), value)
+    return value.to(like.device, like.dtype).reshape(-1, 1, 1, 1)

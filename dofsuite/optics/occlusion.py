@@ -65,6 +65,7 @@ def occluding_layers(
     fft_dtype: torch.dtype = torch.float64,
     aperture: Aperture = ROUND,
     tile: Tile | None = None,
+    reads_layers: bool = True,
 ) -> Float[Tensor, "b 3 h w"]:
     """Composite blurred layers of depth front to back, in the dtype of the image.
 
@@ -72,7 +73,8 @@ def occluding_layers(
     gives the radius its gradient. It is the change of the image as a pixel moves towards the next
     layer, with that layer's blur and that layer's place in the order; the layers themselves are
     fixed (`radius_ranges_px`: each item's smallest and largest radius). Backward recomputes one
-    layer after the other; 4 maps are saved for each layer in use.
+    layer after the other; 4 maps are saved for each layer in use, which are read from the device
+    (`reads_layers`), or for all.
     """
     working_dtype = torch.promote_types(
         torch.promote_types(image_linear.dtype, radius_px.dtype), torch.float32
@@ -80,18 +82,18 @@ def occluding_layers(
     with without_autocast(image_linear):
         # Assign pixels to layers.
         light, radius = with_weight(image_linear.to(working_dtype)), radius_px.to(working_dtype)
-        nodes_px = layer_nodes_px(radius.new_tensor(radius_ranges_px), num_layers)
+        nodes_px = layer_nodes_px(_on_device(radius_ranges_px, radius), num_layers)
         place = layer_place(radius, nodes_px)
         # Composite front to back, recomputed in backward.
-        largest_radius_px = max((max(-low, high) for low, high in radius_ranges_px), default=0.0)
+        reaches_px = _layer_reaches_px(radius_ranges_px, num_layers)
         lens: _LayerLens | ShapedLens = (
-            _LayerLens(radius, largest_radius_px, fft_dtype)
-            if aperture.is_round
-            else ShapedLens(aperture, tile, largest_radius_px, fft_dtype)
+            _LayerLens(fft_dtype) if aperture.is_round else ShapedLens(aperture, tile, fft_dtype)
         )
         composite = torch.zeros_like(light)
-        for layer in _layers_in_use(place.cell, num_layers):
-            arguments = (composite, lens, light, place, layer, nodes_px[:, layer])
+        in_use = _layers_in_use(place.cell, num_layers) if reads_layers else range(num_layers)
+        for layer in in_use:
+            kernel = (nodes_px[:, layer], reaches_px[layer])
+            arguments = (composite, lens, light, place, layer, kernel)
             composite = checkpoint(
                 _with_layer, *arguments, use_reentrant=False, preserve_rng_state=False
             )
@@ -170,14 +172,14 @@ def _with_layer(
     light: Tensor,
     place: LayerPlace,
     layer: int,
-    kernel_radius_px: Tensor,
+    kernel: tuple[Tensor, int],
 ) -> Tensor:
     """Add a layer's visible and hidden part behind the composite's light and cover [b, 4, h, w]."""
     # Blur the layer's visible and inpainted hidden part with its kernel.
     part = light * place.membership(layer)
     hidden_part = inpaint_hidden(part, place.not_nearer(layer)) - part
     parts = torch.cat([part, hidden_part], dim=1)  # [b, 8, h, w]
-    visible, hidden = lens.blur(parts, kernel_radius_px).chunk(2, dim=1)
+    visible, hidden = lens.blur(parts, *kernel).chunk(2, dim=1)
     # min(v, T) as a factor min(1, T / v), which has no noise where v is nearly 0.
     covered, hidden_cover = composite[:, 3:], hidden[:, 3:].clamp(min=TINY)
     let_through = (1 + SLACK - covered).clamp(min=0)
@@ -194,22 +196,33 @@ def _in_range(mean: Tensor, image: Tensor) -> Tensor:
     return mean + (torch.maximum(mean, darkest) - mean).detach()
 
 
+def _on_device(ranges_px: Sequence[tuple[float, float]], like: Tensor) -> Tensor:
+    """Ranges as [b, 2]: numbers are filled in, not copied, which would wait for the device."""
+    filled = [like.new_full((), each) for ends_px in ranges_px for each in ends_px]
+    return torch.stack(filled).reshape(-1, 2) if filled else like.new_empty(0, 2)
+
+
+def _layer_reaches_px(ranges_px: Sequence[tuple[float, float]], num_layers: int) -> list[int]:
+    """How far each layer's blur reaches in any item: a layer in focus needs no wide frame."""
+    if not ranges_px:
+        return [1] * num_layers
+    nodes_px = layer_nodes_px(torch.tensor(ranges_px, dtype=torch.float64), num_layers)
+    # A kernel ends at a whole pixel: rounding of the nodes must not cut it.
+    return [int(largest_px + 1e-3) + 1 for largest_px in nodes_px.abs().amax(0).tolist()]
+
+
 class _LayerLens:
     """Blurs a layer with one radius per item, normalized by the kernel's part within the frame."""
 
-    def __init__(
-        self, radius_map_px: Tensor, largest_radius_px: float, fft_dtype: torch.dtype
-    ) -> None:
-        height, width = radius_map_px.shape[-2:]
-        self.frame = FourierFrame(height, width, int(largest_radius_px) + 1)
-        self.kernel_spectra = KernelSpectra(self.frame, radius_map_px.device, fft_dtype)
+    def __init__(self, fft_dtype: torch.dtype) -> None:
         self.fft_dtype = fft_dtype
-        self.frame_spectrum = self.frame.forward(
-            torch.ones_like(radius_map_px[:1], dtype=fft_dtype)
-        )
 
-    def blur(self, layer: Tensor, kernel_radius_px: Tensor) -> Tensor:
-        classical = self.kernel_spectra(kernel_radius_px)
+    def blur(self, layer: Tensor, kernel_radius_px: Tensor, reach_px: int) -> Tensor:
+        # The layer's own frame: the farther its blur reaches, the larger
+        frame = FourierFrame(*layer.shape[-2:], reach_px)
+        light = layer.to(self.fft_dtype)
+        classical = KernelSpectra(frame, layer.device, self.fft_dtype)(kernel_radius_px)
         kernel = unit_spectrum(classical, classical[:, :1, :1], kernel_radius_px)
-        blurred = self.frame.inverse(kernel * self.frame.forward(layer.to(self.fft_dtype)))
-        return (blurred / self.frame.inverse(kernel * self.frame_spectrum)).to(layer.dtype)
+        blurred = frame.inverse(kernel * frame.forward(light))
+        within = frame.inverse(kernel * frame.forward(torch.ones_like(light[:1, :1])))
+        return (blurred / within).to(layer.dtype)

@@ -23,16 +23,15 @@ class ShapedLens:
         self,
         aperture: Aperture,
         tile: Tile | None,
-        largest_radius_px: float,
         fft_dtype: torch.dtype,
     ) -> None:
         self.aperture, self.tile = aperture, tile
-        self.largest_radius_px, self.fft_dtype = largest_radius_px, fft_dtype
+        self.fft_dtype = fft_dtype
 
-    def blur(self, layer: Tensor, kernel_radius_px: Tensor) -> Tensor:
-        """Blur [b, c, h, w] by radii [b]."""
+    def blur(self, layer: Tensor, kernel_radius_px: Tensor, reach_px: int) -> Tensor:
+        """Blur [b, c, h, w] by radii [b], none of which reaches farther than `reach_px`."""
         # Windows for this layer's radius
-        largest_px = self.largest_radius_px
+        largest_px = float(reach_px)
         if has_values(kernel_radius_px):
             largest_px = float(kernel_radius_px.detach().abs().max())
         step = max(SHIFT_STEP, EDGE_STEP_PX / max(largest_px, EDGE_STEP_PX))

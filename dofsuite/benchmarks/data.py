@@ -1,0 +1,80 @@
+"""Samples of shards a second, beside a bare tar read of the same shards in the same process."""
+
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dofsuite.benchmarks.measurement import Measurement
+from dofsuite.cli import option
+from dofsuite.data.batch import decode_sample
+from dofsuite.data.shards import ShardReader
+from dofsuite.data.synthetic.sets import prepare
+from dofsuite.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which shards."""
+
+    shards: str = option(
+        "--shards",
+        metavar="DIR",
+        default="synthetic:val",
+        help="a folder of shards, or synthetic:NAME",
+    )
+    runs: int = option("--runs", type=int, default=3, help="passes over all, in turns; best counts")
+
+    def __post_init__(self) -> None:
+        if self.runs < 1:
+            raise UserError(f"--runs: at least 1 is needed, not {self.runs}.")
+
+
+def measure(config: Config) -> Iterator[Measurement]:
+    """Two lines: samples read and compared with their sha256, and samples decoded as well."""
+    reader = ShardReader(prepare(config.shards))
+    number = len(reader)
+    payload_bytes = sum(
+        sum(map(len, reader.read(index).members.values())) for index in range(number)
+    )
+
+    def tar() -> None:
+        for shard in reader.manifest.shards:
+            with tarfile.open(reader.folder / f"{shard.name}.tar") as file:
+                for member in file:
+                    stored = file.extractfile(member)
+                    assert stored is not None  # shards hold files only
+                    stored.read()
+
+    def read() -> None:
+        for index in range(number):
+            reader.read(index)
+
+    def decode() -> None:
+        for index in range(number):
+            decode_sample(reader.read(index), reader.manifest.depth_kind)
+
+    # In turns, so that a busy moment hits all of them
+    passes: dict[str, Callable[[], None]] = {"tar": tar, "read": read, "decode": decode}
+    best_s = dict.fromkeys(passes, float("inf"))
+    for _ in range(config.runs):
+        for name, call in passes.items():
+            start = time.perf_counter()
+            call()
+            best_s[name] = min(best_s[name], time.perf_counter() - start)
+    shard_bytes = sum(
+        (reader.folder / f"{each.name}.tar").stat().st_size for each in reader.manifest.shards
+    )
+    for name in ("read", "decode"):
+        yield Measurement(
+            what=f"data {name}",
+            setting={"shards": config.shards, "samples": number, "floor": "tarfile, one pass"},
+            time_ms=1e3 * best_s[name],
+            floor_ms=1e3 * best_s["tar"],
+            counted={
+                "samples_per_s": number / best_s[name],
+                "payload_bytes_per_sample": payload_bytes / number,
+                "shard_bytes_per_sample": shard_bytes / number,
+            },
+            machine={"device": "cpu"},
+        )

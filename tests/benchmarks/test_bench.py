@@ -1,0 +1,72 @@
+"""`python -m dofsuite.bench`: one JSON line a measurement, mistakes in one sentence."""
+
+import json
+
+import pytest
+
+from dofsuite.bench import BENCHMARKS, main, module_of
+
+
+def lines_of(capsys, *words):
+    assert main(list(words)) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_lens_counts_every_method_and_radius(capsys):
+    words = ["lens", "--px", "32", "--radii-px", "2", "9", "--methods", "layered", "gather"]
+    lines = lines_of(capsys, *words)
+    assert [(line["what"], line["setting"]["radius_px"]) for line in lines] == [
+        ("lens layered", 2),
+        ("lens layered", 9),
+        ("lens gather", 2),
+        ("lens gather", 9),
+    ]
+    assert all(line["counted"]["flop"] > 0 for line in lines)
+    assert {"time_ms", "floor_ms", "ratio", "device", "torch", "date"} <= set(lines[0])
+
+
+def test_a_time_stands_beside_a_floor_of_this_machine(capsys):
+    words = ["lens", "--px", "32", "--radii-px", "2", "--methods", "layered", "--time-on-cpu"]
+    line, loop = lines_of(capsys, *words)
+    assert loop["what"] == "lens exact"
+    assert line["ratio"] == pytest.approx(line["time_ms"] / line["floor_ms"], rel=1e-2)
+    assert line["gemm_tflop_per_s"] > 0
+
+
+def test_simulate_counts_the_shared_ffts(capsys):
+    words = ["simulate", "--px", "64", "--planes", "3", "--levels", "2", "--layers", "5"]
+    (line,) = lines_of(capsys, *words)
+    assert line["setting"]["variants"] == 6
+
+
+def test_data_reads_shards_beside_a_bare_tar(capsys):
+    read, decode = lines_of(capsys, "data", "--shards", "synthetic:motorcycle", "--runs", "1")
+    assert (read["what"], decode["what"]) == ("data read", "data decode")
+    counted = read["counted"]
+    assert counted["payload_bytes_per_sample"] <= counted["shard_bytes_per_sample"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["nothing"], "nothing"),
+        (["lens", "--methods", "magic"], "magic"),
+        (["lens", "--px", "0"], "--px"),
+        (["simulate", "--layers", "1"], "--layers"),
+        (["data", "--shards", "nowhere"], "nowhere"),
+        (["startup", "--runs", "0"], "--runs"),
+    ],
+)
+def test_a_mistake_is_one_sentence(capsys, words, named):
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert named in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_every_benchmark_has_options_and_is_named_in_the_help(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in BENCHMARKS:
+        assert f"    {name} " in text
+        assert module_of(name).Config()
