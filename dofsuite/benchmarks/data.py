@@ -32,6 +32,7 @@ class Config:
 
 def measure(config: Config) -> Iterator[Measurement]:
     """Two lines: samples read and compared with their sha256, and samples decoded as well."""
+    # Three ways to read the same samples
     reader = ShardReader(prepare(config.shards))
     number = len(reader)
     payload_bytes = sum(

@@ -57,6 +57,7 @@ class Config:
 
 def measure(config: Config) -> Iterator[Measurement]:
     """One line a method and radius; on a GPU also the tap loop's forward pass."""
+    # The floor, where times are measured
     machine = Machine.here()
     fft_dtype = FFT_DTYPES[config.fft_dtype]
     is_timed = machine.is_gpu or config.time_on_cpu
@@ -81,9 +82,9 @@ def measure(config: Config) -> Iterator[Measurement]:
                     "passes": "forward and backward",
                     "fft_dtype": config.fft_dtype,
                 },
-                time_ms=timed and timed.time_ms,
+                time_ms=timed.time_ms if timed else None,
                 floor_ms=floor_ms,
-                peak_memory_bytes=timed and timed.peak_memory_bytes,
+                peak_memory_bytes=timed.peak_memory_bytes if timed else None,
                 counted=asdict(cost),
                 machine=machine.description(with_rates=is_timed),
             )

@@ -45,6 +45,7 @@ def measure(config: Config) -> Iterator[Measurement]:
     if is_timed:
         timed = machine.timed(lambda: render_all(config, machine.device), runs=3, warm_up=1)
         floor_ms = machine.floor_ms(moved_bytes=2 * 3 * variants * config.px**2)
+    # Counted at full size on every machine
     cost = cost_of(lambda: render_all(config, torch.device("meta")))
     setting = {
         "px": config.px,
@@ -55,9 +56,9 @@ def measure(config: Config) -> Iterator[Measurement]:
     yield Measurement(
         what="simulate",
         setting=setting,
-        time_ms=timed and timed.time_ms,
+        time_ms=timed.time_ms if timed else None,
         floor_ms=floor_ms,
-        peak_memory_bytes=timed and timed.peak_memory_bytes,
+        peak_memory_bytes=timed.peak_memory_bytes if timed else None,
         counted=asdict(cost),
         machine=machine.description(with_rates=is_timed),
     )

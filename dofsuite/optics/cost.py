@@ -53,11 +53,11 @@ class Cost:
     """Times that the host waits for the device, copies to the CPU included."""
 
 
-class CostCounter(TorchDispatchMode):
+class CostCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operation while it is active, as a context manager."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flop = 0.0
         self.forward_ffts = self.inverse_ffts = 0
         self.launches = self.moved_bytes = self.waits = 0
@@ -135,7 +135,8 @@ class CostCounter(TorchDispatchMode):
 
 def cost_of(call: Callable[[], object]) -> Cost:
     """Count what a call does."""
-    with CostCounter() as counter:
+    counter = CostCounter()
+    with counter:
         call()
     return counter.cost
 
@@ -166,6 +167,7 @@ def lens_cost(
     """
     image = torch.empty(batch, 3, height, width, device="meta", requires_grad=backward)
     radius = torch.empty(batch, 1, height, width, device="meta", requires_grad=backward)
+    # Without values, the range says how far radii reach.
     range_px = (-float(radius_px), float(radius_px) if signed else 0.0)
 
     def render() -> None:
@@ -178,6 +180,6 @@ def lens_cost(
             reads_radius=False,
         )
         if backward:
-            light.backward(torch.empty_like(light))
+            torch.autograd.backward(light, torch.empty_like(light))
 
     return cost_of(render)

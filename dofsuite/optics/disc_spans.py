@@ -26,6 +26,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dofsuite.optics.running_sums import (
+    folded,
+    looked_up,
+    running,
+    running_adjoint,
+    send,
+    shifted,
+)
+
 # Values of a running sum looked up at once: 8 MiB on a CPU, 256 MiB on a GPU.
 VALUES_AT_ONCE = {"cpu": 2**20}
 VALUES_AT_ONCE_GPU = 2**25
@@ -109,17 +118,17 @@ class DiscSpans:
 
     def _line_sums(self, padded: Tensor, with_slopes: bool) -> tuple[Tensor, Tensor]:
         """Sums along all rows of the discs, and their slopes: [b, 3, h, w]."""
-        running = _running(padded, -1)
-        light = running.new_zeros(len(running), 3, *self.disc_px.shape[-2:])
+        sums = running(padded, -1)
+        light = sums.new_zeros(len(sums), 3, *self.disc_px.shape[-2:])
         slope = torch.zeros_like(light)
         for rows, part in self._parts():
             for line in part.lines():
                 # Both rows at this distance have the same ends.
-                both = running[..., _shifted(rows, self.margin_px + line.offset), :]
+                both = sums[..., shifted(rows, self.margin_px + line.offset), :]
                 if line.offset:
-                    both = both + running[..., _shifted(rows, self.margin_px - line.offset), :]
+                    both = both + sums[..., shifted(rows, self.margin_px - line.offset), :]
                 ends = both.gather(-1, part.ends(line).expand(-1, 3, -1, -1))
-                stops, starts = ends.unflatten(-1, (2, SPANS, -1)).unbind(-3)
+                stops, starts = ends.reshape(*ends.shape[:-1], 2, SPANS, -1).unbind(-3)
                 spans = stops - starts  # [b, 3, h, 3, w]
                 light[..., rows, :] += (spans * line.share).sum(-2)
                 if with_slopes:
@@ -149,8 +158,8 @@ class DiscSpans:
                 both = grad.new_zeros(*sent.shape[:-1], width)
                 both.scatter_add_(-1, part.ends(line).expand(-1, 3, -1, -1), sent)
                 for offset in {line.offset, -line.offset}:
-                    grad_running[..., _shifted(rows, self.margin_px + offset), :] += both
-        return _running_adjoint(grad_running, -1)
+                    grad_running[..., shifted(rows, self.margin_px + offset), :] += both
+        return running_adjoint(grad_running, -1)
 
     def lines(self) -> Iterator[_Line]:
         """The rows of the discs, from their centers outwards."""
@@ -202,13 +211,13 @@ class DiscSpans:
 
     def _square_sums(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         """Light in the squares less that of the corners, and the corners' slopes: [b, 3, h, w]."""
-        table, inside = _running(_running(padded, -1), -2), self.disc_px >= 0
+        table, inside = running(running(padded, -1), -2), self.disc_px >= 0
         light = torch.zeros_like(padded[..., : inside.shape[-2], : inside.shape[-1]])
         slope = torch.zeros_like(light)
         for place, sign in self._table_places():
-            light += _looked_up(table, place) * (sign * inside)
+            light += looked_up(table, place) * (sign * inside)
         for place, weight, weight_slope in self._corner_places():
-            pixel = _looked_up(padded, place)
+            pixel = looked_up(padded, place)
             light -= pixel * weight
             slope += pixel * weight_slope
         return light, slope
@@ -219,10 +228,10 @@ class DiscSpans:
         pixels = grad.new_zeros(len(grad), 3, *size)
         table, inside = torch.zeros_like(pixels), self.disc_px >= 0
         for place, sign in self._table_places():
-            _send(table, place, grad * (sign * inside))
+            send(table, place, grad * (sign * inside))
         for place, weight, _ in self._corner_places():
-            _send(pixels, place, -grad * weight)
-        return _running_adjoint(_running_adjoint(table, -1), -2) + pixels
+            send(pixels, place, -grad * weight)
+        return running_adjoint(running_adjoint(table, -1), -2) + pixels
 
     def _table_places(self) -> Iterator[tuple[Tensor, int]]:
         """The square's four values in a summed-area table: flat places [b, 1, h, w] and signs."""
@@ -261,39 +270,3 @@ class DiscSpans:
         for start in range(0, height, step):
             rows = slice(start, min(start + step, height))
             yield rows, replace(self, disc_px=self.disc_px[..., rows, :])
-
-
-def folded(padded: Tensor, margin_px: int) -> Tensor:
-    """The adjoint of a border of `margin_px` repeated outwards."""
-    for dim in (-2, -1):
-        length = padded.shape[dim] - 2 * margin_px
-        before, inside, after = torch.split(padded, [margin_px, length, margin_px], dim)
-        padded = inside.clone()
-        padded.narrow(dim, 0, 1).add_(before.sum(dim, keepdim=True))
-        padded.narrow(dim, length - 1, 1).add_(after.sum(dim, keepdim=True))
-    return padded
-
-
-def _shifted(rows: slice, offset: int) -> slice:
-    return slice(rows.start + offset, rows.stop + offset)
-
-
-def _running(values: Tensor, dim: int) -> Tensor:
-    """Sums of all values before each: the running sum without its own."""
-    return values.cumsum(dim) - values
-
-
-def _running_adjoint(grad: Tensor, dim: int) -> Tensor:
-    return grad.flip(dim).cumsum(dim).flip(dim) - grad
-
-
-def _looked_up(image: Tensor, place: Tensor) -> Tensor:
-    """The values [b, 3, h, w] of an image [b, 3, H, W] at flat places [b, 1, h, w]."""
-    found = image.flatten(2).gather(2, place.flatten(2).expand(-1, 3, -1))
-    return found.unflatten(2, place.shape[-2:])
-
-
-def _send(image: Tensor, place: Tensor, values: Tensor) -> None:
-    """The adjoint of `_looked_up`: add values where they belong."""
-    flat = image.view(*image.shape[:2], -1)
-    flat.scatter_add_(2, place.flatten(2).expand(-1, 3, -1), values.flatten(2))

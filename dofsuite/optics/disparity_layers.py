@@ -122,7 +122,9 @@ class DisparityLayers:
         )
         # Chunk by chunk
         for level, plane in zip(
-            levels.split(self.variants_at_once), planes.split(self.variants_at_once), strict=True
+            torch.split(levels, self.variants_at_once),
+            torch.split(planes, self.variants_at_once),
+            strict=True,
         ):
             variants = len(level)
             cameras = (
@@ -185,7 +187,7 @@ class DisparityLayers:
         if not self.aperture.is_round:
             shape = BlurShape(self.aperture, radius_px, radius_px.dtype)
         near = scattered_mean(image, radius_px, near_taps(largest_px, shape))
-        return near.unflatten(0, (variants, -1))
+        return near.reshape(variants, -1, *near.shape[1:])
 
     def _render_layers(self, node_radius_px: Tensor, reach_px: int) -> Tensor:
         # Each layer, blurred with its radius [v, b, L], summed up: a product at each frequency
@@ -200,16 +202,17 @@ class DisparityLayers:
             else:
                 # A round kernel's spectrum is real: real and imaginary parts are channels.
                 parts = kernels @ torch.view_as_real(spectra).flatten(-2)
-                total = torch.view_as_complex(parts.unflatten(-1, (4, 2)))
-            total = total.permute(1, 2, 0).unflatten(-1, (frame.size[0], -1))  # [v, 4, H, ...]
-            sums.append(frame.inverse(total.contiguous()))
+                total = torch.view_as_complex(parts.reshape(*parts.shape[:2], 4, 2))
+            total = total.permute(1, 2, 0)
+            total = total.reshape(*total.shape[:2], frame.size[0], -1)  # [v, 4, H, W // 2 + 1]
+            sums.append(frame.inverse(total))
         # Weighted mean, with the rounding of the FFT repaired
         light_sums = torch.stack(sums, dim=1).flatten(0, 1)  # [v * b, 4, h, w]
         item_largest_px = node_radius_px.detach().abs().amax(-1).reshape(-1, 1, 1, 1)
         light = with_weight(self.image_linear).repeat(len(node_radius_px), 1, 1, 1)
         repaired = repaired_sums(light_sums, light, item_largest_px)
         mean = (repaired[:, :3] / repaired[:, 3:]).to(self.image_linear.dtype)
-        return mean.unflatten(0, node_radius_px.shape[:2])
+        return mean.reshape(*node_radius_px.shape[:2], *mean.shape[1:])
 
     def _frame_for(self, reach_px: int) -> FourierFrame:
         height, width = self.disparity.shape[-2:]

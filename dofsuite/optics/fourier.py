@@ -165,7 +165,7 @@ def spectra_by_frequency(
     else:
         shaped = ShapedKernelSpectra(frame, radius_px.device, dtype, aperture)
         spectra = shaped(radii_px).flatten(-2).mT
-    return spectra.unflatten(-1, tuple(radius_px.shape))
+    return spectra.reshape(-1, *radius_px.shape)
 
 
 def unit_spectrum(spectra: Tensor, sums: Tensor, radius_px: Tensor) -> Tensor:

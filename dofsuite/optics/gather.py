@@ -30,7 +30,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from dofsuite.optics.disc_spans import DiscSpans, DiscSums, folded
+from dofsuite.optics.disc_spans import DiscSpans, DiscSums
+from dofsuite.optics.running_sums import folded
 from dofsuite.optics.scattering import without_autocast
 
 # Half of TAF's least circle of confusion, 1 px (*stated*): the lens is the identity up to it.

@@ -219,7 +219,8 @@ class _LayerLens:
 
     def blur(self, layer: Tensor, kernel_radius_px: Tensor, reach_px: int) -> Tensor:
         # The layer's own frame: the farther its blur reaches, the larger
-        frame = FourierFrame(*layer.shape[-2:], reach_px)
+        height, width = layer.shape[-2:]
+        frame = FourierFrame(height, width, reach_px)
         light = layer.to(self.fft_dtype)
         classical = KernelSpectra(frame, layer.device, self.fft_dtype)(kernel_radius_px)
         kernel = unit_spectrum(classical, classical[:, :1, :1], kernel_radius_px)
