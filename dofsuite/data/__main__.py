@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from dofsuite.cli import Parser, add_options, config_from, run_command_line
-from dofsuite.data.packing.pack import PackConfig, PredictDisparity, pack
+from dofsuite.data.packing.pack import PackConfig, PredictDisparity, pack, reasons
 
 COMMAND = "pack"
 DESCRIPTION = (
     "Pack a folder of JPEG, PNG or WebP images into shards. A depth map lies next to its image "
     "(photo.jpg with photo.png, photo_depth.png or photo.npy) or in a folder of its own "
-    "(--depth). A caption lies next to it as photo.txt; f-number and focal length are read "
-    "from the images' EXIF."
+    "(--depth). A caption lies next to it as photo.txt; f-number, focal length and sensor width "
+    "are read from the images' EXIF."
 )
 
 
@@ -26,8 +26,11 @@ def run_pack(arguments: argparse.Namespace) -> None:
         f"{manifest.samples} images, {manifest.samples_with_depth} of them with depth, in "
         f"{len(manifest.shards)} shards ({megabytes:.1f} MB) in {config.output}; "
         f"{manifest.samples_with_caption} with a caption, {manifest.samples_with_exif} with "
-        "f-number and focal length"
+        "f-number, focal length and sensor width"
     )
+    if manifest.without_exif:
+        what = "left out" if config.require_exif else "packed without a camera"
+        print(f"{what}: {reasons(manifest.without_exif)}")
 
 
 def load_depth_model(path: str | None) -> PredictDisparity:

@@ -30,8 +30,9 @@ class Batch(NamedTuple):
             mask.
         caption: Captions; "" where there is none.
         f_number: `[b]` float32: f-number of the EXIF; NaN where there is none.
-        focal_length_mm: `[b]` float32: focal length in mm on a sensor 36 mm wide; NaN where there
-            is none.
+        focal_length_mm: `[b]` float32: focal length of the real lens; NaN where there is none.
+        sensor_width_mm: `[b]` float32: width of the real sensor along the long side of the
+            uncropped image, which `width_px` pixels span; NaN where there is no focal length.
     """
 
     image_srgb: Tensor
@@ -45,6 +46,7 @@ class Batch(NamedTuple):
     caption: list[str]
     f_number: Tensor
     focal_length_mm: Tensor
+    sensor_width_mm: Tensor
 
 
 def check_has_depth(batch: Batch) -> None:
@@ -165,4 +167,5 @@ def collate(items: list[dict[str, Any]]) -> Batch:
         caption=columns["caption"],
         f_number=torch.tensor(columns["f_number"], dtype=torch.float32),
         focal_length_mm=torch.tensor(columns["focal_length_mm"], dtype=torch.float32),
+        sensor_width_mm=torch.tensor(columns["sensor_width_mm"], dtype=torch.float32),
     )

@@ -9,7 +9,7 @@ altered ends the run before it begins, with a sentence that names it.
 import contextlib
 import hashlib
 import json
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,10 @@ class Manifest:
         depth_unit: Unit of the stored depth maps: `relative`, `m`, `mm`, `1/m`, `px`.
         samples_with_caption: Samples that have a caption; 0 in manifests from before captions were
             counted.
-        samples_with_exif: Samples whose EXIF has both f-number and focal length; 0 likewise.
+        samples_with_exif: Samples whose EXIF has f-number, focal length and sensor width; 0
+            likewise.
+        without_exif: Why photographs have no EXIF (left out under `pack --require-exif`), and how
+            many.
     """
 
     source: str
@@ -62,6 +65,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     samples_with_caption: int = 0
     samples_with_exif: int = 0
+    without_exif: dict[str, int] = field(default_factory=dict)
 
 
 def sha256_of(data: bytes) -> str:
@@ -99,7 +103,9 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
         )
     shards = tuple(ShardEntry(**shard) for shard in data["shards"])
     given = {
-        f.name: data[f.name] for f in fields(Manifest) if f.name in data or f.default is MISSING
+        f.name: data[f.name]
+        for f in fields(Manifest)
+        if f.name in data or f.default is f.default_factory is MISSING
     }
     manifest = Manifest(**{**given, "shards": shards})
 

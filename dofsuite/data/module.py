@@ -8,8 +8,10 @@ import torch.distributed as distributed
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
 from dofsuite.data.batch import Batch
+from dofsuite.data.decode import decode_json
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, TrainSamples, collate_or_error
 from dofsuite.data.manifest import Verify
+from dofsuite.data.sample_record import has_old_exif
 from dofsuite.data.sampler import PositionBatches
 from dofsuite.data.shards import ShardReader
 from dofsuite.data.source_mix import ShareRamp, SourceMix
@@ -30,8 +32,8 @@ REQUIREMENTS = {
     ),
     "require_exif": (
         "samples_with_exif",
-        "EXIF of both f-number and focal length: use images whose files have FNumber and "
-        "FocalLength",
+        "EXIF of f-number, focal length and sensor width: use files as the camera wrote them "
+        "(--require-exif leaves out the others)",
     ),
 }
 
@@ -106,7 +108,8 @@ class ShardData(LightningDataModule):
                 else by DiffCamera's `ShareRamp`.
             require_depth: Whether a sample without a depth map is a mistake.
             require_captions: Whether a sample without a caption is a mistake.
-            require_exif: Whether a sample whose EXIF lacks f-number or focal length is a mistake.
+            require_exif: Whether a sample whose EXIF lacks f-number, focal length or sensor width
+                is a mistake.
             verify: `full` compares sha256 (once, then what has changed), `size` sizes only.
         """
         super().__init__()
@@ -204,6 +207,16 @@ class ShardData(LightningDataModule):
                     f"{key}: {missing} of {manifest.samples} samples in {folder} have no {fix} and "
                     "pack again with python -m dofsuite.data pack; only for a model that does "
                     f"without, set data.{option} to false."
+                )
+        # EXIF of older shards would blur wrongly by the crop factor.
+        if self.required["require_exif"]:
+            sample = reader.read(0)
+            name = f"{sample.shard}: {sample.key}.json"
+            if has_old_exif(decode_json(sample.members.get("json", b"{}"), name)):
+                raise UserError(
+                    f"{key}: {folder} was packed when sensor widths were not read, so its EXIF does "
+                    "not tell how large blur is: pack its photographs again with python -m "
+                    "dofsuite.data pack."
                 )
 
     def _attach(self) -> None:

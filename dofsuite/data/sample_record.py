@@ -1,8 +1,13 @@
 """A sample's metadata: its caption and its photograph's EXIF.
 
-Both lie in the sample's JSON, `{"caption": "...", "exif": {"f_number": 2.8, "focal_length_mm":
-85}}`; a `txt` file of the sample takes precedence as its caption. What is absent or null is "" or
-NaN.
+Both lie in the sample's JSON, `{"caption": "...", "exif": {"f_number": 2.8, "focal_length_mm": 50,
+"sensor_width_mm": 23.5}}`, f-number and focal length both of the real lens; without a sensor width
+they are of a full-frame camera. A `txt` file of the sample takes precedence as its caption. What is
+absent or null is "" or NaN.
+
+Shards packed before sensor widths were read say in `focal_length_of` which focal length they hold.
+Their f-number and focal length are of two cameras, unless the photograph is full frame, and the
+sensor is not known: they count as absent (`has_old_exif`).
 """
 
 import math
@@ -11,17 +16,24 @@ from typing import Any, NamedTuple
 
 from dofsuite.data.decode import decode_json, decode_text
 from dofsuite.errors import UserError
+from dofsuite.exif import FULL_FRAME_WIDTH_MM
 
 ABSENT = math.nan
 MIRRORED = {"left": "right", "right": "left"}
 
 
 class Record(NamedTuple):
-    """Caption ("" if absent), f-number and focal length in mm on a 36 mm sensor (NaN if absent)."""
+    """Caption ("" if absent), f-number, focal length and sensor width in mm (NaN if absent)."""
 
     caption: str = ""
     f_number: float = ABSENT
     focal_length_mm: float = ABSENT
+    sensor_width_mm: float = ABSENT
+
+    @property
+    def equivalent_mm(self) -> float:
+        """Focal length of the same view on a sensor 36 mm wide."""
+        return self.focal_length_mm * FULL_FRAME_WIDTH_MM / self.sensor_width_mm
 
     # Whether both numbers are there: a lens needs both.
     @property
@@ -54,11 +66,21 @@ def read_record(members: dict[str, bytes], name: str) -> Record:
             f"{name}.json: exif: an object with f_number and focal_length_mm is expected, not "
             f"{exif!r}."
         )
+    if has_old_exif(record):
+        return Record(caption.strip())
+    focal_length_mm = _positive(exif, "focal_length_mm", name)
+    sensor_width_mm = _positive(exif, "sensor_width_mm", name)
+    if math.isnan(sensor_width_mm) and not math.isnan(focal_length_mm):
+        sensor_width_mm = FULL_FRAME_WIDTH_MM
     return Record(
-        caption.strip(),
-        f_number=_positive(exif, "f_number", name),
-        focal_length_mm=_positive(exif, "focal_length_mm", name),
+        caption.strip(), _positive(exif, "f_number", name), focal_length_mm, sensor_width_mm
     )
+
+
+def has_old_exif(record: dict[str, Any]) -> bool:
+    """Whether a sample's JSON has EXIF from before sensor widths were read."""
+    exif = record.get("exif")
+    return isinstance(exif, dict) and "focal_length_of" in exif and "sensor_width_mm" not in exif
 
 
 def _positive(exif: dict[str, Any], key: str, name: str) -> float:

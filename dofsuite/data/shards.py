@@ -15,7 +15,7 @@ import re
 import shutil
 import tarfile
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
@@ -100,6 +100,7 @@ class ShardWriter:
         split: str,
         depth_kind: str | None,
         depth_unit: str | None,
+        without_exif: Mapping[str, int] | None = None,
     ) -> Manifest:
         if self._file is not None:
             self._complete()
@@ -114,6 +115,7 @@ class ShardWriter:
             samples_with_depth=self.samples_with_depth,
             samples_with_caption=self.samples_with_caption,
             samples_with_exif=self.samples_with_exif,
+            without_exif=dict(without_exif or {}),
             shards=tuple(self.entries),
         )
         # Last of all: a folder that has its manifest is complete.
@@ -262,8 +264,12 @@ def write_shards(
     depth_kind: str | None,
     depth_unit: str | None,
     samples_per_shard: int = 256,
+    without_exif: Mapping[str, int] | None = None,
 ) -> Manifest:
-    """Write a folder of shards atomically: `folder` appears once everything in it is complete."""
+    """Write a folder of shards atomically: `folder` appears once everything in it is complete.
+
+    `without_exif` is read after the last sample, so `samples` may fill it.
+    """
     with new_folder(folder) as temporary:
         with ShardWriter(temporary, samples_per_shard) as writer:
             for key, members in samples:
@@ -274,4 +280,5 @@ def write_shards(
                 split=split,
                 depth_kind=depth_kind,
                 depth_unit=depth_unit,
+                without_exif=without_exif,
             )

@@ -39,7 +39,7 @@ class ThinLens:
                 raise ValueError(f"{name} must be positive, not {value}.")
 
 
-def pixel_pitch_mm(long_side_px: PerItem, sensor_width_mm: float | int = 36.0) -> PerItem:
+def pixel_pitch_mm(long_side_px: PerItem, sensor_width_mm: PerItem = 36.0) -> PerItem:
     """Distance between pixel centers on the sensor, mm: the long side spans `sensor_width_mm`.
 
     `long_side_px` is that of the *uncropped* image at its present scale. A crop keeps its pitch:

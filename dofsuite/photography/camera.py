@@ -76,12 +76,17 @@ def camera_for(config: LensConfig, photo: Photo) -> Camera:
     exif = Image.Exif()
     if photo.exif:
         exif.load(photo.exif)
-    found = camera_exif(exif, max(photo.size))
+    found = camera_exif(exif, photo.size)
     focus_m = config.focus_m or found.focus_m or DEFAULT_FOCUS_M
     # A lens that was named is on a full-frame camera.
     if config.focal_length_mm is not None:
         width_mm = config.sensor_width_mm or FULL_FRAME_WIDTH_MM
         return Camera(config.focal_length_mm, width_mm, focus_m)
+    if found.focal_length_mm is None and found.equivalent_mm is not None:
+        # The equivalent alone is a full-frame camera of the same view; the f-number is the user's.
+        found = found._replace(
+            focal_length_mm=found.equivalent_mm, sensor_width_mm=FULL_FRAME_WIDTH_MM
+        )
     if found.focal_length_mm is None:
         raise UserError(
             "--focal-length: the photograph's EXIF has none; give it in millimeters, as on a "

@@ -301,7 +301,8 @@ class Text2Image(AlternatingOptimization):
         if scene.focus_distance is not None and scene.scale_mm is not None:
             self.note("focus_distance/samples", scene.focus_distance)
             self.note("scale_mm/samples", scene.scale_mm)
-        return networks.encode(self.lens.photograph(scene, cond.exif, cond.width_px))
+        photographs = self.lens.photograph(scene, cond.exif, cond.width_px, cond.sensor_width_mm)
+        return networks.encode(photographs)
 
     def x0_predictions(
         self, x: Tensor, cond: Conditioning, index: list[int]

@@ -173,7 +173,7 @@ class Networks(nn.Module):
         return ConditionedDenoiser(
             unet=getattr(self, name) if working is None else working.network,
             prompt=self.encoded(tuple(cond.caption), cond.f_number.device),
-            exif=cond.exif.stacked() if name in self.exif_conditioned else None,
+            exif=cond.full_frame_exif.stacked() if name in self.exif_conditioned else None,
             downscale=self.codec.downscale,
             alphas_cumprod=self.alphas_cumprod,
             prediction=self.prediction,

@@ -119,6 +119,7 @@ def test_what_an_aperture_means_can_be_learnt_from_the_tokens_alone():
         caption=["a wall"] * count,
         f_number=torch.tensor([1.8, 22.0] * 4),
         focal_length_mm=torch.full((count,), 50.0),
+        sensor_width_mm=torch.full((count,), torch.nan),
     )
     optimizer = module.configure_optimizers()
     for step in range(60):

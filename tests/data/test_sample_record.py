@@ -21,6 +21,7 @@ from dofsuite.data.packing.photo_exif import exif_of_photograph
 from dofsuite.data.sample_record import mirror_caption, read_record
 from dofsuite.data.shards import ShardReader, write_shards
 from dofsuite.errors import UserError
+from dofsuite.exif import CameraExif
 
 RATIONAL, SHORT, LONG = 5, 3, 4
 
@@ -63,38 +64,41 @@ F_NUMBER, FOCAL, FOCAL_35 = 33437, 37386, 41989
                 FOCAL: (RATIONAL, (557, 100)),
                 FOCAL_35: (SHORT, (26,)),
             },
-            {"f_number": 2.8, "focal_length_mm": 26.0, "focal_length_of": "35mm film"},
+            # A phone's sensor: 43.27 mm x 5.57 / 26 across, 4 : 3
+            CameraExif(2.8, 5.57, pytest.approx(43.267 * 5.57 / 26 * 0.8, rel=1e-3), None, 26.0),
         ),
         (
             {F_NUMBER: (RATIONAL, (11, 1)), FOCAL: (RATIONAL, (50, 1))},
-            {"f_number": 11.0, "focal_length_mm": 50.0, "focal_length_of": "lens"},
+            CameraExif(11.0, 50.0),
         ),
         (
             {FOCAL: (RATIONAL, (50, 1)), FOCAL_35: (SHORT, (0,))},
-            {"focal_length_mm": 50.0, "focal_length_of": "lens"},
+            CameraExif(focal_length_mm=50.0),
         ),
-        ({F_NUMBER: (RATIONAL, (0, 0))}, {}),
-        (None, {}),
+        ({F_NUMBER: (RATIONAL, (0, 0))}, CameraExif()),
+        (None, CameraExif()),
     ],
 )
-def test_exif_is_what_the_camera_wrote(
-    tags: dict | None, found: dict[str, object], kind: str
-) -> None:
+def test_exif_is_what_the_camera_wrote(tags: dict | None, found: CameraExif, kind: str) -> None:
     assert exif_of_photograph(photograph(tags, kind)) == found
 
 
 def test_damaged_exif_is_no_exif() -> None:
     data = photograph({F_NUMBER: (RATIONAL, (28, 10))})
     start = data.index(b"II*\0")
-    assert exif_of_photograph(data[: start + 4] + b"\xff" * 8 + data[start + 12 :]) == {}
+    assert exif_of_photograph(data[: start + 4] + b"\xff" * 8 + data[start + 12 :]) == CameraExif()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two photographs with EXIF and caption, one with neither, one with an f-number alone."""
+    """Two APS-C photographs with caption, one without EXIF, one with an f-number alone."""
     path = tmp_path / "photos"
     path.mkdir()
-    full = {F_NUMBER: (RATIONAL, (18, 10)), FOCAL_35: (SHORT, (85,))}
+    full = {
+        F_NUMBER: (RATIONAL, (18, 10)),
+        FOCAL: (RATIONAL, (56, 1)),
+        FOCAL_35: (SHORT, (84,)),
+    }
     for name, tags in (
         ("a", full),
         ("b", None),
@@ -108,9 +112,9 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def packed(folder: Path) -> Path:
+def packed(folder: Path, *options: str) -> Path:
     output = folder.parent / "shards"
-    assert main([str(folder), "-o", str(output)]) == 0
+    assert main([str(folder), "-o", str(output), *options]) == 0
     return output
 
 
@@ -119,7 +123,8 @@ def test_packed_folder_keeps_captions_and_exif(
 ) -> None:
     output = packed(folder)
     said = capsys.readouterr().out
-    assert "2 with a caption, 2 with f-number and focal length" in said
+    assert "2 with a caption, 2 with f-number, focal length and sensor width" in said
+    assert "packed without a camera: 1 with no f-number in EXIF, 1 with no focal length" in said
     assert f"left out: {folder / 'notes.txt'}" in said
     manifest = read_manifest(output)
     assert (manifest.samples_with_caption, manifest.samples_with_exif) == (2, 2)
@@ -136,11 +141,46 @@ def test_packed_folder_keeps_captions_and_exif(
         "d": "",
     }
     f_number = torch.stack([batch.f_number[by_key[name]] for name in "abcd"])
-    torch.testing.assert_close(f_number, torch.tensor([1.8, torch.nan, 1.8, 4.0]), equal_nan=True)
-    focal_length_mm = torch.stack([batch.focal_length_mm[by_key[name]] for name in "abcd"])
-    torch.testing.assert_close(
-        focal_length_mm, torch.tensor([85, torch.nan, 85, torch.nan]), equal_nan=True
+    torch.testing.assert_close(f_number, torch.tensor([1.8, torch.nan] * 2), equal_nan=True)
+    for column, value in ((batch.focal_length_mm, 56), (batch.sensor_width_mm, 23.5)):
+        found = torch.stack([column[by_key[name]] for name in "abcd"])
+        torch.testing.assert_close(found, torch.tensor([value, torch.nan] * 2), equal_nan=True)
+
+
+def test_photographs_whose_camera_is_not_known_are_left_out_with_a_count(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = packed(folder, "--require-exif")
+    assert "left out: 1 with no f-number in EXIF, 1 with no focal length in EXIF" in (
+        capsys.readouterr().out
     )
+    manifest = read_manifest(output)
+    assert (manifest.samples, manifest.samples_with_exif) == (2, 2)
+    assert manifest.without_exif == {"no f-number": 1, "no focal length": 1}
+    ShardData({"x": str(output)}, size_px=20, require_depth=False, require_exif=True).setup()
+    for name in "ac":
+        (folder / f"{name}.jpg").unlink()
+    assert main([str(folder), "-o", str(folder.parent / "none"), "--require-exif"]) == 2
+    assert "--require-exif: no image is left" in capsys.readouterr().err
+
+
+def test_exif_of_older_shards_is_refused_where_blur_depends_on_it(tmp_path: Path) -> None:
+    exif = {"f_number": 1.8, "focal_length_mm": 85, "focal_length_of": "35mm film"}
+    data = {"json": json.dumps({"exif": exif}).encode(), "jpg": photograph(None)}
+    assert not read_record(data, "k").has_exif
+    options = {"source": "n", "licence": "CC0", "split": "train"}
+    write_shards(tmp_path / "s", [("k", data)], **options, depth_kind=None, depth_unit=None)
+    path = tmp_path / "s" / "manifest.json"
+    path.write_text(path.read_text().replace('"samples_with_exif": 0', '"samples_with_exif": 1'))
+    needs = {"require_depth": False, "require_exif": True}
+    with pytest.raises(UserError, match=r"sensor widths were not read.*pack its photographs again"):
+        ShardData({"x": str(tmp_path / "s")}, size_px=20, **needs).setup()
+    ShardData({"x": str(tmp_path / "s")}, size_px=20, require_depth=False).setup()
+
+
+def test_full_frame_is_meant_where_no_sensor_is_said() -> None:
+    record = json.dumps({"exif": {"f_number": 8, "focal_length_mm": 50}}).encode()
+    assert read_record({"json": record}, "s") == ("", 8.0, 50.0, 36.0)
 
 
 def test_caption_that_is_no_text_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +198,7 @@ def test_caption_that_is_no_text_is_named(folder: Path, capsys: pytest.CaptureFi
         ),
         (
             "require_exif",
-            "2 of 4 samples in .* have no EXIF of both f-number and focal length: use images",
+            "2 of 4 samples in .* have no EXIF of f-number, focal length and sensor width: use",
         ),
         ("require_depth", "4 of 4 samples in .* have no depth map: put a depth map"),
     ],

@@ -35,6 +35,7 @@ def batch_of(scenes, has_depth=True) -> Batch:
         caption=[scene.caption for scene in scenes],
         f_number=torch.full((count,), torch.nan),
         focal_length_mm=torch.full((count,), torch.nan),
+        sensor_width_mm=torch.full((count,), torch.nan),
     )
 
 

@@ -36,6 +36,7 @@ def photographs(
         caption=[captions] * rows,
         f_number=torch.full((rows,), 2.0),
         focal_length_mm=torch.full((rows,), 50.0),
+        sensor_width_mm=torch.full((rows,), torch.nan),
     )
 
 

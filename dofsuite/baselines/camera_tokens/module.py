@@ -123,7 +123,9 @@ class CameraTokensModule(pl.LightningModule):
 
     def denoiser(self, batch: Batch) -> ConditionedDenoiser:
         prompt = self.prompts.encode(batch.caption).to(self.device)
-        prompt = self.tokens.appended_to(prompt, Exif(batch.f_number, batch.focal_length_mm))
+        # Of the full-frame camera with the same view and depth of field, as a user names it.
+        exif = Exif(batch.f_number, batch.focal_length_mm).on_full_frame(batch.sensor_width_mm)
+        prompt = self.tokens.appended_to(prompt, exif)
         unet = self.unet
         if self.controlnet is not None:
             with torch.no_grad():

@@ -1,14 +1,16 @@
 """Packing a folder of images, with or without depth maps and captions, into shards.
 
 Every file is decoded once, as in training; the shards appear only if all files are good. Images and
-depth maps are stored byte for byte. An image's f-number and focal length are read from its EXIF
-into the sample's JSON, its caption from the text file of the same stem; both are optional. Depth
-may be predicted instead, and is then stored as disparity in a 16-bit PNG.
+depth maps are stored byte for byte. An image's f-number, focal length and sensor width are read
+from its EXIF into the sample's JSON, all three or none (blur would be wrong by the crop factor),
+its caption from the text file of the same stem; both are optional. Depth may be predicted instead,
+and is then stored as disparity in a 16-bit PNG.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from dofsuite.data.packing.photo_exif import exif_of_photograph
 from dofsuite.data.shards import write_shards
 from dofsuite.depth_options import AUTO, DEPTH_MODEL
 from dofsuite.errors import UserError
+from dofsuite.exif import CameraExif
 from dofsuite.images import decode_image, encode_png
 
 # A depth model: display values [h, w, 3] to disparity [h, w] in [0, 1], larger is nearer.
@@ -62,6 +65,12 @@ class PackConfig:
     )
     licence: str = option(
         "--license", "--licence", default="not stated", help="license of the images"
+    )
+    require_exif: bool = option(
+        "--require-exif",
+        action="store_true",
+        default=False,
+        help="leave out images whose EXIF does not tell f-number, focal length and sensor width",
     )
     split: str = option(
         "--split",
@@ -126,28 +135,38 @@ def pack(
     for path in listing.left_out:
         print(f"left out: {path} (not a JPEG, PNG or WebP image)", flush=True)
 
-    # Write the shards
+    # Write the shards; nothing where all images were left out
+    without_exif: Counter[str] = Counter()
     predict = load_depth_model() if config.is_depth_predicted and load_depth_model else None
     return write_shards(
         config.output,
-        _samples(listing, config, predict),
+        _samples(listing, config, predict, without_exif),
         source=config.tag,
         licence=config.licence,
         split=config.split,
         depth_kind="disparity" if config.is_depth_predicted else config.depth_kind,
         depth_unit=config.depth_unit,
         samples_per_shard=config.samples_per_shard,
+        without_exif=without_exif,
     )
 
 
 # Yield every sample; after the first fault only check the rest, then report all faults.
 def _samples(
-    listing: Listing, config: PackConfig, predict: PredictDisparity | None
+    listing: Listing,
+    config: PackConfig,
+    predict: PredictDisparity | None,
+    without_exif: Counter[str],
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     faults = list(listing.faults)
     for number, pair in enumerate(listing.pairs):
+        camera = exif_of_photograph(pair.image.read_bytes())
+        if camera.lacks is not None:
+            without_exif[f"no {camera.lacks}"] += 1
+        if camera.lacks is not None and config.require_exif:
+            continue
         try:
-            members = _members(pair, config, predict)
+            members = _members(pair, config, predict, camera)
         except UserError as error:
             faults.append(str(error).rstrip("."))
         if not faults:
@@ -165,10 +184,23 @@ def _samples(
             f"{named}{more}: nothing was written ({len(faults)} of {len(listing.pairs)} samples "
             "are at fault)."
         )
+    if config.require_exif and without_exif.total() == len(listing.pairs):
+        raise UserError(
+            f"{config.folder}: --require-exif: no image is left ({reasons(without_exif)}): pack "
+            "files as the camera wrote them, or leave the option out."
+        )
+
+
+def reasons(without_exif: Mapping[str, int]) -> str:
+    """Say why photographs have no camera, the most frequent reason first."""
+    counted = sorted(without_exif.items(), key=lambda each: -each[1])
+    return ", ".join(f"{count} with {reason} in EXIF" for reason, count in counted)
 
 
 # Return a sample's members, each decoded once as a check.
-def _members(pair: Pair, config: PackConfig, predict: PredictDisparity | None) -> dict[str, bytes]:
+def _members(
+    pair: Pair, config: PackConfig, predict: PredictDisparity | None, camera: CameraExif
+) -> dict[str, bytes]:
     # Image and its metadata
     image_bytes = pair.image.read_bytes()
     image_srgb = decode_image(image_bytes, str(pair.image))
@@ -179,8 +211,12 @@ def _members(pair: Pair, config: PackConfig, predict: PredictDisparity | None) -
         "file": pair.image.name,
     }
     members = {pair.image.suffix[1:].lower(): image_bytes}
-    if exif := exif_of_photograph(image_bytes):
-        record["exif"] = exif
+    if camera.lacks is None:
+        record["exif"] = {
+            "f_number": camera.f_number,
+            "focal_length_mm": camera.focal_length_mm,
+            "sensor_width_mm": camera.sensor_width_mm,
+        }
 
     # Depth map
     if pair.depth is not None:

@@ -36,8 +36,8 @@ def read_prompts(
         source: A text file, one prompt a line (empty lines and those that begin with # are left
             out); or a folder of shards or `synthetic:NAME`, whose captions are the prompts.
         count: How many; None for all.
-        focal_length_mm: On 36 mm of sensor, for all; None for each sample's EXIF, and 50 where
-            there is none.
+        focal_length_mm: On 36 mm of sensor, for all; None for each sample's EXIF (its equivalent), and
+            50 where there is none.
 
     Raises:
         UserError: There is nothing of that name, or no prompt in it.
@@ -74,7 +74,7 @@ def _of_set(source: str) -> Iterator[tuple[str, str, float]]:
         sample = reader.read(number)
         record = read_record(sample.members, f"{sample.shard}: {sample.key}")
         if record.caption:
-            yield sample.key, record.caption, record.focal_length_mm
+            yield sample.key, record.caption, record.equivalent_mm
 
 
 def open_set(source: str, error: str) -> ShardReader:

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dofsuite.errors import UserError
+from dofsuite.exif import FULL_FRAME_WIDTH_MM
 
 # Valid f-numbers (*ours*): the fastest lens ever made is near f/0.7, a pinhole beyond f/128.
 F_NUMBERS = (0.5, 128.0)
@@ -33,7 +34,7 @@ class Exif(NamedTuple):
     """Aperture and focal length of each item; NaN where an image has no EXIF."""
 
     f_number: Float[Tensor, "b"]  # Focal length over aperture diameter
-    # On the sensor of the `Lens` (36 mm wide by default: the 35-mm equivalent).
+    # Of the real lens; on the sensor of the `Lens` (36 mm wide by default) where none is said.
     focal_length_mm: Float[Tensor, "b"]
 
     @classmethod
@@ -52,6 +53,16 @@ class Exif(NamedTuple):
                 "f_number; give one for all or one for each."
             )
         return cls(*torch.broadcast_tensors(f_numbers, focal_mm))
+
+    def on_full_frame(self, sensor_width_mm: Float[Tensor, "b"]) -> Exif:
+        """Return the full-frame camera of the same view and depth of field (*ours*).
+
+        Both numbers times the crop factor k = 36 / width: blur over width is F^2 / (N (S - F) W),
+        and so is (k F)^2 / (k N (S - k F) k W) but for S - F, which is nearly S. NaN: full frame.
+        Networks conditioned on EXIF get these, so that a phone's 5 mm is not a fisheye to them.
+        """
+        crop = (FULL_FRAME_WIDTH_MM / sensor_width_mm).nan_to_num(nan=1.0)
+        return Exif(self.f_number * crop, self.focal_length_mm * crop)
 
     def stacked(self) -> Float[Tensor, "b 2"]:
         """(f-number, focal length in mm) of each item: `timestep_cond` of a UNet `with_exif`."""

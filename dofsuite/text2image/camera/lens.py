@@ -48,8 +48,8 @@ class Lens:
     1, the generator's own values, because in linear light the paper's energy rises with blur and
     its Blur Monotonicity of 93.91 would be impossible."""
     sensor_width_mm: float = 36.0
-    """Long side of the uncropped frame on the sensor. *Ours*: 36, for 35-mm-equivalent focal
-    lengths."""
+    """Long side of the uncropped frame on the sensor, where none is said. *Ours*: 36, full frame.
+    Photographs bring their own sensor."""
     nearest_focus: float = 2.0
     """Smallest S1 in focal lengths (*ours*: 2, life-size macro), which keeps S1 > F. A soft clamp
     that starts at 1.5 times as far, with a nonzero slope everywhere."""
@@ -77,7 +77,13 @@ class Lens:
             if not is_right:
                 raise ValueError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
 
-    def photograph(self, scene: Scene, exif: Exif, width_px: PerItem) -> Float[Tensor, "b 3 h w"]:
+    def photograph(
+        self,
+        scene: Scene,
+        exif: Exif,
+        width_px: PerItem,
+        sensor_width_mm: Float[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b 3 h w"]:
         """Blur each pixel by the circle of confusion of its depth; differentiable in all tensors.
 
         Args:
@@ -89,13 +95,15 @@ class Lens:
             exif: f-number and focal length; every item needs both.
             width_px: long side of the uncropped image at the image's current scale (see
                 `pixel_pitch_mm`).
+            sensor_width_mm: what it spans on the sensor of the real camera whose f-number and
+                focal length `exif` has; None or NaN for the lens's own.
         """
         # A scene with depth and focus, not a generator's without a lens.
         assert scene.depth is not None
         assert scene.focus_distance is not None
         assert scene.scale_mm is not None
         radius_px = self.radius_px(
-            scene.depth, scene.focus_distance, scene.scale_mm, exif, width_px
+            scene.depth, scene.focus_distance, scene.scale_mm, exif, width_px, sensor_width_mm
         )
         light = render_bokeh(self._to_light(scene.image_srgb), radius_px, method=self.method)
         return self._to_display(light)
@@ -125,6 +133,7 @@ class Lens:
         scale_mm: Float[Tensor, "b"],
         exif: Exif,
         width_px: PerItem,
+        sensor_width_mm: Float[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b 1 h w"]:
         """Signed radius c / 2 of each pixel, in pixels, positive in front of the focal plane."""
         # Depth, clamped relative to the focus.
@@ -144,7 +153,7 @@ class Lens:
             ThinLens(exif.focal_length_mm, exif.f_number),
             depth_m=scale_m.reshape(-1, 1, 1, 1) * depth,
             focus_m=scale_m * focus_distance,
-            pixel_pitch_mm=pixel_pitch_mm(width_px, self.sensor_width_mm),
+            pixel_pitch_mm=pixel_pitch_mm(width_px, self._width_mm(sensor_width_mm)),
         )
 
         # Soft bounds of the radius.
@@ -154,6 +163,11 @@ class Lens:
         largest_px = self.largest_radius_share * width.reshape(-1, 1, 1, 1)
         bounded_px = soft_clamp_max(radius_px, largest_px, largest_px / 2)
         return soft_clamp_min(bounded_px, -largest_px, -largest_px / 2)
+
+    def _width_mm(self, sensor_width_mm: Tensor | None) -> PerItem:
+        if sensor_width_mm is None:
+            return self.sensor_width_mm
+        return at_least_float32(sensor_width_mm).nan_to_num(nan=self.sensor_width_mm)
 
     def _to_light(self, image: Tensor) -> Tensor:
         if self.gamma == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,16 +21,30 @@ class Conditioning(NamedTuple):
     caption: list[str]
     f_number: Tensor  # [b]
     focal_length_mm: Tensor  # [b]
-    # [b] long side of the uncropped image, from which the lens has its pixel pitch.
+    # [b] long side of the uncropped image, and what it spans on the real sensor (NaN: the lens's
+    # own width), from which the lens has its pixel pitch.
     width_px: Tensor
+    sensor_width_mm: Tensor
 
     @classmethod
     def of(cls, batch: Batch) -> Conditioning:
-        return cls(batch.caption, batch.f_number, batch.focal_length_mm, batch.width_px)
+        return cls(
+            batch.caption,
+            batch.f_number,
+            batch.focal_length_mm,
+            batch.width_px,
+            batch.sensor_width_mm,
+        )
 
     @property
     def exif(self) -> Exif:
+        """F-number and focal length of the real lens, for the lens."""
         return Exif(self.f_number, self.focal_length_mm)
+
+    @property
+    def full_frame_exif(self) -> Exif:
+        """The same view and blur on full frame, for networks that are conditioned on EXIF."""
+        return self.exif.on_full_frame(self.sensor_width_mm)
 
 
 class GeneratedSample(NamedTuple):
@@ -72,7 +87,9 @@ class GeneratedSample(NamedTuple):
     def from_state(cls, state: dict[str, Any], rank: int, world_size: int) -> GeneratedSample:
         """Return a rank's share of `state`: its slice of the global batch, as the data's."""
         # Checkpoints from before the entry was renamed call it `asked`.
-        cond = state["cond"] if "cond" in state else state["asked"]
+        cond = dict(state["cond"] if "cond" in state else state["asked"])
+        # Those from before sensor widths were read are of full-frame cameras.
+        cond.setdefault("sensor_width_mm", torch.full_like(cond["width_px"], math.nan))
         return cls(state["latent"], Conditioning(**cond)).split(world_size)[rank]
 
 
