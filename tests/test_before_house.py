@@ -21,6 +21,7 @@ import yaml
 from PIL import Image
 
 from dofsuite.fit import main
+from dofsuite.training.run.renamed_keys import translated
 
 ARCHIVE = Path(__file__).parent / "fixtures" / "before_house.tar.xz"
 LOG_NAMES = {
@@ -38,6 +39,11 @@ MODELS = {
             "backbone": {
                 "class_path": "dofsuite.backbones.SmallSdxl",
                 "init_args": {"weights": "base", "num_tokens": 6},
+            },
+            # The default of that day.
+            "depth": {
+                "class_path": "dofsuite.backbones.DepthAnything",
+                "init_args": {"path": "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf"},
             },
             "lens": None,
             "size_px": 32,
@@ -172,6 +178,19 @@ OLD_KEYS = [
     ("refocus", "model", "guidance", 3.5, "guidance_embed"),
     ("refocus", "model", "rows", "apart", "split_backward"),
 ]
+
+
+@pytest.mark.parametrize("key", ["cache_prompts", "keep_text_encoders"])
+def test_a_key_that_is_gone_is_refused_with_the_reason(key: str, before: Path, capsys: Any) -> None:
+    experiment = experiment_of("text2image")
+    backbone = {"class_path": "dofsuite.backbones.PretrainedSdxl", "init_args": {key: True}}
+    experiment["model"]["init_args"]["backbone"] = backbone
+    Path("old.yaml").write_text(yaml.safe_dump(experiment))
+    assert main(["old.yaml", "--trainer.default_root_dir", "elsewhere"]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"old.yaml: model.init_args.backbone.init_args.{key}: there is no such key" in sentence
+    assert "both text encoders stay loaded" in sentence
+    assert key not in str(translated(experiment))
 
 
 @pytest.mark.parametrize(("work", "section", "key", "value", "new"), OLD_KEYS)

@@ -17,6 +17,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from dofsuite.optics.meta import at_least_float32
 from dofsuite.optics.scattering import without_autocast
 
 
@@ -57,9 +58,11 @@ class VaeCodec(nn.Module):
         return (latent - self.shift) * self.vae.config.scaling_factor
 
     def decode(self, latent: Tensor) -> Tensor:
+        """Decode to float32: a CPU cannot resize bfloat16, and near white its steps are 1/256."""
         latent = latent / self.vae.config.scaling_factor + self.shift
         with self._own_precision(latent):
-            return self.vae.decode(latent.to(self.vae.dtype), return_dict=False)[0]
+            image = self.vae.decode(latent.to(self.vae.dtype), return_dict=False)[0]
+        return at_least_float32(image)
 
     def _own_precision(self, like: Tensor) -> AbstractContextManager[object]:
         return nullcontext() if self.vae.dtype == torch.float32 else without_autocast(like)

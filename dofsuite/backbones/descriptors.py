@@ -14,6 +14,9 @@ from dofsuite.backbones.sdxl.sdxl import PretrainedSdxl, Sdxl, SdxlModules
 from dofsuite.backbones.small.sdxl import SmallSdxl
 from dofsuite.errors import UserError
 
+# Of exports from before the text encoders stayed loaded.
+REMOVED_ARGUMENTS = ("cache_prompts", "keep_text_encoders")
+
 
 def describe(descriptor: Any) -> dict[str, Any]:
     """Return a descriptor's class and arguments as plain values; attributes name the arguments."""
@@ -40,6 +43,7 @@ def rebuild(described: dict[str, Any]) -> Any:
     arguments = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in described["arguments"].items()
+        if key not in REMOVED_ARGUMENTS
     }
     return getattr(backbones, name)(**arguments)
 

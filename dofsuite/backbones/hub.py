@@ -1,22 +1,20 @@
-"""Loading from the hub or a folder, with one-sentence errors, and a disk cache for constants."""
+"""Loading from the hub or a folder, with one-sentence errors."""
 
 import fcntl
 import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from dofsuite.errors import UserError
-from dofsuite.files import make_folder, write_bytes
+from dofsuite.files import make_folder
 
 
 def from_pretrained(
@@ -42,10 +40,11 @@ def from_pretrained(
     """
     options |= {"subfolder": subfolder, "revision": revision}
     if dtype is not None:
-        options |= {"torch_dtype": dtype, "use_safetensors": True}
+        options |= {"dtype": dtype, "use_safetensors": True}
     try:
         if Path(path).exists():
-            return network.from_pretrained(path, **options)
+            with _without_bars():
+                return network.from_pretrained(path, **options)
         with first_of_node(f"{network.__name__} {path} {subfolder} {revision}") as is_first:
             if not (is_first and _is_hub_reachable(path, revision)):
                 options["local_files_only"] = True
@@ -93,6 +92,24 @@ def _run_of_several_processes() -> str | None:
     else:
         return None
     return " ".join(os.environ.get(name, "") for name in names)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars, of which the libraries show one for each part of a local folder."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    shown: list[Any] = [
+        each for each in (of_diffusers, of_transformers) if each.is_progress_bar_enabled()
+    ]
+    for logging in shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging in shown:
+            logging.enable_progress_bar()
 
 
 def exported_part(network: type[Any], folder: Path, name: str) -> Any:
@@ -227,11 +244,3 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def cache_folder() -> Path:
     return Path(os.environ.get("DOFSUITE_CACHE") or Path.home() / ".cache" / "dofsuite")
-
-
-def cached_tensor(name: str, compute: Callable[[], Tensor]) -> Tensor:
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    file = cache_folder() / f"constant-{digest}.safetensors"
-    if not file.is_file():
-        write_bytes(file, save({"value": compute().detach().float().cpu().contiguous()}))
-    return load_file(file)["value"]

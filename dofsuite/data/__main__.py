@@ -1,21 +1,50 @@
-"""Prepare data sets: `python -m dofsuite.data pack DIR -o SHARDS`; `pack` may be left out."""
+"""Prepare data sets: `python -m dofsuite.data pack DIR -o SHARDS`, `encode SHARDS`.
+
+`pack` may be left out.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from dofsuite.cli import Parser, add_options, config_from, run_command_line
+from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
 from dofsuite.data.packing.pack import PackConfig, PredictDisparity, pack, reasons
 
-COMMAND = "pack"
-DESCRIPTION = (
-    "Pack a folder of JPEG, PNG or WebP images into shards. A depth map lies next to its image "
-    "(photo.jpg with photo.png, photo_depth.png or photo.npy) or in a folder of its own "
-    "(--depth). A caption lies next to it as photo.txt; f-number, focal length and sensor width "
-    "are read from the images' EXIF."
-)
+DESCRIPTIONS = {
+    "pack": (
+        "Pack a folder of JPEG, PNG or WebP images into shards. A depth map lies next to its image "
+        "(photo.jpg with photo.png, photo_depth.png or photo.npy) or in a folder of its own "
+        "(--depth). A caption lies next to it as photo.txt; f-number, focal length and sensor "
+        "width are read from the images' EXIF."
+    ),
+    "encode": (
+        "Encode the captions of shards by SDXL's text encoders, beside the shards (prompts/), so "
+        "that training loads no text encoder. 320 kB a caption; a run that was stopped goes on "
+        "with the shards that are missing."
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """What is encoded, and by which encoders."""
+
+    folder: tuple[Path, ...] = option(
+        type=Path, metavar="SHARDS", nargs="+", help="folders of shards with captions"
+    )
+    base: str = option(
+        "--base",
+        metavar="SDXL",
+        default="stabilityai/stable-diffusion-xl-base-1.0",
+        help="model.backbone.path of the training: a hub id or folder; default: %(default)s",
+    )
+    revision: str | None = option(
+        "--revision", default=None, help="model.backbone.revision of the training"
+    )
 
 
 def run_pack(arguments: argparse.Namespace) -> None:
@@ -31,6 +60,18 @@ def run_pack(arguments: argparse.Namespace) -> None:
     if manifest.without_exif:
         what = "left out" if config.require_exif else "packed without a camera"
         print(f"{what}: {reasons(manifest.without_exif)}")
+
+
+def run_encode(arguments: argparse.Namespace) -> None:
+    from dofsuite.backbones import PretrainedSdxl, SdxlPromptEncoder
+    from dofsuite.data.prompt_sidecar import encode_prompts, sidecar_folder
+
+    config = config_from(EncodeConfig, arguments)
+    name = PretrainedSdxl(config.base, revision=config.revision).prompt_source
+    encoder = SdxlPromptEncoder(config.base, config.revision)
+    for folder in config.folder:
+        manifest = encode_prompts(folder, encoder.encode_row, name, print)
+        print(f"{manifest.samples} samples with prompt embeddings in {sidecar_folder(folder)}")
 
 
 def load_depth_model(path: str | None) -> PredictDisparity:
@@ -49,16 +90,20 @@ def load_depth_model(path: str | None) -> PredictDisparity:
     return predict
 
 
-def parser() -> Parser:
-    parser = Parser(f"data {COMMAND}", DESCRIPTION)
-    add_options(parser, PackConfig)
+COMMANDS = {"pack": (run_pack, PackConfig), "encode": (run_encode, EncodeConfig)}
+
+
+def parser(command: str = "pack") -> Parser:
+    parser = Parser(f"data {command}", DESCRIPTIONS[command])
+    add_options(parser, COMMANDS[command][1])
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a mistake is one line and exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return run_command_line(run_pack, parser(), words[1:] if words[:1] == [COMMAND] else words)
+    command = words.pop(0) if words[:1] and words[0] in COMMANDS else "pack"
+    return run_command_line(COMMANDS[command][0], parser(command), words)
 
 
 if __name__ == "__main__":

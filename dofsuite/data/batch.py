@@ -11,6 +11,9 @@ from dofsuite.data.shards import Sample
 from dofsuite.errors import UserError
 from dofsuite.images import IMAGE_EXTENSIONS, center_crop, minmax_normalize, resize
 
+# Tokens and pooled vector of a caption that was not encoded beforehand.
+NOT_ENCODED = (torch.zeros(0, 0, dtype=torch.float16), torch.zeros(0, dtype=torch.float16))
+
 
 class Batch(NamedTuple):
     """A batch of images with their metadata (a NamedTuple, because Lightning moves those).
@@ -33,6 +36,9 @@ class Batch(NamedTuple):
         focal_length_mm: `[b]` float32: focal length of the real lens; NaN where there is none.
         sensor_width_mm: `[b]` float32: width of the real sensor along the long side of the
             uncropped image, which `width_px` pixels span; NaN where there is no focal length.
+        prompt_tokens: `[b, n, d]` float16: embeddings of the captions that lay beside the shards;
+            `[b, 0, 0]` where there are none.
+        prompt_pooled: `[b, p]` float16: their pooled vectors; `[b, 0]` likewise.
     """
 
     image_srgb: Tensor
@@ -47,6 +53,8 @@ class Batch(NamedTuple):
     f_number: Tensor
     focal_length_mm: Tensor
     sensor_width_mm: Tensor
+    prompt_tokens: Tensor
+    prompt_pooled: Tensor
 
 
 def check_has_depth(batch: Batch) -> None:
@@ -153,6 +161,10 @@ def collate(items: list[dict[str, Any]]) -> Batch:
         raise UserError(
             f"data.size_px: images of different sizes ({shown}): set size_px, or a batch size of 1."
         )
+    # Embeddings only where all samples have them.
+    prompts = [item.get("prompt", NOT_ENCODED) for item in items]
+    if any(tokens.numel() == 0 for tokens, _ in prompts):
+        prompts = [NOT_ENCODED] * len(items)
     # Tensors are stacked, numbers become tensors, strings stay lists.
     columns = {name: [item[name] for item in items] for name in items[0]}
     return Batch(
@@ -168,4 +180,6 @@ def collate(items: list[dict[str, Any]]) -> Batch:
         f_number=torch.tensor(columns["f_number"], dtype=torch.float32),
         focal_length_mm=torch.tensor(columns["focal_length_mm"], dtype=torch.float32),
         sensor_width_mm=torch.tensor(columns["sensor_width_mm"], dtype=torch.float32),
+        prompt_tokens=torch.stack([tokens for tokens, _ in prompts]),
+        prompt_pooled=torch.stack([pooled for _, pooled in prompts]),
     )

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dofsuite.data.batch import Batch, collate, decode_sample, flip, resize_and_crop
+from dofsuite.data.prompt_sidecar import PromptSidecar
 from dofsuite.data.sampler import SourceOrder
 from dofsuite.data.shards import ShardReader
 from dofsuite.data.source_mix import SourceMix
@@ -24,9 +25,11 @@ class TrainSamples(Dataset[Any]):
         seed: int,
         size_px: int | None,
         flip: float,
+        sidecars: Sequence[PromptSidecar] = (),
     ) -> None:
         """Mix one or two sources; `flip` is the probability of mirroring an image."""
         self.readers, self.source_mix = readers, source_mix
+        self.sidecars = sidecars
         self.seed, self.size_px = seed, size_px
         self.flip = flip
         self.orders = [
@@ -48,20 +51,24 @@ class TrainSamples(Dataset[Any]):
         item = _read(self.readers[source], number, self.size_px, source=source, index=position)
         draw = torch.rand((), generator=sample_generator(self.seed, position, "flip"))
         if not isinstance(item, UserError) and float(draw) < self.flip:
-            return flip(item)
-        return item
+            item = flip(item)
+        return _with_prompt(item, self.sidecars[source] if self.sidecars else None, number)
 
 
 class HeldOutSamples(Dataset[Any]):
-    def __init__(self, reader: ShardReader, size_px: int | None) -> None:
+    def __init__(
+        self, reader: ShardReader, size_px: int | None, sidecar: PromptSidecar | None = None
+    ) -> None:
         self.reader, self.size_px = reader, size_px
+        self.sidecar = sidecar
 
     def __len__(self) -> int:
         return len(self.reader)
 
     def __getitem__(self, number: int) -> dict[str, Any] | UserError:
         # source -1: held out
-        return _read(self.reader, number, self.size_px, source=-1, index=number)
+        item = _read(self.reader, number, self.size_px, source=-1, index=number)
+        return _with_prompt(item, self.sidecar, number)
 
 
 # Return a decoded sample with its `place` in the run.
@@ -72,6 +79,18 @@ def _read(
     try:
         item = decode_sample(reader.read(number), reader.manifest.depth_kind)
         return {**resize_and_crop(item, size_px), **place}
+    except UserError as error:
+        return error
+
+
+# Add the embedding of a sample's caption, mirrored or not.
+def _with_prompt(
+    item: dict[str, Any] | UserError, sidecar: PromptSidecar | None, number: int
+) -> dict[str, Any] | UserError:
+    if sidecar is None or isinstance(item, UserError):
+        return item
+    try:
+        return {**item, "prompt": sidecar.read(number, item["caption"])}
     except UserError as error:
         return error
 

@@ -52,6 +52,7 @@ class Manifest:
             likewise.
         without_exif: Why photographs have no EXIF (left out under `pack --require-exif`), and how
             many.
+        encoded: Of a side-car: `encoder`, and `shards`, a checksum of the shards that it is of.
     """
 
     source: str
@@ -66,6 +67,7 @@ class Manifest:
     samples_with_caption: int = 0
     samples_with_exif: int = 0
     without_exif: dict[str, int] = field(default_factory=dict)
+    encoded: dict[str, str] = field(default_factory=dict)
 
 
 def sha256_of(data: bytes) -> str:

@@ -8,9 +8,10 @@ import torch.distributed as distributed
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
 from dofsuite.data.batch import Batch
-from dofsuite.data.decode import decode_json
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, TrainSamples, collate_or_error
+from dofsuite.data.decode import decode_json
 from dofsuite.data.manifest import Verify
+from dofsuite.data.prompt_sidecar import PromptSidecar, sidecar_folder
 from dofsuite.data.sample_record import has_old_exif
 from dofsuite.data.sampler import PositionBatches
 from dofsuite.data.shards import ShardReader
@@ -90,6 +91,7 @@ class ShardData(LightningDataModule):
         require_captions: bool = False,
         require_exif: bool = False,
         verify: Verify = "full",
+        read_prompts: bool = True,
     ) -> None:
         """Configure the data; nothing is read yet.
 
@@ -111,6 +113,9 @@ class ShardData(LightningDataModule):
             require_exif: Whether a sample whose EXIF lacks f-number, focal length or sensor width
                 is a mistake.
             verify: `full` compares sha256 (once, then what has changed), `size` sizes only.
+            read_prompts: Read the embeddings that `python -m dofsuite.data encode` left beside all
+                training sets (and beside the held-out one), for a model with a prompt encoder,
+                which is then not loaded; false encodes captions in training.
         """
         super().__init__()
         if not 1 <= len(train) <= 2:
@@ -138,8 +143,10 @@ class ShardData(LightningDataModule):
             "require_exif": require_exif,
         }
         self.verify: Verify = verify
+        self.read_prompts = read_prompts
         self.samples_seen = 0
         self._readers: dict[str, ShardReader] = {}
+        self._sidecars: dict[str, PromptSidecar] = {}
         self._fault: str | None = None
 
     @property
@@ -161,6 +168,8 @@ class ShardData(LightningDataModule):
         try:
             for folder in self._folders().values():
                 prepare(folder, self.verify)
+            for sidecar in self._open_sidecars().values():
+                sidecar.verify(self.verify)
         except UserError as error:
             if self.world[1] == 1:
                 raise
@@ -183,8 +192,27 @@ class ShardData(LightningDataModule):
         }
         for key, reader in self._readers.items():
             self._check(key, reader)
+        self._sidecars = self._open_sidecars()
         if stage == "fit" and self.trainer is not None:
             self._attach()
+
+    def _open_sidecars(self) -> dict[str, PromptSidecar]:
+        """Open the embeddings beside the sets, where the model needs and may have them."""
+        model = self.trainer.lightning_module if self.trainer else None
+        encoder = getattr(getattr(model, "backbone", None), "prompt_source", None)
+        if encoder is None or not self.read_prompts:
+            return {}
+        folders = {key: resolve(folder) for key, folder in self._folders().items()}
+        found = {key for key in folders if sidecar_folder(folders[key]).is_dir()}
+        # Beside one of two training sets they would save nothing: the encoder is needed anyway.
+        training = folders.keys() - {"data.val"}
+        if not training <= found:
+            found -= training
+        return {
+            key: PromptSidecar(ShardReader(folders[key]), encoder)
+            for key in folders
+            if key in found
+        }
 
     def _check(self, key: str, reader: ShardReader) -> None:
         # A training set for training, a sample for each rank in validation
@@ -214,8 +242,8 @@ class ShardData(LightningDataModule):
             name = f"{sample.shard}: {sample.key}.json"
             if has_old_exif(decode_json(sample.members.get("json", b"{}"), name)):
                 raise UserError(
-                    f"{key}: {folder} was packed when sensor widths were not read, so its EXIF does "
-                    "not tell how large blur is: pack its photographs again with python -m "
+                    f"{key}: {folder} was packed when sensor widths were not read, so its EXIF "
+                    "does not tell how large blur is: pack its photographs again with python -m "
                     "dofsuite.data pack."
                 )
 
@@ -255,9 +283,11 @@ class ShardData(LightningDataModule):
         mix = self.source_mix or getattr(model, "source_mix", None) or ShareRamp()
         mix = mix.for_steps_of(samples_per_step)
 
+        # Embeddings of the captions, beside all sets or none
+        sidecars = [self._sidecars[key] for key in self._sidecars if key != "data.val"]
         # Workers draw their seeds from a generator of their own, not from the run's.
         return BatchLoader(
-            TrainSamples(readers, mix, self.seed, self.size_px, self.flip),
+            TrainSamples(readers, mix, self.seed, self.size_px, self.flip, sidecars),
             batch_sampler=PositionBatches(
                 self.batch_size, batches, lambda: self.samples_seen, rank, world
             ),
@@ -275,7 +305,9 @@ class ShardData(LightningDataModule):
             self.setup()
         rank, world = self.world
         # One worker at most: validation is short.
-        dataset = HeldOutSamples(self._readers["data.val"], self.size_px)
+        dataset = HeldOutSamples(
+            self._readers["data.val"], self.size_px, self._sidecars.get("data.val")
+        )
         return BatchLoader(
             dataset,
             sampler=range(rank, len(dataset), world),

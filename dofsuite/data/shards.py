@@ -16,7 +16,7 @@ import shutil
 import tarfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -90,7 +90,7 @@ class ShardWriter:
         self.samples_with_exif += record.has_exif
 
         if self._in_shard == self.samples_per_shard:
-            self._complete()
+            self.complete_shard()
 
     def close(
         self,
@@ -101,9 +101,9 @@ class ShardWriter:
         depth_kind: str | None,
         depth_unit: str | None,
         without_exif: Mapping[str, int] | None = None,
+        encoded: Mapping[str, str] | None = None,
     ) -> Manifest:
-        if self._file is not None:
-            self._complete()
+        self.complete_shard()
         # Kind and unit of depth only where there is depth
         manifest = Manifest(
             source=source,
@@ -116,15 +116,18 @@ class ShardWriter:
             samples_with_caption=self.samples_with_caption,
             samples_with_exif=self.samples_with_exif,
             without_exif=dict(without_exif or {}),
+            encoded=dict(encoded or {}),
             shards=tuple(self.entries),
         )
         # Last of all: a folder that has its manifest is complete.
         write_json(self.folder / MANIFEST_FILE, asdict(manifest))
         return manifest
 
-    def _complete(self) -> None:
+    def complete_shard(self) -> None:
+        """End the shard that was begun, if any."""
+        if self._file is None:
+            return
         # Flush the tar to disk
-        assert self._file is not None
         self._tar.close()
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -133,11 +136,8 @@ class ShardWriter:
         # Index and checksums
         name, temporary = f"shard-{len(self.entries):06d}", Path(self._file.name)
         index = json.dumps(index_of(temporary)).encode()
-        with open(temporary, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        self.entries.append(
-            ShardEntry(name, self._in_shard, temporary.stat().st_size, sha256, sha256_of(index))
-        )
+        entry = shard_entry(temporary, self._in_shard, index)
+        self.entries.append(replace(entry, name=name))
 
         # Final names, the tar's last
         write_bytes(self.folder / f"{name}.index.json", index)
@@ -145,9 +145,18 @@ class ShardWriter:
         self._file, self._in_shard = None, 0
 
 
-def index_of(path: Path) -> list[list[object]]:
+def shard_entry(path: Path, samples: int, index: bytes | None = None) -> ShardEntry:
+    """Describe a tar for the manifest; its index is read from the file beside it by default."""
+    if index is None:
+        index = path.with_suffix(".index.json").read_bytes()
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return ShardEntry(path.stem, samples, path.stat().st_size, sha256, sha256_of(index))
+
+
+def index_of(path: Path) -> list[list[Any]]:
     """Index a tar: `[key, {extension: [offset, size, sha256]}]` of each sample, in order."""
-    samples: dict[str, dict[str, list[object]]] = {}
+    samples: dict[str, dict[str, list[Any]]] = {}
     with tarfile.open(path) as tar, open(path, "rb") as file:
         for member in tar:
             key, extension = member.name.split(".", maxsplit=1)

@@ -13,7 +13,12 @@ from dofsuite.experiment.keys import ProvidedKeys, exists, nearest, short
 from dofsuite.experiment.nulls import sections_with_null
 from dofsuite.experiment.parser import ExperimentCLI
 from dofsuite.experiment.yaml_file import read_experiment_file
-from dofsuite.training.run.renamed_keys import class_paths, new_class_path, new_name
+from dofsuite.training.run.renamed_keys import (
+    class_paths,
+    new_class_path,
+    new_name,
+    why_removed,
+)
 
 
 def check_unknown_keys(sources: Sequence[ProvidedKeys], resolved: dict[str, Any]) -> None:
@@ -94,6 +99,15 @@ def check_renamed(
     for source, key, value in values:
         if (new := new_class_path(value)) is not None:
             raise UserError(f"{source.source}: {source.spelled(key)}: {value} is {new} now.")
+
+    # Keys that are gone.
+    for source in reversed(sources):
+        for key in source.keys:
+            if reason := why_removed(key):
+                raise UserError(
+                    f"{source.source}: {source.spelled(key)}: there is no such key any more: "
+                    f"{reason}."
+                )
 
     # Keys below the class that a section names.
     for section in ("model", "data"):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dofsuite.backbones import Acceleration, Depth, PromptEmbeds, Saliency, Sdxl
+from dofsuite.backbones.sdxl.prompt_encoder import embeds_of
 from dofsuite.backbones.sdxl.unet_weights import load_unet_weights
 from dofsuite.diffusion import scaled_linear_alphas_cumprod, to_device
 from dofsuite.errors import UserError
@@ -89,6 +90,9 @@ class Networks(nn.Module):
                 divide the side.
         """
         super().__init__()
+        # What the camera's networks lack is said before SDXL is loaded.
+        for description in (depth, saliency) if has_lens else ():
+            description.check_packages()
         # The real score, and its copies: all three get the EXIF embedding, so that weights can be
         # copied between them; only the named ones are given EXIF.
         teacher, self.codec, self.prompts, self.prediction = backbone.load()
@@ -172,15 +176,23 @@ class Networks(nn.Module):
         working = self.working.get(name)
         return ConditionedDenoiser(
             unet=getattr(self, name) if working is None else working.network,
-            prompt=self.encoded(tuple(cond.caption), cond.f_number.device),
+            prompt=self.encoded(cond),
             exif=cond.full_frame_exif.stacked() if name in self.exif_conditioned else None,
             downscale=self.codec.downscale,
             alphas_cumprod=self.alphas_cumprod,
             prediction=self.prediction,
         )
 
-    def encoded(self, captions: tuple[str, ...], device: torch.device) -> PromptEmbeds:
-        """Encode prompts; a step's few calls share them."""
+    def encoded(self, cond: Conditioning) -> PromptEmbeds:
+        """Return the prompts as the data brings them, or encoded; a step's few calls share them."""
+        captions, device = tuple(cond.caption), cond.f_number.device
+        # Encoded beforehand, beside the shards.
+        if cond.prompt_tokens.numel():
+            brought = embeds_of(
+                self.prompts, cond.caption, cond.prompt_tokens, cond.prompt_pooled
+            )
+            return brought.to(device)
+        # Encoded here.
         if (captions, device) not in self._encoded:
             embeds = self.prompts.encode(list(captions))
             # A critic step has two batches' at most.

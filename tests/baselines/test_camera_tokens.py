@@ -120,6 +120,8 @@ def test_what_an_aperture_means_can_be_learnt_from_the_tokens_alone():
         f_number=torch.tensor([1.8, 22.0] * 4),
         focal_length_mm=torch.full((count,), 50.0),
         sensor_width_mm=torch.full((count,), torch.nan),
+        prompt_tokens=torch.zeros(count, 0, 0),
+        prompt_pooled=torch.zeros(count, 0),
     )
     optimizer = module.configure_optimizers()
     for step in range(60):

@@ -36,6 +36,8 @@ def batch_of(scenes, has_depth=True) -> Batch:
         f_number=torch.full((count,), torch.nan),
         focal_length_mm=torch.full((count,), torch.nan),
         sensor_width_mm=torch.full((count,), torch.nan),
+        prompt_tokens=torch.zeros(count, 0, 0),
+        prompt_pooled=torch.zeros(count, 0),
     )
 
 

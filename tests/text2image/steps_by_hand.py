@@ -37,6 +37,8 @@ def photographs(
         f_number=torch.full((rows,), 2.0),
         focal_length_mm=torch.full((rows,), 50.0),
         sensor_width_mm=torch.full((rows,), torch.nan),
+        prompt_tokens=torch.zeros(rows, 0, 0),
+        prompt_pooled=torch.zeros(rows, 0),
     )
 
 

@@ -124,7 +124,13 @@ def test_a_photograph_is_that_of_the_training_chain(run, pipe):
     latent = module.networks.encode(torch.rand(2, 3, SIZE_PX, SIZE_PX))
     frames_px = torch.full((2,), 1.5 * SIZE_PX)  # as ShardData says of a photograph of 3:2
     cond = Conditioning(
-        ["a", "b"], torch.tensor([1.8, 4.0]), torch.tensor([85.0, 135.0]), frames_px
+        ["a", "b"],
+        torch.tensor([1.8, 4.0]),
+        torch.tensor([85.0, 135.0]),
+        frames_px,
+        torch.full((2,), torch.nan),  # of the lens's own width
+        torch.zeros(2, 0, 0),
+        torch.zeros(2, 0),
     )
     with torch.no_grad():
         trained = module.networks.decode(module.apply_lens(latent, cond, Step(0, "full", 0, True)))

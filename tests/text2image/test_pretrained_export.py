@@ -77,8 +77,7 @@ def save_tiny_sdxl(folder) -> None:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path / "cache"))
+def run(tmp_path):
     save_tiny_sdxl(tmp_path / "sdxl")
     backbone = PretrainedSdxl(str(tmp_path / "sdxl"), vae=None, vae_dtype="float32")
     module = tiny_module(untrained_depth(tmp_path / "depth"), backbone=backbone, stages=Stages())

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor
 
 from dofsuite.backbones.codec import Codec, VaeCodec
-from dofsuite.backbones.hub import HubWeights, cached_tensor, from_pretrained, pretrained_tokenizer
+from dofsuite.backbones.hub import HubWeights, from_pretrained, pretrained_tokenizer
 
 
 class FluxModules(NamedTuple):
@@ -62,7 +62,7 @@ class PretrainedFlux(HubWeights, Backbone):
         self.empty_prompt_tokens = empty_prompt_tokens
 
     def load(self) -> FluxModules:
-        """Load transformer and VAE; the empty prompt's pooled vector is cached on disk.
+        """Load transformer and VAE, and encode the empty prompt (CLIP-L takes a second).
 
         Raises:
             UserError: The license was not accepted, the hub cannot be reached, or the folder lacks
@@ -72,7 +72,7 @@ class PretrainedFlux(HubWeights, Backbone):
             FluxTransformer2DModel, self.path, "transformer", self.revision, self.torch_dtype
         )
         vae = from_pretrained(AutoencoderKL, self.path, "vae", self.revision, self.torch_dtype)
-        pooled = cached_tensor(f"pooled-{self.path}-{self.revision}", self._pooled_empty_prompt)
+        pooled = self._pooled_empty_prompt()
         text_tokens = self._empty_prompt() if self.empty_prompt_tokens else None
         transformer.eval().requires_grad_(False)
         return FluxModules(transformer, VaeCodec(vae), pooled, text_tokens)

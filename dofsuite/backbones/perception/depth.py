@@ -13,6 +13,7 @@ from transformers import AutoModelForDepthEstimation
 
 from dofsuite.backbones.hub import HubWeights, from_pretrained
 from dofsuite.backbones.perception.frozen import DensePrediction, Frozen
+from dofsuite.backbones.perception.packages import NeedsPackages
 from dofsuite.errors import UserError
 
 # Lower bound of every depth.
@@ -26,7 +27,7 @@ class DepthModel(Protocol):
         """Display values [b, 3, h, w] in [0, 1] to depth [b, 1, h, w] > 0, larger is farther."""
 
 
-class Depth(ABC):
+class Depth(NeedsPackages, ABC):
     """A light description of a depth model."""
 
     @abstractmethod
@@ -38,13 +39,15 @@ class DepthAnything(HubWeights, Depth):
     """A metric Depth Anything V2 (arXiv 2406.09414) through transformers.
 
     Paper: Metric3Dv2. Here: this, because it comes with transformers and downloads freely. The
-    default is the small indoor model, since of Depth Anything V2 the small one alone is under
+    default is the small outdoor model (*ours*): sets of photographs are full of streets and
+    landscapes, and the indoor model's 20 m would put all beyond them on one plane, where neither
+    depth nor blur has a gradient. The small one, since of Depth Anything V2 it alone is under
     Apache-2.0 (base and large: CC-BY-NC-4.0).
     """
 
     def __init__(
         self,
-        path: str = "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf",
+        path: str = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf",
         revision: str | None = None,
         size_px: int | None = 518,
         dtype: Literal["bfloat16", "float32"] = "float32",

@@ -1,5 +1,6 @@
 """Metric3Dv2 (arXiv 2404.15506), the paper's depth model, through torch.hub."""
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -71,11 +72,21 @@ class Metric3DDepth(Frozen):
 class Metric3D(Depth):
     """Metric3Dv2 with a ViT encoder (BSD-2-Clause): the paper's frozen depth model.
 
-    *Stated*, but for its size. Its code and weights are fetched by torch.hub, and it needs
-    mmengine, timm and torchvision. It predicts depth for a camera with a focal length of 1000 px; a
-    real camera's depth is that times its own focal length in px over 1000 (canonical camera
-    transformation, sec. 3.1 there).
+    *Stated*, but for its size. Its code and weights are fetched by torch.hub, and it needs mmcv,
+    mmengine, timm and torchvision: `dofsuite[metric3d]`. It predicts depth for a camera with
+    a focal length of 1000 px; a real camera's depth is that times its own focal length in px over
+    1000 (canonical camera transformation, sec. 3.1 there).
     """
+
+    packages = MappingProxyType(
+        {
+            "torchvision": "torchvision",
+            "timm": "timm",
+            "mmengine": "mmengine",
+            "mmcv": "mmcv-lite",
+        }
+    )
+    extra = "metric3d"
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ Every `load()` gives a frozen `SaliencyModel`.
 """
 
 from abc import ABC, abstractmethod
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import torch
@@ -12,6 +13,7 @@ from transformers import AutoModelForImageSegmentation
 
 from dofsuite.backbones.hub import HubWeights, from_pretrained
 from dofsuite.backbones.perception.frozen import Frozen, normalize, resized
+from dofsuite.backbones.perception.packages import NeedsPackages
 
 
 class SaliencyModel(Protocol):
@@ -21,7 +23,7 @@ class SaliencyModel(Protocol):
         """Display values [b, 3, h, w] in [0, 1] to saliency [b, 1, h, w] in [0, 1]."""
 
 
-class Saliency(ABC):
+class Saliency(NeedsPackages, ABC):
     """A light description of a saliency model."""
 
     @abstractmethod
@@ -47,8 +49,13 @@ class BiRefNet(HubWeights, Saliency):
     Paper: the saliency target's network is not given. Here: BiRefNet, because it is maintained,
     free to use and the strongest of its kind that the hub loads; transformers 5 has no saliency
     model of its own. As its code runs here, the revision is pinned; an older one fails under
-    transformers 5. It needs torchvision, timm, kornia and einops.
+    transformers 5. It needs torchvision, timm, kornia and einops: `dofsuite[saliency]`.
     """
+
+    packages = MappingProxyType(
+        {"torchvision": "torchvision", "timm": "timm", "kornia": "kornia", "einops": "einops"}
+    )
+    extra = "saliency"
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Prompt embeddings for SDXL's UNet: the interface, and SDXL's text encoders with a disk cache.
+"""Prompt embeddings for SDXL's UNet: the interface, and SDXL's two text encoders.
 
 Convention: `tokens` [b, n, d] go to the cross-attention, `pooled` [b, p] to the added embedding.
 Both are float32 on the CPU; the caller moves them. The unconditional embedding of classifier-free
@@ -8,19 +8,15 @@ guidance is zeros for both, as SDXL was trained (StableDiffusionXLPipeline's
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from dofsuite.backbones.hub import cache_folder, from_pretrained, pretrained_tokenizer
-from dofsuite.files import write_bytes
-
-# Prompts per call of the encoders.
-CHUNK = 16
+from dofsuite.backbones.hub import from_pretrained, pretrained_tokenizer
+from dofsuite.optics.scattering import without_autocast
 
 
 class PromptEmbeds(NamedTuple):
@@ -33,6 +29,14 @@ class PromptEmbeds(NamedTuple):
         return PromptEmbeds(self.tokens.to(device), self.pooled.to(device))
 
 
+class Row(NamedTuple):
+    """One prompt as it is stored: float16 on the CPU."""
+
+    tokens: Tensor  # [n, d]
+    pooled: Tensor  # [p]
+
+
+@runtime_checkable
 class PromptEncoder(Protocol):
     """Interface of a frozen prompt encoder."""
 
@@ -94,92 +98,81 @@ def load_parts(path: str, revision: str | None, device: torch.device | str) -> T
     return parts
 
 
-def fingerprint(path: str, revision: str | None) -> str:
-    """Identify a path's text encoders; a folder's also by its files, which can change."""
-    folder = Path(path)
-    if not folder.exists():
-        return f"{path}@{revision}"
-    parts = (folder / "text_encoder", folder / "text_encoder_2")
-    files = [file for part in parts for file in sorted(part.glob("*"))]
-    stats = [f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
-    return f"{folder.resolve()} {' '.join(stats)}"
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute in float32: no autocast, no TF32, whatever surrounds it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with without_autocast(torch.empty(0, device=device)):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class SdxlPromptEncoder(PromptEncoder):
-    """SDXL's prompt embeddings, [b, 77, 2048] and [b, 1280], cached on disk.
+    """SDXL's prompt embeddings, [b, 77, 2048] and [b, 1280].
 
-    Training uses the same captions again and again, and the encoders weigh 3.3 GB: each prompt of a
-    model and revision is encoded once, and the encoders are freed. Embeddings are rounded to
-    float16 (*ours*; half the disk, 320 kB a prompt, and below the error of a bfloat16 UNet),
-    whether they come from the disk or from the encoders, so a run does not depend on the cache.
+    Both encoders (3.3 GB) are loaded when the first prompt is encoded, and stay: training meets new
+    captions in every step. A prompt has the same numbers, bit for bit, in training and use: it is
+    encoded alone (sums of another batch would round in another order), in float32 outside autocast
+    as DMD2 does, and rounded to float16 (*ours*; below the error of a bfloat16 UNet, and half the
+    disk of embeddings that `python -m dofsuite.data encode` stores).
     """
 
     num_tokens, token_dim = 77, 2048
     pooled_dim = 1280
 
-    def __init__(
-        self, path: str, revision: str | None = None, cache: bool = True, keep: bool = False
-    ) -> None:
+    def __init__(self, path: str, revision: str | None = None) -> None:
         """Name the encoders.
 
         Args:
             path: Hub id, or a folder in diffusers layout.
             revision: Hub revision; null is the newest when the encoders are first loaded.
-            cache: Keep every prompt on disk; not for millions of captions (315 GB for one million).
-            keep: Leave the encoders in memory once they are loaded.
         """
         self.path, self.revision = path, revision
-        self.cache, self.keep = cache, keep
         self._parts: TextParts | None = None
-        self._latest: dict[str, tuple[Tensor, Tensor]] = {}
-        source = hashlib.sha256(fingerprint(path, revision).encode()).hexdigest()[:16]
-        self._folder = cache_folder() / f"prompts-{source}"
+        self._latest: dict[str, Row] = {}
 
     def encode(self, prompts: list[str]) -> PromptEmbeds:
-        """Look prompts up in the cache, and encode those that are new.
+        """Encode prompts.
 
         The latest prompts stay in memory: one training step encodes the same prompts for up to four
         networks.
 
         Raises:
-            UserError: The encoders are needed and cannot be loaded.
+            UserError: The encoders cannot be loaded.
         """
-        # From memory, else from disk.
-        distinct = dict.fromkeys(prompts)
-        found = {prompt: self._latest.get(prompt) or self._read(prompt) for prompt in distinct}
-        known = {prompt: row for prompt, row in found.items() if row is not None}
-        # The rest by the encoders.
-        missing = [prompt for prompt in distinct if prompt not in known]
-        if missing:
-            known |= self._compute(missing)
-        self._latest = known
-        tokens = torch.stack([known[prompt][0] for prompt in prompts])
-        pooled = torch.stack([known[prompt][1] for prompt in prompts])
-        return PromptEmbeds(tokens.float(), pooled.float())
+        self._latest = {
+            prompt: self._latest.get(prompt) or self.encode_row(prompt)
+            for prompt in dict.fromkeys(prompts)
+        }
+        # To float32 first: CPU's autocast refuses to stack float16.
+        rows = [self._latest[prompt] for prompt in prompts]
+        return PromptEmbeds(
+            torch.stack([row.tokens.float() for row in rows]),
+            torch.stack([row.pooled.float() for row in rows]),
+        )
 
-    def _file(self, prompt: str) -> Path:
-        name = hashlib.sha256(prompt.encode()).hexdigest()
-        return self._folder / name[:2] / f"{name}.safetensors"
+    def encode_row(self, prompt: str) -> Row:
+        """Encode one prompt, as it is stored.
 
-    def _read(self, prompt: str) -> tuple[Tensor, Tensor] | None:
-        if not self.cache or not self._file(prompt).is_file():
-            return None
-        found = load_file(self._file(prompt))
-        return found["tokens"], found["pooled"]
-
-    def _compute(self, prompts: list[str]) -> dict[str, tuple[Tensor, Tensor]]:
+        Raises:
+            UserError: The encoders cannot be loaded.
+        """
         cuda = torch.cuda.is_available()
-        device = torch.device("cuda", torch.cuda.current_device()) if cuda else "cpu"
-        parts = self._parts or load_parts(self.path, self.revision, device)
-        # Encode in chunks; one file per prompt, cloned so that it does not hold its whole chunk.
-        computed = {}
-        for start in range(0, len(prompts), CHUNK):
-            chunk = prompts[start : start + CHUNK]
-            for prompt, tokens, pooled in zip(chunk, *encode_with(parts, chunk), strict=True):
-                row = {"tokens": tokens.half().clone(), "pooled": pooled.half().clone()}
-                computed[prompt] = (row["tokens"], row["pooled"])
-                if self.cache:
-                    write_bytes(self._file(prompt), save(row))
-        # Free the encoders unless they are kept.
-        self._parts = parts if self.keep else None
-        return computed
+        device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+        if self._parts is None:
+            self._parts = load_parts(self.path, self.revision, device)
+        with full_precision(device):
+            tokens, pooled = encode_with(self._parts, [prompt])
+        return Row(tokens[0].half(), pooled[0].half())
+
+
+def embeds_of(
+    encoder: PromptEncoder, prompts: list[str], tokens: Tensor, pooled: Tensor
+) -> PromptEmbeds:
+    """Return what the data brings already encoded (see `Batch.prompt_tokens`), or encode it."""
+    if tokens.numel():
+        return PromptEmbeds(tokens.float(), pooled.float())
+    return encoder.encode(prompts)

@@ -32,6 +32,11 @@ class SdxlModules(NamedTuple):
 class Sdxl(ABC):
     """A light description of SDXL weights."""
 
+    @property
+    def prompt_source(self) -> str | None:
+        """Of which text encoders embeddings stored beside shards have to be; None: of none."""
+        return None
+
     @abstractmethod
     def load(self) -> SdxlModules:
         """Build the networks on torch's current default device, frozen, in evaluation mode."""
@@ -47,8 +52,6 @@ class PretrainedSdxl(HubWeights, Sdxl):
         revision: str | None = None,
         dtype: Literal["bfloat16", "float32"] = "float32",
         vae_dtype: Literal["bfloat16", "float32"] = "bfloat16",
-        cache_prompts: bool = True,
-        keep_text_encoders: bool = False,
     ) -> None:
         """Name the weights.
 
@@ -61,16 +64,16 @@ class PretrainedSdxl(HubWeights, Sdxl):
                 learning rate of 5e-7 is mostly rounded away).
             vae_dtype: Of the VAE; float16 is not offered, since gradients pass through it and would
                 underflow.
-            cache_prompts: Keep every prompt's embedding on disk; false for millions of captions.
-            keep_text_encoders: Leave the text encoders in memory once they are loaded; true where
-                nothing is cached.
         """
         super().__init__(path, revision, dtype)
         self.vae, self.vae_dtype = vae, vae_dtype
-        self.cache_prompts, self.keep_text_encoders = cache_prompts, keep_text_encoders
+
+    @property
+    def prompt_source(self) -> str:
+        return self.path if self.revision is None else f"{self.path}@{self.revision}"
 
     def load(self) -> SdxlModules:
-        """Load UNet and VAE; text encoders are loaded when a prompt needs them.
+        """Load UNet and VAE; text encoders are loaded when a prompt needs them, and stay.
 
         Raises:
             UserError: The license was not accepted, the hub cannot be reached, or the folder lacks
@@ -96,9 +99,7 @@ class PretrainedSdxl(HubWeights, Sdxl):
         """
         place = (self.path, "vae", self.revision) if self.vae is None else (self.vae, "", None)
         vae = from_pretrained(AutoencoderKL, *place, getattr(torch, self.vae_dtype))
-        prompts = SdxlPromptEncoder(
-            self.path, self.revision, self.cache_prompts, self.keep_text_encoders
-        )
+        prompts = SdxlPromptEncoder(self.path, self.revision)
         return SdxlModules(
             unet.eval().requires_grad_(False),
             VaeCodec(vae),

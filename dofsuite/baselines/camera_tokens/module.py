@@ -17,6 +17,7 @@ from torch import Tensor
 from dofsuite.backbones import Depth, DepthAnything, PretrainedSdxl, Sdxl
 from dofsuite.backbones.descriptors import describe
 from dofsuite.backbones.sdxl.adapters import ControlledUnet, DepthControl, UnetLora
+from dofsuite.backbones.sdxl.prompt_encoder import embeds_of
 from dofsuite.baselines.camera_tokens.export import CameraTokensNetworks, export
 from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings
 from dofsuite.baselines.camera_tokens.tokens import CameraTokens, inverse_depth_image
@@ -122,7 +123,9 @@ class CameraTokensModule(pl.LightningModule):
         return denoising_loss(denoiser.noise(x_t, t), noise, denoiser.denoising_weight(t))
 
     def denoiser(self, batch: Batch) -> ConditionedDenoiser:
-        prompt = self.prompts.encode(batch.caption).to(self.device)
+        prompt = embeds_of(
+            self.prompts, batch.caption, batch.prompt_tokens, batch.prompt_pooled
+        ).to(self.device)
         # Of the full-frame camera with the same view and depth of field, as a user names it.
         exif = Exif(batch.f_number, batch.focal_length_mm).on_full_frame(batch.sensor_width_mm)
         prompt = self.tokens.appended_to(prompt, exif)

@@ -105,9 +105,7 @@ def photograph_captions(
         noise = torch.Generator().manual_seed(seed * len(batches) + number)
         images = generator(batch.caption, generator=noise, output_type="pt").image_srgb
         scene, exif = lens.scene(images, "pt"), Exif(batch.f_number, batch.focal_length_mm)
-        yield lens.lens.photograph(
-            scene, exif, batch.width_px, batch.sensor_width_mm
-        ).clamp(0, 1)
+        yield lens.lens.photograph(scene, exif, batch.width_px, batch.sensor_width_mm).clamp(0, 1)
 
 
 def compare(

@@ -36,8 +36,8 @@ def read_prompts(
         source: A text file, one prompt a line (empty lines and those that begin with # are left
             out); or a folder of shards or `synthetic:NAME`, whose captions are the prompts.
         count: How many; None for all.
-        focal_length_mm: On 36 mm of sensor, for all; None for each sample's EXIF (its equivalent), and
-            50 where there is none.
+        focal_length_mm: On 36 mm of sensor, for all; None for the equivalent of each
+            sample's EXIF, and 50 where there is none.
 
     Raises:
         UserError: There is nothing of that name, or no prompt in it.

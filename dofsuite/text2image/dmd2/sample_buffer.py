@@ -11,7 +11,9 @@ import torch.distributed as distributed
 from torch import Tensor
 
 from dofsuite.data import Batch
+from dofsuite.data.batch import NOT_ENCODED
 from dofsuite.errors import UserError
+from dofsuite.optics.scattering import without_autocast
 from dofsuite.text2image.camera.exif import Exif
 
 
@@ -25,6 +27,9 @@ class Conditioning(NamedTuple):
     # own width), from which the lens has its pixel pitch.
     width_px: Tensor
     sensor_width_mm: Tensor
+    # [b, n, d] and [b, p] what the captions were encoded to beforehand; empty where they were not.
+    prompt_tokens: Tensor
+    prompt_pooled: Tensor
 
     @classmethod
     def of(cls, batch: Batch) -> Conditioning:
@@ -34,6 +39,8 @@ class Conditioning(NamedTuple):
             batch.focal_length_mm,
             batch.width_px,
             batch.sensor_width_mm,
+            batch.prompt_tokens,
+            batch.prompt_pooled,
         )
 
     @property
@@ -90,6 +97,9 @@ class GeneratedSample(NamedTuple):
         cond = dict(state["cond"] if "cond" in state else state["asked"])
         # Those from before sensor widths were read are of full-frame cameras.
         cond.setdefault("sensor_width_mm", torch.full_like(cond["width_px"], math.nan))
+        for name, tensor in zip(("prompt_tokens", "prompt_pooled"), NOT_ENCODED, strict=True):
+            empty = tensor.expand(len(cond["caption"]), *tensor.shape)
+            cond.setdefault(name, empty)
         return cls(state["latent"], Conditioning(**cond)).split(world_size)[rank]
 
 
@@ -115,5 +125,6 @@ def _split(columns: Sequence[Any], count: int) -> list[list[Any]]:
 
 def _joined(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], Tensor):
-        return torch.cat(list(parts))
+        with without_autocast(parts[0]):  # a CPU's refuses to join float16
+            return torch.cat(list(parts))
     return [item for part in parts for item in part]

@@ -61,6 +61,10 @@ VALUES_OF_KEYS: dict[str, dict[Any, Any]] = {
     "split_backward": {False: "none", True: "losses"},
 }
 
+# Keys that are gone, at the end of any path -> why, and what to do.
+STAYS = "both text encoders stay loaded and nothing is cached on disk; leave it out"
+REMOVED = {"cache_prompts": STAYS, "keep_text_encoders": STAYS}
+
 # Old value, or start of one where it ends in a colon -> the new.
 VALUES = {"embedded:": "synthetic:", "colours": "colors"}
 
@@ -68,6 +72,11 @@ VALUES = {"embedded:": "synthetic:", "colours": "colors"}
 def new_class_path(class_path: Any) -> str | None:
     """Return what a class is called now; None where it has not been renamed."""
     return CLASS_PATHS.get(class_path) if isinstance(class_path, str) else None
+
+
+def why_removed(key: str) -> str | None:
+    """Return why a key is gone; None where it is not."""
+    return REMOVED.get(key.rpartition(".")[2])
 
 
 def new_name(class_path: str, key: str) -> str | None:
@@ -130,7 +139,7 @@ def _rename(node: Any, parts: list[str], renamed: Renamed) -> None:
 
 def _with_new_values(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: _with_new_values(value) for key, value in node.items()}
+        return {k: _with_new_values(value) for k, value in node.items() if k not in REMOVED}
     if isinstance(node, list):
         return [_with_new_values(value) for value in node]
     if not isinstance(node, str):

@@ -160,7 +160,7 @@ def test_a_folder_without_a_stand_in_is_named(tmp_path):
 
 def test_without_network_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"Depth-Anything-V2-Metric-Indoor-Small-hf: .*local copy"):
+    with pytest.raises(UserError, match=r"Depth-Anything-V2-Metric-Outdoor-Small-hf: .*local copy"):
         DepthAnything().load()
 
 

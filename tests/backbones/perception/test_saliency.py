@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from dofsuite.backbones import BiRefNet, SmallSaliency
+from dofsuite.backbones import BiRefNet, Metric3D, Sdxl, SmallDepth, SmallSaliency
 from dofsuite.backbones.perception.frozen import IMAGENET_MEAN, IMAGENET_STD
 from dofsuite.backbones.perception.saliency import BiRefNetSaliency
 from dofsuite.backbones.small.depth import save_small
 from dofsuite.errors import UserError
+from dofsuite.text2image.networks import FocusPredictorConfig, Networks
 
 
 @pytest.fixture
@@ -96,3 +97,17 @@ def test_the_packages_that_remote_code_lacks_are_named(tmp_path):
         UserError, match=r"packages that are not installed; pip install no_such_package_here\."
     ):
         BiRefNet(str(tmp_path), revision=None).load()
+
+
+def test_missing_packages_are_said_before_sdxl_is_loaded():
+    class NeverLoaded(Sdxl):
+        def load(self):
+            raise AssertionError("SDXL was loaded first")
+
+    arguments = (NeverLoaded(), SmallDepth(), BiRefNet(), FocusPredictorConfig())
+    with pytest.raises(UserError, match=r"BiRefNet: .*kornia.*pip install 'dofsuite\[saliency\]'"):
+        Networks(*arguments, (), 64, True, None, False)
+    with pytest.raises(
+        UserError, match=r"Metric3D: .*mmcv-lite.*pip install 'dofsuite\[metric3d\]'"
+    ):
+        Metric3D().check_packages()

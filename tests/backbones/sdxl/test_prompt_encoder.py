@@ -9,10 +9,10 @@ import sys
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from huggingface_hub import HfApi
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from dofsuite.backbones import SdxlPromptEncoder, WordEncoder
-from dofsuite.backbones.sdxl import prompt_encoder as module
 from dofsuite.backbones.small.word_encoder import word_vector, words_of
 from dofsuite.errors import UserError
 
@@ -110,9 +110,8 @@ def tokenizer() -> CLIPTokenizer:
 
 
 @pytest.fixture
-def sdxl_folder(tmp_path, monkeypatch):
+def sdxl_folder(tmp_path):
     """Both encoders as small as they can be, saved as SDXL's folder holds them."""
-    monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path / "cache"))
     shape = {
         "intermediate_size": 32,
         "num_attention_heads": 2,
@@ -167,23 +166,6 @@ def test_prompts_are_encoded_as_diffusers_pipeline_does(sdxl_folder):
     assert uncond.pooled.abs().max() == no_pooled.abs().max() == 0
 
 
-def test_a_known_prompt_needs_no_encoder(sdxl_folder):
-    folder, _, _ = sdxl_folder
-    encoder = SdxlPromptEncoder(str(folder))
-    fresh = encoder.encode(PROMPTS)
-    for name in (
-        "tokenizer",
-        "tokenizer_2",
-    ):  # the weights' files tell one model from another, so they stay
-        for file in (folder / name).iterdir():
-            file.unlink()
-    cached = SdxlPromptEncoder(str(folder)).encode(PROMPTS[::-1])
-    assert torch.equal(cached.tokens, fresh.tokens.flip(0))
-    assert torch.equal(cached.pooled, fresh.pooled.flip(0))
-    with pytest.raises(UserError, match=r"tokenizer: its vocabulary is missing"):
-        encoder.encode(["a prompt that nobody has seen"])
-
-
 def test_other_weights_in_the_same_folder_are_another_model(sdxl_folder):
     folder, first, _ = sdxl_folder
     before = SdxlPromptEncoder(str(folder)).encode(["red"]).tokens
@@ -195,20 +177,47 @@ def test_other_weights_in_the_same_folder_are_another_model(sdxl_folder):
     )
 
 
-def test_encoders_are_let_go_unless_they_are_kept(sdxl_folder):
-    folder, _, _ = sdxl_folder
-    passing, kept = (
-        SdxlPromptEncoder(str(folder)),
-        SdxlPromptEncoder(str(folder), cache=False, keep=True),
+def test_twelve_steps_of_new_captions_load_both_encoders_once(sdxl_folder, monkeypatch):
+    """Counted at the real loading code and at the hub's client; nothing is written."""
+    loads, hub_calls = [], []
+    for network in (CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer):
+        load = network.from_pretrained
+        monkeypatch.setattr(
+            network,
+            "from_pretrained",
+            lambda *args, load=load, **options: loads.append(1) or load(*args, **options),
+        )
+    ask = HfApi.model_info
+    monkeypatch.setattr(
+        HfApi, "model_info", lambda *args, **options: hub_calls.append(1) or ask(*args, **options)
     )
-    assert torch.equal(passing.encode(["red"]).tokens, kept.encode(["red"]).tokens)
-    assert passing._parts is None
-    assert kept._parts is not None
-    assert len(list(module.cache_folder().rglob("*.safetensors"))) == 1
+    folder = sdxl_folder[0]
+    files = {file for file in folder.parent.rglob("*") if file.is_file()}
+    encoder = SdxlPromptEncoder(str(folder))
+    for step in range(12):
+        with torch.autocast("cpu", torch.bfloat16):
+            encoder.encode([f"caption {step}, first", f"caption {step}, second"])
+    assert len(loads) == 4  # two tokenizers and two encoders
+    assert not hub_calls
+    assert {file for file in folder.parent.rglob("*") if file.is_file()} == files
+
+
+def test_embeddings_in_training_equal_those_in_use_bit_for_bit(sdxl_folder):
+    """Under autocast and outside, alone and in a batch, with TF32 allowed or not."""
+    folder = str(sdxl_folder[0])
+    use = SdxlPromptEncoder(folder).encode(PROMPTS)
+    with torch.autocast("cpu", torch.bfloat16):
+        training = SdxlPromptEncoder(folder).encode(PROMPTS[::-1])
+    alone = SdxlPromptEncoder(folder).encode(PROMPTS[1:2])
+    assert use.tokens.dtype == training.tokens.dtype == torch.float32
+    for embeds in (training.tokens.flip(0), training.pooled.flip(0)):
+        assert torch.equal(embeds, use.tokens if embeds.ndim == 3 else use.pooled)
+    assert torch.equal(alone.tokens[0], use.tokens[1])
+    assert torch.equal(alone.pooled[0], use.pooled[1])
 
 
 def test_prompts_asked_for_again_at_once_are_encoded_once(sdxl_folder):
-    encoder = SdxlPromptEncoder(str(sdxl_folder[0]), cache=False, keep=True)
+    encoder = SdxlPromptEncoder(str(sdxl_folder[0]))
     first = encoder.encode(["red", "blue"])
     calls = []
     for _, part in encoder._parts:
@@ -219,12 +228,11 @@ def test_prompts_asked_for_again_at_once_are_encoded_once(sdxl_folder):
     assert not calls
     encoder.encode(["green"])
     encoder.encode(["red"])
-    assert len(calls) == 4
+    assert len(calls) == 4  # two prompts by two encoders
 
 
-def test_without_network_one_sentence_says_what_to_do(monkeypatch, tmp_path):
+def test_without_network_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path))
     encoder = SdxlPromptEncoder("stabilityai/stable-diffusion-xl-base-1.0")
     assert encoder.uncond(1).tokens.shape == (1, 77, 2048)
     with pytest.raises(UserError, match=r"tokenizer: .*copy in diffusers layout"):

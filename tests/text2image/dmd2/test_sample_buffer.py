@@ -24,6 +24,9 @@ def sample_of(positions) -> GeneratedSample:
         numbers + 0.1,
         numbers + 0.2,
         numbers + 0.3,
+        numbers + 0.4,
+        numbers[:, None, None].half(),
+        numbers[:, None].half(),
     )
     return GeneratedSample(numbers[:, None, None, None].expand(-1, 2, 3, 3).clone(), cond)
 
@@ -31,8 +34,9 @@ def sample_of(positions) -> GeneratedSample:
 def assert_same(one: GeneratedSample, other: GeneratedSample) -> None:
     assert torch.equal(one.latent, other.latent)
     assert one.cond.caption == other.cond.caption
-    for field in ("f_number", "focal_length_mm", "width_px"):
-        assert torch.equal(getattr(one.cond, field), getattr(other.cond, field))
+    for field in one.cond._fields[1:]:
+        found, expected = getattr(one.cond, field), getattr(other.cond, field)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def positions_of(rank: int, world_size: int, batch: int) -> list[int]:
