@@ -78,9 +78,14 @@ def read_record(members: dict[str, bytes], name: str) -> Record:
 
 
 def has_old_exif(record: dict[str, Any]) -> bool:
-    """Whether a sample's JSON has EXIF from before sensor widths were read."""
+    """Whether a sample's JSON has EXIF from before sensor widths were read.
+
+    Not where a focus distance stands beside it: the synthetic sets' lenses are full-frame ones.
+    """
     exif = record.get("exif")
-    return isinstance(exif, dict) and "focal_length_of" in exif and "sensor_width_mm" not in exif
+    if not isinstance(exif, dict) or "focal_length_of" not in exif:
+        return False
+    return exif.keys().isdisjoint({"sensor_width_mm", "focus_m"})
 
 
 def _positive(exif: dict[str, Any], key: str, name: str) -> float:

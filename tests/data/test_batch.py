@@ -28,6 +28,7 @@ def item(height: int, width: int) -> dict[str, object]:
         "caption": "",
         "f_number": float("nan"),
         "focal_length_mm": float("nan"),
+        "sensor_width_mm": float("nan"),
         "source": 0,
         "index": 0,
     }
@@ -99,6 +100,9 @@ def test_batch_has_the_types_it_promises(shards: Path) -> None:
         "valid": torch.bool,
         "f_number": torch.float32,
         "focal_length_mm": torch.float32,
+        "sensor_width_mm": torch.float32,
+        "prompt_tokens": torch.float16,
+        "prompt_pooled": torch.float16,
     }
     assert batch.width_px.tolist() == [8, 8, 8]
     numbers = [int(key[1:]) for key in batch.key]
