@@ -4,8 +4,6 @@ pack -> encode -> train -> export -> command -> stock diffusers, mixed precision
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,12 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 
+import dofsuite.data.__main__
+import dofsuite.fit
+import dofsuite.refocus.__main__
+import dofsuite.text2image.__main__
 from tests.real_layouts import save_flux, save_photographs, save_sdxl
+from tests.test_examples import example
 from tests.text2image.tiny_run import untrained_depth
 
 pytestmark = pytest.mark.slow
@@ -26,24 +29,23 @@ CPU = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+MAINS = {"fit": dofsuite.fit.main, "data": dofsuite.data.__main__.main}
+MAINS |= {
+    "text2image": dofsuite.text2image.__main__.main,
+    "refocus": dofsuite.refocus.__main__.main,
+}
 
 
-def command(module: str, *words: str) -> str:
-    """Run a command as a user does; return what it printed on both streams."""
-    run = subprocess.run(
-        [sys.executable, "-m", f"dofsuite.{module}", *words], capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return run.stdout + run.stderr
+def command(name: str, *words: str) -> None:
+    """Run `python -m dofsuite.NAME WORDS`, in this process."""
+    assert MAINS[name](words) == 0
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
-def test_text2image_from_photographs_to_a_stock_pipeline(precision: str) -> None:
+def test_text2image_from_photographs_to_a_stock_pipeline(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     save_sdxl(Path("sdxl"))
     untrained_depth(Path("depth"))
     for seed, name in enumerate(("deep", "shallow", "prompts")):
@@ -68,11 +70,8 @@ def test_text2image_from_photographs_to_a_stock_pipeline(precision: str) -> None
         *("--trainer.precision", precision, *CPU),
     )
     deep, full = (ROOT / "experiments" / f"text2image_{name}.yaml" for name in ("deep", "full"))
-    output = command("fit", str(deep), *tiny, "--trainer.max_steps", "6")
-    output += command(
-        *("fit", str(full), *tiny, "--trainer.max_steps", "18", f"{model}.stages.deep", "6")
-    )
-    print(output)
+    command("fit", str(deep), *tiny, "--trainer.max_steps", "6")
+    command("fit", str(full), *tiny, "--trainer.max_steps", "18", f"{model}.stages.deep", "6")
 
     # The command, and stock diffusers with the exported UNet
     command(
@@ -92,7 +91,10 @@ def test_text2image_from_photographs_to_a_stock_pipeline(precision: str) -> None
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
-def test_refocus_from_photographs_to_stock_diffusers(precision: str) -> None:
+def test_refocus_from_photographs_to_stock_diffusers(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     save_flux(Path("flux"))
     for seed, name in enumerate(("photo", "ai", "val")):
         save_photographs(Path("photos") / name, count=4, seed=seed, with_depth=True)
@@ -100,18 +102,16 @@ def test_refocus_from_photographs_to_stock_diffusers(precision: str) -> None:
         depth = ("--depth-kind", "disparity", *split)
         command("data", "pack", f"photos/{name}", "-o", f"data/{name}", *depth)
     path = ("--model.init_args.backbone.init_args.path", "flux")
-    output = command(
+    command(
         *("fit", str(ROOT / "experiments" / "refocus_flux_512.yaml"), *path, *CPU),
         *("--trainer.precision", precision, "--trainer.max_steps", "2"),
         *("--trainer.accumulate_grad_batches", "1", "--data.init_args.val_batch_size", "2"),
     )
-    print(output)
     photo, depth = "photos/val/photo0.jpg", "photos/val/photo0_depth.png"
     command(
         *("refocus", photo, "--focus", "0.3,0.6", "--bokeh", "12", "--depth", depth),
         *("--model", "runs/refocus_flux_512", "-o", "refocused.jpg"),
     )
-    stock = [sys.executable, ROOT / "examples" / "stock_diffusers.py"]
-    stock += ["runs/refocus_flux_512/export", photo, depth, "0.3", "0.6", "12", "stock.png", "flux"]
-    subprocess.run(stock, check=True, capture_output=True)
+    export = "runs/refocus_flux_512/export"
+    example("stock_diffusers").main([export, photo, depth, "0.3", "0.6", "12", "stock.png", "flux"])
     assert Image.open("stock.png").width > Image.open("stock.png").height
