@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from diffusers import LCMScheduler
+from diffusers.utils import logging
 
 from dofsuite.backbones.hub import from_pretrained
 from dofsuite.errors import UserError
@@ -35,7 +36,13 @@ def read_prediction(path: str, revision: str | None = None) -> Prediction:
     Raises:
         UserError: There is no scheduler, or its noise schedule is not SDXL's.
     """
-    config = from_pretrained(LCMScheduler, path, "scheduler", revision, None).config
+    # SDXL's own file has keys of other schedulers, of which diffusers would warn.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        config = from_pretrained(LCMScheduler, path, "scheduler", revision, None).config
+    finally:
+        logging.set_verbosity(verbosity)
     for key, wanted in SDXL_SCHEDULE.items():
         if config[key] != wanted:
             raise UserError(
