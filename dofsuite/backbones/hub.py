@@ -39,8 +39,10 @@ def from_pretrained(
         UserError: Why it could not be loaded, and what to do.
     """
     options |= {"subfolder": subfolder, "revision": revision}
+    # Weights are safetensors; a part without weights has no dtype.
     if dtype is not None:
         options |= {"dtype": dtype, "use_safetensors": True}
+    # A folder at once; from the hub, one process of a node first.
     try:
         if Path(path).exists():
             with _without_bars():

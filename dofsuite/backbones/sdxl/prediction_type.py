@@ -43,6 +43,7 @@ def read_prediction(path: str, revision: str | None = None) -> Prediction:
         config = from_pretrained(LCMScheduler, path, "scheduler", revision, None).config
     finally:
         logging.set_verbosity(verbosity)
+    # The schedule that is supported, and a prediction type that is known.
     for key, wanted in SDXL_SCHEDULE.items():
         if config[key] != wanted:
             raise UserError(
