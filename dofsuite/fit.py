@@ -8,6 +8,8 @@ Everything of a run lies in `runs/<stem of the file>/` (a sweep line's in `runs/
 sweep>/<index>/`, or where `--trainer.default_root_dir` says). Running the same command again
 resumes; a finished run says so.
 
+    --check               say what the run needs (data, downloads, disk, memory, hours), and stop:
+                          exit code 2 where it cannot run
     --print_config        print the experiment with every default filled in, and stop
     --sweep FILE          take the overrides of line --index N of FILE, from 0 (by default
                           SLURM_ARRAY_TASK_ID)
@@ -41,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(len(read_sweep(command.sweep)))
         elif command.print_config:
             print(read_experiment(command).as_yaml(), end="")
+        elif command.check:
+            from dofsuite.experiment.check import check
+
+            return check(read_experiment(command))
         else:
             experiment = read_experiment(command)
             # Imports torch and Lightning, which the branches above do not need.

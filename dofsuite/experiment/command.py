@@ -31,6 +31,8 @@ class Command:
     count: bool = False
     # Only print the resolved experiment.
     print_config: bool = False
+    # Only say whether it will fit.
+    check: bool = False
     # Only print the usage.
     help: bool = False
     # Further packages whose classes the file may name.
@@ -67,6 +69,7 @@ def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.enviro
     parser.add_argument("--allow-import", action="append", default=[])
     parser.add_argument("--count", action="store_true")
     parser.add_argument("--print_config", action="store_true")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     own, rest = parser.parse_known_args(list(argv))
 
@@ -84,6 +87,7 @@ def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.enviro
         index=own.index,
         count=own.count,
         print_config=own.print_config,
+        check=own.check,
         help=own.help,
         importable=tuple(name for names in own.allow_import for name in names.split(",")),
     )

@@ -11,6 +11,7 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 
+from dofsuite.experiment.card_names import CardName
 from dofsuite.experiment.nulls import null_is_a_value, nulls_as_content
 from dofsuite.training import RunCheckpoint
 
@@ -96,6 +97,12 @@ class ExperimentCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run of ours has beside Lightning's three."""
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_argument(
+            "--gpu",
+            type=CardName | None,
+            default=None,
+            help="GPU that the file is made for; --check compares with it where none is here.",
+        )
         parser.add_argument(
             "--continue_from",
             type=str | None,

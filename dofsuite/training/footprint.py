@@ -7,7 +7,7 @@ state, saved activations and short-lived buffers; the allocator's own overhead i
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +60,13 @@ class Footprint:
 
     flops: int
     peak_bytes: int
-    # What was alive at the peak, by the network that made it (weights by `standing`).
+    # What was alive at the peak, by the network that made it; what stood before, by its own name.
     at_peak: dict[str, int]
+
+    @property
+    def trained_bytes(self) -> int:
+        """Bytes of the float32 weights that are trained, by AdamW's two moments of each."""
+        return self.at_peak["optimizer"] // 2
 
 
 @contextmanager
@@ -153,7 +158,7 @@ class Count(TorchDispatchMode):
 
 def measure(
     step: Callable[[], None],
-    standing: Mapping[str, Iterator[Tensor]],
+    standing: Mapping[str, Iterable[Tensor]],
     networks: Mapping[str, nn.Module],
     fakes: FakeTensorMode,
 ) -> Footprint:

@@ -46,6 +46,7 @@ MAY_CHANGE = (
     *FACTORS,  # their product must stay: `differing_step`
     MICRO_BATCHES,
     "trainer.strategy",
+    "gpu",
     "trainer.val_check_interval",  # counted in batches
     "data.init_args.num_workers",
     # Memory and speed: the same gradients up to rounding.

@@ -1,0 +1,153 @@
+"""`fit X.yaml --check`: whether a run will fit and how long it takes, before it is queued.
+
+Nothing is downloaded and no weights are read. The training step runs on fake tensors, so the bytes
+and FLOPs are those of the run's own code.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dofsuite.data.manifest import read_manifest
+from dofsuite.data.synthetic.names import is_synthetic
+from dofsuite.errors import UserError
+from dofsuite.experiment.cards import (
+    CARDS,
+    GIB,
+    MEASURED_OVER_COUNTED,
+    SPARE_GIB,
+    Card,
+    card_here,
+    share_of_gemm,
+)
+from dofsuite.experiment.downloads import download_lines
+from dofsuite.experiment.experiment import Experiment
+from dofsuite.experiment.step_costs import Step, StepCosts, step_costs
+from dofsuite.training.checkpoints.space import checkpoint_space
+
+
+def check(experiment: Experiment) -> int:
+    """Print what a run needs; return the exit code.
+
+    Raises:
+        UserError: A class refuses its values, or something would stop the run: the first of it.
+    """
+    problems: list[str] = []
+    for line in lines_of(experiment, problems):
+        print(line, flush=True)
+    if problems:
+        raise UserError(problems[0])
+    return 0
+
+
+def lines_of(experiment: Experiment, problems: list[str]) -> Iterator[str]:
+    """Say what a run needs of data, downloads, disk, memory and time.
+
+    Args:
+        experiment: Parsed.
+        problems: Gets a sentence for each thing that would stop the run.
+    """
+    config = experiment.config
+    with experiment.refused_values():
+        model = experiment.cli.parser.instantiate(experiment.cli.config)["model"]
+    # What lies on this machine, and what does not yet
+    yield f"{experiment.sources[0].source}: the configuration is complete"
+    yield from data_lines(config, problems)
+    yield from download_lines(model)
+    # What a step needs of a GPU
+    costs = step_costs(model, config)
+    if costs is None:
+        yield f"memory, time: not counted for {type(model).__name__}"
+        return
+    card = card_of(config)
+    yield from disk_lines(experiment.folder, costs, config, problems)
+    yield from memory_lines(costs, card, problems)
+    yield from time_lines(costs, card)
+
+
+def card_of(config: Mapping[str, Any]) -> Card | None:
+    """Return the GPU that is here, or else the one that the file names."""
+    return card_here() or (CARDS[config["gpu"]] if config.get("gpu") else None)
+
+
+def data_lines(config: Mapping[str, Any], problems: list[str]) -> Iterator[str]:
+    """Say what each set of shards holds; a missing one is a problem."""
+    data = config["data"]["init_args"]
+    folders = {f"data.train.{tag}": folder for tag, folder in data.get("train", {}).items()}
+    folders |= {"data.val": data["val"]} if data.get("val") else {}
+    for key, folder in folders.items():
+        if is_synthetic(folder):
+            yield f"{key}: {folder}, which dofsuite makes itself"
+            continue
+        try:
+            manifest = read_manifest(Path(folder))
+        except UserError as error:
+            problems.append(f"{key}: {error}")
+            yield f"{key}: {error}"
+            continue
+        yield (
+            f"{key}: {manifest.samples} samples in {len(manifest.shards)} shards, "
+            f"{manifest.samples_with_depth} with depth; licence: {manifest.licence}"
+        )
+
+
+def disk_lines(
+    folder: Path, costs: StepCosts, config: Mapping[str, Any], problems: list[str]
+) -> Iterator[str]:
+    trained = torch.empty(costs.trained_bytes // 4, device="meta")
+    space = checkpoint_space(folder, [trained], keep=config["checkpoint"]["keep"])
+    yield (
+        f"disk: a checkpoint has {space.checkpoint / 1e9:.1f} GB; the run needs "
+        f"{space.needed / 1e9:.1f} GB in {folder}, {space.free / 1e9:.0f} GB are free"
+    )
+    if not space.fits:
+        problems.append(
+            f"{folder}: {space.needed / 1e9:.1f} GB of checkpoints do not fit on its disk; name "
+            "another with --trainer.default_root_dir."
+        )
+
+
+def memory_lines(costs: StepCosts, card: Card | None, problems: list[str]) -> Iterator[str]:
+    """Say the peak of every kind of step, by component, against the card."""
+    largest = max(costs.steps, key=lambda step: step.peak_bytes)
+    for step in costs.steps:
+        yield f"memory, {step.name}: {peak_gib(step):.1f} GiB a GPU"
+    for name, size in sorted(largest.at_peak.items(), key=lambda item: -item[1]):
+        yield f"    {name}: {size / GIB * MEASURED_OVER_COUNTED:.1f} GiB"
+    if card is None:
+        yield "memory: no GPU is here to compare with, and the file names none (gpu: H100)"
+        return
+    usable = card.memory_gib - SPARE_GIB
+    fits = peak_gib(largest) <= usable
+    yield (
+        f"memory: {peak_gib(largest):.1f} of {usable:.1f} GiB of {card.name} "
+        f"({SPARE_GIB:g} GiB spare): {'fits' if fits else 'does not fit'}"
+    )
+    if not fits:
+        problems.append(
+            f"memory: {peak_gib(largest):.1f} GiB do not fit {card.name}'s {usable:.1f}; lower "
+            "data.batch_size, or set model.split_backward (refocus) or "
+            "model.gradient_checkpointing."
+        )
+
+
+def peak_gib(step: Step) -> float:
+    return step.peak_bytes / GIB * MEASURED_OVER_COUNTED
+
+
+def time_lines(costs: StepCosts, card: Card | None) -> Iterator[str]:
+    """Say FLOPs, and hours at the share of the GPU's matrix rate that was measured."""
+    for step in costs.steps:
+        yield f"FLOPs, {step.name}: {step.flops / 1e12:.0f} TFLOP a GPU"
+    total = costs.total_flops_per_gpu
+    if card is None or total is None:
+        return
+    share, source = share_of_gemm(costs.work, costs.is_compiled)
+    hours = total / (share * card.gemm_tflops * 1e12) / 3600
+    days = hours * costs.num_gpus / 24
+    yield (
+        f"time: {hours:.0f} h on {costs.num_gpus} x {card.name} ({days:.1f} GPU-days) at {share:g} "
+        f"of {card.gemm_tflops:.0f} TFLOP/s ({source})"
+    )

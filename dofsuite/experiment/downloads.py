@@ -1,0 +1,71 @@
+"""What a run will download, and under which licence."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+
+from dofsuite.backbones import PretrainedFlux, PretrainedSdxl
+from dofsuite.backbones.hub import HubWeights
+
+# GB of each part, as published, and the licence of the whole.
+PUBLISHED = {
+    "black-forest-labs/FLUX.1-dev": (
+        {"transformer": 23.8, "vae": 0.17, "text_encoder": 0.25, "text_encoder_2": 9.5},
+        "FLUX.1-dev non-commercial",
+    ),
+    "stabilityai/stable-diffusion-xl-base-1.0": (
+        {"unet": 10.3, "vae": 0.33, "text_encoder": 0.49, "text_encoder_2": 2.8},
+        "CreativeML OpenRAIL++-M",
+    ),
+    "madebyollin/sdxl-vae-fp16-fix": ({"": 0.33}, "MIT"),
+    "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf": ({"": 0.1}, "Apache-2.0"),
+    "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf": ({"": 0.1}, "Apache-2.0"),
+    "ZhengPeng7/BiRefNet": ({"": 0.44}, "MIT; its code runs here"),
+}
+
+
+def download_lines(model: Any) -> list[str]:
+    """Say for every network from the hub what is missing in its cache, in GB."""
+    return [line for hub in _hub_weights(model) for line in _lines_of(hub)]
+
+
+def _hub_weights(model: Any) -> list[HubWeights]:
+    return [value for value in vars(model).values() if isinstance(value, HubWeights)]
+
+
+def _lines_of(hub: HubWeights) -> list[str]:
+    lines = [_line(hub.path, parts_of(hub), hub.revision)]
+    if isinstance(hub, PretrainedSdxl) and hub.vae is not None:
+        lines.append(_line(hub.vae, [""], None))
+    return lines
+
+
+def parts_of(hub: HubWeights) -> list[str]:
+    """Return the parts of a model in diffusers layout that a run reads."""
+    if isinstance(hub, PretrainedFlux):
+        tokens = ["text_encoder_2"] if hub.empty_prompt_tokens else []
+        return ["transformer", "vae", "text_encoder", *tokens]
+    if isinstance(hub, PretrainedSdxl):
+        return ["unet", "text_encoder", "text_encoder_2", *([] if hub.vae else ["vae"])]
+    return [""]
+
+
+def _line(path: str, parts: list[str], revision: str | None) -> str:
+    # A folder, or a model that is in the cache
+    if Path(path).exists():
+        return f"weights: {path}, a folder: nothing to download"
+    missing = [part for part in parts if not _is_cached(path, part, revision)]
+    if not missing:
+        return f"weights: {path}: in the hub's cache"
+    # What is left to download
+    if path not in PUBLISHED:
+        return f"weights: {path}: to download; its size is not known here"
+    size_gb, licence = PUBLISHED[path]
+    total_gb = sum(size_gb[part] for part in missing)
+    return f"weights: {path}: {total_gb:.1f} GB to download; licence: {licence}"
+
+
+def _is_cached(path: str, part: str, revision: str | None) -> bool:
+    name = f"{part}/config.json".lstrip("/")
+    return isinstance(try_to_load_from_cache(path, name, revision=revision), str)

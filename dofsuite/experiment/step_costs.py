@@ -1,0 +1,94 @@
+"""The steps of both works' trainings: FLOPs, peak memory, how often each is taken."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from dofsuite.refocus import Refocus
+from dofsuite.refocus.footprint import step_footprint as refocus_footprint
+from dofsuite.text2image import Text2Image
+from dofsuite.text2image.footprint import kind_of, sharded, step_kinds
+from dofsuite.text2image.footprint import step_footprint as text2image_footprint
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kind of optimizer step, on one GPU."""
+
+    name: str
+    # All of its micro-batches.
+    flops: int
+    peak_bytes: int
+    at_peak: dict[str, int]
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """A run's steps."""
+
+    work: str
+    steps: tuple[Step, ...]
+    num_gpus: int
+    # FLOPs of the whole run; None where it is not limited in steps.
+    total_flops_per_gpu: float | None
+    is_compiled: bool
+    # Of the float32 weights that are trained.
+    trained_bytes: int
+
+
+def step_costs(model: object, config: Mapping[str, Any]) -> StepCosts | None:
+    """Count the steps of an experiment; None for a model that is neither work's."""
+    if isinstance(model, Refocus):
+        return _refocus(model, config)
+    return _text2image(model, config) if isinstance(model, Text2Image) else None
+
+
+def num_gpus(config: Mapping[str, Any]) -> int:
+    devices = config["trainer"]["devices"]
+    count = devices if isinstance(devices, int) and devices > 0 else 1
+    return count * (config["trainer"]["num_nodes"] or 1)
+
+
+def _refocus(model: Refocus, config: Mapping[str, Any]) -> StepCosts:
+    data, trainer = config["data"]["init_args"], config["trainer"]
+    is_mixed = "mixed" in str(trainer["precision"])
+    counted = refocus_footprint(model, data["batch_size"], data["size_px"], is_mixed)
+    # DDP reduces gradients in buckets: one more copy of them.
+    buckets = counted.trained_bytes if num_gpus(config) > 1 else 0
+    at_peak = counted.at_peak | ({"DDP's buckets": buckets} if buckets else {})
+    flops = counted.flops * trainer["accumulate_grad_batches"]
+    step = Step("a step", flops, counted.peak_bytes + buckets, at_peak)
+    steps = trainer["max_steps"]
+    total = float(flops) * steps if steps > 0 else None
+    is_compiled = model.acceleration.compile == "blocks"
+    return StepCosts(
+        "refocus", (step,), num_gpus(config), total, is_compiled, counted.trained_bytes
+    )
+
+
+def _text2image(model: Text2Image, config: Mapping[str, Any]) -> StepCosts:
+    data, trainer = config["data"]["init_args"], config["trainer"]
+    gpus = num_gpus(config)
+    is_sharded = "fsdp" in str(trainer["strategy"]).lower() and gpus > 1
+    micro_batches = model.training_config.micro_batches
+    # Every kind of step; under FSDP2 each GPU holds a part of what stands
+    steps: dict[str, Step] = {}
+    trained_bytes = 0
+    for name, index in tqdm(step_kinds(model).items(), desc="counting steps", leave=False):
+        batch_size = data["batch_size"] // micro_batches
+        counted = text2image_footprint(model, index, batch_size, data["size_px"])
+        trained_bytes = counted.trained_bytes
+        if is_sharded:
+            counted = sharded(counted, model, index, gpus)
+        flops = counted.flops * micro_batches
+        steps[name] = Step(name, flops, counted.peak_bytes, counted.at_peak)
+    # How often each is taken in the run
+    total = None
+    if trainer["max_steps"] > 0:
+        taken = Counter(kind_of(model.stages.step(i)) for i in range(trainer["max_steps"]))
+        total = float(sum(steps[name].flops * count for name, count in taken.items()))
+    is_compiled = model.acceleration.compile == "blocks"
+    return StepCosts("text2image", tuple(steps.values()), gpus, total, is_compiled, trained_bytes)

@@ -1,0 +1,158 @@
+"""FLOPs and memory of every kind of text2image step, without weights."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from dofsuite.backbones.architectures import RandomSdxl, without_weights
+from dofsuite.data import Batch
+from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
+from dofsuite.text2image.dmd2.stages import Step
+from dofsuite.text2image.module import Text2Image
+from dofsuite.training.footprint import Footprint, extrapolated, measure
+from dofsuite.training.sharding import fsdp
+
+# Of a footprint: what is there before a step.
+STANDING = ("weights", "optimizer", "working copies")
+
+
+def step_kinds(module: Text2Image) -> dict[str, int]:
+    """Return each kind of step that a run takes, by name, with the index of its first one.
+
+    A critic's is one that makes its own sample, as most do.
+    """
+    stages = module.stages
+    kinds = {"teacher": 0} if stages.teacher else {}
+    # Two cycles of the deep stage and two of the full one have every kind.
+    two_cycles = range(2 * (1 + stages.critic_steps))
+    starts = [stages.teacher] if stages.deep != 0 else []
+    starts += [stages.full_from] if stages.full_from is not None else []
+    for start in starts:
+        for step in (stages.step(start + place) for place in two_cycles):
+            if not step.reuses_generator_sample:
+                kinds.setdefault(kind_of(step), step.index)
+    return kinds
+
+
+def kind_of(step: Step) -> str:
+    if step.stage == "teacher":
+        return "teacher"
+    return f"{step.kind} {'generator' if step.is_generator else 'critic'}"
+
+
+def step_footprint(module: Text2Image, index: int, batch_size: int, size_px: int) -> Footprint:
+    """Count one micro-batch of step `index` under bf16-mixed.
+
+    The module is built anew from the architectures of its networks, without weights.
+
+    Args:
+        module: Configured, not built.
+        index: The step in the run.
+        batch_size: Images of the micro-batch on one GPU.
+        size_px: Side of the images.
+    """
+    backbone = without_weights(module.backbone)
+    count = partial(_count, module, index, batch_size, size_px)
+    if not isinstance(backbone, RandomSdxl):
+        return count(backbone)
+    return extrapolated(lambda depths: count(backbone.of_depths(depths)), backbone.depths)
+
+
+def _count(
+    module: Text2Image,
+    index: int,
+    batch_size: int,
+    size_px: int,
+    backbone: object,
+) -> Footprint:
+    # The networks on the meta device, then as fake tensors
+    fakes = FakeTensorMode(allow_non_fake_inputs=True)
+    module.backbone, module.networks = backbone, None  # type: ignore[assignment]
+    module.depth = without_weights(module.depth)
+    module.saliency = without_weights(module.saliency)
+    with torch.device("meta"):
+        module.configure_model()
+    networks, step = module.networks, module.stages.step(index)
+    with fakes:
+        networks.to_empty(device="cpu")
+        if module.training_config.working_copies:
+            networks.use_working_copies()
+        batch = _batch(batch_size, size_px, step, index)
+        side = size_px // networks.codec.downscale
+        latent = torch.empty(batch_size, networks.codec.latent_channels, side, side)
+        moments = [torch.empty_like(p) for p in _trained(module) for _ in ("first", "second")]
+    sample = (
+        GeneratedSample(latent, Conditioning.of(batch)) if step.reuses_generator_sample else None
+    )
+
+    # What a training step does with one micro-batch
+    def run() -> None:
+        module.set_requires_grad(module.active_optimizers(step))
+        networks.bind_working_copies()
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            losses, _ = module.losses(step, batch, sample)
+        torch.stack(list(losses.values())).sum().backward()
+
+    standing = {"weights": [*networks.parameters(), *networks.buffers()], "optimizer": moments}
+    standing["working copies"] = [w for c in networks.working.values() for w in c.rounded]
+    parts = {name: getattr(networks, name) for name in ("discriminator", "depth", "focus")}
+    parts |= {
+        name: networks.working[name].network
+        if name in networks.working
+        else getattr(networks, name)
+        for name in ("generator", "critic", "teacher")
+    }
+    return measure(run, standing, {k: v for k, v in parts.items() if v is not None}, fakes)
+
+
+def sharded(counted: Footprint, module: Text2Image, index: int, num_shards: int) -> Footprint:
+    """Return what is left on one GPU under FSDP2.
+
+    Weights, gradients and moments of the networks that learn and of the teacher are divided;
+    gathered in bfloat16 are the unit that runs and the next one, and their gradients. What is saved
+    for the backward pass is that of bfloat16 weights, as the working copies' is.
+    """
+    networks = module.networks
+    roots = [getattr(networks, name) for name in fsdp.ROOTS if getattr(networks, name) is not None]
+    divided = _bytes(p for root in roots for p in root.parameters())
+    # Gradients of what this step trains
+    active = module.active_optimizers(module.stages.step(index))
+    gradients = _bytes(p for name in active for p in module.trained[name].parameters())
+    attentions = [m for root in roots for m in root.modules() if hasattr(m, "transformer_blocks")]
+    unit = max((sum(p.numel() for p in m.parameters()) for m in attentions), default=0)
+    # What a GPU holds
+    at_peak = {name: size for name, size in counted.at_peak.items() if name not in STANDING}
+    at_peak["weights"] = counted.at_peak["weights"] - divided + divided // num_shards
+    at_peak["optimizer"] = counted.at_peak["optimizer"] // num_shards
+    at_peak["gradients"] = gradients // num_shards
+    at_peak["gathered"] = 2 * 2 * unit * torch.bfloat16.itemsize
+    return Footprint(counted.flops, sum(at_peak.values()), at_peak)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _trained(module: Text2Image) -> Iterator[Tensor]:
+    for group in module.trained.values():
+        yield from group.parameters()
+
+
+def _batch(batch_size: int, size_px: int, step: Step, index: int) -> Batch:
+    """Return a batch of empty photographs; their indices are numbers, for the draws."""
+    return Batch(
+        image_srgb=torch.empty(batch_size, 3, size_px, size_px),
+        disparity=torch.empty(batch_size, 1, size_px, size_px),
+        has_depth=torch.ones(batch_size, dtype=torch.bool),
+        source=torch.full((batch_size,), int(step.is_shallow)),
+        index=torch.tensor(range(index * batch_size, (index + 1) * batch_size), device="cpu"),
+        key=["photograph"] * batch_size,
+        width_px=torch.full((batch_size,), float(size_px)),
+        valid=torch.ones(batch_size, 1, size_px, size_px, dtype=torch.bool),
+        caption=[""] * batch_size,
+        f_number=torch.full((batch_size,), 2.0),
+        focal_length_mm=torch.full((batch_size,), 50.0),
+    )

@@ -1,0 +1,93 @@
+"""`fit --check`: what a run needs, before it is queued."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dofsuite.experiment.cards import CARDS, GIB, MEASURED_OVER_COUNTED, SPARE_GIB
+from dofsuite.experiment.command import read_command
+from dofsuite.experiment.experiment import read_experiment
+from dofsuite.experiment.step_costs import step_costs
+from dofsuite.fit import main
+from tests.refocus.tiny import EXPERIMENT
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+SOURCES = ["--data.train", '{"photo": "synthetic:photo"}', "--data.val", "synthetic:val"]
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("x.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    return "x.yaml"
+
+
+def test_a_run_that_fits_is_told_what_it_needs_and_nothing_is_written(tiny, capsys):
+    assert main([tiny, "--gpu", "A100", "--check"]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "x.yaml: the configuration is complete",
+        "data.train.photo: synthetic:photo, which dofsuite makes itself",
+        "of 76.1 GiB of A100 (3 GiB spare): fits",
+        "disk: a checkpoint has",
+        "time: 0 h on 1 x A100",
+    ):
+        assert line in said
+    assert [path.name for path in Path().iterdir()] == ["x.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--data.val", "elsewhere"], "data.val: elsewhere: there is no such folder of shards"),
+        (
+            ["--data.size_px", "4096", "--data.batch_size", "64"],
+            "memory: .* GiB do not fit A100-40",
+        ),
+        (["--gpu", "H300"], "--gpu: "),
+    ],
+)
+def test_what_would_stop_the_run_is_one_sentence_and_exit_code_2(tiny, words, sentence, capsys):
+    assert main([tiny, "--gpu", "A100-40", *words, "--check"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(sentence, said)
+    assert said.count("\n") == 1
+
+
+def test_a_disk_that_is_too_small_is_named(tiny, monkeypatch, capsys):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
+    assert main([tiny, "--check"]) == 2
+    assert "do not fit on its disk" in capsys.readouterr().err
+
+
+def largest_gib(name: str, *words: str) -> tuple[float, str]:
+    command = read_command([str(EXPERIMENTS / name), *SOURCES, *words])
+    experiment = read_experiment(command)
+    model = experiment.cli.parser.instantiate(experiment.cli.config)["model"]
+    costs = step_costs(model, experiment.config)
+    peak_bytes = max(step.peak_bytes for step in costs.steps)
+    print(name, *(f"{step.name}: {step.peak_bytes / GIB:.1f} GiB" for step in costs.steps))
+    return peak_bytes / GIB * MEASURED_OVER_COUNTED, experiment.config["gpu"]
+
+
+FULL_SIZE = [
+    "refocus_flux_512.yaml",
+    "refocus_flux_512_h200.yaml",
+    "refocus_flux_1024.yaml",
+    "refocus_flux_1024_h200.yaml",
+    "text2image_deep.yaml",
+    "text2image_full.yaml",
+    "text2image_full_h200.yaml",
+    "dmd2_sdxl.yaml",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_a_full_size_file_fits_the_gpu_that_it_names(name):
+    peak_gib, gpu = largest_gib(name)
+    assert peak_gib <= CARDS[gpu].memory_gib - SPARE_GIB
