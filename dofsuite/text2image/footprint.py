@@ -155,4 +155,7 @@ def _batch(batch_size: int, size_px: int, step: Step, index: int) -> Batch:
         caption=[""] * batch_size,
         f_number=torch.full((batch_size,), 2.0),
         focal_length_mm=torch.full((batch_size,), 50.0),
+        sensor_width_mm=torch.full((batch_size,), 36.0),
+        prompt_tokens=torch.empty(batch_size, 0, 0),
+        prompt_pooled=torch.empty(batch_size, 0),
     )

@@ -188,9 +188,7 @@ class Networks(nn.Module):
         captions, device = tuple(cond.caption), cond.f_number.device
         # Encoded beforehand, beside the shards.
         if cond.prompt_tokens.numel():
-            brought = embeds_of(
-                self.prompts, cond.caption, cond.prompt_tokens, cond.prompt_pooled
-            )
+            brought = embeds_of(self.prompts, cond.caption, cond.prompt_tokens, cond.prompt_pooled)
             return brought.to(device)
         # Encoded here.
         if (captions, device) not in self._encoded:

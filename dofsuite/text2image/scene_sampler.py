@@ -85,9 +85,9 @@ class SceneSampler(NamedTuple):
 
     def photograph(self, scene: Scene, cond: Conditioning) -> Tensor:
         assert self.lens is not None
-        return self.lens.photograph(
-            scene, cond.exif, cond.width_px, cond.sensor_width_mm
-        ).clamp(0, 1)
+        return self.lens.photograph(scene, cond.exif, cond.width_px, cond.sensor_width_mm).clamp(
+            0, 1
+        )
 
 
 def first_scenes(scene: Scene, count: int) -> Scene:
