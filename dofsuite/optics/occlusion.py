@@ -204,11 +204,17 @@ def _on_device(ranges_px: Sequence[tuple[float, float]], like: Tensor) -> Tensor
 
 def _layer_reaches_px(ranges_px: Sequence[tuple[float, float]], num_layers: int) -> list[int]:
     """How far each layer's blur reaches in any item: a layer in focus needs no wide frame."""
-    if not ranges_px:
-        return [1] * num_layers
-    nodes_px = layer_nodes_px(torch.tensor(ranges_px, dtype=torch.float64), num_layers)
-    # A kernel ends at a whole pixel: rounding of the nodes must not cut it.
-    return [int(largest_px + 1e-3) + 1 for largest_px in nodes_px.abs().amax(0).tolist()]
+    # As `layer_nodes_px`, by numbers of the host
+    reaches_px = [1] * num_layers
+    for low_px, high_px in ranges_px:
+        nearest, farthest = (math.asinh(each / NODE_SCALE_PX) for each in (high_px, low_px))
+        farthest = min(farthest, nearest - LEAST_STEP * (num_layers - 1))
+        for layer in range(num_layers):
+            node = nearest + (farthest - nearest) * layer / (num_layers - 1)
+            # A kernel ends at a whole pixel: rounding of the nodes must not cut it.
+            reach_px = int(NODE_SCALE_PX * math.sinh(abs(node)) * (1 + 1e-6) + 1e-3) + 1
+            reaches_px[layer] = max(reaches_px[layer], reach_px)
+    return reaches_px
 
 
 class _LayerLens:
