@@ -35,7 +35,7 @@ class Batch(NamedTuple):
         f_number: `[b]` float32: f-number of the EXIF; NaN where there is none.
         focal_length_mm: `[b]` float32: focal length of the real lens; NaN where there is none.
         sensor_width_mm: `[b]` float32: width of the real sensor along the long side of the
-            uncropped image, which `width_px` pixels span; NaN where there is no focal length.
+            uncropped image, which `width_px` pixels span; NaN where none is said: full frame.
         prompt_tokens: `[b, n, d]` float16: embeddings of the captions that lay beside the shards;
             `[b, 0, 0]` where there are none.
         prompt_pooled: `[b, p]` float16: their pooled vectors; `[b, 0]` likewise.

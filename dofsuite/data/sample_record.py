@@ -33,6 +33,8 @@ class Record(NamedTuple):
     @property
     def equivalent_mm(self) -> float:
         """Focal length of the same view on a sensor 36 mm wide."""
+        if math.isnan(self.sensor_width_mm):
+            return self.focal_length_mm
         return self.focal_length_mm * FULL_FRAME_WIDTH_MM / self.sensor_width_mm
 
     # Whether both numbers are there: a lens needs both.
@@ -70,8 +72,6 @@ def read_record(members: dict[str, bytes], name: str) -> Record:
         return Record(caption.strip())
     focal_length_mm = _positive(exif, "focal_length_mm", name)
     sensor_width_mm = _positive(exif, "sensor_width_mm", name)
-    if math.isnan(sensor_width_mm) and not math.isnan(focal_length_mm):
-        sensor_width_mm = FULL_FRAME_WIDTH_MM
     return Record(
         caption.strip(), _positive(exif, "f_number", name), focal_length_mm, sensor_width_mm
     )

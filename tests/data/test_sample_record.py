@@ -180,7 +180,8 @@ def test_exif_of_older_shards_is_refused_where_blur_depends_on_it(tmp_path: Path
 
 def test_full_frame_is_meant_where_no_sensor_is_said() -> None:
     record = json.dumps({"exif": {"f_number": 8, "focal_length_mm": 50}}).encode()
-    assert read_record({"json": record}, "s") == ("", 8.0, 50.0, 36.0)
+    read = read_record({"json": record}, "s")
+    assert (read.f_number, read.focal_length_mm, read.equivalent_mm) == (8.0, 50.0, 50.0)
 
 
 def test_caption_that_is_no_text_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
