@@ -74,9 +74,11 @@ def card_of(config: Mapping[str, Any]) -> Card | None:
 
 def data_lines(config: Mapping[str, Any], problems: list[str]) -> Iterator[str]:
     """Say what each set of shards holds; a missing one is a problem."""
+    # All sources and the held-out set
     data = config["data"]["init_args"]
     folders = {f"data.train.{tag}": folder for tag, folder in data.get("train", {}).items()}
     folders |= {"data.val": data["val"]} if data.get("val") else {}
+    # A line for each
     for key, folder in folders.items():
         if is_synthetic(folder):
             yield f"{key}: {folder}, which dofsuite makes itself"
@@ -111,11 +113,13 @@ def disk_lines(
 
 def memory_lines(costs: StepCosts, card: Card | None, problems: list[str]) -> Iterator[str]:
     """Say the peak of every kind of step, by component, against the card."""
+    # Every kind of step, and what the largest consists of
     largest = max(costs.steps, key=lambda step: step.peak_bytes)
     for step in costs.steps:
         yield f"memory, {step.name}: {peak_gib(step):.1f} GiB a GPU"
     for name, size in sorted(largest.at_peak.items(), key=lambda item: -item[1]):
         yield f"    {name}: {size / GIB * MEASURED_OVER_COUNTED:.1f} GiB"
+    # Against the card
     if card is None:
         yield "memory: no GPU is here to compare with, and the file names none (gpu: H100)"
         return

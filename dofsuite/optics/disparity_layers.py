@@ -234,5 +234,6 @@ class DisparityLayers:
                 hats = (1 - (position - chunk[:, None, None]).abs()).clamp(min=0)[:, :, None]
                 spectrum = self._frame.forward(light * hats)
                 spectra.append(spectrum.flatten(-2).permute(0, 3, 1, 2))
-            self._spectra = torch.cat(spectra, dim=2)
+            # Contiguous once, or each variant's product would copy them anew.
+            self._spectra = torch.cat(spectra, dim=2).contiguous()
         return self._frame, self._spectra

@@ -42,7 +42,7 @@ NO_DISC = -1.0
 # Largest radius up to which all discs are summed by rings, and on a CPU, where few large operations
 # are no quicker than many small ones. Both ways have the same numbers, to rounding.
 RINGS_UP_TO_PX = 8.0
-RINGS_UP_TO_PX_CPU = 40.0
+RINGS_UP_TO_PX_CPU = 64.0
 
 
 class Ring(NamedTuple):

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dofsuite.diffusion import to_device
+
 # Random numbers of one example: plane, pixel, level and sharpness of three cameras.
 NUM_UNIFORMS = 12
 
@@ -138,7 +140,7 @@ def draw_cameras(
         sampling.share(sampling.all_in_focus_targets),
         0.0,
     )
-    groups = uniforms.to(disparity.device).split(4, dim=1)  # 3 x [b, 4]
+    groups = to_device(uniforms, disparity.device).split(4, dim=1)  # 3 x [b, 4]
     cameras: list[Cameras] = []
     for u, share in zip(groups, all_in_focus_shares, strict=True):
         # The second target avoids the first one's focal plane.

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from dofsuite.diffusion import to_device
 from dofsuite.training.validation import compute_all
 
 BINS = 4
@@ -27,7 +28,7 @@ class FlowByTime:
 
     def update(self, t: Float[Tensor, "b"], loss: Float[Tensor, "b"]) -> None:
         """Add one loss for every sample."""
-        self.sums, self.counts = self.sums.to(loss.device), self.counts.to(loss.device)
+        self.sums, self.counts = (to_device(n, loss.device) for n in (self.sums, self.counts))
         in_bin = torch.arange(BINS, device=t.device) == (t * BINS).long()[:, None]  # [b, BINS]
         self.sums = self.sums + (loss[:, None] * in_bin).sum(dim=0)
         self.counts = self.counts + in_bin.sum(dim=0)

@@ -50,10 +50,17 @@ def unpack(tokens: Float[Tensor, "b n d"], height: int, width: int) -> Float[Ten
     return patches.reshape(b, d // 4, height, width)
 
 
-def position_ids(height: int, width: int, scheme: PositionIds = "kontext") -> Float[Tensor, "n 3"]:
+def position_ids(
+    height: int,
+    width: int,
+    scheme: PositionIds = "kontext",
+    device: torch.device | None = None,
+) -> Float[Tensor, "n 3"]:
     """Return the ids of noise, reference and depth tokens for latents of `height` by `width`."""
     rows, columns = torch.meshgrid(
-        torch.arange(height // 2), torch.arange(width // 2), indexing="ij"
+        torch.arange(height // 2, device=device),
+        torch.arange(width // 2, device=device),
+        indexing="ij",
     )
     ids = []
     for stream in range(3):
@@ -91,7 +98,7 @@ def predict_velocity(
         timestep=t.to(noisy.device),
         # FLUX.1-dev is guidance-distilled
         guidance=torch.full_like(t, guidance_embed) if transformer.config.guidance_embeds else None,
-        img_ids=position_ids(h, w, scheme).to(noisy.device),
+        img_ids=position_ids(h, w, scheme, noisy.device),
         txt_ids=torch.zeros(camera_token.shape[1], 3, device=noisy.device),
         return_dict=False,
     )[0]

@@ -61,6 +61,7 @@ def _count(
 def _inputs(module: Refocus, batch_size: int, size_px: int) -> tuple[list[Tensor], Example]:
     """Return the images of a step and an example of the latents' shapes, all empty."""
     side = size_px // module.codec.downscale
+    # Images; latents of their shape, and two cameras
     images = [torch.empty(batch_size, 3, size_px, size_px) for _ in range(4)]
 
     def latent() -> Tensor:

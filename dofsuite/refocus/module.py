@@ -182,7 +182,8 @@ class Refocus(RefocusRun):
         cameras = draw_cameras(batch.disparity, uniforms, self.camera_sampling)
         images = self.render(batch, cameras)
         # Depth dropout: a share of the depth images is zero (sec. 3.2).
-        uniform = diffusion.draw_uniform(self.seed, index, "dropout", 1).to(self.device)
+        uniform = diffusion.draw_uniform(self.seed, index, "dropout", 1)
+        uniform = diffusion.to_device(uniform, self.device)
         depth = batch.disparity * (uniform >= self.depth_dropout)[:, :, None, None]
         # Latents of reference, targets and depth; stacking mask M at their size, eq. (2).
         depth_image = depth.expand(-1, 3, -1, -1)
@@ -191,8 +192,9 @@ class Refocus(RefocusRun):
         mask = stack_mask(images[1], images[2])
         mask = downsample_mask(mask, (height, width), self.stacking.antialias)
         # One noise and one flow time for all of a sample's rows.
-        noise = diffusion.draw_noise(first.shape[1:], self.seed, index, "noise").to(self.device)
-        t = diffusion.draw_times(self.timestep_sampling, self.seed, index).to(self.device)
+        noise = diffusion.draw_noise(first.shape[1:], self.seed, index, "noise")
+        t = diffusion.draw_times(self.timestep_sampling, self.seed, index)
+        noise, t = (diffusion.to_device(each, self.device) for each in (noise, t))
         return Example(
             reference, depth_latent, first, second, mask, cameras[1], cameras[2], noise, t
         )
@@ -200,7 +202,14 @@ class Refocus(RefocusRun):
     def render(self, batch: Batch, cameras: tuple[Cameras, Cameras, Cameras]) -> list[Tensor]:
         """Render the reference and the two targets, display values [b, 3, h, w]."""
         width_px = input_width_px(batch.image_srgb)
-        return photograph(batch.image_srgb, batch.disparity, width_px, cameras, self.rendering)
+        return photograph(
+            batch.image_srgb,
+            batch.disparity,
+            width_px,
+            cameras,
+            self.rendering,
+            float(self.camera_sampling.level_max),
+        )
 
     def losses(self, x: Example) -> dict[str, Tensor]:
         """Return L_flow and L_stack and their weighted sum, eq. (6)."""

@@ -51,6 +51,7 @@ def photograph(
     width_px: Float[Tensor, "b"],
     cameras: Sequence[Cameras],
     rendering: Rendering,
+    level_max: float | None = None,
 ) -> list[Float[Tensor, "b 3 h w"]]:
     """Render every sample with each of several cameras; they share the layers' spectra.
 
@@ -62,16 +63,25 @@ def photograph(
         cameras: Focal plane and bokeh level of every sample; level 0 gives the image itself, bit
             for bit.
         rendering: Gamma, layers and reference width.
+        level_max: No level is larger. On a GPU the host then waits for no tensor's value.
 
     Returns:
         One batch of images for each camera.
     """
     # Layers of linear light over disparity
-    levels = torch.stack([camera.bokeh_level for camera in cameras])
-    largest_radius_px = float((levels * width_px).max()) / rendering.reference_width_px
+    reads_radius = level_max is None or image.device.type == "cpu"
+    if level_max is None or reads_radius:
+        levels = torch.stack([camera.bokeh_level for camera in cameras])
+        largest_radius_px = float((levels * width_px).max()) / rendering.reference_width_px
+    else:
+        largest_radius_px = level_max * max(image.shape[-2:]) / rendering.reference_width_px
     image_linear = display_to_linear(image.float(), rendering.gamma)
     layers = DisparityLayers(
-        image_linear, disparity, rendering.layers, largest_radius_px=largest_radius_px
+        image_linear,
+        disparity,
+        rendering.layers,
+        largest_radius_px=largest_radius_px,
+        reads_radius=reads_radius,
     )
     # Each camera scatters the layers; an all-in-focus one returns the image itself
     photographs = []

@@ -153,6 +153,7 @@ def _batch(batch_size: int, size_px: int, step: Step, index: int) -> Batch:
         width_px=torch.full((batch_size,), float(size_px)),
         valid=torch.ones(batch_size, 1, size_px, size_px, dtype=torch.bool),
         caption=[""] * batch_size,
+        # A camera; the lens is read at its radius
         f_number=torch.full((batch_size,), 2.0),
         focal_length_mm=torch.full((batch_size,), 50.0),
         sensor_width_mm=torch.full((batch_size,), 36.0),

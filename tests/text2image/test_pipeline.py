@@ -133,7 +133,9 @@ def test_a_photograph_is_that_of_the_training_chain(run, pipe):
         torch.zeros(2, 0),
     )
     with torch.no_grad():
-        trained = module.networks.decode(module.apply_lens(latent, cond, Step(0, "full", 0, True)))
+        trained = module.networks.decode(
+            module.apply_lens(latent, cond, Step(0, "full", True, True, False))
+        )
     scene = pipe.scene(module.networks.decode(latent), "pt")
     photographs = pipe.photograph(scene, [1.8, 4.0], [85, 135], output_type="pt")
     assert torch.allclose(photographs[0, 0], trained[0], atol=1e-4)
