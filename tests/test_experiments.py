@@ -134,10 +134,11 @@ def test_an_experiment_is_short_and_says_how_to_run_it(file):
     assert f"python -m dofsuite.fit {file.relative_to(ROOT)}" in text or "make quickstart" in text
 
 
-def test_the_paper_s_numbers_are_the_experiment_s():
+@pytest.mark.parametrize("card", ["", "_h200"])
+def test_the_paper_s_numbers_are_the_experiment_s(card):
     first, second = (
         read_experiment(
-            read_command([str(ROOT / "experiments" / f"refocus_flux_{size}.yaml")])
+            read_command([str(ROOT / "experiments" / f"refocus_flux_{size}{card}.yaml")])
         ).config
         for size in (512, 1024)
     )
@@ -156,7 +157,7 @@ def test_the_paper_s_numbers_are_the_experiment_s():
     assert (mix["start_share"], mix["until_step"], mix["full_step"]) == (0.5, 1000, 2500)
     assert second["data"]["init_args"]["source_mix"]["init_args"]["start_share"] == 1.0
     assert second["data"]["init_args"]["source_mix"]["init_args"]["end_share"] == 1.0
-    assert second["continue_from"] == "runs/refocus_flux_512"
+    assert second["continue_from"] == f"runs/refocus_flux_512{card}"
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)

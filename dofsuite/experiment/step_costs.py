@@ -83,8 +83,11 @@ def _text2image(model: Text2Image, config: Mapping[str, Any]) -> StepCosts:
         trained_bytes = counted.trained_bytes
         if is_sharded:
             counted = sharded(counted, model, index, gpus)
+        # DDP: one more copy of all gradients, in buckets
+        buckets = trained_bytes if gpus > 1 and not is_sharded else 0
+        at_peak = counted.at_peak | ({"DDP's buckets": buckets} if buckets else {})
         flops = counted.flops * micro_batches
-        steps[name] = Step(name, flops, counted.peak_bytes, counted.at_peak)
+        steps[name] = Step(name, flops, counted.peak_bytes + buckets, at_peak)
     # How often each is taken in the run
     total = None
     if trainer["max_steps"] > 0:

@@ -80,6 +80,7 @@ FULL_SIZE = [
     "refocus_flux_1024.yaml",
     "refocus_flux_1024_h200.yaml",
     "text2image_deep.yaml",
+    "text2image_deep_h200.yaml",
     "text2image_full.yaml",
     "text2image_full_h200.yaml",
     "dmd2_sdxl.yaml",
