@@ -22,6 +22,8 @@ from dofsuite.cli import EXIT_MISTAKE, Parser, add_options, config_from, run_com
 # A benchmark is a module of `dofsuite.benchmarks` of the same name with a `Config`, a frozen
 # dataclass of `dofsuite.cli.option` fields, and `measure(config)`, which yields `Measurement`s.
 BENCHMARKS = {
+    "refocus": "A training step of refocus at FLUX.1-dev's size.",
+    "text2image": "The steps of text2image at SDXL's size.",
     "lens": "The lens, forward and backward, by method and radius.",
     "simulate": "All variants (planes x levels) of one image.",
     "data": "Samples a second of shards, over a bare tar read of the same ones.",

@@ -80,7 +80,7 @@ def _count(
         networks.to_empty(device="cpu")
         if module.training_config.working_copies:
             networks.use_working_copies()
-        batch = _batch(batch_size, size_px, step, index)
+        batch = empty_batch(batch_size, size_px, step)
         side = size_px // networks.codec.downscale
         latent = torch.empty(batch_size, networks.codec.latent_channels, side, side)
         moments = [torch.empty_like(p) for p in _trained(module) for _ in ("first", "second")]
@@ -141,14 +141,16 @@ def _trained(module: Text2Image) -> Iterator[Tensor]:
         yield from group.parameters()
 
 
-def _batch(batch_size: int, size_px: int, step: Step, index: int) -> Batch:
+def empty_batch(batch_size: int, size_px: int, step: Step) -> Batch:
     """Return a batch of empty photographs; their indices are numbers, for the draws."""
     return Batch(
         image_srgb=torch.empty(batch_size, 3, size_px, size_px),
         disparity=torch.empty(batch_size, 1, size_px, size_px),
         has_depth=torch.ones(batch_size, dtype=torch.bool),
         source=torch.full((batch_size,), int(step.is_shallow)),
-        index=torch.tensor(range(index * batch_size, (index + 1) * batch_size), device="cpu"),
+        index=torch.tensor(
+            range(step.index * batch_size, (step.index + 1) * batch_size), device="cpu"
+        ),
         key=["photograph"] * batch_size,
         width_px=torch.full((batch_size,), float(size_px)),
         valid=torch.ones(batch_size, 1, size_px, size_px, dtype=torch.bool),

@@ -3,8 +3,12 @@
 import json
 
 import pytest
+import torch
 
+from dofsuite.backbones import SmallDepth, SmallFlux, SmallSaliency, SmallSdxl
 from dofsuite.bench import BENCHMARKS, main, module_of
+from dofsuite.benchmarks import refocus, text2image
+from dofsuite.text2image.networks import FocusPredictorConfig
 
 
 def lines_of(capsys, *words):
@@ -70,3 +74,19 @@ def test_every_benchmark_has_options_and_is_named_in_the_help(capsys):
     for name in BENCHMARKS:
         assert f"    {name} " in text
         assert module_of(name).Config()
+
+
+def test_the_timed_steps_of_both_works_run_on_small_networks():
+    on_cpu = torch.device("cpu")
+    flux = SmallFlux(weights=None, heads=2, single_blocks=1, downscale=2)
+    step = refocus.training_step(refocus.Config(px=32, split_backward="rows"), on_cpu, flux)
+    small = {
+        "backbone": SmallSdxl(),
+        "depth": SmallDepth(weights=None),
+        "saliency": SmallSaliency(weights=None),
+        "focus": FocusPredictorConfig(small=True),
+    }
+    steps = text2image.training_steps(text2image.Config(px=64), on_cpu, **small)
+    assert list(steps) == ["deep generator", "deep critic", "shallow generator", "shallow critic"]
+    for call in (step, *steps.values()):
+        call()

@@ -1,0 +1,126 @@
+"""A training step of refocus at FLUX.1-dev's size, with random weights."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dofsuite.backbones import Acceleration, Backbone
+from dofsuite.backbones.architectures import RandomFlux
+from dofsuite.backbones.flux.lora import share_low_precision_inputs
+from dofsuite.benchmarks.machine import Machine
+from dofsuite.benchmarks.measurement import Measurement
+from dofsuite.cli import option
+from dofsuite.errors import UserError
+from dofsuite.refocus import Refocus
+from dofsuite.refocus.cameras import Cameras
+from dofsuite.refocus.footprint import step_footprint
+from dofsuite.refocus.module import Example
+from dofsuite.training.optimizers import fuse
+
+SPLITS = ("none", "losses", "rows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which step."""
+
+    px: int = option("--px", type=int, default=512, help="side of the images, a multiple of 16")
+    batch_size: int = option("--batch-size", type=int, default=1, help="samples of a micro-batch")
+    split_backward: str = option(
+        "--split-backward", choices=SPLITS, default="losses", help="rows alive at a time"
+    )
+    recompute: bool = option(
+        "--recompute", action="store_true", default=False, help="recompute blocks"
+    )
+    compile: bool = option(
+        "--compile", action="store_true", default=False, help="compile blocks (on a GPU)"
+    )
+    attention: str = option("--attention", default="auto", help="auto, sdpa or one of diffusers")
+
+    def __post_init__(self) -> None:
+        if self.px < 16 or self.px % 16 or self.batch_size < 1:
+            raise UserError("refocus: --px must be a multiple of 16 and --batch-size at least 1.")
+
+
+def measure(config: Config) -> Iterator[Measurement]:
+    """One line; the floor is the FLOPs that the losses need, at this GPU's own matrix rate."""
+    machine = Machine.here()
+    # Counted: what the losses need, and what this step does
+    needed = step_footprint(Refocus(backbone=RandomFlux()), config.batch_size, config.px, True)
+    done = step_footprint(module_of(config), config.batch_size, config.px, True)
+    timed = floor_ms = None
+    total_bytes = None
+    if machine.is_gpu:
+        timed = machine.timed(training_step(config, machine.device), runs=3, warm_up=3)
+        floor_ms = machine.floor_ms(flop=needed.flops)
+        total_bytes = torch.cuda.max_memory_allocated(machine.device)
+    setting = {name: getattr(config, name) for name in Config.__dataclass_fields__}
+    yield Measurement(
+        what="refocus",
+        setting=setting,
+        time_ms=timed.time_ms if timed else None,
+        floor_ms=floor_ms,
+        peak_memory_bytes=total_bytes,
+        counted={
+            "flop": done.flops,
+            "flop_over_minimum": done.flops / needed.flops,
+            "peak_bytes": done.peak_bytes,
+        },
+        machine=machine.description(with_rates=machine.is_gpu),
+    )
+
+
+def module_of(config: Config, backbone: Backbone | None = None) -> Refocus:
+    split: Any = config.split_backward
+    return Refocus(
+        backbone=backbone or RandomFlux(),
+        split_backward=split,
+        gradient_checkpointing=config.recompute,
+        acceleration=Acceleration("blocks" if config.compile else "none", config.attention),
+    )
+
+
+def training_step(
+    config: Config, device: torch.device, backbone: Backbone | None = None
+) -> Callable[[], None]:
+    """Return a step on random latents: losses, backward pass, fused AdamW."""
+    torch.manual_seed(0)
+    module = module_of(config, backbone)
+    with device:
+        module.configure_model()
+    share_low_precision_inputs(module.transformer)
+    module.to(device)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = fuse(torch.optim.AdamW(trained, lr=1e-4))
+    example = random_example(module, config, device)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = module.losses(example)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def random_example(module: Refocus, config: Config, device: torch.device) -> Example:
+    # Latents of the images' size, all of one camera
+    n, side = config.batch_size, config.px // module.codec.downscale
+    shape = (n, module.codec.latent_channels, side, side)
+    reference, depth, first, second, noise = torch.randn(5, *shape, device=device)
+    point, level = torch.rand(n, 2, device=device), torch.full((n,), 10.0, device=device)
+    camera = Cameras(point, level / 20, level)
+    return Example(
+        reference=reference,
+        depth=depth,
+        first=first,
+        second=second,
+        mask=torch.rand(n, 1, side, side, device=device),
+        first_camera=camera,
+        second_camera=camera,
+        noise=noise,
+        t=torch.rand(n, device=device),
+    )

@@ -1,0 +1,118 @@
+"""The steps of text2image at SDXL's size, with random weights: generator and critic, both kinds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dofsuite.backbones import Acceleration
+from dofsuite.backbones.architectures import RandomDepth, RandomSaliency, RandomSdxl
+from dofsuite.benchmarks.machine import Machine
+from dofsuite.benchmarks.measurement import Measurement
+from dofsuite.cli import option
+from dofsuite.errors import UserError
+from dofsuite.text2image import Stages, Text2Image
+from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
+from dofsuite.text2image.footprint import empty_batch, step_footprint, step_kinds
+from dofsuite.training.optimizers import fuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which steps."""
+
+    px: int = option("--px", type=int, default=1024, help="side of the images, a multiple of 32")
+    batch_size: int = option("--batch-size", type=int, default=1, help="images of a step")
+    recompute: bool = option(
+        "--recompute", action="store_true", default=False, help="recompute blocks"
+    )
+    compile: bool = option(
+        "--compile", action="store_true", default=False, help="compile blocks (on a GPU)"
+    )
+
+    def __post_init__(self) -> None:
+        if self.px < 32 or self.px % 32 or self.batch_size < 1:
+            raise UserError(
+                "text2image: --px must be a multiple of 32 and --batch-size at least 1."
+            )
+
+
+def measure(config: Config) -> Iterator[Measurement]:
+    """One line a kind of step; the floor is its FLOPs at this GPU's own matrix rate."""
+    machine = Machine.here()
+    steps = training_steps(config, machine.device) if machine.is_gpu else {}
+    for name, index in step_kinds(module_of(config)).items():
+        counted = step_footprint(module_of(config), index, config.batch_size, config.px)
+        timed = machine.timed(steps[name], runs=3, warm_up=2) if steps else None
+        yield Measurement(
+            what=f"text2image {name}",
+            setting={field: getattr(config, field) for field in Config.__dataclass_fields__},
+            time_ms=timed.time_ms if timed else None,
+            floor_ms=machine.floor_ms(flop=counted.flops) if timed else None,
+            peak_memory_bytes=torch.cuda.max_memory_allocated() if timed else None,
+            counted={"flop": counted.flops, "peak_bytes": counted.peak_bytes},
+            machine=machine.description(with_rates=machine.is_gpu),
+        )
+
+
+def module_of(config: Config, **networks: Any) -> Text2Image:
+    full_size = {
+        "backbone": RandomSdxl(),
+        "depth": RandomDepth("small"),
+        "saliency": RandomSaliency(),
+    }
+    return Text2Image(
+        **{**full_size, **networks},
+        stages=Stages(deep=0),
+        size_px=config.px,
+        teacher_dtype="bfloat16",
+        gradient_checkpointing=config.recompute,
+        acceleration=Acceleration("blocks" if config.compile else "none"),
+    )
+
+
+def training_steps(
+    config: Config, device: torch.device, **networks: Any
+) -> dict[str, Callable[[], None]]:
+    """Return each kind of step on random photographs: losses, backward pass, fused AdamW."""
+    # Networks, working copies, optimizers
+    torch.manual_seed(0)
+    module = module_of(config, **networks)
+    with device:
+        module.configure_model()
+    module.to(device)
+    module.networks.use_working_copies()
+    module.networks.accelerate(module.acceleration)
+    optimizers = {
+        name: fuse(torch.optim.AdamW(group.parameters(), lr=5e-7))
+        for name, group in module.trained.items()
+    }
+
+    def take(index: int) -> None:
+        # A photograph, and a sample for the critic steps that are given one
+        step = module.stages.step(index)
+        with device:
+            batch = empty_batch(config.batch_size, config.px, step)
+        batch.image_srgb.uniform_()
+        sample = None
+        if step.reuses_generator_sample:
+            side = config.px // module.networks.codec.downscale
+            shape = (config.batch_size, module.networks.codec.latent_channels, side, side)
+            sample = GeneratedSample(torch.randn(shape, device=device), Conditioning.of(batch))
+        # What `AlternatingOptimization` does
+        active = module.active_optimizers(step)
+        module.set_requires_grad(active)
+        module.networks.bind_working_copies()
+        with torch.autocast(device.type, torch.bfloat16):
+            losses, _ = module.losses(step, batch, sample)
+        torch.stack(list(losses.values())).sum().backward()
+        for name in active:
+            optimizers[name].step()
+            optimizers[name].zero_grad()
+        module.networks.release_working_copies()
+
+    def step_at(index: int) -> Callable[[], None]:
+        return lambda: take(index)
+
+    return {name: step_at(index) for name, index in step_kinds(module).items()}
