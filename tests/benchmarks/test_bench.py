@@ -76,6 +76,7 @@ def test_every_benchmark_has_options_and_is_named_in_the_help(capsys):
         assert module_of(name).Config()
 
 
+@pytest.mark.slow
 def test_the_timed_steps_of_both_works_run_on_small_networks():
     on_cpu = torch.device("cpu")
     flux = SmallFlux(weights=None, heads=2, single_blocks=1, downscale=2)
