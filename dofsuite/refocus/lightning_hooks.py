@@ -6,7 +6,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from dofsuite.data import Batch, check_has_depth
@@ -16,6 +17,7 @@ from dofsuite.refocus.rendering import Rendering
 from dofsuite.training import check_compatible, run_folder
 from dofsuite.training.lr_schedule import LrSchedule, start_step
 from dofsuite.training.optimizers import fuse
+from dofsuite.training.sample_sheet import log_sheet
 
 
 class RefocusRun(pl.LightningModule):
@@ -68,6 +70,13 @@ class RefocusRun(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         check_has_depth(batch)  # without it nothing is blurred
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Before clipping, and only where it is logged.
+        trainer: Any = self.trainer
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            gradients = [p.grad for p in self.parameters() if p.grad is not None]
+            self.log("train/gradient_norm", nn.utils.get_total_norm(gradients))
+
     def on_validation_epoch_start(self) -> None:
         self._probe_run = ProbeRun(
             self.probe,
@@ -93,7 +102,10 @@ class RefocusRun(pl.LightningModule):
         flow = self._validation_flow.values()
         self.log_dict({f"val/{name}": value for name, value in flow.items()})
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            self._probe_run.write(run_folder(self.trainer), self.trainer.global_step, values)
+            folder, step = run_folder(self.trainer), self.trainer.global_step
+            sheet = self._probe_run.write(folder, step, values)
+            if sheet is not None:
+                log_sheet(self.trainer.loggers, "sheets/refocus", sheet, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}

@@ -216,7 +216,8 @@ class ProbeRun:
         self.num_scenes = int(values.pop("scenes"))
         return values
 
-    def write(self, folder: Path, step: int, values: dict[str, float]) -> None:
+    def write(self, folder: Path, step: int, values: dict[str, float]) -> Path | None:
+        """Write `metrics.json` and the sheet, whose path is returned if there is one."""
         settings = {
             "levels": list(self.probe.levels),
             "pair_level": self.probe.pair_level,
@@ -224,18 +225,20 @@ class ProbeRun:
         }
         write_json(folder / "metrics.json", {"step": step, "probe": values, **settings})
         if not self.sheet:
-            return
+            return None
         # One column for each image of `sheet_rows`
         titles = ["all in focus", "depth", *(f"b = {level}" for level in self.probe.levels)]
         titles += ["near in focus", "far in focus"]
         titles += ["given: far in focus", "near in focus", "given: near in focus", "far in focus"]
+        path = folder / "sheets" / f"step-{step:08d}.png"
         write_sheet(
-            folder / "sheets" / f"step-{step:08d}.png",
+            path,
             [images for _, images in self.sheet],
             titles,
             [title for title, _ in self.sheet],
             self.probe.sheet_scale,
         )
+        return path
 
 
 def sheet_rows(

@@ -50,6 +50,7 @@ def test_cudnn_s_attention_is_left_out_where_blocks_are_recomputed(
     assert torch.backends.cuda.cudnn_sdp_enabled() == cudnn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_block_compiles_to_one_graph_with_the_same_velocity_and_gradients(recompute, monkeypatch):
     results = []

@@ -16,6 +16,7 @@ def lines_of(capsys, *words):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
 def test_lens_counts_every_method_and_radius(capsys):
     words = ["lens", "--px", "32", "--radii-px", "2", "9", "--methods", "layered", "gather"]
     lines = lines_of(capsys, *words)

@@ -7,11 +7,23 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dofsuite.backbones.architectures import (
+    RandomDepth,
+    RandomFlux,
+    RandomSaliency,
+    RandomSdxl,
+)
 from dofsuite.experiment.cards import CARDS, GIB, MEASURED_OVER_COUNTED, SPARE_GIB
 from dofsuite.experiment.command import read_command
 from dofsuite.experiment.experiment import read_experiment
 from dofsuite.experiment.step_costs import step_costs
 from dofsuite.fit import main
+from dofsuite.refocus import Refocus
+from dofsuite.refocus.footprint import step_footprint as refocus_footprint
+from dofsuite.text2image import Stages, Text2Image
+from dofsuite.text2image.dmd2.training_options import Training
+from dofsuite.text2image.footprint import step_footprint as text2image_footprint
+from dofsuite.text2image.footprint import step_kinds
 from tests.refocus.tiny import EXPERIMENT
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -85,6 +97,38 @@ FULL_SIZE = [
     "text2image_full_h200.yaml",
     "dmd2_sdxl.yaml",
 ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "measured_gib"), [("shallow generator", 104.0), ("deep critic", 84.6)]
+)
+def test_the_estimate_of_text2image_is_within_a_tenth_of_an_h200_s(kind, measured_gib):
+    """Measured 2026-11-28 at commit fcb67ae, which had no working copies."""
+    module = Text2Image(
+        RandomSdxl(),
+        RandomDepth("small"),
+        RandomSaliency(),
+        stages=Stages(deep=0),
+        teacher_dtype="bfloat16",
+        training=Training(working_copies=False),
+    )
+    counted = text2image_footprint(module, step_kinds(module)[kind], 1, 1024)
+    estimate_gib = counted.peak_bytes / GIB * MEASURED_OVER_COUNTED
+    print(f"{kind}: {estimate_gib:.1f} GiB, measured {measured_gib}")
+    assert estimate_gib == pytest.approx(measured_gib, rel=0.1)
+
+
+@pytest.mark.slow
+def test_the_estimate_of_refocus_is_within_a_tenth_of_an_h200_s(monkeypatch):
+    """Measured at the same commit, whose linears did not share their inputs."""
+    monkeypatch.setattr(
+        "dofsuite.refocus.footprint.share_low_precision_inputs", lambda transformer: None
+    )
+    counted = refocus_footprint(Refocus(backbone=RandomFlux()), 1, 512, True)
+    estimate_gib = counted.peak_bytes / GIB * MEASURED_OVER_COUNTED
+    print(f"{estimate_gib:.1f} GiB, measured 92.7")
+    assert estimate_gib == pytest.approx(92.7, rel=0.1)
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_the_picture_is_the_renderer_s(folder, shape, aperture):
 
 
 def test_the_thin_lens_of_an_aps_c_camera(folder):
-    """EXIF: 50 mm at crop factor 1.5, so 24 mm across 72 px; focus 2 m away at disparity 1."""
+    """EXIF: 50 mm, as 75 on full frame: 23.5 mm across 72 px; focus 2 m away at disparity 1."""
     config = LensConfig(
         photos=(), focus_disparity=(1.0,), f_number=(2.0,), output=folder / "x", focus_m=2.0
     )
@@ -78,7 +78,7 @@ def test_the_thin_lens_of_an_aps_c_camera(folder):
     radius_px, _ = radius_of(config, read_photo(folder / "one.png"), depth, variants_of(config)[0])
     # c = F^2 / (N (S - F)) |1 - S / Z|; Z = inf and 4 m where disparity is 0 and 0.5
     coc_mm = [50**2 / (2 * (2000 - 50)) * (1 - ratio) for ratio in (0.0, 0.5, 1.0)]
-    expected = [-coc / 2 / (24 / 72) for coc in coc_mm]
+    expected = [-coc / 2 / (23.5 / 72) for coc in coc_mm]
     assert radius_px[0, 0, :3].tolist() == pytest.approx(expected, abs=1e-5)
 
 
@@ -100,7 +100,7 @@ def test_focus_at_infinity_is_the_thin_lens_s_limit(folder):
 
 
 def test_a_sensor_width_keeps_the_angle_of_view(folder):
-    """Full frame at the same view: focal length x 1.5, blur as a share of the frame x 1.5."""
+    """Full frame at the same view: focal length and blur, as a share of the frame, x 36 / 23.5."""
     photo, depth = read_photo(folder / "one.png"), SceneDepth(torch.zeros(1, 1, *SIZE))
 
     def radius(**options: float) -> float:
@@ -110,7 +110,7 @@ def test_a_sensor_width_keeps_the_angle_of_view(folder):
         return float(radius_of(config, photo, depth, variants_of(config)[0])[0].min())
 
     ratio = radius(sensor_width_mm=36.0, focus_m=1e6) / radius(focus_m=1e6)
-    assert ratio == pytest.approx(1.5, rel=1e-4)
+    assert ratio == pytest.approx(36 / 23.5, rel=1e-4)
 
 
 def test_a_sweep_over_a_folder(folder, capsys):

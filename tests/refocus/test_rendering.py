@@ -89,6 +89,7 @@ def batch_of(item):
         "caption": "",
         "f_number": 0,
         "focal_length_mm": 0,
+        "sensor_width_mm": 0,
     }
     return collate([resize_and_crop(item, 64) | fields])
 

@@ -38,7 +38,7 @@ def test_rows_one_at_a_time_give_the_gradient_of_a_loss_that_couples_them(n):
         return (sum(predictions) - 1).square().mean() * predictions[0].exp().mean()
 
     expected = torch.autograd.grad(loss_of(*map(model, inputs)) / 4, parameters)
-    loss = backward_by_rows(model, inputs, loss_of, parameters)
+    loss = backward_by_rows(model, list(inputs), loss_of, parameters)
     (loss / 4).backward()
     for parameter, gradient in zip(parameters, expected, strict=True):
         assert torch.allclose(parameter.grad, gradient, rtol=1e-12)
