@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from dofsuite.backbones import PretrainedSdxl
 from dofsuite.backbones.architectures import RandomSdxl, without_weights
 from dofsuite.data import Batch
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
@@ -15,7 +17,9 @@ from dofsuite.text2image.module import Text2Image
 from dofsuite.training.footprint import Footprint, extrapolated, measure
 from dofsuite.training.sharding import fsdp
 
-# Of a footprint: what is there before a step.
+# SDXL's CLIP-L and OpenCLIP bigG, in float32 on the GPU.
+TEXT_ENCODER_WEIGHTS = 817_720_320
+# Of a footprint: what is there before a step, and FSDP2 divides.
 STANDING = ("weights", "optimizer", "working copies")
 
 
@@ -46,7 +50,7 @@ def kind_of(step: Step) -> str:
 def step_footprint(module: Text2Image, index: int, batch_size: int, size_px: int) -> Footprint:
     """Count one micro-batch of step `index` under bf16-mixed.
 
-    The module is built anew from the architectures of its networks, without weights.
+    The module is built anew from the architectures of its networks, without weights, and left so.
 
     Args:
         module: Configured, not built.
@@ -54,11 +58,27 @@ def step_footprint(module: Text2Image, index: int, batch_size: int, size_px: int
         batch_size: Images of the micro-batch on one GPU.
         size_px: Side of the images.
     """
-    backbone = without_weights(module.backbone)
-    count = partial(_count, module, index, batch_size, size_px)
-    if not isinstance(backbone, RandomSdxl):
-        return count(backbone)
-    return extrapolated(lambda depths: count(backbone.of_depths(depths)), backbone.depths)
+    described = module.backbone
+    backbone = without_weights(described)
+    module.depth = without_weights(module.depth)
+    module.saliency = without_weights(module.saliency)
+    # Both text encoders stay on the GPU
+    num_text_weights = TEXT_ENCODER_WEIGHTS if isinstance(described, PretrainedSdxl) else 0
+    count = partial(_count, module, index, batch_size, size_px, num_text_weights)
+    if isinstance(backbone, RandomSdxl):
+        counted = extrapolated(lambda depths: count(backbone.of_depths(depths)), backbone.depths)
+    else:
+        counted = count(backbone)
+    # Whole again, and as it was described
+    _build(module, backbone)
+    module.backbone = described
+    return counted
+
+
+def _build(module: Text2Image, backbone: Any) -> None:
+    module.backbone, module.networks = backbone, None
+    with torch.device("meta"):
+        module.configure_model()
 
 
 def _count(
@@ -66,15 +86,12 @@ def _count(
     index: int,
     batch_size: int,
     size_px: int,
+    num_text_weights: int,
     backbone: object,
 ) -> Footprint:
     # The networks on the meta device, then as fake tensors
     fakes = FakeTensorMode(allow_non_fake_inputs=True)
-    module.backbone, module.networks = backbone, None  # type: ignore[assignment]
-    module.depth = without_weights(module.depth)
-    module.saliency = without_weights(module.saliency)
-    with torch.device("meta"):
-        module.configure_model()
+    _build(module, backbone)
     networks, step = module.networks, module.stages.step(index)
     with fakes:
         networks.to_empty(device="cpu")
@@ -84,6 +101,7 @@ def _count(
         side = size_px // networks.codec.downscale
         latent = torch.empty(batch_size, networks.codec.latent_channels, side, side)
         moments = [torch.empty_like(p) for p in _trained(module) for _ in ("first", "second")]
+        text_encoders = torch.empty(num_text_weights)
     sample = (
         GeneratedSample(latent, Conditioning.of(batch)) if step.reuses_generator_sample else None
     )
@@ -97,6 +115,7 @@ def _count(
         torch.stack(list(losses.values())).sum().backward()
 
     standing = {"weights": [*networks.parameters(), *networks.buffers()], "optimizer": moments}
+    standing["text encoders"] = [text_encoders]
     standing["working copies"] = [w for c in networks.working.values() for w in c.rounded]
     parts = {name: getattr(networks, name) for name in ("discriminator", "depth", "focus")}
     parts |= {
@@ -113,7 +132,8 @@ def sharded(counted: Footprint, module: Text2Image, index: int, num_shards: int)
 
     Weights, gradients and moments of the networks that learn and of the teacher are divided;
     gathered in bfloat16 are the unit that runs and the next one, and their gradients. What is saved
-    for the backward pass is that of bfloat16 weights, as the working copies' is.
+    for the backward pass is that of bfloat16 weights, as the working copies' is. What the counted
+    step had of whole gradients at its peak is left in: the estimate stays above.
     """
     networks = module.networks
     roots = [getattr(networks, name) for name in fsdp.ROOTS if getattr(networks, name) is not None]
