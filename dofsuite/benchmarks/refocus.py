@@ -88,6 +88,7 @@ def training_step(
     """Return a step on random latents: losses, backward pass, fused AdamW."""
     torch.manual_seed(0)
     module = module_of(config, backbone)
+    # Built where it is timed
     with device:
         module.configure_model()
     share_low_precision_inputs(module.transformer)
@@ -107,10 +108,10 @@ def training_step(
 
 
 def random_example(module: Refocus, config: Config, device: torch.device) -> Example:
-    # Latents of the images' size, all of one camera
     n, side = config.batch_size, config.px // module.codec.downscale
     shape = (n, module.codec.latent_channels, side, side)
     reference, depth, first, second, noise = torch.randn(5, *shape, device=device)
+    # One camera for all rows
     point, level = torch.rand(n, 2, device=device), torch.full((n,), 10.0, device=device)
     camera = Cameras(point, level / 20, level)
     return Example(

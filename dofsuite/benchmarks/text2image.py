@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from dofsuite.backbones import Acceleration
 from dofsuite.backbones.architectures import RandomDepth, RandomSaliency, RandomSdxl
@@ -13,7 +14,6 @@ from dofsuite.benchmarks.measurement import Measurement
 from dofsuite.cli import option
 from dofsuite.errors import UserError
 from dofsuite.text2image import Stages, Text2Image
-from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
 from dofsuite.text2image.footprint import empty_batch, step_footprint, step_kinds
 from dofsuite.training.optimizers import fuse
 
@@ -84,35 +84,35 @@ def training_steps(
     module.to(device)
     module.networks.use_working_copies()
     module.networks.accelerate(module.acceleration)
-    optimizers = {
+    # An optimizer for each group
+    optimizers: dict[str, Optimizer] = {
         name: fuse(torch.optim.AdamW(group.parameters(), lr=5e-7))
         for name, group in module.trained.items()
     }
 
-    def take(index: int) -> None:
-        # A photograph, and a sample for the critic steps that are given one
-        step = module.stages.step(index)
-        with device:
-            batch = empty_batch(config.batch_size, config.px, step)
-        batch.image_srgb.uniform_()
-        sample = None
-        if step.reuses_generator_sample:
-            side = config.px // module.networks.codec.downscale
-            shape = (config.batch_size, module.networks.codec.latent_channels, side, side)
-            sample = GeneratedSample(torch.randn(shape, device=device), Conditioning.of(batch))
-        # What `AlternatingOptimization` does
-        active = module.active_optimizers(step)
-        module.set_requires_grad(active)
-        module.networks.bind_working_copies()
-        with torch.autocast(device.type, torch.bfloat16):
-            losses, _ = module.losses(step, batch, sample)
-        torch.stack(list(losses.values())).sum().backward()
-        for name in active:
-            optimizers[name].step()
-            optimizers[name].zero_grad()
-        module.networks.release_working_copies()
-
     def step_at(index: int) -> Callable[[], None]:
-        return lambda: take(index)
+        return lambda: take_step(config, module, optimizers, index)
 
     return {name: step_at(index) for name, index in step_kinds(module).items()}
+
+
+def take_step(
+    config: Config, module: Text2Image, optimizers: dict[str, Optimizer], index: int
+) -> None:
+    """Do what `AlternatingOptimization` does, on a random photograph."""
+    step, device = module.stages.step(index), module.device
+    with device:
+        batch = empty_batch(config.batch_size, config.px, step)
+    batch.image_srgb.uniform_()
+    # Losses of the networks that this step trains
+    active = module.active_optimizers(step)
+    module.set_requires_grad(active)
+    module.networks.bind_working_copies()
+    with torch.autocast(device.type, torch.bfloat16):
+        losses, _ = module.losses(step, batch, None)
+    torch.stack(list(losses.values())).sum().backward()
+    # Their optimizers
+    for name in active:
+        optimizers[name].step()
+        optimizers[name].zero_grad()
+    module.networks.release_working_copies()
