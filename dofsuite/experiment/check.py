@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from dofsuite.data.manifest import read_manifest
 from dofsuite.data.synthetic.names import is_synthetic
@@ -26,6 +27,7 @@ from dofsuite.experiment.downloads import download_lines
 from dofsuite.experiment.experiment import Experiment
 from dofsuite.experiment.step_costs import Step, StepCosts, step_costs
 from dofsuite.training.checkpoints.space import checkpoint_space
+from dofsuite.training.run.record import finished_at
 
 
 def check(experiment: Experiment) -> int:
@@ -57,7 +59,7 @@ def lines_of(experiment: Experiment, problems: list[str]) -> Iterator[str]:
     yield from data_lines(config, problems)
     yield from download_lines(model)
     # What a step needs of a GPU
-    costs = step_costs(model, config)
+    costs = step_costs(model, config, first_step(experiment))
     if costs is None:
         yield f"memory, time: not counted for {type(model).__name__}"
         return
@@ -65,6 +67,20 @@ def lines_of(experiment: Experiment, problems: list[str]) -> Iterator[str]:
     yield from disk_lines(experiment.folder, costs, config, problems)
     yield from memory_lines(costs, card, problems)
     yield from time_lines(costs, card)
+
+
+def first_step(experiment: Experiment) -> int:
+    """Return the step at which the run that this one continues ends, as far as it can be known."""
+    continued = experiment.config["continue_from"]
+    if continued is None:
+        return 0
+    # It has finished, or its file lies beside this one
+    if (end := finished_at(Path(continued))) is not None:
+        return int(end["step"])
+    file = Path(experiment.sources[0].source).with_name(f"{Path(continued).name}.yaml")
+    if not file.is_file():
+        return 0
+    return max(0, int(yaml.safe_load(file.read_text())["trainer"]["max_steps"]))
 
 
 def card_of(config: Mapping[str, Any]) -> Card | None:

@@ -39,11 +39,17 @@ class StepCosts:
     trained_bytes: int
 
 
-def step_costs(model: object, config: Mapping[str, Any]) -> StepCosts | None:
-    """Count the steps of an experiment; None for a model that is neither work's."""
+def step_costs(model: object, config: Mapping[str, Any], first_step: int = 0) -> StepCosts | None:
+    """Count the steps of an experiment; None for a model that is neither work's.
+
+    Args:
+        model: Configured, not built.
+        config: The resolved experiment.
+        first_step: Where it begins; above 0 if it continues another run.
+    """
     if isinstance(model, Refocus):
-        return _refocus(model, config)
-    return _text2image(model, config) if isinstance(model, Text2Image) else None
+        return _refocus(model, config, first_step)
+    return _text2image(model, config, first_step) if isinstance(model, Text2Image) else None
 
 
 def num_gpus(config: Mapping[str, Any]) -> int:
@@ -52,7 +58,7 @@ def num_gpus(config: Mapping[str, Any]) -> int:
     return count * (config["trainer"]["num_nodes"] or 1)
 
 
-def _refocus(model: Refocus, config: Mapping[str, Any]) -> StepCosts:
+def _refocus(model: Refocus, config: Mapping[str, Any], first_step: int) -> StepCosts:
     data, trainer = config["data"]["init_args"], config["trainer"]
     is_mixed = "mixed" in str(trainer["precision"])
     counted = refocus_footprint(model, data["batch_size"], data["size_px"], is_mixed)
@@ -61,7 +67,7 @@ def _refocus(model: Refocus, config: Mapping[str, Any]) -> StepCosts:
     at_peak = counted.at_peak | ({"DDP's buckets": buckets} if buckets else {})
     flops = counted.flops * trainer["accumulate_grad_batches"]
     step = Step("a step", flops, counted.peak_bytes + buckets, at_peak)
-    steps = trainer["max_steps"]
+    steps = trainer["max_steps"] - first_step
     total = float(flops) * steps if steps > 0 else None
     is_compiled = model.acceleration.compile == "blocks"
     return StepCosts(
@@ -69,7 +75,7 @@ def _refocus(model: Refocus, config: Mapping[str, Any]) -> StepCosts:
     )
 
 
-def _text2image(model: Text2Image, config: Mapping[str, Any]) -> StepCosts:
+def _text2image(model: Text2Image, config: Mapping[str, Any], first_step: int) -> StepCosts:
     data, trainer = config["data"]["init_args"], config["trainer"]
     gpus = num_gpus(config)
     is_sharded = "fsdp" in str(trainer["strategy"]).lower() and gpus > 1
@@ -91,7 +97,8 @@ def _text2image(model: Text2Image, config: Mapping[str, Any]) -> StepCosts:
     # How often each is taken in the run
     total = None
     if trainer["max_steps"] > 0:
-        taken = Counter(kind_of(model.stages.step(i)) for i in range(trainer["max_steps"]))
+        indices = range(first_step, trainer["max_steps"])
+        taken = Counter(kind_of(model.stages.step(index)) for index in indices)
         total = float(sum(steps[name].flops * count for name, count in taken.items()))
     is_compiled = model.acceleration.compile == "blocks"
     return StepCosts("text2image", tuple(steps.values()), gpus, total, is_compiled, trained_bytes)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from dofsuite.backbones.architectures import without_weights
+from dofsuite.backbones import Acceleration
+from dofsuite.backbones.architectures import RandomFlux, without_weights
 from dofsuite.backbones.flux.lora import share_low_precision_inputs
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.module import Example, Refocus
@@ -21,10 +22,15 @@ def step_footprint(
     The module is built anew from the architecture of its backbone, without weights.
     """
     backbone = without_weights(module.backbone)
+    # Compiled blocks are counted as eager ones: a compiler cannot be watched
+    acceleration, module.acceleration = module.acceleration, Acceleration()
     count = partial(_count, module, batch_size, size_px, is_mixed_precision)
-    if not hasattr(backbone, "of_depths"):
-        return count(backbone)
-    return extrapolated(lambda depths: count(backbone.of_depths(depths)), backbone.depths)
+    if isinstance(backbone, RandomFlux):
+        counted = extrapolated(lambda depths: count(backbone.of_depths(depths)), backbone.depths)
+    else:
+        counted = count(backbone)
+    module.acceleration = acceleration
+    return counted
 
 
 def _count(

@@ -14,6 +14,7 @@ from dofsuite.backbones.architectures import (
     RandomSdxl,
 )
 from dofsuite.experiment.cards import CARDS, GIB, MEASURED_OVER_COUNTED, SPARE_GIB
+from dofsuite.experiment.check import first_step
 from dofsuite.experiment.command import read_command
 from dofsuite.experiment.experiment import read_experiment
 from dofsuite.experiment.step_costs import step_costs
@@ -136,3 +137,15 @@ def test_the_estimate_of_refocus_is_within_a_tenth_of_an_h200_s(monkeypatch):
 def test_a_full_size_file_fits_the_gpu_that_it_names(name):
     peak_gib, gpu = largest_gib(name)
     assert peak_gib <= CARDS[gpu].memory_gib - SPARE_GIB
+
+
+@pytest.mark.parametrize(("finished", "expected"), [(None, 3600), (3000, 3000)])
+def test_a_run_that_continues_another_is_charged_its_own_steps(
+    tmp_path, monkeypatch, finished, expected
+):
+    monkeypatch.chdir(tmp_path)
+    if finished is not None:
+        Path("runs/refocus_flux_512").mkdir(parents=True)
+        Path("runs/refocus_flux_512/finished.json").write_text(f'{{"step": {finished}}}')
+    command = read_command([str(EXPERIMENTS / "refocus_flux_1024.yaml")])
+    assert first_step(read_experiment(command)) == expected
