@@ -4,6 +4,7 @@ Nothing is downloaded and no weights are read. The training step runs on fake te
 and FLOPs are those of the run's own code.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,10 @@ def lines_of(experiment: Experiment, problems: list[str]) -> Iterator[str]:
     yield from data_lines(config, problems)
     yield from download_lines(model)
     # What a step needs of a GPU
-    costs = step_costs(model, config, first_step(experiment))
+    with warnings.catch_warnings():
+        # Small networks read their weights, which have no place on the meta device.
+        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
+        costs = step_costs(model, config, first_step(experiment))
     if costs is None:
         yield f"memory, time: not counted for {type(model).__name__}"
         return
