@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import get_args
 
 import torch
 
@@ -17,9 +17,8 @@ from dofsuite.refocus import Refocus
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.footprint import step_footprint
 from dofsuite.refocus.module import Example
+from dofsuite.refocus.two_pass import SplitBackward
 from dofsuite.training.optimizers import fuse
-
-SPLITS = ("none", "losses", "rows")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +27,11 @@ class Config:
 
     px: int = option("--px", type=int, default=512, help="side of the images, a multiple of 16")
     batch_size: int = option("--batch-size", type=int, default=1, help="samples of a micro-batch")
-    split_backward: str = option(
-        "--split-backward", choices=SPLITS, default="losses", help="rows alive at a time"
+    split_backward: SplitBackward = option(
+        "--split-backward",
+        choices=get_args(SplitBackward),
+        default="losses",
+        help="rows alive at a time",
     )
     recompute: bool = option(
         "--recompute", action="store_true", default=False, help="recompute blocks"
@@ -73,10 +75,9 @@ def measure(config: Config) -> Iterator[Measurement]:
 
 
 def module_of(config: Config, backbone: Backbone | None = None) -> Refocus:
-    split: Any = config.split_backward
     return Refocus(
         backbone=backbone or RandomFlux(),
-        split_backward=split,
+        split_backward=config.split_backward,
         gradient_checkpointing=config.recompute,
         acceleration=Acceleration("blocks" if config.compile else "none", config.attention),
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ class PromptSidecar:
             UserError: They are damaged, of other shards or of other text encoders.
         """
         self.folder = sidecar_folder(reader.folder)
-        with self._mended():
+        with _mended(self.folder):
             self.reader = ShardReader(self.folder)
         said = self.reader.manifest.encoded
         if said.get("encoder") != encoder:
@@ -205,7 +206,7 @@ class PromptSidecar:
 
     def verify(self, verify: Verify) -> None:
         """Check every tar. Raises as `verify_shards`."""
-        with self._mended():
+        with _mended(self.folder):
             verify_shards(self.folder, self.reader.manifest, verify)
 
     def read(self, number: int, caption: str) -> tuple[Tensor, Tensor]:
@@ -214,7 +215,7 @@ class PromptSidecar:
         Raises:
             UserError: The sample is damaged, or its caption was not encoded.
         """
-        with self._mended():
+        with _mended(self.folder):
             sample = self.reader.read(number)
         captions = json.loads(sample.members["json"])["captions"]
         if caption not in captions:
@@ -225,23 +226,15 @@ class PromptSidecar:
         rows, k = load(sample.members[MEMBER]), captions.index(caption)
         return rows["tokens"][k], rows["pooled"][k]
 
-    def _mended(self) -> _Mended:
-        return _Mended(self.folder)
 
-
-class _Mended:
-    """Ends a sentence about shards with what to do about embeddings."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if isinstance(error, UserError):
-            what = str(error).partition(": copy")[0].partition(": pack")[0].rstrip(".")
-            raise UserError(
-                f"{what}; it holds prompt embeddings: remove {self.folder} and encode again with "
-                "python -m dofsuite.data encode."
-            ) from error
+@contextmanager
+def _mended(folder: Path) -> Iterator[None]:
+    """End a sentence about shards with what to do about embeddings."""
+    try:
+        yield
+    except UserError as error:
+        what = str(error).partition(": copy")[0].partition(": pack")[0].rstrip(".")
+        raise UserError(
+            f"{what}; it holds prompt embeddings: remove {folder} and encode again with "
+            "python -m dofsuite.data encode."
+        ) from error

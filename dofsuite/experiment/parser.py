@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 
-from dofsuite.experiment.card_names import CardName
+from dofsuite.experiment.cards import CardName
 from dofsuite.experiment.nulls import null_is_a_value, nulls_as_content
 from dofsuite.training import RunCheckpoint
 

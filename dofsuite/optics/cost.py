@@ -6,7 +6,6 @@ memory in another way (views) costs nothing.
 """
 
 import math
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dofsuite.optics.bokeh import render_bokeh
+from dofsuite.optics.live_bytes import LiveBytes
 
 # For which the host waits until the device has computed a value.
 WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "item"}
@@ -61,8 +61,7 @@ class CostCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.flop = 0.0
         self.forward_ffts = self.inverse_ffts = 0
         self.launches = self.moved_bytes = self.waits = 0
-        self.live_bytes = self.peak_bytes = 0
-        self._storages: dict[int, Any] = {}
+        self.memory = LiveBytes()
 
     @property
     def cost(self) -> Cost:
@@ -72,7 +71,7 @@ class CostCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.inverse_ffts,
             self.launches,
             self.moved_bytes,
-            self.peak_bytes,
+            self.memory.peak,
             self.waits,
         )
 
@@ -86,9 +85,11 @@ class CostCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tree in ((args, kwargs), result)
         )
         self._count_waits(name, inputs, outputs)
+        # Views run no kernel and hold no memory of their own
         alias = func._schema.returns[0].alias_info if func._schema.returns else None
         if alias is None or alias.is_write:
-            self._hold(outputs)
+            for each in outputs:
+                self.memory.add(each)
             if name not in ALLOCATIONS and outputs:
                 self.launches += 1
                 self.moved_bytes += sum(each.nbytes for each in inputs + outputs)
@@ -116,21 +117,6 @@ class CostCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return 2.0 * outputs[0].numel() * inputs[-2].shape[-1]
         values = sum(each.numel() for each in outputs)
         return float(max(values, inputs[0].numel()) if name in REDUCTIONS and inputs else values)
-
-    def _hold(self, outputs: list[Tensor]) -> None:
-        """Count new memory until it is freed."""
-        for each in outputs:
-            storage = each.untyped_storage()
-            if storage._cdata in self._storages:
-                continue
-            key, size = storage._cdata, storage.nbytes()
-            self._storages[key] = weakref.finalize(storage, self._free, key, size)
-            self.live_bytes += size
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-
-    def _free(self, key: int, size: int) -> None:
-        self._storages.pop(key, None)
-        self.live_bytes -= size
 
 
 def cost_of(call: Callable[[], object]) -> Cost:

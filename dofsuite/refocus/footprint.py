@@ -7,11 +7,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dofsuite.backbones import Acceleration
-from dofsuite.backbones.architectures import RandomFlux, without_weights
+from dofsuite.backbones.architectures import without_weights
 from dofsuite.backbones.flux.lora import share_low_precision_inputs
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.module import Example, Refocus
-from dofsuite.training.footprint import Footprint, extrapolated, measure
+from dofsuite.training.footprint import Footprint, count_by_depth, measure
 
 
 def step_footprint(
@@ -21,15 +21,13 @@ def step_footprint(
 
     The module is built anew from the architecture of its backbone, without weights.
     """
-    backbone = without_weights(module.backbone)
+    described, acceleration = module.backbone, module.acceleration
     # Compiled blocks are counted as eager ones: a compiler cannot be watched
-    acceleration, module.acceleration = module.acceleration, Acceleration()
+    module.acceleration = Acceleration()
     count = partial(_count, module, batch_size, size_px, is_mixed_precision)
-    if isinstance(backbone, RandomFlux):
-        counted = extrapolated(lambda depths: count(backbone.of_depths(depths)), backbone.depths)
-    else:
-        counted = count(backbone)
-    module.acceleration = acceleration
+    counted = count_by_depth(count, without_weights(described))
+    # As it was described
+    module.backbone, module.acceleration = described, acceleration
     return counted
 
 

@@ -17,6 +17,7 @@ from dofsuite.refocus.rendering import Rendering
 from dofsuite.training import check_compatible, run_folder
 from dofsuite.training.lr_schedule import LrSchedule, start_step
 from dofsuite.training.optimizers import fuse
+from dofsuite.training.run.log import logs_this_step
 from dofsuite.training.sample_sheet import log_sheet
 
 
@@ -67,13 +68,13 @@ class RefocusRun(pl.LightningModule):
         if "flow_by_time" in checkpoint:
             self.flow_by_time.load_state_dict(checkpoint["flow_by_time"])
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def check_batch(self, batch: Batch) -> None:
+        # `ShardData` calls it while the batch is on the CPU, where looking waits for nothing.
         check_has_depth(batch)  # without it nothing is blurred
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Before clipping, and only where it is logged.
-        trainer: Any = self.trainer
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+        if logs_this_step(self.trainer):
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.log("train/gradient_norm", nn.utils.get_total_norm(gradients))
 
@@ -116,6 +117,5 @@ class RefocusRun(pl.LightningModule):
 
     def is_logging_step(self, batch_idx: int) -> bool:
         """Whether this is the last micro-batch of a step that Lightning logs."""
-        trainer: Any = self.trainer
-        is_last = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        return is_last and (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        is_last = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        return is_last and logs_this_step(self.trainer)

@@ -27,7 +27,7 @@ from dofsuite.refocus.probe import Probe, ProbeQuery
 from dofsuite.refocus.rendering import Rendering, input_width_px, photograph
 from dofsuite.refocus.sampling import Sampler
 from dofsuite.refocus.settings import RefocusSettings
-from dofsuite.refocus.two_pass import backward_by_rows, backward_early
+from dofsuite.refocus.two_pass import SplitBackward, backward_by_rows, backward_early
 from dofsuite.training.lr_schedule import LrSchedule
 
 # A noisy latent [b, c, h, w] and the camera that its velocity is predicted for.
@@ -68,7 +68,7 @@ class Refocus(RefocusRun):
         focus_range: Literal["unit", "signed"] = "signed",
         guidance_embed: float = 1.0,
         position_ids: PositionIds = "kontext",
-        split_backward: Literal["none", "losses", "rows"] = "none",
+        split_backward: SplitBackward = "none",
         gradient_checkpointing: bool = False,
         acceleration: Acceleration = Acceleration(),  # noqa: B008
         num_inference_steps: int = 28,

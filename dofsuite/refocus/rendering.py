@@ -69,19 +69,19 @@ def photograph(
         One batch of images for each camera.
     """
     # Layers of linear light over disparity
-    reads_radius = level_max is None or image.device.type == "cpu"
-    if level_max is None or reads_radius:
+    bound = None if image.device.type == "cpu" else level_max
+    if bound is None:
         levels = torch.stack([camera.bokeh_level for camera in cameras])
         largest_radius_px = float((levels * width_px).max()) / rendering.reference_width_px
     else:
-        largest_radius_px = level_max * max(image.shape[-2:]) / rendering.reference_width_px
+        largest_radius_px = bound * max(image.shape[-2:]) / rendering.reference_width_px
     image_linear = display_to_linear(image.float(), rendering.gamma)
     layers = DisparityLayers(
         image_linear,
         disparity,
         rendering.layers,
         largest_radius_px=largest_radius_px,
-        reads_radius=reads_radius,
+        reads_radius=bound is None,
     )
     # Each camera scatters the layers; an all-in-focus one returns the image itself
     photographs = []

@@ -6,10 +6,13 @@ parameters' gradients.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+# Rows of a sample whose activations are alive at a time: all, those of one loss, one.
+SplitBackward = Literal["none", "losses", "rows"]
 
 
 class _ReplayGradients(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """FLOPs and memory of every kind of text2image step, without weights."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -9,12 +9,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dofsuite.backbones import PretrainedSdxl
-from dofsuite.backbones.architectures import RandomSdxl, without_weights
+from dofsuite.backbones.architectures import without_weights
 from dofsuite.data import Batch
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
 from dofsuite.text2image.dmd2.stages import Step
 from dofsuite.text2image.module import Text2Image
-from dofsuite.training.footprint import Footprint, extrapolated, measure
+from dofsuite.training.checkpoints.space import bytes_of
+from dofsuite.training.footprint import Footprint, count_by_depth, measure
 from dofsuite.training.sharding import fsdp
 
 # SDXL's CLIP-L and OpenCLIP bigG, in float32 on the GPU.
@@ -65,10 +66,7 @@ def step_footprint(module: Text2Image, index: int, batch_size: int, size_px: int
     # Both text encoders stay on the GPU
     num_text_weights = TEXT_ENCODER_WEIGHTS if isinstance(described, PretrainedSdxl) else 0
     count = partial(_count, module, index, batch_size, size_px, num_text_weights)
-    if isinstance(backbone, RandomSdxl):
-        counted = extrapolated(lambda depths: count(backbone.of_depths(depths)), backbone.depths)
-    else:
-        counted = count(backbone)
+    counted = count_by_depth(count, backbone)
     # Whole again, and as it was described
     _build(module, backbone)
     module.backbone = described
@@ -137,10 +135,10 @@ def sharded(counted: Footprint, module: Text2Image, index: int, num_shards: int)
     """
     networks = module.networks
     roots = [getattr(networks, name) for name in fsdp.ROOTS if getattr(networks, name) is not None]
-    divided = _bytes(p for root in roots for p in root.parameters())
+    divided = bytes_of(p for root in roots for p in root.parameters())
     # Gradients of what this step trains
     active = module.active_optimizers(module.stages.step(index))
-    gradients = _bytes(p for name in active for p in module.trained[name].parameters())
+    gradients = bytes_of(p for name in active for p in module.trained[name].parameters())
     attentions = [m for root in roots for m in root.modules() if hasattr(m, "transformer_blocks")]
     unit = max((sum(p.numel() for p in m.parameters()) for m in attentions), default=0)
     # What a GPU holds
@@ -150,10 +148,6 @@ def sharded(counted: Footprint, module: Text2Image, index: int, num_shards: int)
     at_peak["gradients"] = gradients // num_shards
     at_peak["gathered"] = 2 * 2 * unit * torch.bfloat16.itemsize
     return Footprint(counted.flops, sum(at_peak.values()), at_peak)
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _trained(module: Text2Image) -> Iterator[Tensor]:

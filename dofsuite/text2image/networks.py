@@ -186,13 +186,8 @@ class Networks(nn.Module):
     def encoded(self, cond: Conditioning) -> PromptEmbeds:
         """Return the prompts as the data brings them, or encoded; a step's few calls share them."""
         captions, device = tuple(cond.caption), cond.f_number.device
-        # Encoded beforehand, beside the shards.
-        if cond.prompt_tokens.numel():
-            brought = embeds_of(self.prompts, cond.caption, cond.prompt_tokens, cond.prompt_pooled)
-            return brought.to(device)
-        # Encoded here.
         if (captions, device) not in self._encoded:
-            embeds = self.prompts.encode(list(captions))
+            embeds = embeds_of(self.prompts, cond.caption, cond.prompt_tokens, cond.prompt_pooled)
             # A critic step has two batches' at most.
             for oldest in list(self._encoded)[:-1]:
                 del self._encoded[oldest]

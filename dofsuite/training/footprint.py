@@ -5,12 +5,11 @@ counted from their first appearance to their death, so the peak has weights, gra
 state, saved activations and short-lived buffers; the allocator's own overhead is not in it.
 """
 
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from unittest.mock import patch
 
 import torch
@@ -20,6 +19,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from dofsuite.optics.live_bytes import LiveBytes
 
 aten = torch.ops.aten
 
@@ -103,10 +104,8 @@ class Count(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.running = ["losses and optics"]
-        self.live: Counter[str] = Counter()
-        self.at_peak: Counter[str] = Counter()
-        self.total_bytes = self.peak_bytes = self.flops = 0
-        self._known: set[int] = set()
+        self.memory = LiveBytes()
+        self.flops = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -117,26 +116,8 @@ class Count(TorchDispatchMode):
             self.flops += FLOPS[packet](*args, **(kwargs or {}), out_val=outputs)
         for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
             if isinstance(output, Tensor):
-                self.add(output, self.running[-1])
+                self.memory.add(output, self.running[-1])
         return outputs
-
-    def add(self, tensor: Tensor, name: str) -> None:
-        """Count a tensor's storage until it is freed; one that is known already is left."""
-        storage = tensor.untyped_storage()
-        key, size_bytes = storage._cdata, storage.nbytes()
-        if key in self._known:
-            return
-        self._known.add(key)
-        self.live[name] += size_bytes
-        self.total_bytes += size_bytes
-        weakref.finalize(storage, self._freed, key, name, size_bytes)
-        if self.total_bytes > self.peak_bytes:
-            self.peak_bytes, self.at_peak = self.total_bytes, self.live.copy()
-
-    def _freed(self, key: int, name: str, size_bytes: int) -> None:
-        self._known.discard(key)
-        self.live[name] -= size_bytes
-        self.total_bytes -= size_bytes
 
     @contextmanager
     def naming(self, networks: Mapping[str, nn.Module]) -> Iterator[None]:
@@ -174,10 +155,29 @@ def measure(
     with fakes, count.naming(networks), count, autocast_as_on_cuda():
         for name, tensors in standing.items():
             for tensor in tensors:
-                count.add(tensor, name)
+                count.memory.add(tensor, name)
         step()
-    at_peak = {name: size for name, size in count.at_peak.items() if size > 0}
-    return Footprint(count.flops, count.peak_bytes, at_peak)
+    at_peak = {name: size for name, size in count.memory.at_peak.items() if size > 0}
+    return Footprint(count.flops, count.memory.peak, at_peak)
+
+
+@runtime_checkable
+class HasDepths(Protocol):
+    """A description of a network of equal blocks."""
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Numbers of equal blocks."""
+
+    def of_depths(self, depths: tuple[int, ...]) -> Any:
+        """The same with other numbers of them."""
+
+
+def count_by_depth(count: Callable[[Any], Footprint], backbone: Any) -> Footprint:
+    """Count a network, one that has equal blocks with a few of them."""
+    if not isinstance(backbone, HasDepths):
+        return count(backbone)
+    return extrapolated(lambda depths: count(backbone.of_depths(depths)), backbone.depths)
 
 
 def extrapolated(

@@ -17,7 +17,7 @@ from dofsuite.backbones import SmallDepth, SmallSaliency, SmallSdxl
 from dofsuite.data import Batch, CycleMix, ShardData
 from dofsuite.text2image import FocusPredictorConfig, Stages, Text2Image
 from dofsuite.training.checkpoints.every_n import RunCheckpoint
-from dofsuite.training.checkpoints.io import AtomicCheckpointIO
+from tests.cpu_trainer import cpu_trainer
 
 SIZE_PX, BATCH = 32, 2
 STAGES = Stages(teacher=2, deep=6)
@@ -135,18 +135,11 @@ def train(
     """
     history = History()
     save = [RunCheckpoint(every_n_train_steps=1, keep=100)] if folder is not None else []
-    trainer = pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
+    trainer = cpu_trainer(
+        folder,
+        steps,
+        [*save, history, *callbacks],
         enable_checkpointing=bool(save),
-        callbacks=[*save, history, *callbacks],
-        plugins=[AtomicCheckpointIO()],
         **{"devices": 1, **more},
     )
     trainer.fit(module, datamodule=data or tiny_data(module.stages), ckpt_path=resume)

@@ -13,9 +13,10 @@ import yaml
 from dofsuite.data import ShardData
 from dofsuite.experiment.command import read_command
 from dofsuite.experiment.experiment import read_experiment
-from dofsuite.training import AtomicCheckpointIO, EmaWeights, RunCheckpoint
+from dofsuite.training import EmaWeights, RunCheckpoint
 from dofsuite.training.checkpoints.io import read_checkpoint
 from dofsuite.training.checkpoints.resume import checkpoint_path
+from tests.cpu_trainer import cpu_trainer
 from tests.refocus.tiny import EXPERIMENT, tiny_module
 
 STATE = "EmaWeights"
@@ -23,19 +24,8 @@ STATE = "EmaWeights"
 
 def train(folder: Path, steps: int, resume: Path | None = None) -> pl.LightningModule:
     module = tiny_module()
-    trainer = pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-        default_root_dir=folder,
-        callbacks=[EmaWeights(decay=0.5), RunCheckpoint(every_n_train_steps=1, keep=100)],
-        plugins=[AtomicCheckpointIO()],
-    )
+    callbacks = [EmaWeights(decay=0.5), RunCheckpoint(every_n_train_steps=1, keep=100)]
+    trainer = cpu_trainer(folder, steps, callbacks, limit_val_batches=0)
     data = ShardData(train={"photo": "synthetic:photo"}, batch_size=2, size_px=32)
     trainer.fit(module, datamodule=data, ckpt_path=resume)
     return module

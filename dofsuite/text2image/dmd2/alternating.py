@@ -29,6 +29,7 @@ from dofsuite.text2image.dmd2.training_options import Training, linear_warmup
 from dofsuite.text2image.networks import Networks
 from dofsuite.training.checkpoints.compatibility import TEXT2IMAGE_STATE_DICT, renamed
 from dofsuite.training.optimizers import fuse
+from dofsuite.training.run.log import logs_this_step
 from dofsuite.training.sharding import fsdp
 
 Losses = dict[str, Tensor]
@@ -140,7 +141,7 @@ class AlternatingOptimization(pl.LightningModule):
         noted = {name: torch.stack(values).mean() for name, values in self.noted.items()}
         self.noted.clear()
         self.latest |= {f"train/{name}": value for name, value in (losses | noted).items()}
-        if self.trainer._logger_connector.should_update_logs:
+        if logs_this_step(self.trainer):
             self.log_dict(self.latest, batch_size=batch_size)
 
     def active_optimizers(self, step: Step) -> list[str]:

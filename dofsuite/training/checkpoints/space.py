@@ -41,7 +41,7 @@ def checkpoint_space(
         keep: How many checkpoints are kept; while one is written there is one more.
         moments: Numbers that the optimizer keeps for each weight: 2 for AdamW.
     """
-    checkpoint = (1 + moments) * _bytes(trained) + _bytes(averaged)
+    checkpoint = (1 + moments) * bytes_of(trained) + bytes_of(averaged)
     there = sum(_size(path) for path in checkpoints_of(folder))
     # The nearest folder that exists.
     place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
@@ -49,7 +49,7 @@ def checkpoint_space(
     return CheckpointSpace(checkpoint, needed, shutil.disk_usage(place).free)
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def bytes_of(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

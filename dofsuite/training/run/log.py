@@ -17,6 +17,12 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from dofsuite.files import as_user_error, make_folder, write_text
 
 
+def logs_this_step(trainer: Any) -> bool:
+    """Whether Lightning logs the optimizer step that is being made."""
+    logged: bool = trainer._logger_connector.should_update_logs
+    return logged
+
+
 class RunLog(Logger):
     """Append rows `{"step": int, name: float, …}` to `<folder>/metrics.jsonl`, one per step.
 

@@ -18,9 +18,10 @@ from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
 
-from dofsuite.training import AtomicCheckpointIO, FullySharded, RunCheckpoint
+from dofsuite.training import FullySharded, RunCheckpoint
 from dofsuite.training.sharding.fsdp import data_mesh
 from dofsuite.training.sharding.strategy import full_state
+from tests.cpu_trainer import cpu_trainer
 
 
 class Uneven(pl.LightningModule):
@@ -65,20 +66,8 @@ def train(
     ]
     folder.mkdir(parents=True, exist_ok=True)
     module = Uneven()
-    trainer = pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        devices=devices,
-        strategy=strategy,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-        callbacks=[RunCheckpoint(every_n_train_steps=1, keep=100), *([Loaded()] if resume else [])],
-        plugins=[AtomicCheckpointIO()],
-    )
+    callbacks = [RunCheckpoint(every_n_train_steps=1, keep=100), *([Loaded()] if resume else [])]
+    trainer = cpu_trainer(folder, steps, callbacks, devices=devices, strategy=strategy)
     trainer.fit(module, DataLoader(batches, batch_size=None), ckpt_path=resume)
     return module
 
