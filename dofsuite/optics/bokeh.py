@@ -14,7 +14,7 @@ from dofsuite.optics.aperture import ROUND, Aperture, BlurShape, Tile
 from dofsuite.optics.exact import TapScattering
 from dofsuite.optics.gather import gathered_mean
 from dofsuite.optics.layered import LayeredScattering, default_num_layers
-from dofsuite.optics.meta import has_values
+from dofsuite.optics.meta import has_values, stated_range_px
 from dofsuite.optics.occlusion import default_num_depth_layers, occluding_layers
 from dofsuite.optics.scattering import scattered_mean
 from dofsuite.optics.shaped_layers import ShapedLayers
@@ -137,7 +137,7 @@ def render_bokeh(
     border outwards as TAF does. Differentiable in the image and in the radius map; backward
     recomputes, so it saves a few maps of the image's size (`occlusion`: a few for each layer in
     use). Without values, on the meta device and under FakeTensorMode, the shapes are right and the
-    largest radius is taken as 0.
+    largest radius is taken as 0, or as what `dofsuite.optics.meta.stated_radius` says.
 
     The aperture is round unless `aperture` says otherwise: a polygon, with the sign of the radius
     point-reflecting it, or a cat's eye towards the corners. `layered` and `occlusion` interpolate a
@@ -186,7 +186,7 @@ def render_bokeh(
         raise ValueError("reads_radius=False needs radius_range_px and a round aperture.")
     _check_shapes(image_linear, radius_px)
     # Radii
-    radius_ranges_px = [radius_range_px or (0.0, 0.0)] * len(image_linear)
+    radius_ranges_px = [radius_range_px or stated_range_px()] * len(image_linear)
     if reads_radius and has_values(radius_px):
         read_ranges_px = _radius_ranges_px(radius_px)
         if radius_range_px is None:

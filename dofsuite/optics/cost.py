@@ -169,3 +169,52 @@ def lens_cost(
             torch.autograd.backward(light, torch.empty_like(light))
 
     return cost_of(render)
+
+
+@dataclass(frozen=True)
+class LensCycle:
+    """The lens in a Shallow cycle: what stands beside the networks' FLOPs, and its bytes."""
+
+    generator_step: Cost
+    """Forward and backward, by image and radius."""
+    critic_step: Cost
+    """Forward only: of a critic step that makes its own sample."""
+    flop: float
+    """Of the whole cycle."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most bytes at once, those that wait for the backward pass included."""
+        return max(self.generator_step.peak_bytes, self.critic_step.peak_bytes)
+
+
+def lens_cycle_cost(
+    method: str,
+    height: int,
+    width: int,
+    radius_px: float | int,
+    *,
+    batch: int = 1,
+    critic_samples: int = 4,
+) -> LensCycle:
+    """The cost of `render_bokeh` in one Shallow cycle of text2image, at a stated largest radius.
+
+    For a step's memory with its other networks, count it within `meta.stated_radius`: the lens's
+    bytes are then in its peak where they fall.
+
+    Args:
+        method: Of `render_bokeh`.
+        height: Of the images.
+        width: Of the images.
+        radius_px: Largest radius, on either side of the focal plane.
+        batch: Images of a step.
+        critic_samples: Critic steps that make a sample of their own: of five the first takes the
+            generator's.
+    """
+    steps = [
+        lens_cost(method, height, width, radius_px, batch=batch, backward=backward, signed=True)
+        for backward in (True, False)
+    ]
+    generator_step, critic_step = steps
+    flop = generator_step.flop + critic_samples * critic_step.flop
+    return LensCycle(generator_step, critic_step, flop)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dofsuite.optics.meta import device_type
 from dofsuite.optics.running_sums import (
     folded,
     looked_up,
@@ -265,7 +266,7 @@ class DiscSpans:
     def _parts(self) -> Iterator[tuple[slice, "DiscSpans"]]:
         """Some rows of the maps at a time, and their discs."""
         batch_size, _, height, width = self.disc_px.shape
-        at_once = VALUES_AT_ONCE.get(self.disc_px.device.type, VALUES_AT_ONCE_GPU)
+        at_once = VALUES_AT_ONCE.get(device_type(self.disc_px), VALUES_AT_ONCE_GPU)
         step = max(1, at_once // (batch_size * 3 * 2 * SPANS * width))
         for start in range(0, height, step):
             rows = slice(start, min(start + step, height))

@@ -22,7 +22,7 @@ from dofsuite.optics.aperture import ROUND, Aperture, BlurShape
 from dofsuite.optics.fourier import FourierFrame, spectra_by_frequency
 from dofsuite.optics.layered import NEAR_PX, near_taps, repaired_sums
 from dofsuite.optics.lens import PerItem, bokeh_radius_px
-from dofsuite.optics.meta import has_values
+from dofsuite.optics.meta import device_type, has_values
 from dofsuite.optics.scattering import scattered_mean, with_weight
 
 # Values of the kernels' spectra of a chunk of variants: 128 MiB on a CPU, 2 GiB on a GPU (float64).
@@ -146,7 +146,7 @@ class DisparityLayers:
     def variants_at_once(self) -> int:
         """Variants in a chunk."""
         frame = self._frame or self._frame_for(int(self.largest_radius_px) + 1)
-        at_once = VALUES_AT_ONCE.get(self.disparity.device.type, VALUES_AT_ONCE_GPU)
+        at_once = VALUES_AT_ONCE.get(device_type(self.disparity), VALUES_AT_ONCE_GPU)
         return max(1, at_once // (frame.num_frequencies * self.layers))
 
     def _render_chunk(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dofsuite.optics.aperture import Aperture, clipped_gauge_px, polygon_gauge_px
 from dofsuite.optics.kernel import tap_weight
+from dofsuite.optics.meta import device_type
 
 # Reach from which an FFT of the whole frame takes less arithmetic than the two matrix products.
 FFT_REACH_PX = 48
@@ -49,7 +50,7 @@ class FourierFrame:
 
     def chunks(self, nodes: Tensor, batch_size: int) -> tuple[Tensor, ...]:
         """Split node numbers [L] into chunks that fit a cache (CPU) or keep a GPU busy."""
-        floats_at_once = 2**18 if nodes.device.type == "cpu" else 2**25
+        floats_at_once = 2**18 if device_type(nodes) == "cpu" else 2**25
         return torch.split(nodes, max(1, floats_at_once // (batch_size * 4 * math.prod(self.size))))
 
     def forward(self, images: Tensor) -> Tensor:

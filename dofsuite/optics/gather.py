@@ -31,6 +31,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from dofsuite.optics.disc_spans import DiscSpans, DiscSums
+from dofsuite.optics.meta import device_type
 from dofsuite.optics.running_sums import folded
 from dofsuite.optics.scattering import without_autocast
 
@@ -117,7 +118,7 @@ class _Discs:
         magnitude_px = radius_px.abs()
         self.is_free = (magnitude_px > least_px) & (magnitude_px <= largest_px)
         disc_px = magnitude_px.clamp(least_px, largest_px)
-        on_cpu = radius_px.device.type == "cpu"
+        on_cpu = device_type(radius_px) == "cpu"
         rings_only = largest_px <= (RINGS_UP_TO_PX_CPU if on_cpu else RINGS_UP_TO_PX)
         is_near = disc_px < (math.inf if rings_only else NEAR_PX)
         self.near_px = disc_px.masked_fill(~is_near, NO_DISC)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dofsuite.optics import DisparityLayers, disparity_layers, render_bokeh
-from dofsuite.optics.cost import cost_of, lens_cost
+from dofsuite.optics.cost import cost_of, lens_cost, lens_cycle_cost
 from dofsuite.optics.layered import default_num_layers
+from dofsuite.optics.meta import stated_radius
 
 
 def test_arithmetic_is_counted_by_its_closed_forms():
@@ -106,3 +108,22 @@ def test_a_promised_radius_gives_the_same_variants():
     assert torch.allclose(got, expected, atol=1e-6)
     one = reading.render(levels[1], planes[1], width_px=512)
     assert torch.allclose(got[1], one, atol=1e-6)
+
+
+def test_tensors_without_values_are_counted_at_the_stated_radius():
+    image, radius = (torch.empty(1, channels, 8, 8, device="meta") for channels in (3, 1))
+    with stated_radius(20):
+        cost = cost_of(lambda: render_bokeh(image, radius, "layered"))
+    assert cost.forward_ffts == 4 * default_num_layers(20)
+
+
+@pytest.mark.slow
+def test_a_step_at_a_stated_radius_has_the_lens_s_own_peak_and_a_cycle_five_photographs():
+    with FakeTensorMode(), stated_radius(12):
+        image = torch.empty(1, 3, 64, 64, requires_grad=True)
+        radius = torch.empty(1, 1, 64, 64, requires_grad=True)
+        step = cost_of(lambda: render_bokeh(image, radius, "gather").sum().backward())
+    cycle = lens_cycle_cost("gather", 64, 64, 12)
+    assert step.peak_bytes == pytest.approx(cycle.peak_bytes, rel=0.05)
+    assert cycle.flop == cycle.generator_step.flop + 4 * cycle.critic_step.flop
+    assert cycle.critic_step.flop < cycle.generator_step.flop
