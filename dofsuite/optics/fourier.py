@@ -37,12 +37,23 @@ class FourierFrame:
         return min(self.reach_px, self.height - 1), min(self.reach_px, self.width - 1)
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height + reach, width + reach (not twice the reach), rounded up to fast FFT lengths."""
+    def least_size(self) -> tuple[int, int]:
+        """Height + reach, width + reach (not twice the reach)."""
         padding_y, padding_x = (
             max(0, reach - clear) for reach, clear in zip(self.reach_yx, self.clear_px, strict=True)
         )
-        return quick_fft_length(self.height + padding_y), quick_fft_length(self.width + padding_x)
+        return self.height + padding_y, self.width + padding_x
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the grid whose half spectrum is computed, rounded up to fast FFT lengths."""
+        height, width = self.least_size
+        return quick_fft_length(height), quick_fft_length(width)
+
+    @property
+    def full_size(self) -> tuple[int, int]:
+        """Of the frame at the image's resolution."""
+        return self.size
 
     @property
     def num_frequencies(self) -> int:
@@ -51,7 +62,8 @@ class FourierFrame:
     def chunks(self, nodes: Tensor, batch_size: int) -> tuple[Tensor, ...]:
         """Split node numbers [L] into chunks that fit a cache (CPU) or keep a GPU busy."""
         floats_at_once = 2**18 if device_type(nodes) == "cpu" else 2**25
-        return torch.split(nodes, max(1, floats_at_once // (batch_size * 4 * math.prod(self.size))))
+        values = batch_size * 4 * math.prod(self.full_size)
+        return torch.split(nodes, max(1, floats_at_once // values))
 
     def forward(self, images: Tensor) -> Tensor:
         """[..., h, w] real to the half spectrum [..., H, W // 2 + 1] of the padded image."""
@@ -62,26 +74,40 @@ class FourierFrame:
         padded: Tensor = torch.fft.irfft2(spectra, s=self.size)
         return padded[..., : self.height, : self.width]
 
+    def inverse_adjoint(self, grad_images: Tensor) -> Tensor:
+        """Gradients by `inverse`'s images to those by its spectra, as `forward_adjoint` takes."""
+        return self.forward(grad_images)
+
+    def forward_adjoint(self, spectra: Tensor) -> Tensor:
+        """Gradients by `forward`'s spectra to those by its images."""
+        return self.inverse(spectra)
+
 
 class KernelSpectra:
     """Real spectra of classical kernels in a frame; computed in float64, returned in `dtype`."""
 
     def __init__(self, frame: FourierFrame, device: torch.device, dtype: torch.dtype) -> None:
-        (reach_y, reach_x), (size_y, size_x) = frame.reach_yx, frame.size
+        reach_y, reach_x = frame.reach_yx
         step_y = torch.arange(reach_y + 1, device=device)
         step_x = torch.arange(reach_x + 1, device=device)
         self.dtype, self.frame = dtype, frame
         self.chebyshev_px = torch.maximum(step_y[:, None], step_x)
         self.distance_px = torch.hypot(step_y[:, None].double(), step_x.double())
-        self.cosines_y = _cosines(step_y, torch.arange(size_y, device=device), size_y)
-        self.cosines_x = _cosines(step_x, torch.arange(size_x // 2 + 1, device=device), size_x)
+        # A negative frequency k - size has the cosine of k
+        size_y, size_x = frame.size
+        rows = torch.arange(size_y, device=device)
+        rows = torch.minimum(rows, size_y - rows)
+        columns = torch.arange(size_x // 2 + 1, device=device)
+        self.cosines_y = _cosines(step_y, rows, frame.full_size[0])
+        self.cosines_x = _cosines(step_x, columns, frame.full_size[1])
 
     def __call__(self, radius_px: Tensor) -> Tensor:
         """Radii [...], of any sign, to spectra [..., H, W // 2 + 1]; differentiable."""
         quarter = tap_weight(
             radius_px.double().abs()[..., None, None], self.distance_px, self.chebyshev_px
         )
-        if min(self.frame.reach_yx) > FFT_REACH_PX:
+        is_full = self.frame.size == self.frame.full_size
+        if is_full and min(self.frame.reach_yx) > FFT_REACH_PX:
             return self._transformed(quarter).to(self.dtype)
         return (self.cosines_y.mT @ quarter @ self.cosines_x).to(self.dtype)
 

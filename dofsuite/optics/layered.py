@@ -12,6 +12,7 @@ detached.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dofsuite.optics.aperture import BlurShape
+from dofsuite.optics.coarse import CoarseFrame
 from dofsuite.optics.direct import NearScattering
 from dofsuite.optics.fourier import FourierFrame, KernelSpectra
 from dofsuite.optics.kernel import per_area
@@ -28,15 +30,22 @@ NODE_SCALE_PX = 0.5
 NEAR_PX = 4.0
 # Distance of the default nodes in asinh(|r| / 0.5): 22 nodes up to 20 px, 36 up to 64 px.
 NODE_STEP = 0.08
-UNIT_OF_FIRST = math.asinh(NEAR_PX / NODE_SCALE_PX)
+# Radii from which layers are transformed at half and at a quarter of the resolution, in images
+# whose sides are not smaller than this.
+COARSE_FROM_PX = (24.0, 72.0)
+LEAST_COARSE_SIDE_PX = 256
 # Position of a pixel that belongs to no node.
 NO_NODE = -2.0
 
 
 def default_num_layers(largest_radius_px: float | int) -> int:
     """Nodes from NEAR_PX to the largest |radius|: 60 dB against `exact` at gamma 2.2, or more."""
-    far_span = math.asinh(largest_radius_px / NODE_SCALE_PX) - UNIT_OF_FIRST
-    return max(2, math.ceil(far_span / NODE_STEP) + 1)
+    return max(2, math.ceil(_far_span(largest_radius_px) / NODE_STEP) + 1)
+
+
+def _far_span(radius_px: float | int) -> float:
+    """From the first node to one of this radius, in asinh(|r| / NODE_SCALE_PX)."""
+    return math.asinh(radius_px / NODE_SCALE_PX) - math.asinh(NEAR_PX / NODE_SCALE_PX)
 
 
 def near_taps(largest_radius_px: float, shape: BlurShape | None = None) -> NearScattering:
@@ -59,17 +68,18 @@ class LayeredScattering:
             return taps.scatter(light, radius_px)
         sums = taps.scatter(light * (radius_px < NEAR_PX), radius_px)
         # All others, by one convolution per node, summed up in the frequency domain.
-        nodes, frame, spectra = self.layers(radius_px)
         light_fft = light.to(self.fft_dtype)[:, :, None]
-        spectrum: Tensor | float = 0.0
-        for chunk in frame.chunks(nodes.all, batch_size=len(light)):
-            layer_spectra = frame.forward(light_fft * nodes.hat(chunk)[:, None])
-            layer_spectra.mul_(spectra(nodes.radius_px(chunk))[:, None])  # [b, 4, k, H, W // 2 + 1]
-            spectrum = spectrum + layer_spectra.sum(2)
-        assert isinstance(spectrum, Tensor)
-        sums += frame.inverse(spectrum)
+        for nodes, frame in self.bands(radius_px):
+            kernels = KernelSpectra(frame, radius_px.device, self.fft_dtype)
+            spectrum: Tensor | float = 0.0
+            for chunk in frame.chunks(nodes.all, batch_size=len(light)):
+                layer_spectra = frame.forward(light_fft * nodes.hat(chunk)[:, None])
+                layer_spectra.mul_(kernels(nodes.radius_px(chunk))[:, None])  # [b, 4, k, H, ...]
+                spectrum = spectrum + layer_spectra.sum(2)
+            assert isinstance(spectrum, Tensor)
+            sums += frame.inverse(spectrum)
         # Sums that FFT rounding brought below their bounds are repaired.
-        return repaired_sums(sums, light, nodes.item_largest_px)
+        return repaired_sums(sums, light, largest_per_item(radius_px.to(self.fft_dtype)))
 
     def scatter_adjoint(
         self, grad_sums: Tensor, light: Tensor, radius_px: Tensor
@@ -82,21 +92,38 @@ class LayeredScattering:
         is_near = radius_px < NEAR_PX
         grad_light, grad_radius = grad_light * is_near, grad_radius * is_near
         # All others, by one convolution per node: even kernels are their own adjoints.
-        nodes, frame, spectra = self.layers(radius_px)
-        light_fft = light.to(self.fft_dtype)[:, :, None]
-        spectrum = frame.forward(grad_sums.to(self.fft_dtype))[:, :, None]
-        for chunk in frame.chunks(nodes.all, batch_size=len(light)):
-            returned = frame.inverse(spectrum * spectra(nodes.radius_px(chunk))[:, None])
-            grad_light += (returned * nodes.hat(chunk)[:, None]).sum(2)
-            grad_hat = (returned * light_fft).sum(1)  # [b, k, h, w]
-            grad_radius += (grad_hat * nodes.hat_slope(chunk)).sum(1, keepdim=True)
+        light_fft, grad_fft = light.to(self.fft_dtype)[:, :, None], grad_sums.to(self.fft_dtype)
+        for nodes, frame in self.bands(radius_px):
+            kernels = KernelSpectra(frame, radius_px.device, self.fft_dtype)
+            spectrum = frame.inverse_adjoint(grad_fft)[:, :, None]
+            for chunk in frame.chunks(nodes.all, batch_size=len(light)):
+                kernel = kernels(nodes.radius_px(chunk))[:, None]
+                returned = frame.forward_adjoint(spectrum * kernel)
+                grad_light += (returned * nodes.hat(chunk)[:, None]).sum(2)
+                grad_hat = (returned * light_fft).sum(1)  # [b, k, h, w]
+                grad_radius += (grad_hat * nodes.hat_slope(chunk)).sum(1, keepdim=True)
         return grad_light, grad_radius
 
-    def layers(self, radius_px: Tensor) -> tuple["RadiusNodes", FourierFrame, KernelSpectra]:
-        nodes = RadiusNodes.of(radius_px.to(self.fft_dtype), self.num_layers)
+    def bands(self, radius_px: Tensor) -> Iterator[tuple["RadiusNodes", FourierFrame]]:
+        """The nodes of each band of radii, and the frame in which its layers are transformed."""
+        # Where the bands begin; each is half as fine as the one before
         height, width = radius_px.shape[-2:]
-        frame = FourierFrame(height, width, int(self.largest_radius_px) + 1)
-        return nodes, frame, KernelSpectra(frame, radius_px.device, self.fft_dtype)
+        starts_px = [NEAR_PX]
+        if min(height, width) >= LEAST_COARSE_SIDE_PX:
+            starts_px += [start for start in COARSE_FROM_PX if start < self.largest_radius_px]
+        # Each has its share of the nodes
+        radius_px, far_span = radius_px.to(self.fft_dtype), _far_span(self.largest_radius_px)
+        for halvings, start_px in enumerate(starts_px):
+            is_last = halvings == len(starts_px) - 1
+            end_px = self.largest_radius_px if is_last else starts_px[halvings + 1]
+            share = (_far_span(end_px) - _far_span(start_px)) / far_span if far_span else 1.0
+            num_nodes = max(2, math.ceil(share * (self.num_layers - 1) - 1e-9) + 1)
+            band_end_px = math.inf if is_last else end_px
+            nodes = RadiusNodes.of(radius_px, num_nodes, start_px, band_end_px)
+            frame = FourierFrame(height, width, int(end_px) + 1)
+            if halvings:
+                frame = CoarseFrame(height, width, int(end_px) + 1, halvings=halvings)
+            yield nodes, frame
 
 
 @dataclass(frozen=True)
@@ -106,23 +133,38 @@ class RadiusNodes:
     item_largest_px: Tensor
     unit_per_node: Tensor
     """[b, 1, 1, 1], in asinh(|r| / NODE_SCALE_PX)."""
+    start_px: float
+    """Radius of the first node."""
     last: int
     position: Tensor
-    """[b, 1, h, w], counted from 0; -2 for near pixels."""
+    """[b, 1, h, w], counted from 0; -2 for pixels of other radii."""
     position_slope: Tensor
     """Derivative of the position by the radius."""
 
     @classmethod
-    def of(cls, radius_px: Tensor, num_nodes: int) -> "RadiusNodes":
+    def of(
+        cls,
+        radius_px: Tensor,
+        num_nodes: int,
+        start_px: float = NEAR_PX,
+        end_px: float = math.inf,
+    ) -> "RadiusNodes":
+        """Nodes from `start_px` to each item's largest radius, or to `end_px` if that is smaller.
+
+        A pixel of a radius outside of [start_px, end_px) belongs to none.
+        """
         last = num_nodes - 1
-        # The lower bound keeps nodes distinct where an item's pixels are all near (no node is used)
-        # or hardly any is far.
-        item_largest_px = radius_px.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1.25 * NEAR_PX)
-        unit_per_node = (torch.asinh(item_largest_px / NODE_SCALE_PX) - UNIT_OF_FIRST) / last
-        position = (torch.asinh(radius_px / NODE_SCALE_PX) - UNIT_OF_FIRST) / unit_per_node
-        position = position.clamp(max=last).masked_fill(radius_px < NEAR_PX, NO_NODE)
+        # The lower bound keeps nodes distinct where an item has no such pixels (no node is used)
+        # or hardly any that is much larger.
+        item_largest_px = largest_per_item(radius_px, start_px).clamp(max=end_px)
+        first = math.asinh(start_px / NODE_SCALE_PX)
+        unit_per_node = (torch.asinh(item_largest_px / NODE_SCALE_PX) - first) / last
+        position = (torch.asinh(radius_px / NODE_SCALE_PX) - first) / unit_per_node
+        is_outside = (radius_px < start_px) | (radius_px >= end_px)
+        position = position.clamp(max=last).masked_fill(is_outside, NO_NODE)
         root_px = (radius_px * radius_px + NODE_SCALE_PX**2).sqrt()
-        return cls(item_largest_px, unit_per_node, last, position, 1 / (unit_per_node * root_px))
+        slope = 1 / (unit_per_node * root_px)
+        return cls(item_largest_px, unit_per_node, start_px, last, position, slope)
 
     @property
     def all(self) -> Tensor:
@@ -143,7 +185,7 @@ class RadiusNodes:
 
     def radius_px(self, chunk: Tensor) -> Tensor:
         """Radii [b, k] of the nodes of a chunk."""
-        unit = UNIT_OF_FIRST + chunk * self.unit_per_node[:, 0, 0]
+        unit = math.asinh(self.start_px / NODE_SCALE_PX) + chunk * self.unit_per_node[:, 0, 0]
         return NODE_SCALE_PX * torch.sinh(unit)
 
     def within(self, rows: slice, columns: slice, selected: Tensor) -> "RadiusNodes":
@@ -163,6 +205,11 @@ class RadiusNodes:
         occupied = torch.bincount(cells, minlength=self.last + 1) > 0
         after_occupied = functional.pad(occupied[:-1], (1, 0))
         return self.all[occupied | after_occupied]
+
+
+def largest_per_item(radius_px: Tensor, start_px: float = NEAR_PX) -> Tensor:
+    """Each item's largest radius [b, 1, 1, 1], at least a little above `start_px`."""
+    return radius_px.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1.25 * start_px)
 
 
 def repaired_sums(sums: Tensor, light: Tensor, item_largest_px: Tensor) -> Tensor:

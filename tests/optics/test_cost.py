@@ -63,7 +63,7 @@ def test_layered_takes_four_ffts_a_layer_forward_and_backward():
 
 @pytest.mark.slow
 def test_at_full_size_cost_grows_at_most_as_stated():
-    for method, most in (("gather", 11), ("occlusion", 2), ("layered", 3.5)):
+    for method, most in (("gather", 11), ("occlusion", 2), ("layered", 2)):
         small, large = (lens_cost(method, 1024, 1024, radius).flop for radius in (20, 200))
         assert large / small <= most, method
 
