@@ -1,8 +1,10 @@
 """The lens, forward and backward: counted at full size, and timed where there is a GPU."""
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ from dofsuite.optics.cost import lens_cost
 # Least traffic of a pixel: image, radius and blurred image forward; these, the gradient that comes
 # in and both that go out backward; float32.
 FLOOR_BYTES_PER_PX = 28 + 60
-# Radius up to which the tap loop is timed beside the fast methods: its time grows with radius^2.
+# Radius up to which the peers are timed beside the fast methods: their time grows with radius^2.
 LOOP_UP_TO_PX = 20
 FFT_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -56,7 +58,7 @@ class Config:
 
 
 def measure(config: Config) -> Iterator[Measurement]:
-    """One line a method and radius; on a GPU also the tap loop's forward pass."""
+    """One line a method and radius; where times are measured, also its peers' forward passes."""
     # The floor, where times are measured
     machine = Machine.here()
     fft_dtype = FFT_DTYPES[config.fft_dtype]
@@ -89,25 +91,57 @@ def measure(config: Config) -> Iterator[Measurement]:
                 machine=machine.description(with_rates=is_timed),
             )
     if is_timed:
-        yield from tap_loop(config, machine)
+        yield from peers(config, machine)
 
 
-def tap_loop(config: Config, machine: Machine) -> Iterator[Measurement]:
-    """The peer: the classical scatter tap by tap, forward, in the same process."""
-    for radius_px in config.radii_px:
-        if radius_px > LOOP_UP_TO_PX:
-            continue
-        image, radius = inputs(config.px, radius_px, machine)
-        render = functools.partial(render_bokeh, image.detach(), radius.detach(), "exact")
-        timed = machine.timed(render, runs=3, warm_up=1)
-        yield Measurement(
-            what="lens exact",
-            setting={"px": config.px, "radius_px": radius_px, "passes": "forward"},
-            time_ms=timed.time_ms,
-            floor_ms=machine.floor_ms(moved_bytes=28 * config.px**2),
-            peak_memory_bytes=timed.peak_memory_bytes,
-            machine=machine.description(),
-        )
+def peers(config: Config, machine: Machine) -> Iterator[Measurement]:
+    """The classical scatter, forward, in the same process: our tap loop, and as published."""
+    renderers = {
+        "exact": functools.partial(render_bokeh, method="exact"),
+        "BokehMe's scatter": bokehme_scatter,
+    }
+    for name, renderer in renderers.items():
+        for radius_px in config.radii_px:
+            if radius_px > LOOP_UP_TO_PX:
+                continue
+            image, radius = inputs(config.px, radius_px, machine)
+            render = functools.partial(renderer, image.detach(), radius.detach())
+            timed = machine.timed(render, runs=3, warm_up=1)
+            yield Measurement(
+                what=f"lens {name}",
+                setting={"px": config.px, "radius_px": radius_px, "passes": "forward"},
+                time_ms=timed.time_ms,
+                floor_ms=machine.floor_ms(moved_bytes=28 * config.px**2),
+                peak_memory_bytes=timed.peak_memory_bytes,
+                machine=machine.description(),
+            )
+
+
+def bokehme_scatter(image: Tensor, radius_px: Tensor) -> Tensor:
+    """BokehMe's classical renderer as it is published, in torch: every pixel adds to its targets.
+
+    There one CUDA thread a pixel visits its offsets; here all pixels visit one offset at a time.
+    Both add atomically. Written afresh from the description of classical_renderer/scatter.py.
+    """
+    # Sources, and their reach
+    (batch_size, _, height, width), radius_px = image.shape, radius_px.abs()
+    light = torch.cat([image, torch.ones_like(radius_px)], dim=1)
+    row = torch.arange(height, device=image.device)[:, None]
+    column = torch.arange(width, device=image.device)
+    reach = int(radius_px.max()) + 1
+    # Weighted light, added to the target at each offset
+    sums = torch.zeros(batch_size, 4, height * width, device=image.device, dtype=image.dtype)
+    for dy, dx in product(range(-reach, reach + 1), repeat=2):
+        weight = 0.5 + 0.5 * torch.tanh(4 * (radius_px - math.hypot(dy, dx)))
+        weight = weight / (radius_px * radius_px + 0.2)
+        weight = weight * (max(abs(dy), abs(dx)) <= radius_px.floor() + 1)
+        target_y, target_x = row + dy, column + dx
+        inside = (target_y >= 0) & (target_y < height) & (target_x >= 0) & (target_x < width)
+        target = target_y.clamp(0, height - 1) * width + target_x.clamp(0, width - 1)
+        sent = (light * weight * inside).flatten(2)
+        sums.scatter_add_(2, target.flatten().expand_as(sent), sent)
+    sums = sums.reshape(batch_size, 4, height, width)
+    return sums[:, :3] / sums[:, 3:]
 
 
 def inputs(px: int, radius_px: float, machine: Machine) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,8 @@ import torch
 
 from dofsuite.backbones import SmallDepth, SmallFlux, SmallSaliency, SmallSdxl
 from dofsuite.bench import BENCHMARKS, main, module_of
-from dofsuite.benchmarks import refocus, text2image
+from dofsuite.benchmarks import lens, refocus, text2image
+from dofsuite.optics import render_bokeh
 from dofsuite.text2image.networks import FocusPredictorConfig
 
 
@@ -32,10 +33,18 @@ def test_lens_counts_every_method_and_radius(capsys):
 
 def test_a_time_stands_beside_a_floor_of_this_machine(capsys):
     words = ["lens", "--px", "32", "--radii-px", "2", "--methods", "layered", "--time-on-cpu"]
-    line, loop = lines_of(capsys, *words)
-    assert loop["what"] == "lens exact"
+    line, *peers = lines_of(capsys, *words)
+    assert [peer["what"] for peer in peers] == ["lens exact", "lens BokehMe's scatter"]
     assert line["ratio"] == pytest.approx(line["time_ms"] / line["floor_ms"], rel=1e-2)
     assert line["gemm_tflop_per_s"] > 0
+
+
+def test_bokehme_s_scatter_has_the_exact_renderer_s_numbers():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 12, 9, generator=generator)
+    radius_px = 4 * torch.randn(2, 1, 12, 9, generator=generator)
+    expected = render_bokeh(image, radius_px, method="exact")
+    assert torch.allclose(lens.bokehme_scatter(image, radius_px), expected, atol=1e-6)
 
 
 def test_simulate_counts_the_shared_ffts(capsys):

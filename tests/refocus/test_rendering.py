@@ -134,3 +134,19 @@ def test_a_level_is_the_radius_in_px_where_the_square_has_the_reference_width():
 def test_wrong_numbers_are_refused(wrong):
     with pytest.raises(ValueError, match="must be above 0"):
         Rendering(**wrong)
+
+
+def test_with_occlusion_no_light_bleeds_over_an_edge_in_focus():
+    image, disparity = torch.full((1, 3, 48, 48), 0.1), torch.zeros(1, 1, 48, 48)
+    image[..., 24:], disparity[..., :24] = 0.9, 1.0
+    in_focus, all_sharp = camera(20.0, count=1, plane=1.0), camera(0.0, count=1)
+    bleeding = {}
+    for method in ("layered", "occlusion"):
+        rendering = Rendering(gamma=2.2, reference_width_px=128.0, method=method)
+        picture, sharp = photograph(
+            image, disparity, torch.full((1,), 48.0), [in_focus, all_sharp], rendering
+        )
+        assert torch.equal(sharp, image)
+        bleeding[method] = (picture - image)[..., :24].abs().max().item()
+    assert bleeding["layered"] > 0.3
+    assert bleeding["occlusion"] < 1e-4
