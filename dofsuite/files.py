@@ -32,6 +32,11 @@ WRITE_ERRORS = {
 }
 
 
+def cache_folder() -> Path:
+    """Return the folder of what can be made or copied again: `$DOFSUITE_CACHE` where it is set."""
+    return Path(os.environ.get("DOFSUITE_CACHE") or Path.home() / ".cache" / "dofsuite")
+
+
 @contextmanager
 def as_user_error(path: Path) -> Iterator[None]:
     """Raise an OSError of `WRITE_ERRORS` as a `UserError` about `path`."""

@@ -30,6 +30,7 @@ from dofsuite.data.synthetic.names import OLD_PREFIX, PREFIX, is_synthetic
 from dofsuite.data.synthetic.photo_scenes import SceneRecipe, scenes
 from dofsuite.data.synthetic.photographs import photograph
 from dofsuite.errors import UserError
+from dofsuite.files import cache_folder
 from dofsuite.images import encode_png
 
 # Folder of the cache; not renamed with the sets, so that what was written before stays valid.
@@ -48,10 +49,6 @@ RECIPES = {
     ),
     "val": SceneRecipe(("coffee",), (), 0.0, scenes=64, seed=3),
 }
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("DOFSUITE_CACHE") or Path.home() / ".cache" / "dofsuite")
 
 
 def resolve(folder: str | os.PathLike[str]) -> Path:
