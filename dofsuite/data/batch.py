@@ -114,22 +114,39 @@ def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
     }
 
 
-def resize_and_crop(item: dict[str, Any], size_px: int | None) -> dict[str, Any]:
-    """Resize the short side to `size_px` with antialiasing, and crop the center square.
+def resize_and_crop(
+    item: dict[str, Any],
+    size_px: int | tuple[int, int] | None,
+    place: tuple[float, float] | None = None,
+) -> dict[str, Any]:
+    """Resize with antialiasing until the image covers a square or (height, width), and crop.
 
     The image is averaged in display values, the disparity in disparity (*ours*: as the image
     models' own training data were); a pixel is valid where all that was averaged into it is. The
-    disparity is min-max normalized over the square, which is all that a model is given (*ours*; so
-    does the benchmark). Adds `width_px`. A size of None changes nothing.
+    disparity is min-max normalized over the crop, which is all that a model is given (*ours*; so
+    does the benchmark). Adds `width_px`, the long side of the resized image before the crop: blur
+    follows the resize, not the crop. A size of None changes nothing.
+
+    Args:
+        item: What `decode_sample` returns.
+        size_px: Side of the square, or (height, width).
+        place: Where the crop lies between top and bottom, left and right, each in [0, 1); None for
+            the center.
     """
     height, width = item["image"].shape[1:]
     if size_px is None:
         return {**item, "width_px": float(max(height, width))}
-    scale = size_px / min(height, width)
-    new = (max(size_px, round(height * scale)), max(size_px, round(width * scale)))
+    height_px, width_px = (size_px, size_px) if isinstance(size_px, int) else size_px
+    scale = max(height_px / height, width_px / width)
+    new = (max(height_px, round(height * scale)), max(width_px, round(width * scale)))
 
     def fit(values: Tensor, mode: str) -> Tensor:
-        return center_crop(resize(values, *new, mode), size_px, size_px)
+        resized = resize(values, *new, mode)
+        if place is None:
+            return center_crop(resized, height_px, width_px)
+        top = int(place[0] * (new[0] - height_px + 1))
+        left = int(place[1] * (new[1] - width_px + 1))
+        return resized[..., top : top + height_px, left : left + width_px]
 
     # Bicubic would ring at the edges of depth.
     return {

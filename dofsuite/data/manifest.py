@@ -9,6 +9,8 @@ altered ends the run before it begins, with a sentence that names it.
 import contextlib
 import hashlib
 import json
+import re
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +76,11 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def fingerprint(manifest: Manifest) -> str:
+    """Identify shards by the checksums of their indexes, which hold those of all files in them."""
+    return sha256_of(" ".join(shard.index_sha256 for shard in manifest.shards).encode())
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read a folder's manifest.
 
@@ -89,11 +96,20 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(
             f"{path}: the manifest is missing: pack the shards again with python -m dofsuite.data."
         )
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(data: bytes, name: str) -> Manifest:
+    """Return the manifest in a file's bytes; errors name the file `name`.
+
+    Raises:
+        UserError: It is not a manifest, or contradicts itself.
+    """
     try:
-        return _manifest_from(json.loads(path.read_bytes()))
+        return _manifest_from(json.loads(data))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
-            f"{path}: it is not a manifest of shards ({error}): pack the shards again."
+            f"{name}: it is not a manifest of shards ({error}): pack the shards again."
         ) from error
 
 
@@ -120,6 +136,9 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
         "a shard lies outside the folder": any(
             Path(shard.name).name != shard.name for shard in shards
         ),
+        "a shard's name is no plain file name": not all(
+            re.fullmatch(r"[\w.+-]{1,200}", shard.name) for shard in shards
+        ),
         f"depth_kind is {manifest.depth_kind!r}": manifest.depth_kind not in (*DEPTH_KINDS, None),
     }
     for problem, is_there in problems.items():
@@ -128,13 +147,18 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def verify_shards(folder: Path, manifest: Manifest, verify: Verify = "full") -> None:
+def verify_shards(
+    folder: Path,
+    manifest: Manifest,
+    verify: Verify = "full",
+    say: Callable[[str], object] | None = None,
+) -> None:
     """Check that every shard and index is present and intact.
 
     `full` compares sizes and sha256; what was intact is cached by size and modification time in
     `.verified.json` (if the folder is writable), so that later starts read only what has changed
     since. `size` compares sizes alone. Either way every file read from a tar later is compared with
-    its own sha256.
+    its own sha256. `say` is told of each fault, which then is no error.
 
     Raises:
         UserError: A shard is missing, truncated or altered; it is named.
@@ -143,33 +167,47 @@ def verify_shards(folder: Path, manifest: Manifest, verify: Verify = "full") -> 
     verified: Any = {}
     with contextlib.suppress(OSError, ValueError):
         verified = json.loads((folder / VERIFIED_FILE).read_bytes())
+    if not isinstance(verified, dict):
+        verified = {}
     found = {}
     for shard in manifest.shards:
-        # Presence and size
-        tar, index = folder / f"{shard.name}.tar", folder / f"{shard.name}.index.json"
-        check_is_file(tar)
-        check_is_file(index)
-        size = tar.stat().st_size
-        if size != shard.bytes:
-            state = "truncated" if size < shard.bytes else "too long"
-            raise UserError(
-                f"{tar}: the shard is {state} ({size} bytes of {shard.bytes}): copy or pack it "
-                "again."
-            )
-        if verify == "size":
-            continue
-        # Checksums
-        sha256 = {tar: shard.sha256, index: shard.index_sha256}
-        stats = [[path.stat().st_size, path.stat().st_mtime_ns] for path in sha256]
-        found[shard.name] = [*stats, *sha256.values()]
-        if not isinstance(verified, dict) or verified.get(shard.name) != found[shard.name]:
-            for path, expected in sha256.items():
-                with open(path, "rb") as file:
-                    check_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+        try:
+            _check_sizes(folder, shard)
+            if verify == "full":
+                found[shard.name] = _check_sums(folder, shard, verified.get(shard.name))
+        except UserError as error:
+            if say is None:
+                raise
+            say(str(error))
     # A read-only folder is read in full at every start instead.
     if verify == "full" and found != verified:
         with contextlib.suppress(OSError, UserError):
             write_json(folder / VERIFIED_FILE, found)
+
+
+def _check_sizes(folder: Path, shard: ShardEntry) -> None:
+    tar = folder / f"{shard.name}.tar"
+    check_is_file(tar)
+    check_is_file(folder / f"{shard.name}.index.json")
+    size = tar.stat().st_size
+    if size != shard.bytes:
+        state = "truncated" if size < shard.bytes else "too long"
+        raise UserError(
+            f"{tar}: the shard is {state} ({size} bytes of {shard.bytes}): copy or pack it again."
+        )
+
+
+# Compare the checksums, unless the files are as they were when they were `verified`.
+def _check_sums(folder: Path, shard: ShardEntry, verified: object) -> list[Any]:
+    tar, index = folder / f"{shard.name}.tar", folder / f"{shard.name}.index.json"
+    sha256 = {tar: shard.sha256, index: shard.index_sha256}
+    stats = [[path.stat().st_size, path.stat().st_mtime_ns] for path in sha256]
+    found = [*stats, *sha256.values()]
+    if verified != found:
+        for path, expected in sha256.items():
+            with open(path, "rb") as file:
+                check_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+    return found
 
 
 def check_is_file(path: Path) -> None:
@@ -177,7 +215,7 @@ def check_is_file(path: Path) -> None:
         raise UserError(f"{path}: this file is missing: copy it again or pack the shards again.")
 
 
-def check_sha256(path: Path, found: str, expected: str) -> None:
+def check_sha256(path: Path | str, found: str, expected: str) -> None:
     if found != expected:
         raise UserError(
             f"{path}: the file was altered (its sha256 differs): copy or pack it again."

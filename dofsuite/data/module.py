@@ -1,17 +1,27 @@
 """`ShardData`: shards in, batches out, in an order independent of ranks, workers and resumes."""
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as distributed
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
 from dofsuite.data.batch import Batch
-from dofsuite.data.dataset import BatchLoader, HeldOutSamples, TrainSamples, collate_or_error
+from dofsuite.data.buckets import Buckets, image_sizes
+from dofsuite.data.damage import Damage
+from dofsuite.data.dataset import (
+    BatchLoader,
+    HeldOutSamples,
+    Rows,
+    TrainSamples,
+    collate_or_error,
+)
 from dofsuite.data.decode import decode_json
-from dofsuite.data.manifest import Verify
-from dofsuite.data.prompt_sidecar import PromptSidecar, sidecar_folder
+from dofsuite.data.manifest import MANIFEST_FILE, Verify
+from dofsuite.data.prompt_sidecar import FOLDER, PromptSidecar, sidecar_folder
+from dofsuite.data.remote import RemoteCache, file_system, is_remote, join
 from dofsuite.data.sample_record import has_old_exif
 from dofsuite.data.sampler import PositionBatches
 from dofsuite.data.shards import ShardReader
@@ -19,6 +29,8 @@ from dofsuite.data.source_mix import ShareRamp, SourceMix
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.data.synthetic.sets import prepare, resolve
 from dofsuite.errors import UserError
+
+Crop = Literal["center", "random"]
 
 # Option -> the manifest's count of samples that meet it; what is missing and the fix.
 REQUIREMENTS = {
@@ -92,12 +104,17 @@ class ShardData(LightningDataModule):
         require_exif: bool = False,
         verify: Verify = "full",
         read_prompts: bool = True,
+        crop: Crop = "center",
+        buckets: Buckets | None = None,
+        skip_damaged: int = 0,
+        remote: RemoteCache | None = None,
     ) -> None:
         """Configure the data; nothing is read yet.
 
         Args:
-            train: Tag -> folder of shards, one or two; `synthetic:photo` and `synthetic:texture`
-                need no download.
+            train: Tag -> folder of shards, one or two, or the address of a remote one (`https://`,
+                `s3://`, `gs://`, `hf://`); `synthetic:photo` and `synthetic:texture` need no
+                download.
             val: Folder of held-out shards, for example `synthetic:val`.
             batch_size: Micro-batch size per rank.
             val_batch_size: The same in validation.
@@ -116,6 +133,16 @@ class ShardData(LightningDataModule):
             read_prompts: Read the embeddings that `python -m dofsuite.data encode` left beside all
                 training sets (and beside the held-out one), for a model with a prompt encoder,
                 which is then not loaded; false encodes captions in training.
+            crop: Where training images are cropped: the `center` (*inferred*: the papers show
+                centered squares), or a `random` place for every position (*ours*).
+            buckets: Shapes of other ratios for training images, each batch of one (*ours*; null:
+                the square alone). Validation has the square.
+            skip_damaged: Most damaged training samples, each counted once, that every rank of a run
+                may skip (*ours*: 0, the first one ends the run). Each is logged and written to
+                `skipped_samples.jsonl` in the run folder; the next sample in the order of its
+                source takes its place.
+            remote: Where copies of remote shards are kept, and how they are fetched; null for the
+                defaults.
         """
         super().__init__()
         if not 1 <= len(train) <= 2:
@@ -127,12 +154,18 @@ class ShardData(LightningDataModule):
             ("val_batch_size", val_batch_size, 1),
             ("size_px", size_px, 1),
             ("num_workers", num_workers, 0),
+            ("skip_damaged", skip_damaged, 0),
         ):
             if value is not None and value < least:
                 raise UserError(f"data.{key}: it must be at least {least}, not {value}.")
+        if crop not in get_args(Crop):
+            raise UserError(f"data.crop: center or random is expected, not {crop!r}.")
+        if (buckets or crop == "random") and size_px is None:
+            raise UserError("data.size_px: data.buckets and data.crop: random need a size.")
         self.train, self.val = dict(train), val
         for folder in self._folders().values():
-            is_synthetic(folder)  # an old name ends the run here, before networks are loaded
+            # An old name or a wrong address ends the run here, before networks are loaded.
+            assert not (is_synthetic(folder) and is_remote(folder))
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.num_workers, self.size_px = num_workers, size_px
         self.flip, self.seed = flip, seed
@@ -144,7 +177,10 @@ class ShardData(LightningDataModule):
         }
         self.verify: Verify = verify
         self.read_prompts = read_prompts
+        self.crop, self.buckets, self.remote = crop, buckets, remote
+        self.damage = Damage(skip_damaged)
         self.samples_seen = 0
+        self._samples_in_row: int | None = None
         self._readers: dict[str, ShardReader] = {}
         self._sidecars: dict[str, PromptSidecar] = {}
         self._fault: str | None = None
@@ -166,8 +202,14 @@ class ShardData(LightningDataModule):
     def prepare_data(self) -> None:
         """Write synthetic sets that are missing, and check every shard (one process a machine)."""
         try:
-            for folder in self._folders().values():
-                prepare(folder, self.verify)
+            for key, folder in self._folders().items():
+                if is_remote(folder):
+                    continue  # every copy is checked when it comes
+                # Of a set whose damaged samples may be skipped every damaged shard is named.
+                may_skip = self.damage.limit and key != "data.val"
+                prepare(folder, self.verify, say=self.damage.note if may_skip else None)
+                if self.buckets and key != "data.val":
+                    image_sizes(ShardReader(resolve(folder)))
             for sidecar in self._open_sidecars().values():
                 sidecar.verify(self.verify)
         except UserError as error:
@@ -187,14 +229,16 @@ class ShardData(LightningDataModule):
         if any(faults):
             raise UserError(next(filter(None, faults)))
         # Open the shards
-        self._readers = {
-            key: ShardReader(resolve(folder)) for key, folder in self._folders().items()
-        }
+        self._readers = {key: self._reader(folder) for key, folder in self._folders().items()}
         for key, reader in self._readers.items():
             self._check(key, reader)
+            reader.close()  # workers open files of their own
         self._sidecars = self._open_sidecars()
         if stage == "fit" and self.trainer is not None:
             self._attach()
+
+    def _reader(self, folder: str) -> ShardReader:
+        return ShardReader(folder if is_remote(folder) else resolve(folder), self.remote)
 
     def _open_sidecars(self) -> dict[str, PromptSidecar]:
         """Open the embeddings beside the sets, where the model needs and may have them."""
@@ -202,17 +246,23 @@ class ShardData(LightningDataModule):
         encoder = getattr(getattr(model, "backbone", None), "prompt_source", None)
         if encoder is None or not self.read_prompts:
             return {}
-        folders = {key: resolve(folder) for key, folder in self._folders().items()}
-        found = {key for key in folders if sidecar_folder(folders[key]).is_dir()}
+        folders = self._folders()
+        found = {key for key in folders if self._has_sidecar(folders[key])}
         # Beside one of two training sets they would save nothing: the encoder is needed anyway.
         training = folders.keys() - {"data.val"}
         if not training <= found:
             found -= training
         return {
-            key: PromptSidecar(ShardReader(folders[key]), encoder)
+            key: PromptSidecar(self._reader(folders[key]), encoder)
             for key in folders
             if key in found
         }
+
+    def _has_sidecar(self, folder: str) -> bool:
+        if not is_remote(folder):
+            return sidecar_folder(resolve(folder)).is_dir()
+        files, path = file_system(join(join(folder, FOLDER), MANIFEST_FILE))
+        return bool(files.exists(path))
 
     def _check(self, key: str, reader: ShardReader) -> None:
         # A training set for training, a sample for each rank in validation
@@ -259,7 +309,8 @@ class ShardData(LightningDataModule):
             isinstance(callback, SamplesSeen) and callback.data is self
             for callback in trainer.callbacks
         ):
-            self.samples_seen = 0
+            self.samples_seen, self._samples_in_row = 0, None
+            self.damage.open(Path(trainer.default_root_dir), self.world[0])
             trainer.callbacks.insert(0, SamplesSeen(self, self.batch_size * self.world[1]))
 
     def train_dataloader(self) -> BatchLoader:
@@ -283,13 +334,34 @@ class ShardData(LightningDataModule):
         mix = self.source_mix or getattr(model, "source_mix", None) or ShareRamp()
         mix = mix.for_steps_of(samples_per_step)
 
+        # Rows of one shape, in which the mix is then counted
+        rows = self._rows(readers, samples_per_step)
+        if rows is not None:
+            mix = mix.in_rows_of(rows.samples_in_row)
+
         # Embeddings of the captions, beside all sets or none
         sidecars = [self._sidecars[key] for key in self._sidecars if key != "data.val"]
+        samples = TrainSamples(
+            readers,
+            mix,
+            self.seed,
+            self.size_px,
+            self.flip,
+            sidecars,
+            random_crop=self.crop == "random",
+            rows=rows,
+            skip_damaged=self.damage.limit,
+        )
         # Workers draw their seeds from a generator of their own, not from the run's.
-        return BatchLoader(
-            TrainSamples(readers, mix, self.seed, self.size_px, self.flip, sidecars),
+        loader = BatchLoader(
+            samples,
             batch_sampler=PositionBatches(
-                self.batch_size, batches, lambda: self.samples_seen, rank, world
+                self.batch_size,
+                batches,
+                lambda: self.samples_seen,
+                rank,
+                world,
+                rows.samples_in_row if rows else None,
             ),
             collate_fn=collate_or_error,
             num_workers=self.num_workers,
@@ -297,6 +369,32 @@ class ShardData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
         )
+        loader.on_skip, loader.on_remark = self.damage.add, self.damage.note
+        return loader
+
+    @property
+    def shapes_px(self) -> list[tuple[int, int]]:
+        """Shapes (height, width) of training batches, known before the first; empty: any."""
+        if self.size_px is None:
+            return []
+        if self.buckets is None:
+            return [(self.size_px, self.size_px)]
+        return self.buckets.shapes_px(self.size_px)
+
+    def _rows(self, readers: list[ShardReader], samples_per_step: int) -> Rows | None:
+        if self.buckets is None:
+            return None
+        # Samples in a row: as given, or as at the run's first start
+        given = self.buckets.samples_in_row
+        length = given or self._samples_in_row or self.batch_size * self.world[1]
+        if length % self.batch_size or samples_per_step % length:
+            raise UserError(
+                f"data.buckets.samples_in_row: {length} must be a multiple of the batch size, "
+                f"{self.batch_size}, and divide the samples of an optimizer step, "
+                f"{samples_per_step}: change data.batch_size or this key."
+            )
+        self._samples_in_row = length
+        return Rows(self.shapes_px, length, [image_sizes(reader) for reader in readers])
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
         if self.val is None:
@@ -338,7 +436,19 @@ class ShardData(LightningDataModule):
             reader.close()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"samples_seen": self.samples_seen}
+        rows = {} if self._samples_in_row is None else {"samples_in_row": self._samples_in_row}
+        return {"samples_seen": self.samples_seen, **rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.samples_seen = int(state_dict["samples_seen"])
+        # Samples of one shape in a row, on which the order depends
+        before, given = (
+            state_dict.get("samples_in_row"),
+            self.buckets and (self.buckets.samples_in_row),
+        )
+        if self.buckets is not None and before is not None and given not in (None, before):
+            raise UserError(
+                f"data.buckets.samples_in_row: {given}, but this run was begun with {before}: set "
+                "that, or leave the key out."
+            )
+        self._samples_in_row = before

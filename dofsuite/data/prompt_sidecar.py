@@ -22,7 +22,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
-from dofsuite.data.manifest import MANIFEST_FILE, Manifest, Verify, sha256_of, verify_shards
+from dofsuite.data.manifest import MANIFEST_FILE, Manifest, Verify, fingerprint, verify_shards
+from dofsuite.data.remote import join
 from dofsuite.data.sample_record import mirror_caption, read_record
 from dofsuite.data.shards import Sample, ShardReader, ShardWriter, index_of, shard_entry
 from dofsuite.errors import UserError
@@ -111,7 +112,7 @@ def encode_prompts(
             split=manifest.split,
             depth_kind=None,
             depth_unit=None,
-            encoded={"encoder": encoder, "shards": _fingerprint(reader.manifest)},
+            encoded={"encoder": encoder, "shards": fingerprint(reader.manifest)},
         )
 
 
@@ -171,11 +172,6 @@ def _encoded(
         )
 
 
-def _fingerprint(manifest: Manifest) -> str:
-    """Identify shards by the checksums of their indexes, which hold those of all files in them."""
-    return sha256_of(" ".join(shard.index_sha256 for shard in manifest.shards).encode())
-
-
 # --- reading ---
 
 
@@ -188,9 +184,9 @@ class PromptSidecar:
         Raises:
             UserError: They are damaged, of other shards or of other text encoders.
         """
-        self.folder = sidecar_folder(reader.folder)
+        self.folder = join(reader.folder, FOLDER)
         with _mended(self.folder):
-            self.reader = ShardReader(self.folder)
+            self.reader = ShardReader(self.folder, reader.remote)
         said = self.reader.manifest.encoded
         if said.get("encoder") != encoder:
             raise UserError(
@@ -198,14 +194,16 @@ class PromptSidecar:
                 f"{encoder}; remove the folder and encode again with python -m dofsuite.data "
                 "encode, or set data.read_prompts: false."
             )
-        if said.get("shards") != _fingerprint(reader.manifest):
+        if said.get("shards") != fingerprint(reader.manifest):
             raise UserError(
                 f"{self.folder}: these embeddings are of other shards than those beside them; "
                 "remove the folder and encode again with python -m dofsuite.data encode."
             )
 
     def verify(self, verify: Verify) -> None:
-        """Check every tar. Raises as `verify_shards`."""
+        """Check every tar; remote ones when they are copied. Raises as `verify_shards`."""
+        if not isinstance(self.folder, Path):
+            return
         with _mended(self.folder):
             verify_shards(self.folder, self.reader.manifest, verify)
 
@@ -228,7 +226,7 @@ class PromptSidecar:
 
 
 @contextmanager
-def _mended(folder: Path) -> Iterator[None]:
+def _mended(folder: Path | str) -> Iterator[None]:
     """End a sentence about shards with what to do about embeddings."""
     try:
         yield

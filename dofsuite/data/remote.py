@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, overload
 
 from dofsuite.errors import UserError
 from dofsuite.files import as_user_error, cache_folder, make_folder
@@ -105,9 +105,15 @@ def is_remote(address: str | os.PathLike[str]) -> bool:
     return True
 
 
-def join(address: str, name: str) -> str:
-    """Return the address of a file in a remote folder."""
-    return f"{address.rstrip('/')}/{name}"
+@overload
+def join(folder: Path, name: str) -> Path: ...
+@overload
+def join(folder: str, name: str) -> str: ...
+@overload
+def join(folder: Path | str, name: str) -> Path | str: ...
+def join(folder: Path | str, name: str) -> Path | str:
+    """Return the path or address of a file in a folder, which may be a remote one."""
+    return folder / name if isinstance(folder, Path) else f"{folder.rstrip('/')}/{name}"
 
 
 def file_system(address: str) -> tuple[Any, str]:

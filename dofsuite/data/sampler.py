@@ -17,6 +17,8 @@ from itertools import accumulate
 import numpy as np
 from torch.utils.data import Sampler
 
+from dofsuite.errors import UserError
+
 
 # Apply the finalizer of splitmix64 (Steele, Lea and Flood 2014) to uint64 values.
 def _splitmix64(state: np.ndarray) -> np.ndarray:
@@ -64,6 +66,20 @@ class SourceOrder:
         start = ends[group - 1] if group else 0
         return int(self._members(epoch, group)[position_in_epoch - start])
 
+    def replacement(self, draw: int, tries: int) -> int:
+        """Return the sample that takes the place of a draw's after `tries` damaged ones."""
+        return self[draw + tries]
+
+    def shards_ahead(self, draw: int) -> tuple[int, ...]:
+        """Return the shards of the group that a draw is from and of the next, in order of use."""
+        epoch, position_in_epoch = divmod(draw, len(self))
+        shards, ends = self._groups(epoch)
+        group = bisect_right(ends, position_in_epoch)
+        ahead = list(shards[group * self.group_shards : (group + 2) * self.group_shards])
+        if group + 1 == len(ends):
+            ahead += list(self._groups(epoch + 1)[0][: self.group_shards])
+        return tuple(dict.fromkeys(map(int, ahead)))
+
     # Return the epoch's order of shards and the position at which each group of them ends.
     def _draw_groups(self, epoch: int) -> tuple[np.ndarray, list[int]]:
         shards = permutation(len(self.shard_sizes), self.seed, self.source, epoch)
@@ -90,9 +106,17 @@ class PositionBatches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, batch_size: int, batches: int, first: Callable[[], int], rank: int = 0, world: int = 1
+        self,
+        batch_size: int,
+        batches: int,
+        first: Callable[[], int],
+        rank: int = 0,
+        world: int = 1,
+        samples_in_row: int | None = None,
     ) -> None:
+        """Cut batches; `samples_in_row` are of one shape, and no batch may hold two."""
         self.batch_size, self.batches = batch_size, batches
+        self.samples_in_row = samples_in_row
         self.rank, self.world = rank, world
         self.first = first
 
@@ -100,6 +124,11 @@ class PositionBatches(Sampler[list[int]]):
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self.samples_in_row and self.first() % self.batch_size:
+            raise UserError(
+                f"data.batch_size: {self.batch_size} does not divide the {self.first()} samples "
+                "trained so far, and with data.buckets a batch has one shape: use the size it was."
+            )
         first = self.first() + self.rank * self.batch_size
         for batch in range(self.batches):
             start = first + batch * self.batch_size * self.world

@@ -15,7 +15,7 @@ import re
 import shutil
 import tarfile
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import accumulate
 from pathlib import Path
@@ -25,16 +25,17 @@ from dofsuite.data.manifest import (
     MANIFEST_FILE,
     Manifest,
     ShardEntry,
-    check_is_file,
     check_sha256,
-    read_manifest,
     sha256_of,
 )
+from dofsuite.data.remote import RemoteCache, join
 from dofsuite.data.sample_record import read_record
+from dofsuite.data.shard_files import files_of
 from dofsuite.errors import UserError
 from dofsuite.files import temp_sibling, write_bytes, write_json
 
-MAX_OPEN_SHARDS = 64
+# Of samples in all indexes that a process keeps in memory, about 1 kB each.
+MAX_INDEXED_SAMPLES = 65536
 MAX_MEMBER_BYTES = 512 * 2**20
 
 
@@ -188,27 +189,26 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 class ShardReader:
-    """Any sample of a folder of shards, by number, in the order of the manifest."""
+    """Any sample of a set of shards, by number, in the order of the manifest."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read the manifest and the indexes of `folder`.
+    def __init__(self, folder: Path | str, remote: RemoteCache | None = None) -> None:
+        """Read the manifest of a folder; indexes and shards are opened when they are needed.
+
+        Args:
+            folder: A folder, or the address of a remote one (`remote.py`).
+            remote: Where and how copies of remote shards are kept; None for the defaults.
 
         Raises:
-            UserError: The manifest or an index is missing or does not fit.
+            UserError: The manifest is missing or does not fit.
         """
-        self.folder = folder
-        self.manifest = read_manifest(folder)
+        self.folder, self.remote = folder, remote
+        self.files = files_of(folder, remote)
+        self.manifest = self.files.manifest()
         self.shard_sizes = [shard.samples for shard in self.manifest.shards]
         self._starts = [0, *accumulate(self.shard_sizes)]
-        self._indexes = [self._read_index(shard) for shard in self.manifest.shards]
+        self._indexes: dict[int, list[Any]] = {}
         self._open: dict[int, int] = {}
-
-    def _read_index(self, shard: ShardEntry) -> list[Any]:
-        path = self.folder / f"{shard.name}.index.json"
-        check_is_file(path)
-        data = path.read_bytes()
-        check_sha256(path, sha256_of(data), shard.index_sha256)
-        return json.loads(data)
+        self._ahead: Sequence[int] = ()
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -217,15 +217,17 @@ class ShardReader:
         """Return sample `number` in `[0, len)`.
 
         Raises:
-            UserError: The shard is missing, or a member is truncated or altered.
+            UserError: The shard or its index is missing or damaged, a member is truncated or
+                altered, or the key is no plain name.
         """
         # Where the sample lies
         shard = bisect_right(self._starts, number) - 1
-        path = self.folder / f"{self.manifest.shards[shard].name}.tar"
-        key, index = self._indexes[shard][number - self._starts[shard]]
+        path = str(join(self.folder, f"{self.manifest.shards[shard].name}.tar"))
+        key, index = self._index(shard)[number - self._starts[shard]]
+        check_key(key, path)
 
         # Read and check its members
-        file = self._file(shard, path)
+        file = self._file(shard)
         members = {}
         for extension, (offset, size, sha256) in index.items():
             if size > MAX_MEMBER_BYTES:
@@ -236,17 +238,48 @@ class ShardReader:
                     f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the "
                     "shard again."
                 )
-        return Sample(str(path), key, members)
+        return Sample(path, key, members)
 
-    # Return the shard's file descriptor; at most `MAX_OPEN_SHARDS` stay open.
-    def _file(self, shard: int, path: Path) -> int:
+    def start_of(self, number: int, extensions: Sequence[str], most: int) -> bytes:
+        """Return the first `most` bytes, unchecked, of a sample's file of one of the extensions."""
+        shard = bisect_right(self._starts, number) - 1
+        _, index = self._index(shard)[number - self._starts[shard]]
+        offset, size, _ = next(index[extension] for extension in extensions if extension in index)
+        return os.pread(self._file(shard), min(size, most), offset)
+
+    def read_ahead(self, shards: Sequence[int]) -> None:
+        """Say which shards are read now and next, in this order: remote ones are copied early."""
+        if shards != self._ahead:
+            self._ahead = shards
+            self.files.prefetch([self.manifest.shards[shard] for shard in shards])
+
+    # Return a shard's index; the latest stay in memory.
+    def _index(self, shard: int) -> list[Any]:
+        if shard not in self._indexes:
+            entry = self.manifest.shards[shard]
+            data = self.files.index(entry)
+            name = str(join(self.folder, f"{entry.name}.index.json"))
+            check_sha256(name, sha256_of(data), entry.index_sha256)
+            index = json.loads(data)
+            if len(index) != entry.samples:
+                raise UserError(
+                    f"{name}: it has {len(index)} samples and the manifest {entry.samples}: pack "
+                    "the shard again."
+                )
+            self._indexes[shard] = index
+            # The oldest go
+            while len(self._indexes) > 1 and (
+                sum(map(len, self._indexes.values())) > MAX_INDEXED_SAMPLES
+            ):
+                del self._indexes[next(iter(self._indexes))]
+        return self._indexes[shard]
+
+    # Return the shard's file descriptor; at most `max_open` stay open.
+    def _file(self, shard: int) -> int:
         if shard not in self._open:
-            if len(self._open) >= MAX_OPEN_SHARDS:
+            if len(self._open) >= self.files.max_open:
                 os.close(self._open.pop(next(iter(self._open))))
-            try:
-                self._open[shard] = os.open(path, os.O_RDONLY)
-            except OSError as error:
-                raise UserError(f"{path}: the shard cannot be opened: {error.strerror}.") from error
+            self._open[shard] = self.files.open(self.manifest.shards[shard], self.close)
         return self._open[shard]
 
     def close(self) -> None:
@@ -256,11 +289,22 @@ class ShardReader:
 
     def __getstate__(self) -> dict[str, object]:
         # Workers open files of their own.
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": {}, "_indexes": {}, "_ahead": ()}
 
     def __del__(self) -> None:
         if hasattr(self, "_open"):
             self.close()
+
+
+def check_key(key: object, path: str) -> None:
+    """Check that a sample's key names nothing outside its folder, should it ever name a file.
+
+    Raises:
+        UserError: It is absolute, has a `..` part or a backslash, or is no text.
+    """
+    is_plain = isinstance(key, str) and key.isprintable() and not key.startswith("/")
+    if not is_plain or "\\" in str(key) or ".." in str(key).split("/"):
+        raise UserError(f"{path}: {key!r}: a sample's key must be a plain name, without ../.")
 
 
 def write_shards(

@@ -28,6 +28,20 @@ class SourceMix(ABC):
         """Return this mix for a run whose steps are of so many samples, where none were given."""
         return self if self.samples_per_step else replace(self, samples_per_step=samples)
 
+    def in_rows_of(self, samples: int) -> SourceMix:
+        """Return this mix with rows of so many samples in place of samples.
+
+        Raises:
+            UserError: A step does not hold whole rows.
+        """
+        assert self.samples_per_step is not None, "for_steps_of comes first"
+        if self.samples_per_step % samples:
+            raise UserError(
+                f"data.source_mix.samples_per_step: {self.samples_per_step} is no multiple of "
+                f"data.buckets.samples_in_row, {samples}: change one of them."
+            )
+        return replace(self, samples_per_step=self.samples_per_step // samples)
+
     @abstractmethod
     def num_second_before(self, position: int, seed: int) -> int:
         """Return how many of the positions `[0, position)` draw the second source."""

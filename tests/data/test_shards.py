@@ -16,7 +16,8 @@ from pytorch_lightning import LightningModule, Trainer
 
 from dofsuite.data.manifest import VERIFIED_FILE, read_manifest, verify_shards
 from dofsuite.data.module import ShardData
-from dofsuite.data.shards import MAX_OPEN_SHARDS, ShardReader, ShardWriter, index_of, new_folder
+from dofsuite.data.shard_files import MAX_OPEN_SHARDS
+from dofsuite.data.shards import ShardReader, ShardWriter, index_of, new_folder
 from dofsuite.data.synthetic.sets import prepare
 from dofsuite.errors import UserError
 

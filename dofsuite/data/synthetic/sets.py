@@ -10,7 +10,7 @@ for training, `synthetic:prompts` and `synthetic:shallow_val` held out. They lie
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,14 @@ def resolve(folder: str | os.PathLike[str]) -> Path:
     return cache_folder() / CONTENT_VERSION / name
 
 
-def prepare(folder: str | os.PathLike[str], verify: Verify = "full") -> Path:
+def prepare(
+    folder: str | os.PathLike[str],
+    verify: Verify = "full",
+    say: Callable[[str], object] | None = None,
+) -> Path:
     """Write a synthetic set if it is missing, check a folder of shards, and return its path.
+
+    `say` is told of damaged shards, which then are no errors.
 
     Raises:
         UserError: The shards are not intact (see `verify_shards`), or cannot be written.
@@ -86,7 +92,7 @@ def prepare(folder: str | os.PathLike[str], verify: Verify = "full") -> Path:
 
     # Check the shards
     try:
-        verify_shards(path, read_manifest(path), verify)
+        verify_shards(path, read_manifest(path), verify, say)
     except UserError as error:
         if is_synthetic(folder):
             raise UserError(
