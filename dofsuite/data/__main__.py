@@ -1,4 +1,4 @@
-"""Prepare data sets: `python -m dofsuite.data pack DIR -o SHARDS`, `encode SHARDS`.
+"""Prepare data sets: `python -m dofsuite.data pack DIR -o SHARDS`, `encode SHARDS`, `index TARS`.
 
 `pack` may be left out.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
+from dofsuite.data.packing.index import IndexConfig, index
 from dofsuite.data.packing.pack import PackConfig, PredictDisparity, pack, reasons
 
 DESCRIPTIONS = {
@@ -25,6 +26,11 @@ DESCRIPTIONS = {
         "Encode the captions of shards by SDXL's text encoders, beside the shards (prompts/), so "
         "that training loads no text encoder. 320 kB a caption; a run that was stopped goes on "
         "with the shards that are missing."
+    ),
+    "index": (
+        "Index uncompressed tars that webdataset's writers wrote, so that they can be trained on: "
+        "an index beside each and a manifest. The tars are read once and not changed. Beside "
+        "shards of our own it writes the images' sizes, which data.buckets needs of a remote set."
     ),
 }
 
@@ -74,6 +80,16 @@ def run_encode(arguments: argparse.Namespace) -> None:
         print(f"{manifest.samples} samples with prompt embeddings in {sidecar_folder(folder)}")
 
 
+def run_index(arguments: argparse.Namespace) -> None:
+    config = config_from(IndexConfig, arguments)
+    manifest = index(config)
+    print(
+        f"{manifest.samples} samples in {len(manifest.shards)} shards in {config.folder}: "
+        f"{manifest.samples_with_depth} with depth, {manifest.samples_with_caption} with a "
+        f"caption, {manifest.samples_with_exif} with f-number and focal length"
+    )
+
+
 def load_depth_model(path: str | None) -> PredictDisparity:
     """Load the depth model of photographs, for images in NumPy."""
     import torch
@@ -90,7 +106,11 @@ def load_depth_model(path: str | None) -> PredictDisparity:
     return predict
 
 
-COMMANDS = {"pack": (run_pack, PackConfig), "encode": (run_encode, EncodeConfig)}
+COMMANDS = {
+    "pack": (run_pack, PackConfig),
+    "encode": (run_encode, EncodeConfig),
+    "index": (run_index, IndexConfig),
+}
 
 
 def parser(command: str = "pack") -> Parser:

@@ -115,9 +115,19 @@ class BucketOrder:
             for bucket in range(int(buckets.max()) + 1)
         ]
         self.counts = [len(order) for order in self.orders]
-        self._block = lru_cache(maxsize=4)(self._draw_block)
+        # Samples of a bucket and those after it, and a phase below that number
+        self.rests = [sum(self.counts[bucket:]) for bucket in range(len(self.counts))]
+        self.phases = [
+            hash_of(seed, source, bucket, 0xB0C) % max(rest, 1)
+            for bucket, rest in enumerate(self.rests)
+        ]
+        self._cache()
 
-    def bucket_of(self, row: int) -> tuple[int, int]:
+    def _cache(self) -> None:
+        self._block = lru_cache(maxsize=4)(self._draw_block)
+        self.bucket_of = lru_cache(maxsize=4)(self._bucket_of)
+
+    def _bucket_of(self, row: int) -> tuple[int, int]:
         """Return `(bucket, row of the bucket)` of a row.
 
         Of the first c rows, floor((c n_b + u) / n) go to bucket b, with n the samples of b and of
@@ -127,13 +137,12 @@ class BucketOrder:
         block, place = divmod(row, BLOCK_ROWS)
         row = block * BLOCK_ROWS + int(self._block(block)[place])
         # This bucket's, or one of those after it
-        rest = sum(self.counts)
         for bucket, count in enumerate(self.counts):
-            phase = hash_of(self.seed, self.source, bucket, 0xB0C) % rest
+            rest, phase = self.rests[bucket], self.phases[bucket]
             before = (row * count + phase) // rest
             if ((row + 1) * count + phase) // rest > before:
                 return bucket, before
-            row, rest = row - before, rest - count
+            row -= before
         raise AssertionError  # the last bucket with samples takes all that is left
 
     def __getitem__(self, draw: int) -> int:
@@ -161,11 +170,12 @@ class BucketOrder:
         return permutation(BLOCK_ROWS, self.seed, self.source, block, 0xB10C)
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_block"}
+        cached = ("_block", "bucket_of")
+        return {name: value for name, value in self.__dict__.items() if name not in cached}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._block = lru_cache(maxsize=4)(self._draw_block)
+        self._cache()
 
 
 class _OneBucket(SourceOrder):

@@ -212,8 +212,9 @@ class BatchLoader(DataLoader[Any]):
             for skipped in loaded.skipped:
                 assert self.on_skip is not None, "a sample was skipped and nobody counts it"
                 self.on_skip(skipped)
-            for remark in loaded.remarks if self.on_remark else []:
-                self.on_remark(remark)
+            if self.on_remark is not None:
+                for remark in loaded.remarks:
+                    self.on_remark(remark)
             yield loaded.batch
 
     def state_dict(self) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def read_manifest(folder: Path) -> Manifest:
         )
     if not path.is_file():
         raise UserError(
-            f"{path}: the manifest is missing: pack the shards again with python -m dofsuite.data."
+            f"{path}: the manifest is missing: pack the shards again with python -m dofsuite.data, "
+            "or index tars of webdataset with python -m dofsuite.data index."
         )
     return parse_manifest(path.read_bytes(), str(path))
 

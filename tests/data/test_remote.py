@@ -8,14 +8,20 @@ import logging
 import multiprocessing
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dofsuite.data.buckets import Buckets, image_sizes
+from dofsuite.data.module import ShardData
 from dofsuite.data.remote import RemoteCache, ShardCache, is_remote, read_remote
+from dofsuite.data.shards import ShardReader
 from dofsuite.errors import UserError
+
+from .conftest import write_numbered
 
 pytest.importorskip("aiohttp")
 
@@ -236,3 +242,93 @@ def test_missing_package_names_the_extra() -> None:
             read_remote("s3://bucket/manifest.json", RemoteCache())
     else:
         pytest.skip("s3fs is installed")
+
+
+# --- sets at an address ----------------------------------------------------------------------
+
+
+def serve(server: Server, folder: Path, under: str) -> str:
+    for path in folder.iterdir():
+        server.files[f"{under}/{path.name}"] = path.read_bytes()
+    return f"{server.address}/{under}"
+
+
+def remote_data(address: str, cache: Path, **options: object) -> ShardData:
+    settings = RemoteCache(str(cache), max_gb=1e-3, tries=2, first_wait_s=0.01)
+    given = {"batch_size": 4, "size_px": 16, "flip": 0.0, "remote": settings}
+    return ShardData({"n": address}, **{**given, **options})
+
+
+def epoch_of(data: ShardData) -> list[str]:
+    return [key for batch in data.train_dataloader() for key in batch.key]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_remote_set_trains_as_the_folder_does(
+    server: Server, shards: Path, tmp_path: Path, workers: int
+) -> None:
+    address = serve(server, shards, "set")
+    data = remote_data(address, tmp_path / "cache", num_workers=workers)
+    local = ShardData({"n": str(shards)}, batch_size=4, size_px=16, flip=0.0)
+    assert epoch_of(data) == epoch_of(local)
+    # Every shard and index once, whatever the number of processes
+    tars = [f"set/{path.name}" for path in shards.glob("shard-*")]
+    assert {name: server.sent[name] for name in tars} == dict.fromkeys(tars, 1)
+
+
+def test_cache_of_less_than_the_set_gives_the_same_samples(server: Server, tmp_path: Path) -> None:
+    """23 samples in shards of one: groups of eight, in a cache of about twelve."""
+    folder = write_numbered(tmp_path / "many", 23, samples_per_shard=1)
+    address, room = serve(server, folder, "set"), 12 * 11_000
+    settings = RemoteCache(str(tmp_path / "cache"), max_gb=room / 1e9)
+    data = remote_data(address, tmp_path, remote=settings)
+    local = ShardData({"n": str(folder)}, batch_size=4, size_px=16, flip=0.0)
+    assert epoch_of(data) == epoch_of(local)
+    assert sum(path.stat().st_size for path in (tmp_path / "cache").iterdir()) <= room
+
+
+def test_next_shards_are_copied_before_they_are_read(server: Server, tmp_path: Path) -> None:
+    folder = write_numbered(tmp_path / "many", 30, samples_per_shard=1)
+    data = remote_data(serve(server, folder, "set"), tmp_path / "cache")
+    samples = data.train_dataloader().dataset
+    samples[0]
+    deadline = time.monotonic() + 20
+    while len(list((tmp_path / "cache").glob("*.tar"))) < 16 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    wanted = {f"shard-{shard:06d}.tar" for shard in samples.orders[0].shards_ahead(0)}
+    assert {path.name[25:] for path in (tmp_path / "cache").glob("*.tar")} == wanted
+    assert len(wanted) == 16
+
+
+def test_remote_shard_that_dies_is_skipped_up_to_the_limit(
+    server: Server, shards: Path, tmp_path: Path
+) -> None:
+    address = serve(server, shards, "set")
+    server.cut["set/shard-000002.tar"] = 99
+    data = remote_data(address, tmp_path / "cache", skip_damaged=5)
+    assert len(set(epoch_of(data))) == 18
+    assert sorted(each.number for each in data.damage.skipped.values()) == [10, 11, 12, 13, 14]
+    reasons = {each.reason.split(" tries")[0] for each in data.damage.skipped.values()}
+    assert reasons == {f"{address}/shard-000002.tar: it could not be copied in 2"}
+    with pytest.raises(UserError, match=r"^data\.skip_damaged: more than 4 .* could not be copied"):
+        epoch_of(remote_data(address, tmp_path / "cache", skip_damaged=4))
+
+
+def test_missing_manifest_and_wrong_addresses_end_the_run_at_once(
+    server: Server, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"nothing/manifest\.json: this file is missing"):
+        remote_data(f"{server.address}/nothing", tmp_path).setup()
+    with pytest.raises(UserError, match="run commands and are never opened"):
+        remote_data("pipe:cat a.tar", tmp_path)
+
+
+def test_buckets_of_a_remote_set_need_its_sizes(
+    server: Server, shards: Path, tmp_path: Path
+) -> None:
+    options = {"buckets": Buckets(("1:1",), multiple_px=8)}
+    with pytest.raises(UserError, match=r"^data\.buckets: .*data index FOLDER before"):
+        epoch_of(remote_data(serve(server, shards, "set"), tmp_path / "cache", **options))
+    image_sizes(ShardReader(shards))
+    address = serve(server, shards, "set")
+    assert len(epoch_of(remote_data(address, tmp_path / "cache", **options))) == 24

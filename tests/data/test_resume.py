@@ -152,7 +152,13 @@ def test_new_fit_of_the_same_data_begins_at_the_first_sample(
 
 
 def start_ranks(
-    sources: dict[str, str], folder: Path, ranks: int, workers: int, steps: int, resume: str | None
+    sources: dict[str, str],
+    folder: Path,
+    ranks: int,
+    workers: int,
+    steps: int,
+    resume: str | None,
+    **options: object,
 ) -> subprocess.CompletedProcess[str]:
     """Run the tiny program on `ranks` gloo processes."""
     folder.mkdir()
@@ -164,7 +170,7 @@ def start_ranks(
         "steps": steps,
     }
     return subprocess.run(
-        [sys.executable, str(PROGRAM), json.dumps({**given, "resume": resume})],
+        [sys.executable, str(PROGRAM), json.dumps({**given, "resume": resume, "options": options})],
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -177,10 +183,16 @@ def start_ranks(
 
 
 def run_ranks(
-    sources: dict[str, str], folder: Path, ranks: int, workers: int, steps: int, resume: str | None
+    sources: dict[str, str],
+    folder: Path,
+    ranks: int,
+    workers: int,
+    steps: int,
+    resume: str | None,
+    **options: object,
 ) -> list:
     """Return what all ranks trained on, by position."""
-    run = start_ranks(sources, folder, ranks, workers, steps, resume)
+    run = start_ranks(sources, folder, ranks, workers, steps, resume, **options)
     assert run.returncode == 0, run.stderr[-3000:]
     trained = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(ranks)]
     return sorted((position, key) for rank in trained for position, key in rank)

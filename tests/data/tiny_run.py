@@ -17,8 +17,11 @@ from torch import Tensor
 
 from dofsuite.data import ShareRamp
 from dofsuite.data.batch import Batch
+from dofsuite.data.buckets import Buckets
 from dofsuite.data.module import ShardData
 
+# Shapes (24, 8), (16, 16) and (8, 24) at 16 px; four samples in a row, whatever the batch size.
+BUCKETS = Buckets(("1:2", "1:1", "2:1"), multiple_px=8, samples_in_row=4)
 SOURCE_MIX = ShareRamp(until_step=2, full_step=5, samples_per_step=8)
 
 
@@ -74,6 +77,8 @@ def train(
         flip=0.0,
         source_mix=SOURCE_MIX,
         seed=5,
+        buckets=BUCKETS if options.get("buckets") else None,
+        require_depth=options.get("require_depth", True),
     )
     checkpoint = ModelCheckpoint(
         folder,
@@ -113,5 +118,6 @@ if __name__ == "__main__":
         workers=given["workers"],
         resume=resume,
         devices=given["ranks"],
+        **given.get("options", {}),
     )
     Path(given["folder"], f"rank{run.global_rank}.json").write_text(json.dumps(run.trained))
