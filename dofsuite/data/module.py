@@ -165,7 +165,8 @@ class ShardData(LightningDataModule):
         self.train, self.val = dict(train), val
         for folder in self._folders().values():
             # An old name or a wrong address ends the run here, before networks are loaded.
-            assert not (is_synthetic(folder) and is_remote(folder))
+            is_synthetic(folder)
+            is_remote(folder)
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.num_workers, self.size_px = num_workers, size_px
         self.flip, self.seed = flip, seed
@@ -304,6 +305,11 @@ class ShardData(LightningDataModule):
             raise UserError(
                 "trainer.use_distributed_sampler: set it to false: the data module gives every "
                 "rank its own samples."
+            )
+        # Text2Image: its discriminator ends in a convolution of the square's size.
+        if self.buckets is not None and getattr(trainer.lightning_module, "size_px", None):
+            raise UserError(
+                "data.buckets: this model trains on squares of model.size_px: leave the key out."
             )
         if not any(
             isinstance(callback, SamplesSeen) and callback.data is self

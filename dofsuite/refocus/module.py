@@ -201,7 +201,7 @@ class Refocus(RefocusRun):
 
     def render(self, batch: Batch, cameras: tuple[Cameras, Cameras, Cameras]) -> list[Tensor]:
         """Render the reference and the two targets, display values [b, 3, h, w]."""
-        width_px = input_width_px(batch.image_srgb)
+        width_px = input_width_px(batch.image_srgb, self.trained_size_px)
         return photograph(
             batch.image_srgb,
             batch.disparity,

@@ -49,15 +49,20 @@ class Rendering:
             raise ValueError("gamma and reference_width_px must be above 0 and layers 2 or more")
 
 
-def input_width_px(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
+def input_width_px(
+    image: Float[Tensor, "b 3 h w"], size_px: int | None = None
+) -> Float[Tensor, "b"]:
     """Return the long side in px of the model's input, at which its bokeh levels are defined.
 
     Not the long side of the frame from which a training square was cropped: one blur in one square
     would have another level for every frame that it may come from, and the network cannot know the
     frame. So it is the square's (*ours*; the paper shows squares only): the camera token has the
-    levels that were drawn, 1 to 20, whatever the crop, as at inference, which never crops.
+    levels that were drawn, 1 to 20, whatever the crop, as at inference, which never crops. In
+    training with `data.buckets` it is `size_px`, the side of the square of the same area, whatever
+    the shape: a level has one radius in pixels, from which `token_level` converts at inference.
     """
-    return torch.full((len(image),), float(max(image.shape[-2:])), device=image.device)
+    side_px = max(image.shape[-2:]) if size_px is None else size_px
+    return torch.full((len(image),), float(side_px), device=image.device)
 
 
 @torch.no_grad()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import logging
 import os
 import pickle
 import re
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
 
 from dofsuite.data.damage import SKIPPED_FILE, Skipped
 from dofsuite.data.manifest import sha256_of
@@ -76,9 +76,12 @@ def with_png(folder: Path, png: bytes) -> None:
 
 
 def large_png() -> bytes:
-    file = io.BytesIO()
-    Image.new("1", (20000, 10000)).save(file, "PNG")
-    return file.getvalue()
+    """Return the header of 200 megapixels, and no pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20000, 10000, 1, 0, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks
+    )
 
 
 TAR = r"shard-000001\.tar"
@@ -105,7 +108,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[int], str]] = {
     "empty shard": (
         lambda f: os.truncate(f / "shard-000001.tar", 0),
         [5, 6, 7, 8, 9],
-        rf"{TAR}: n00000\d\.png: it is truncated",
+        rf"{TAR}: n00000\d\.\S+: it is truncated",
     ),
     "missing index": (
         lambda f: (f / "shard-000001.index.json").unlink(),

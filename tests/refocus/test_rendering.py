@@ -6,6 +6,7 @@ from torch.nn.functional import interpolate
 
 from dofsuite.data import ShardData
 from dofsuite.data.batch import collate, resize_and_crop
+from dofsuite.data.buckets import Buckets
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.probe import Probe, ProbeRun
@@ -150,3 +151,26 @@ def test_with_occlusion_no_light_bleeds_over_an_edge_in_focus():
         bleeding[method] = (picture - image)[..., :24].abs().max().item()
     assert bleeding["layered"] > 0.3
     assert bleeding["occlusion"] < 1e-4
+
+
+def test_batches_of_other_shapes_train_with_the_square_s_radii():
+    """As `token_level` assumes at inference: a level is one radius in px, whatever the bucket."""
+    module = tiny_module()
+    module.trained_size_px = 32
+    data = ShardData(
+        train={"photo": "synthetic:photo"},
+        batch_size=2,
+        size_px=32,
+        buckets=Buckets(("2:3",), multiple_px=8),
+    )
+    batch = next(iter(data.train_dataloader()))
+    assert tuple(batch.image_srgb.shape[2:]) == (40, 24) == data.shapes_px[0]
+    assert module.losses(module.example(batch))["loss"].isfinite()
+    cameras = (camera(8.0, 2),) * 3
+    target = module.render(batch, cameras)[1]
+    radius_px = bokeh_radius_px(
+        batch.disparity, cameras[0].focus_disparity, cameras[0].bokeh_level, 32, 256.0
+    )
+    image_linear = display_to_linear(batch.image_srgb, 2.2)
+    exact = linear_to_display(render_bokeh(image_linear, radius_px, method="exact"), 2.2)
+    assert -10 * (target - exact.clamp(0, 1)).square().mean().log10() > 40

@@ -49,6 +49,8 @@ MAY_CHANGE = (
     "gpu",
     "trainer.val_check_interval",  # counted in batches
     "data.init_args.num_workers",
+    "data.init_args.remote",
+    "data.init_args.skip_damaged",
     # Memory and speed: the same gradients up to rounding.
     "model.init_args.split_backward",
     "model.init_args.gradient_checkpointing",
