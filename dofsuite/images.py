@@ -166,7 +166,7 @@ def resize(image: Tensor, height: int, width: int, mode: str = "bicubic") -> Ten
         return image
     if image.ndim == 3:
         return resize(image[None], height, width, mode)[0]
-    return interpolate(image, (height, width), mode=mode, antialias=True).clamp(0, 1)
+    return interpolate(image, (height, width), mode=mode, antialias=True).clamp_(0, 1)
 
 
 def center_crop(image: Tensor, height: int, width: int) -> Tensor:

@@ -148,12 +148,20 @@ def resize_and_crop(
         left = int(place[1] * (new[1] - width_px + 1))
         return resized[..., top : top + height_px, left : left + width_px]
 
-    # Bicubic would ring at the edges of depth.
+    # Bicubic would ring at the edges of depth. Nothing is averaged where there is nothing.
+    shape, disparity, valid = (1, height_px, width_px), item["disparity"], item["valid"]
+    no_depth, no_mask = not bool(disparity.any()), bool(valid.all())
     return {
         **item,
         "image": fit(item["image"], "bicubic"),
-        "disparity": minmax_normalize(fit(item["disparity"], "bilinear")),
-        "valid": fit((~item["valid"]).float(), "bilinear") == 0,
+        "disparity": (
+            torch.zeros(shape) if no_depth else minmax_normalize(fit(disparity, "bilinear"))
+        ),
+        "valid": (
+            torch.ones(shape, dtype=torch.bool)
+            if no_mask
+            else fit((~valid).float(), "bilinear") == 0
+        ),
         "width_px": float(max(new)),
     }
 

@@ -54,6 +54,7 @@ class SourceOrder:
         self.starts = [0, *accumulate(self.shard_sizes)]
         self._groups = lru_cache(maxsize=2)(self._draw_groups)
         self._members = lru_cache(maxsize=4)(self._draw_members)
+        self._ahead = lru_cache(maxsize=4)(self._draw_ahead)
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -73,8 +74,10 @@ class SourceOrder:
     def shards_ahead(self, draw: int) -> tuple[int, ...]:
         """Return the shards of the group that a draw is from and of the next, in order of use."""
         epoch, position_in_epoch = divmod(draw, len(self))
+        return self._ahead(epoch, bisect_right(self._groups(epoch)[1], position_in_epoch))
+
+    def _draw_ahead(self, epoch: int, group: int) -> tuple[int, ...]:
         shards, ends = self._groups(epoch)
-        group = bisect_right(ends, position_in_epoch)
         ahead = list(shards[group * self.group_shards : (group + 2) * self.group_shards])
         if group + 1 == len(ends):
             ahead += list(self._groups(epoch + 1)[0][: self.group_shards])

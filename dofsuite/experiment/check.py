@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 
-from dofsuite.data.manifest import read_manifest
+from dofsuite.data.shard_files import files_of
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.errors import UserError
 from dofsuite.experiment.cards import (
@@ -104,7 +104,7 @@ def data_lines(config: Mapping[str, Any], problems: list[str]) -> Iterator[str]:
             yield f"{key}: {folder}, which dofsuite makes itself"
             continue
         try:
-            manifest = read_manifest(Path(folder))
+            manifest = files_of(folder, None).manifest()
         except UserError as error:
             problems.append(f"{key}: {error}")
             yield f"{key}: {error}"
