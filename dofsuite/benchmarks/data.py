@@ -60,16 +60,7 @@ def measure(config: Config) -> Iterator[Measurement]:
         for index in range(number):
             decode_sample(reader.read(index), reader.manifest.depth_kind)
 
-    # How often an image file is decoded, by Pillow's own door
-    image_files = sum(
-        extension in DECODERS and extension != "depth.npy"
-        for index in range(number)
-        for extension in reader.read(index).members
-    )
-    with mock.patch.object(Image, "open", wraps=Image.open) as opened:
-        decode()
-    decodes = opened.call_count / image_files
-
+    decodes = _decodes_per_image_file(reader, decode)
     # In turns, so that a busy moment hits all of them
     passes: dict[str, Callable[[], None]] = {"tar": tar, "read": read, "decode": decode}
     best_s = dict.fromkeys(passes, float("inf"))
@@ -95,3 +86,15 @@ def measure(config: Config) -> Iterator[Measurement]:
             },
             machine={"device": "cpu"},
         )
+
+
+# How often Pillow opens a file while all samples are decoded, over the number of image files.
+def _decodes_per_image_file(reader: ShardReader, decode: Callable[[], None]) -> float:
+    image_files = sum(
+        extension in DECODERS and extension != "depth.npy"
+        for number in range(len(reader))
+        for extension in reader.read(number).members
+    )
+    with mock.patch.object(Image, "open", wraps=Image.open) as opened:
+        decode()
+    return opened.call_count / image_files

@@ -149,7 +149,8 @@ def resize_and_crop(
         return resized[..., top : top + height_px, left : left + width_px]
 
     # Bicubic would ring at the edges of depth. Nothing is averaged where there is nothing.
-    shape, disparity, valid = (1, height_px, width_px), item["disparity"], item["valid"]
+    shape = (1, height_px, width_px)
+    disparity, valid = item["disparity"], item["valid"]
     no_depth, no_mask = not bool(disparity.any()), bool(valid.all())
     return {
         **item,

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from dofsuite.data.manifest import Manifest, fingerprint
 from dofsuite.data.remote import RemoteCache, join, read_remote
 from dofsuite.data.sampler import SourceOrder, hash_of, permutation
-from dofsuite.data.shards import MAX_MEMBER_BYTES, ShardReader
+from dofsuite.data.shards import ShardReader
+from dofsuite.data.tar_index import MAX_MEMBER_BYTES
 from dofsuite.errors import UserError
 from dofsuite.files import cache_folder, write_atomic
 from dofsuite.images import IMAGE_EXTENSIONS
@@ -108,7 +109,8 @@ class BucketOrder:
         self, shard_sizes: Sequence[int], buckets: np.ndarray, seed: int, source: int, row: int
     ) -> None:
         """Order samples whose bucket is `buckets[number]`, in rows of `row` samples."""
-        self.seed, self.source, self.row = seed, source, row
+        self.seed, self.source = seed, source
+        self.row = row
         ends = np.cumsum(shard_sizes)
         self.orders = [
             _OneBucket(list(shard_sizes), ends, buckets, bucket, seed, source)
@@ -199,7 +201,8 @@ class _OneBucket(SourceOrder):
         super().__init__(sizes, seed, source)
 
     def _draw_members(self, epoch: int, group: int) -> np.ndarray:
-        whole_sizes, ends, buckets, bucket = self._given[:4]
+        whole_sizes, ends = self._given[:2]
+        buckets, bucket = self._given[2:4]
         shards = self._groups(epoch)[0][group * self.group_shards : (group + 1) * self.group_shards]
         firsts = [int(ends[shard]) - whole_sizes[shard] for shard in shards]
         members = np.concatenate(

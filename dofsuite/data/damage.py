@@ -55,6 +55,7 @@ class Damage:
         Raises:
             UserError: It is one more than may be skipped.
         """
+        # Each once
         place = (skipped.source, skipped.number)
         if place in self.skipped:
             return
@@ -62,6 +63,7 @@ class Damage:
         count = len(self.skipped)
         if count > self.limit:
             raise too_many(self.limit, skipped.reason)
+        # Said and written down
         log.warning(
             "skipped damaged sample %d of at most %d (data.skip_damaged): %s",
             count,

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as distributed
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningDataModule
 
 from dofsuite.data.batch import Batch
 from dofsuite.data.buckets import Buckets, image_sizes
@@ -18,12 +18,12 @@ from dofsuite.data.dataset import (
     TrainSamples,
     collate_or_error,
 )
-from dofsuite.data.decode import decode_json
 from dofsuite.data.manifest import MANIFEST_FILE, Verify
 from dofsuite.data.prompt_sidecar import FOLDER, PromptSidecar, sidecar_folder
 from dofsuite.data.remote import RemoteCache, file_system, is_remote, join
-from dofsuite.data.sample_record import has_old_exif
+from dofsuite.data.requirements import check_samples
 from dofsuite.data.sampler import PositionBatches
+from dofsuite.data.samples_seen import SamplesSeen
 from dofsuite.data.shards import ShardReader
 from dofsuite.data.source_mix import ShareRamp, SourceMix
 from dofsuite.data.synthetic.names import is_synthetic
@@ -31,53 +31,6 @@ from dofsuite.data.synthetic.sets import prepare, resolve
 from dofsuite.errors import UserError
 
 Crop = Literal["center", "random"]
-
-# Option -> the manifest's count of samples that meet it; what is missing and the fix.
-REQUIREMENTS = {
-    "require_depth": (
-        "samples_with_depth",
-        "depth map: put a depth map of the same stem next to each image (or name their folder with "
-        "--depth)",
-    ),
-    "require_captions": (
-        "samples_with_caption",
-        "caption: put a .txt file of the same stem next to each image",
-    ),
-    "require_exif": (
-        "samples_with_exif",
-        "EXIF of f-number, focal length and sensor width: use files as the camera wrote them "
-        "(--require-exif leaves out the others)",
-    ),
-}
-
-
-class SamplesSeen(Callback):
-    """Adds a global batch to `data.samples_seen` when its training begins.
-
-    At the start of a batch, because checkpoints are written in its end hooks and would otherwise be
-    one batch short. An exception within a batch subtracts it before an exception checkpoint is
-    written, so that it is trained on after resuming. `ShardData` puts this callback first in the
-    trainer's list.
-    """
-
-    def __init__(self, data: "ShardData", global_batch: int) -> None:
-        self.data, self.global_batch = data, global_batch
-        self.in_flight = 0
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self.in_flight = self.global_batch
-        self.data.samples_seen += self.global_batch
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        self.in_flight = 0
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        self.data.samples_seen -= self.in_flight
-        self.in_flight = 0
 
 
 class ShardData(LightningDataModule):
@@ -178,7 +131,8 @@ class ShardData(LightningDataModule):
         }
         self.verify: Verify = verify
         self.read_prompts = read_prompts
-        self.crop, self.buckets, self.remote = crop, buckets, remote
+        self.crop, self.buckets = crop, buckets
+        self.remote = remote
         self.damage = Damage(skip_damaged)
         self.samples_seen = 0
         self._samples_in_row: int | None = None
@@ -278,25 +232,7 @@ class ShardData(LightningDataModule):
                 f"{key}: {folder} has {manifest.samples} held-out samples for {self.world[1]} "
                 "devices, and each needs one: hold out more, or use fewer with trainer.devices."
             )
-        # What the model needs of every sample
-        for option, (count, fix) in REQUIREMENTS.items():
-            missing = manifest.samples - getattr(manifest, count)
-            if self.required[option] and missing:
-                raise UserError(
-                    f"{key}: {missing} of {manifest.samples} samples in {folder} have no {fix} and "
-                    "pack again with python -m dofsuite.data pack; only for a model that does "
-                    f"without, set data.{option} to false."
-                )
-        # EXIF of older shards would blur wrongly by the crop factor.
-        if self.required["require_exif"]:
-            sample = reader.read(0)
-            name = f"{sample.shard}: {sample.key}.json"
-            if has_old_exif(decode_json(sample.members.get("json", b"{}"), name)):
-                raise UserError(
-                    f"{key}: {folder} was packed when sensor widths were not read, so its EXIF "
-                    "does not tell how large blur is: pack its photographs again with python -m "
-                    "dofsuite.data pack."
-                )
+        check_samples(reader, key, str(folder), self.required)
 
     def _attach(self) -> None:
         # Lightning offers data modules no hook at the start of a batch: add a callback.

@@ -17,7 +17,8 @@ from dofsuite.data.manifest import (
     parse_manifest,
     read_manifest,
 )
-from dofsuite.data.remote import CachedFile, RemoteCache, ShardCache, is_remote, join, read_remote
+from dofsuite.data.remote import RemoteCache, is_remote, join, read_remote
+from dofsuite.data.shard_cache import CachedFile, ShardCache
 from dofsuite.errors import UserError
 
 # Open shards of a process: of a folder; of copies, which are kept from deletion while open.

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import tarfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -31,12 +30,12 @@ from dofsuite.data.manifest import (
 from dofsuite.data.remote import RemoteCache, join
 from dofsuite.data.sample_record import read_record
 from dofsuite.data.shard_files import files_of
+from dofsuite.data.tar_index import MAX_MEMBER_BYTES, check_key, index_of
 from dofsuite.errors import UserError
 from dofsuite.files import temp_sibling, write_bytes, write_json
 
 # Of samples in all indexes that a process keeps in memory, about 1 kB each.
 MAX_INDEXED_SAMPLES = 65536
-MAX_MEMBER_BYTES = 512 * 2**20
 
 
 class Sample(NamedTuple):
@@ -153,44 +152,6 @@ def shard_entry(path: Path, samples: int, index: bytes | None = None) -> ShardEn
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return ShardEntry(path.stem, samples, path.stat().st_size, sha256, sha256_of(index))
-
-
-def index_of(path: Path) -> list[list[Any]]:
-    """Index a tar: `[key, {extension: [offset, size, sha256]}]` of each sample, in order.
-
-    Names are split as webdataset splits them: at the first dot after the last slash.
-
-    Raises:
-        UserError: It is no plain tar, is truncated (also between members, which tarfile and
-            webdataset take for its end), or a member is no plain file or lies outside.
-    """
-    samples: dict[str, dict[str, list[Any]]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar, open(path, "rb") as file:
-            for member in tar:
-                name = re.fullmatch(r"((?:.*/)?[^./][^./]*)\.([^/]+)", member.name)
-                if member.isdir() or name is None:
-                    check_key(member.name, str(path))
-                    continue
-                key, extension = name[1], name[2].lower()
-                start, size = member.offset_data, member.size
-                check_key(key, str(path))
-                if not member.isreg() or member.issparse() or size > MAX_MEMBER_BYTES:
-                    raise UserError(
-                        f"{path}: {member.name}: it is a link, or too large: leave it out."
-                    )
-                if extension in samples.setdefault(key, {}):
-                    raise UserError(f"{path}: {member.name}: it is there twice: leave one out.")
-                sha256 = sha256_of(os.pread(file.fileno(), size, start))
-                samples[key][extension] = [start, size, sha256]
-            is_whole = os.pread(file.fileno(), 1024, tar.offset) == bytes(1024)
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(
-            f"{path}: it is no plain tar, or truncated ({error}): copy it again."
-        ) from error
-    if not is_whole:
-        raise UserError(f"{path}: the shard is truncated: it has no end marker: copy it again.")
-    return [[key, members] for key, members in samples.items()]
 
 
 @contextlib.contextmanager
@@ -320,17 +281,6 @@ class ShardReader:
     def __del__(self) -> None:
         if hasattr(self, "_open"):
             self.close()
-
-
-def check_key(key: object, path: str) -> None:
-    """Check that a sample's key names nothing outside its folder, should it ever name a file.
-
-    Raises:
-        UserError: It is absolute, has a `..` part or a backslash, or is no text.
-    """
-    is_plain = isinstance(key, str) and key.isprintable() and not key.startswith("/")
-    if not is_plain or "\\" in str(key) or ".." in str(key).split("/"):
-        raise UserError(f"{path}: {key!r}: a sample's key must be a plain name, without ../.")
 
 
 def write_shards(

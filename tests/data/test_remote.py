@@ -17,7 +17,8 @@ import pytest
 
 from dofsuite.data.buckets import Buckets, image_sizes
 from dofsuite.data.module import ShardData
-from dofsuite.data.remote import RemoteCache, ShardCache, is_remote, read_remote
+from dofsuite.data.remote import RemoteCache, is_remote, read_remote
+from dofsuite.data.shard_cache import ShardCache
 from dofsuite.data.shards import ShardReader
 from dofsuite.errors import UserError
 

@@ -27,7 +27,8 @@ from dofsuite.data.manifest import (
     read_manifest,
 )
 from dofsuite.data.sample_record import read_record
-from dofsuite.data.shards import ShardReader, index_of, shard_entry
+from dofsuite.data.shards import ShardReader, shard_entry
+from dofsuite.data.tar_index import index_of
 from dofsuite.errors import UserError
 from dofsuite.files import write_atomic, write_bytes, write_json
 from dofsuite.images import IMAGE_EXTENSIONS
@@ -77,16 +78,7 @@ def index(config: IndexConfig, say: Callable[[str], object] = print) -> Manifest
 
 
 def _write_manifest(config: IndexConfig, say: Callable[[str], object]) -> None:
-    # The tars
-    folder = config.folder
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    packed = [name for name in names if name.endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.bz2"))]
-    tars = [folder / name for name in names if name.endswith(".tar") and not name.startswith(".")]
-    if packed:
-        raise UserError(f"{folder / packed[0]}: a compressed tar: unpack it to a .tar first.")
-    if not tars:
-        raise UserError(f"{folder}: there is no .tar in it: name a folder of shards.")
-
+    folder, tars = config.folder, _tars(config.folder)
     # Index and count each
     counts: Counter[str] = Counter()
     entries: list[ShardEntry] = []
@@ -127,8 +119,20 @@ def _write_manifest(config: IndexConfig, say: Callable[[str], object]) -> None:
     write_json(folder / MANIFEST_FILE, asdict(manifest))
 
 
+def _tars(folder: Path) -> list[Path]:
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    packed = [name for name in names if name.endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.bz2"))]
+    tars = [folder / name for name in names if name.endswith(".tar") and not name.startswith(".")]
+    if packed:
+        raise UserError(f"{folder / packed[0]}: a compressed tar: unpack it to a .tar first.")
+    if not tars:
+        raise UserError(f"{folder}: there is no .tar in it: name a folder of shards.")
+    return tars
+
+
 # What a sample has; metadata is read, images are decoded in training.
 def _counted(tar: Path, key: str, members: dict[str, list[Any]]) -> Counter[str]:
+    # One image, and readable metadata
     name = f"{tar}: {key}"
     images = [extension for extension in IMAGE_EXTENSIONS if extension in members]
     if len(images) != 1:
