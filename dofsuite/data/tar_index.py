@@ -24,6 +24,7 @@ def index_of(path: Path) -> list[list[Any]]:
             webdataset take for its end), or a member is no plain file or lies outside.
     """
     # Each plain file, and the end marker, by which a tar cut between members is told
+    # Each plain file, then the end marker, by which a tar cut between members is told
     samples: dict[str, dict[str, list[Any]]] = {}
     try:
         with tarfile.open(path, "r:") as tar, open(path, "rb") as file:
