@@ -23,9 +23,8 @@ def index_of(path: Path) -> list[list[Any]]:
         UserError: It is no plain tar, is truncated (also between members, which tarfile and
             webdataset take for its end), or a member is no plain file or lies outside.
     """
-    # Each plain file, and the end marker, by which a tar cut between members is told
-    # Each plain file, then the end marker, by which a tar cut between members is told
     samples: dict[str, dict[str, list[Any]]] = {}
+    # Each plain file, then the end marker, by which a tar cut between members is told
     try:
         with tarfile.open(path, "r:") as tar, open(path, "rb") as file:
             for member in tar:

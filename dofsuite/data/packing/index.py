@@ -132,12 +132,11 @@ def _tars(folder: Path) -> list[Path]:
 
 # What a sample has; metadata is read, images are decoded in training.
 def _counted(tar: Path, key: str, members: dict[str, list[Any]]) -> Counter[str]:
-    # One image, and readable metadata
-    # One image, and readable metadata
     name = f"{tar}: {key}"
     images = [extension for extension in IMAGE_EXTENSIONS if extension in members]
     if len(images) != 1:
         raise UserError(f"{name}: a sample needs one image, this one has {len(images)}.")
+    # Its metadata
     with open(tar, "rb") as file:
         read: dict[str, bytes] = {
             extension: os.pread(file.fileno(), members[extension][1], members[extension][0])
