@@ -34,12 +34,17 @@ NODE_STEP = 0.08
 # whose sides are not smaller than this.
 COARSE_FROM_PX = (24.0, 72.0)
 LEAST_COARSE_SIDE_PX = 256
+# There nodes are cheap, and lie closer by this factor.
+COARSE_DENSITY = 1.6
 # Position of a pixel that belongs to no node.
 NO_NODE = -2.0
 
 
 def default_num_layers(largest_radius_px: float | int) -> int:
-    """Nodes from NEAR_PX to the largest |radius|: 60 dB against `exact` at gamma 2.2, or more."""
+    """Nodes from NEAR_PX to the largest |radius|: 60 dB against `exact` at gamma 2.2, or more.
+
+    Without those that COARSE_DENSITY adds.
+    """
     return max(2, math.ceil(_far_span(largest_radius_px) / NODE_STEP) + 1)
 
 
@@ -117,7 +122,8 @@ class LayeredScattering:
             is_last = halvings == len(starts_px) - 1
             end_px = self.largest_radius_px if is_last else starts_px[halvings + 1]
             share = (_far_span(end_px) - _far_span(start_px)) / far_span if far_span else 1.0
-            num_nodes = max(2, math.ceil(share * (self.num_layers - 1) - 1e-9) + 1)
+            density = COARSE_DENSITY if halvings else 1.0
+            num_nodes = max(2, math.ceil(density * share * (self.num_layers - 1) - 1e-9) + 1)
             band_end_px = math.inf if is_last else end_px
             nodes = RadiusNodes.of(radius_px, num_nodes, start_px, band_end_px)
             frame = FourierFrame(height, width, int(end_px) + 1)
