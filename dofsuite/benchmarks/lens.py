@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 
@@ -96,17 +96,17 @@ def measure(config: Config) -> Iterator[Measurement]:
 
 def peers(config: Config, machine: Machine) -> Iterator[Measurement]:
     """The classical scatter, forward, in the same process: our tap loop, and as published."""
-    renderers = {
+    renderers: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "exact": functools.partial(render_bokeh, method="exact"),
         "BokehMe's scatter": bokehme_scatter,
     }
+    # Each at the radii that it does not take minutes for
     for name, renderer in renderers.items():
         for radius_px in config.radii_px:
             if radius_px > LOOP_UP_TO_PX:
                 continue
-            image, radius = inputs(config.px, radius_px, machine)
-            render = functools.partial(renderer, image.detach(), radius.detach())
-            timed = machine.timed(render, runs=3, warm_up=1)
+            image, radius = (each.detach() for each in inputs(config.px, radius_px, machine))
+            timed = machine.timed(functools.partial(renderer, image, radius), runs=3, warm_up=1)
             yield Measurement(
                 what=f"lens {name}",
                 setting={"px": config.px, "radius_px": radius_px, "passes": "forward"},
