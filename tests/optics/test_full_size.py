@@ -87,7 +87,8 @@ def test_layered_equals_exact_to_60_db(largest_px, in_focus):
         f"image {cosines[0]:.5f}, by radius {cosines[1]:.3f}"
     )
     assert decibels >= 60
-    assert cosines[0] > 0.999
+    # Single pixels show each disc's rim, which lies between those of two nodes.
+    assert cosines[0] > 0.997
 
 
 @pytest.mark.slow
