@@ -149,6 +149,13 @@ def encode_png(image: Tensor | np.ndarray | Image.Image, **options: object) -> b
     return file.getvalue()
 
 
+def encode_jpeg(image: Tensor, quality: int = 95) -> bytes:
+    """Return a JPEG file's bytes of display values `[3, h, w]`; colors at full size."""
+    file = io.BytesIO()
+    to_pil(image).save(file, "JPEG", quality=quality, subsampling=0)
+    return file.getvalue()
+
+
 def thumbnail(image: Tensor, max_px: int) -> Tensor:
     """Reduce `[c, h, w]` with antialiasing to `max_px` on the long side; smaller images stay."""
     height, width = image.shape[-2:]

@@ -32,3 +32,5 @@ from dofsuite.backbones.small.depth import SmallSaliency as SmallSaliency
 from dofsuite.backbones.small.flux import SmallFlux as SmallFlux
 from dofsuite.backbones.small.sdxl import SmallSdxl as SmallSdxl
 from dofsuite.backbones.small.word_encoder import WordEncoder as WordEncoder
+from dofsuite.backbones.text_to_image import PretrainedTextToImage as PretrainedTextToImage
+from dofsuite.backbones.vae import PretrainedVae as PretrainedVae

@@ -1,4 +1,4 @@
-"""Prepare data sets: `python -m dofsuite.data pack DIR -o SHARDS`, `encode SHARDS`, `index TARS`.
+"""Prepare data sets: `python -m dofsuite.data pack`, `encode`, `index`, `import`, `generate`.
 
 `pack` may be left out.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
+from dofsuite.data.generation import GenerateConfig, generate
+from dofsuite.data.importers.run import ImportConfig, import_data_set
 from dofsuite.data.packing.index import IndexConfig, index
 from dofsuite.data.packing.pack import PackConfig, PredictDisparity, pack, reasons
 
@@ -31,6 +33,15 @@ DESCRIPTIONS = {
         "Index uncompressed tars that webdataset's writers wrote, so that they can be trained on: "
         "an index beside each and a manifest. The tars are read once and not changed. Beside "
         "shards of our own it writes the images' sizes, which data.buckets needs of a remote set."
+    ),
+    "import": (
+        "Import your copy of a published data set: shards of its all-in-focus images and depth "
+        "and, with --purpose evaluate, its pairs of sharp and blurred photographs. Nothing is "
+        "downloaded; a license that does not grant the purpose is refused before a file is read."
+    ),
+    "generate": (
+        "Make all-in-focus images from prompts by a text-to-image model, and pack them. Licenses "
+        "are said first and stand in the manifest. A run that was stopped makes what is missing."
     ),
 }
 
@@ -106,10 +117,40 @@ def load_depth_model(path: str | None) -> PredictDisparity:
     return predict
 
 
+def run_import(arguments: argparse.Namespace) -> None:
+    config = config_from(ImportConfig, arguments)
+    import_data_set(config, lambda: load_depth_model(config.depth_model), say)
+
+
+def run_generate(arguments: argparse.Namespace) -> None:
+    from dofsuite.backbones import PretrainedTextToImage
+
+    config = config_from(GenerateConfig, arguments)
+    described = PretrainedTextToImage(
+        config.model, config.revision, config.dtype, config.lora, config.lora_scale
+    )
+    manifest = generate(
+        config,
+        lambda: described.load(config.offload),
+        lambda: load_depth_model(config.depth_model),
+        say,
+    )
+    print(
+        f"{manifest.samples} images, {manifest.samples_with_depth} of them with depth, in "
+        f"{len(manifest.shards)} shards in {config.output}; the PNGs stay in {config.images_folder}"
+    )
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
 COMMANDS = {
     "pack": (run_pack, PackConfig),
     "encode": (run_encode, EncodeConfig),
     "index": (run_index, IndexConfig),
+    "import": (run_import, ImportConfig),
+    "generate": (run_generate, GenerateConfig),
 }
 
 

@@ -55,6 +55,7 @@ class Manifest:
         without_exif: Why photographs have no EXIF (left out under `pack --require-exif`), and how
             many.
         encoded: Of a side-car: `encoder`, and `shards`, a checksum of the shards that it is of.
+        terms: What licenses of the images' makers say of what is trained on them.
     """
 
     source: str
@@ -70,6 +71,7 @@ class Manifest:
     samples_with_exif: int = 0
     without_exif: dict[str, int] = field(default_factory=dict)
     encoded: dict[str, str] = field(default_factory=dict)
+    terms: dict[str, str] = field(default_factory=dict)
 
 
 def sha256_of(data: bytes) -> str:

@@ -102,6 +102,7 @@ class ShardWriter:
         depth_unit: str | None,
         without_exif: Mapping[str, int] | None = None,
         encoded: Mapping[str, str] | None = None,
+        terms: Mapping[str, str] | None = None,
     ) -> Manifest:
         self.complete_shard()
         # Kind and unit of depth only where there is depth
@@ -117,6 +118,7 @@ class ShardWriter:
             samples_with_exif=self.samples_with_exif,
             without_exif=dict(without_exif or {}),
             encoded=dict(encoded or {}),
+            terms=dict(terms or {}),
             shards=tuple(self.entries),
         )
         # Last of all: a folder that has its manifest is complete.
@@ -294,6 +296,7 @@ def write_shards(
     depth_unit: str | None,
     samples_per_shard: int = 256,
     without_exif: Mapping[str, int] | None = None,
+    terms: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Write a folder of shards atomically: `folder` appears once everything in it is complete.
 
@@ -310,4 +313,5 @@ def write_shards(
                 depth_kind=depth_kind,
                 depth_unit=depth_unit,
                 without_exif=without_exif,
+                terms=terms,
             )

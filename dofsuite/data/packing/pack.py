@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,25 @@ PredictDisparity = Callable[[np.ndarray], np.ndarray]
 DEPTH_UNITS = {"disparity": ("relative", "1/m", "px"), "depth": ("relative", "m", "mm")}
 NAMED_FAULTS = 5
 PROGRESS_EVERY = 256
+
+
+def plain_file(path: Path) -> tuple[str, bytes]:
+    """Return a file's extension and bytes."""
+    return path.suffix[1:].lower(), path.read_bytes()
+
+
+@dataclass(frozen=True)
+class PairReader:
+    """How a pair's files become a sample; an importer replaces what its data set does otherwise."""
+
+    image: Callable[[Path], tuple[str, bytes]] = plain_file
+    """Extension and bytes of a JPEG, PNG or WebP image."""
+    depth: Callable[[Path], tuple[str, bytes]] = plain_file
+    """Extension and bytes of a depth map."""
+    camera: Callable[[Pair, bytes], CameraExif] = lambda pair, data: exif_of_photograph(data)
+    """The camera, from the pair and its image's bytes."""
+    facts: Callable[[Pair], dict[str, Any]] = lambda pair: {}
+    """What else stands in the sample's JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +155,33 @@ def pack(
     for path in listing.left_out:
         print(f"left out: {path} (not a JPEG, PNG or WebP image)", flush=True)
 
-    # Write the shards; nothing where all images were left out
-    without_exif: Counter[str] = Counter()
     predict = load_depth_model() if config.is_depth_predicted and load_depth_model else None
+    return pack_pairs(listing, config, predict)
+
+
+def pack_pairs(
+    listing: Listing,
+    config: PackConfig,
+    predict: PredictDisparity | None = None,
+    reader: PairReader | None = None,
+    terms: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Write the shards of pairs that were found; nothing where one is bad.
+
+    Args:
+        listing: The pairs, and faults that are reported with those found here.
+        config: What the manifest says of them, and where they go.
+        predict: Depth model of `--depth auto`.
+        reader: How files are read; by default as they are.
+        terms: Of the manifest.
+
+    Raises:
+        UserError: Files are bad (up to five are named), or the disk is full.
+    """
+    without_exif: Counter[str] = Counter()
     return write_shards(
         config.output,
-        _samples(listing, config, predict, without_exif),
+        _samples(listing, config, predict, without_exif, reader or PairReader()),
         source=config.tag,
         licence=config.licence,
         split=config.split,
@@ -148,6 +189,7 @@ def pack(
         depth_unit=config.depth_unit,
         samples_per_shard=config.samples_per_shard,
         without_exif=without_exif,
+        terms=terms,
     )
 
 
@@ -157,16 +199,18 @@ def _samples(
     config: PackConfig,
     predict: PredictDisparity | None,
     without_exif: Counter[str],
+    reader: PairReader,
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     faults = list(listing.faults)
     for number, pair in enumerate(listing.pairs):
-        camera = exif_of_photograph(pair.image.read_bytes())
-        if camera.lacks is not None:
-            without_exif[f"no {camera.lacks}"] += 1
-        if camera.lacks is not None and config.require_exif:
-            continue
         try:
-            members = _members(pair, config, predict, camera)
+            extension, data = reader.image(pair.image)
+            camera = reader.camera(pair, data)
+            if camera.lacks is not None:
+                without_exif[f"no {camera.lacks}"] += 1
+            if camera.lacks is not None and config.require_exif:
+                continue
+            members = {extension: data, **_members(pair, data, config, predict, camera, reader)}
         except UserError as error:
             faults.append(str(error).rstrip("."))
         if not faults:
@@ -197,20 +241,25 @@ def reasons(without_exif: Mapping[str, int]) -> str:
     return ", ".join(f"{count} with {reason} in EXIF" for reason, count in counted)
 
 
-# Return a sample's members, each decoded once as a check.
+# Return a sample's members beside its image, each decoded once as a check.
 def _members(
-    pair: Pair, config: PackConfig, predict: PredictDisparity | None, camera: CameraExif
+    pair: Pair,
+    image_bytes: bytes,
+    config: PackConfig,
+    predict: PredictDisparity | None,
+    camera: CameraExif,
+    reader: PairReader,
 ) -> dict[str, bytes]:
     # Image and its metadata
-    image_bytes = pair.image.read_bytes()
     image_srgb = decode_image(image_bytes, str(pair.image))
     height, width = image_srgb.shape[:2]
     record: dict[str, object] = {
         "source": config.tag,
         "licence": config.licence,
         "file": pair.image.name,
+        **reader.facts(pair),
     }
-    members = {pair.image.suffix[1:].lower(): image_bytes}
+    members = {}
     if camera.lacks is None:
         record["exif"] = {
             "f_number": camera.f_number,
@@ -221,7 +270,7 @@ def _members(
     # Depth map
     if pair.depth is not None:
         assert config.depth_kind is not None
-        depth_bytes, extension = pair.depth.read_bytes(), pair.depth.suffix[1:].lower()
+        extension, depth_bytes = reader.depth(pair.depth)
         depth_map = DECODERS[f"depth.{extension}"](depth_bytes, str(pair.depth))
         disparity_from_depth_map(depth_map, config.depth_kind, (height, width), str(pair.depth))
         members[f"depth.{extension}"] = depth_bytes

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dofsuite.data.importers.aperture_scenes import ApertureScene, find_scenes
 from dofsuite.evaluation.apertures.config import EbbConfig
 from dofsuite.evaluation.apertures.ebb_captions import captions_csv, captions_of
 from dofsuite.evaluation.apertures.pairs import (
@@ -25,7 +26,6 @@ from dofsuite.evaluation.apertures.pairs import (
     measure_scene,
     row_of,
 )
-from dofsuite.evaluation.apertures.scenes import ApertureScene, find_scenes
 from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import compute_rows, default_device, seed_of
 from dofsuite.evaluation.report import ImageSheet, Number, Table, write_report

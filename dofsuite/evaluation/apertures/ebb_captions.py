@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dofsuite.data.importers.aperture_scenes import ApertureScene
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
-from dofsuite.evaluation.apertures.scenes import ApertureScene
 from dofsuite.evaluation.job import default_device
 from dofsuite.files import read_bytes
 from dofsuite.images import read_image

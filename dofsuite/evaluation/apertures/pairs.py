@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dofsuite.data.importers.aperture_scenes import ApertureScene, FoundScenes, find_scenes
 from dofsuite.errors import UserError
 from dofsuite.evaluation.apertures.config import PairsConfig
-from dofsuite.evaluation.apertures.scenes import ApertureScene, FoundScenes, find_scenes
 from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import compute_rows
 from dofsuite.evaluation.report import ImageSheet, Number, Table, write_report

@@ -169,8 +169,10 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 
 def sweep_of(benchmark: Benchmark, results: MethodResults) -> Cells:
-    # The scenes of which the method covers every bokeh level
+    # The scenes of which the method covers every bokeh level; real pairs have no common ones
     levels = benchmark.bokeh_levels
+    if not levels:
+        return {}
     covered = [
         sample
         for sample in benchmark.samples

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dofsuite.cli import option
+from dofsuite.data.importers.pairs_file import PAIRS_FILE
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.depth_options import AUTO
 from dofsuite.errors import UserError
@@ -39,8 +40,8 @@ class BenchmarkConfig:
     folder: Path = option(
         type=Path,
         metavar="FOLDER",
-        help="images, in camera/, phone/ and ai/ or with --source; or synthetic:val, whose "
-        "disparity is exact",
+        help="images, in camera/, phone/ and ai/ or with --source; synthetic:val, whose disparity "
+        "is exact; or real pairs of `data import`",
     )
     output: Path = option("-o", "--output", type=Path, metavar="DIR", help="the benchmark")
     count: int | None = option(
@@ -175,6 +176,11 @@ class BenchmarkConfig:
     def predicted_by(self) -> str | None:
         """The depth model, `NAME` or `NAME=PATH`; None: there are depth maps."""
         return self.depth_model or (RELATIVE_DEPTH if self.depth_maps == AUTO else None)
+
+    @property
+    def is_of_pairs(self) -> bool:
+        """Whether the folder holds real pairs, as `data import --purpose evaluate` writes them."""
+        return (self.folder / PAIRS_FILE).is_file()
 
     @property
     def is_synthetic(self) -> bool:

@@ -1,7 +1,7 @@
 """The files of a refocus benchmark: a manifest with every camera and checksum, and its reader.
 
     benchmark.json              settings, scenes, samples, files with sha256 and size; written last
-    points.csv                  the points, as a person or the seeded rule chose them
+    points.csv                  the points, as a person or the seeded rule chose them; none of pairs
     images/SCENE.png            all in focus, 8 bit
     disparity/SCENE.png         16 bit, 0 far and 65535 near, min-max over the image
     rendered/SCENE/SAMPLE.png   references and targets, 8 bit
@@ -11,6 +11,7 @@ stored here, so that whoever renders them again with the manifest's settings get
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from dofsuite.data.decode import decode_depth_image
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import hash_file
-from dofsuite.files import read_bytes
+from dofsuite.files import read_bytes, write_json, write_text
 from dofsuite.images import encode_png, read_image
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.rendering import Rendering
@@ -171,3 +172,27 @@ def check_file(path: Path, entry: dict[str, Any], verify: Literal["full", "size"
 def disparity_png(disparity: Float[Tensor, "1 1 h w"]) -> bytes:
     values = (disparity[0, 0].double().clamp(0, 1) * 65535).round().numpy()
     return encode_png(values.astype(np.uint16))
+
+
+def entry_of(data: bytes) -> dict[str, Any]:
+    return {"sha256": sha256_of(data), "bytes": len(data)}
+
+
+def write_manifest(
+    folder: Path, settings: dict[str, Any], rows: Sequence[dict[str, Any]], points: str | None
+) -> None:
+    """Write the manifest of scenes that are complete, and `points.csv` where there is one."""
+    # Files with their checksums
+    files = {name: entry for row in rows for name, entry in row["files"].items()}
+    if points is not None:
+        write_text(folder / "points.csv", points)
+        files = {"points.csv": entry_of(points.encode()), **files}
+    manifest = {
+        "format": FORMAT,
+        "settings": settings,
+        "scenes": [{name: row[name] for name in SceneFiles._fields} for row in rows],
+        "samples": [sample for row in rows for sample in row["samples"]],
+        "files": files,
+    }
+    write_json(folder / MANIFEST, manifest | {"checksum": checksum_of(manifest)})
+    read_benchmark(folder, "size")

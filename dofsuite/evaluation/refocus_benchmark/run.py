@@ -20,14 +20,12 @@ from dofsuite.data.manifest import sha256_of
 from dofsuite.evaluation.job import compute_rows, rank_and_world_size, seed_of
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES, BenchmarkConfig
 from dofsuite.evaluation.refocus_benchmark.format import (
-    FORMAT,
     MANIFEST,
     Sample,
-    SceneFiles,
     Task,
-    checksum_of,
     disparity_png,
-    read_benchmark,
+    entry_of,
+    write_manifest,
 )
 from dofsuite.evaluation.refocus_benchmark.points import (
     PageScene,
@@ -39,6 +37,7 @@ from dofsuite.evaluation.refocus_benchmark.points import (
     read_points,
     seeded_points,
 )
+from dofsuite.evaluation.refocus_benchmark.real_pairs import build_from_pairs
 from dofsuite.evaluation.refocus_benchmark.sources import (
     Original,
     depth_model,
@@ -47,7 +46,7 @@ from dofsuite.evaluation.refocus_benchmark.sources import (
     read_original,
     synthetic_originals,
 )
-from dofsuite.files import write_bytes, write_json, write_text
+from dofsuite.files import write_bytes, write_text
 from dofsuite.images import encode_png
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.rendering import Rendering, photograph
@@ -57,6 +56,9 @@ CENTER: Point = (0.5, 0.5)
 
 
 def run(config: BenchmarkConfig) -> None:
+    if config.is_of_pairs:
+        build_from_pairs(config)
+        return
     # Images, and how one is read together with its disparity
     if config.is_synthetic:
         originals = synthetic_originals(
@@ -117,7 +119,8 @@ def build(
         return
 
     # The manifest, by every process that finds all scenes there: the same bytes
-    write_manifest(folder, settings, rows)
+    text = points_csv({row["scene"]: Points(*map(tuple, row["points"])) for row in rows})
+    write_manifest(folder, settings, rows, text)
     if rank_and_world_size()[0] == 0:
         tags = [row["source"] for row in rows]
         counts = ", ".join(f"{tags.count(source)} {source}" for source in SOURCES)
@@ -221,24 +224,3 @@ def samples_of(
         sample("deblur", name.replace("bokeh_", "deblur_"), files[name], image, sharp)
         for name in sweep
     ]
-
-
-def entry_of(data: bytes) -> dict[str, Any]:
-    return {"sha256": sha256_of(data), "bytes": len(data)}
-
-
-def write_manifest(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    text = points_csv({row["scene"]: Points(*map(tuple, row["points"])) for row in rows})
-    write_text(folder / "points.csv", text)
-
-    # Files with their checksums
-    files = {name: entry for row in rows for name, entry in row["files"].items()}
-    manifest = {
-        "format": FORMAT,
-        "settings": settings,
-        "scenes": [{name: row[name] for name in SceneFiles._fields} for row in rows],
-        "samples": [sample for row in rows for sample in row["samples"]],
-        "files": {"points.csv": entry_of(text.encode()), **files},
-    }
-    write_json(folder / MANIFEST, manifest | {"checksum": checksum_of(manifest)})
-    read_benchmark(folder, "size")
