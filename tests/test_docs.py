@@ -22,6 +22,8 @@ from dofsuite.experiment.command import read_command
 from dofsuite.lens import parser as lens_parser
 from dofsuite.photography.config import LensConfig
 from dofsuite.refocus.__main__ import parser as refocus_parser
+from dofsuite.simulate import parser as simulate_parser
+from dofsuite.simulation.config import SimulateConfig
 from dofsuite.text2image.__main__ import parser as text2image_parser
 from dofsuite.training.checkpoints.__main__ import parser as checkpoints_parser
 
@@ -29,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 MODULES = (
-    *("fit", "evaluate", "lens", "bench", "refocus", "text2image", "data", "app"),
+    *("fit", "evaluate", "lens", "bench", "refocus", "text2image", "data", "app", "simulate"),
     "training.checkpoints",
 )
 
@@ -82,6 +84,11 @@ def test_fit_commands_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lens_commands_are_read() -> None:
     for words in commands("python -m dofsuite.lens"):
         assert config_from(LensConfig, lens_parser().parse_args(words)).photos
+
+
+def test_simulate_commands_are_read() -> None:
+    for words in commands("python -m dofsuite.simulate"):
+        assert config_from(SimulateConfig, simulate_parser().parse_args(words)).variants > 1
 
 
 def test_refocus_and_text2image_commands_are_read() -> None:

@@ -22,7 +22,7 @@ ENCODED = 4
 # Of the grid, in each direction.
 ENCODED_CAMERAS = 3
 EDGES_PX = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0, 32.0, 64.0, math.inf)
-DISPARITY_BINS = 512
+DISPARITY_STEPS = 512
 BLOCK_BYTES = 4096
 # Above what is expected from the images that were encoded (*ours*).
 MARGIN = 1.1
@@ -75,12 +75,13 @@ def radius_histogram(
     Radius of a pixel: level |D - plane| at the image's long side; D is taken to 1 / 512.
     """
     # Pixels by disparity, then every camera's radius of each bin
-    pixels = torch.histc(disparity.double(), DISPARITY_BINS, 0, 1)
-    middles = (torch.arange(DISPARITY_BINS, dtype=torch.float64) + 0.5) / DISPARITY_BINS
+    steps = (disparity.double() * DISPARITY_STEPS).round().long().flatten()
+    pixels = torch.bincount(steps, minlength=DISPARITY_STEPS + 1).double()
+    disparities = torch.linspace(0, 1, DISPARITY_STEPS + 1, dtype=torch.float64)
     planes = torch.tensor(config.planes, dtype=torch.float64)[:, None, None]
     levels = torch.tensor(config.levels, dtype=torch.float64)[:, None]
     ratio = max(disparity.shape[-2:]) / config.reference_width_px
-    radii_px = (levels * (middles - planes).abs() * ratio).flatten()
+    radii_px = (levels * (disparities - planes).abs() * ratio).flatten()
     # Sorted into the histogram
     bins = torch.bucketize(radii_px, torch.tensor(EDGES_PX[1:-1], dtype=torch.float64), right=True)
     cameras = len(config.planes) * len(config.levels)
@@ -93,7 +94,7 @@ def bytes_of(
     config: SimulateConfig,
     codec: Codec | None,
     device: torch.device,
-) -> float:
+) -> int:
     """Bytes on disk that an image's variants take, from a few cameras spread over the grid."""
     # All latents have one size
     pixels = image.shape[-2] * image.shape[-1]
@@ -109,7 +110,7 @@ def bytes_of(
     ]
     pictures = list(rendered(image, disparity, [Variant(0.0, 0.0), *cameras], config, device))
     sizes = [BLOCK_BYTES * math.ceil(len(encoded(each, config)) / BLOCK_BYTES) for each in pictures]
-    return beside + sizes[0] + (config.variants - 1) * sum(sizes[1:]) / len(cameras)
+    return beside + sizes[0] + math.ceil((config.variants - 1) * sum(sizes[1:]) / len(cameras))
 
 
 def spread_values(values: tuple[float, ...]) -> list[float]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dofsuite.backbones import Codec
 from dofsuite.data.shards import new_folder
-from dofsuite.files import write_bytes, write_json
+from dofsuite.files import flush_folder, write_bytes, write_json
 from dofsuite.images import encode_jpeg, encode_png
 from dofsuite.optics import DisparityLayers, display_to_linear, linear_to_display
 from dofsuite.simulation.config import SimulateConfig
@@ -38,8 +38,11 @@ class Variant(NamedTuple):
 
 
 def variants_of(config: SimulateConfig) -> list[Variant]:
-    """Return the image itself, then every level of every plane."""
-    grid = [Variant(plane, level) for plane in config.planes for level in config.levels]
+    """Return the image itself, then every plane of every level.
+
+    By level: variants of small radii are rendered by taps, and a chunk of both kinds twice.
+    """
+    grid = [Variant(plane, level) for level in config.levels for plane in config.planes]
     return [Variant(0.0, 0.0), *grid]
 
 
@@ -111,12 +114,15 @@ def write_variants(
             if codec is not None:
                 latents.append(encoded_latent(codec, picture, device))
             else:
-                write_bytes(temporary / file_name(variant, config), encoded(picture, config))
+                (temporary / file_name(variant, config)).write_bytes(encoded(picture, config))
             step()
         if latents:
             from safetensors.torch import save
 
             write_bytes(temporary / LATENTS, save({"latents": torch.stack(latents)}))
+        # On disk, together: one by one, hundreds of small files take longer than their rendering
+        for path in temporary.iterdir():
+            flush_folder(path)
         # Disparity, and which camera is which
         levels = (disparity[0, 0] * 65535).round().numpy().astype(np.uint16)
         write_bytes(temporary / DISPARITY, encode_png(levels))

@@ -52,7 +52,7 @@ def split_of(day: str) -> Split:
 DATA_SET = DataSet(
     name="hdr_plus",
     title="HDR+ burst photography data set",
-    licence="CC BY-SA 4.0",
+    licence="CC BY-SA (its version was not verified)",
     source="Hasinoff et al., Burst photography for HDR and low-light imaging, SIGGRAPH Asia 2016",
     find=find,
 )

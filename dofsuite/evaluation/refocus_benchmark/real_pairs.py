@@ -9,7 +9,6 @@ ones give refocus samples in both directions.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch

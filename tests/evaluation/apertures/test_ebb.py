@@ -18,11 +18,11 @@ from transformers import (
 )
 
 from dofsuite.backbones import Captioner
+from dofsuite.data.importers.aperture_scenes import find_scenes
 from dofsuite.data.synthetic.photographs import photograph
 from dofsuite.evaluate import main
 from dofsuite.evaluation.apertures.ebb import center_resized
 from dofsuite.evaluation.apertures.ebb_captions import captions_csv, read_captions, spread
-from dofsuite.data.importers.aperture_scenes import find_scenes
 from dofsuite.evaluation.job import seed_of
 from dofsuite.metrics import blur_energy
 from dofsuite.text2image import Text2ImagePipeline

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from dofsuite.data.importers.aperture_scenes import find_scenes, scene_and_f_number
 from dofsuite.data.synthetic.photo_scenes import scenes
 from dofsuite.data.synthetic.sets import RECIPES
 from dofsuite.evaluate import main
 from dofsuite.evaluation.apertures.pairs import wilson
-from dofsuite.data.importers.aperture_scenes import find_scenes, scene_and_f_number
 from dofsuite.metrics import BlurMonotonicity
 from dofsuite.optics import bokeh_radius_px, linear_to_srgb, render_bokeh, srgb_to_linear
 
