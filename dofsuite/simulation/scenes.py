@@ -1,6 +1,7 @@
 """What is simulated: all-in-focus images with depth, from a folder or from shards."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +44,13 @@ def find_scenes(config: SimulateConfig) -> list[Scene]:
     else:
         scenes = _in_folder(config, estimate)
     scenes = scenes[: config.count]
+    if not scenes:
+        raise UserError(f"{config.source}: there is no image in it.")
     # A folder for each
-    names = [scene.name for scene in scenes]
-    if repeated := next((name for name in names if names.count(name) > 1), None):
+    repeated, count = Counter(scene.name for scene in scenes).most_common(1)[0]
+    if count > 1:
         raise UserError(
-            f"{config.source}: two images would both be written to {repeated}/; rename one."
+            f"{config.source}: {count} images would be written to {repeated}/; rename them."
         )
     return scenes
 
@@ -65,10 +68,9 @@ def _in_shards(config: SimulateConfig, estimate: DepthEstimator | None) -> list[
         )
 
     def scene(number: int) -> Scene:
-        # Its key is known once it is read from the index
-        sample = reader.read(number)
+        # Read when its turn comes
         return Scene(
-            sample.key,
+            reader.key(number),
             manifest.licence,
             lambda: _decoded(reader.read(number), manifest.depth_kind, config, estimate),
         )
@@ -81,8 +83,6 @@ def _in_folder(config: SimulateConfig, estimate: DepthEstimator | None) -> list[
     listing = find_pairs(config.source, None if estimate else config.depth)
     if listing.faults:
         raise UserError(f"{listing.faults[0]}; mend the folder first.")
-    if not listing.pairs:
-        raise UserError(f"{config.source}: there is no JPEG, PNG or WebP image in it.")
     without = [pair.image for pair in listing.pairs if pair.depth is None]
     if estimate is None and without:
         raise UserError(
@@ -96,7 +96,7 @@ def _in_folder(config: SimulateConfig, estimate: DepthEstimator | None) -> list[
         )
 
     def scene(pair: Pair) -> Scene:
-        # As a sample of shards, read when its turn comes
+        # As a sample of shards
         return Scene(
             re.sub(r"[^A-Za-z0-9_-]+", "-", pair.stem),
             "not stated",

@@ -1,5 +1,6 @@
 """All variants of one image: rendered from shared layers, encoded, written into its folder."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -104,6 +105,9 @@ def write_variants(
     Raises:
         UserError: The image cannot be read or the disk is full; then nothing of it is left.
     """
+    # What a killed run has left of this image
+    for stale in folder.parent.glob(f".{folder.name}.tmp-*"):
+        shutil.rmtree(stale, ignore_errors=True)
     image, disparity = scene.read()
     variants, latents = variants_of(config), []
     with new_folder(folder) as temporary:

@@ -56,7 +56,7 @@ def test_prompts_become_shards_with_model_license_and_seed(
     assert len({each["generated_by"]["noise_seed"] for each in records}) == 4
     assert {each["generated_by"]["model"] for each in records} == {str(model)}
     # The pipeline's own image of that prompt and seed
-    pipe = StableDiffusionXLPipeline.from_pretrained(model)
+    pipe = StableDiffusionXLPipeline.from_pretrained(model, torch_dtype=torch.float32)
     noise = torch.Generator().manual_seed(records[3]["generated_by"]["noise_seed"])
     (image,) = pipe(
         "a street in Rome", width=64, height=64, num_inference_steps=1, generator=noise

@@ -208,15 +208,16 @@ def fitted_camera(
     """
     # Every camera at a small size; levels are relative to the long side
     px = min(FIT_PX, sharp.shape[-1])
-    image, target = (resize(each, px, px).double() for each in (sharp, blurred))
+    image, target = (resize(each, px, px) for each in (sharp, blurred))
     layers = DisparityLayers(
         display_to_linear(image, config.gamma),
-        resize(disparity, px, px, "bilinear").double(),
+        resize(disparity, px, px, "bilinear"),
         FIT_LAYERS,
+        torch.float32,
         largest_radius_px=float(FIT_LEVELS[-1]) * px / config.reference_width_px,
     )
-    planes = FIT_PLANES.repeat_interleave(len(FIT_LEVELS))[:, None]
-    levels = FIT_LEVELS.repeat(len(FIT_PLANES))[:, None]
+    planes = FIT_PLANES.repeat(len(FIT_LEVELS))[:, None]
+    levels = FIT_LEVELS.repeat_interleave(len(FIT_PLANES))[:, None]
     # Error of each with its best gains
     errors: list[float] = []
     for chunk in layers.render_variants(

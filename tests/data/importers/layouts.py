@@ -59,11 +59,11 @@ def save_realbokeh(root: Path) -> None:
 
 
 def save_hdr_plus(root: Path) -> None:
-    for day in range(40):
+    for day in range(1, 29):
         for second in (1, 2):
-            burst = f"33TJ_201506{day % 28 + 1:02d}_20{day // 28}5{second:02d}_012"
+            burst = f"33TJ_201501{day:02d}_20150{second}_012"
             save(root / "20171106" / "results_20171023" / burst / "final.jpg", day)
-    folder = root / "20171106" / "bursts" / "33TJ_20150601_200501_012"
+    folder = root / "20171106" / "bursts" / "33TJ_20150101_201501_012"
     folder.mkdir(parents=True)
     (folder / "payload_N000.dng").write_bytes(b"raw")
 
@@ -74,7 +74,7 @@ def save_dpdd(root: Path) -> None:
         for number, side in ((874, "target"), (875, "source"), (902, "target"), (903, "source")):
             path = root / "dd_dp_dataset_png" / split / side / f"1P0A0{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            values = np.full((24, 36, 3), number, np.uint16) * np.array([50, 60, 70], np.uint16)
+            values = np.full((24, 36, 3), number, np.uint16) * np.array([51, 60, 70], np.uint16)
             cv2.imwrite(str(path), values[..., ::-1])
 
 

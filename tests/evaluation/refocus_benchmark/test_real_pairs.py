@@ -79,7 +79,7 @@ def test_ebb_becomes_a_benchmark_that_run_scores(
     assert main([*scored, "--clip", "none", "--lpips", "none", "--clip-iqa", "none"]) == 0
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     (table,) = (each for each in report["tables"] if each["title"].startswith("Table 2"))
-    mae = {row["name"]: row["values"][table["columns"].index("MAE")] for row in table["rows"]}
+    mae = {row["name"]: row["values"]["MAE"] for row in table["rows"]}
     assert mae["oracle"] == 0
     assert mae["copy"] > 0.02
 
