@@ -65,6 +65,7 @@ def test_prompts_become_shards_with_model_license_and_seed(
     assert np.abs(stored - np.asarray(image)).max() <= 1
 
 
+@pytest.mark.slow  # four times loading a pipeline
 def test_restart_makes_only_missing_images_and_a_lora_changes_them(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
