@@ -129,6 +129,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
     described = PretrainedTextToImage(
         config.model, config.revision, config.dtype, config.lora, config.lora_scale
     )
+    # Images and shards
     manifest = generate(
         config,
         lambda: described.load(config.offload),

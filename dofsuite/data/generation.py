@@ -253,13 +253,13 @@ def facts_of(
     index: int, prompts: Sequence[str], config: GenerateConfig, terms: dict[str, str]
 ) -> dict[str, Any]:
     """Return what a sample's JSON says of how it was made."""
-    made: dict[str, Any] = {
+    draw: dict[str, Any] = {
         "seed": config.seed,
         "index": index,
         "noise_seed": seed_of(config, index),
     }
-    made |= {"steps": config.steps, "guidance": config.guidance, "revision": config.revision}
+    draw |= {"steps": config.steps, "guidance": config.guidance, "revision": config.revision}
     return {
         "caption": prompts[index // config.per_prompt],
-        "generated_by": {**terms, "lora_scale": config.lora_scale, **made},
+        "generated_by": {**terms, "lora_scale": config.lora_scale, **draw},
     }

@@ -139,8 +139,9 @@ class SimulateConfig:
                 "--reference-width: a number above 0 is needed.",
             ),
         ]
-        for is_made, sentence in mistakes:
-            if is_made:
+        # The first is said
+        for is_wrong, sentence in mistakes:
+            if is_wrong:
                 raise UserError(sentence)
 
     @staticmethod

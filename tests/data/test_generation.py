@@ -23,16 +23,18 @@ from tests.real_layouts import save_sdxl
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SDXL's layout, and a LoRA of it."""
+    """SDXL's layout."""
     folder = tmp_path_factory.mktemp("model") / "sdxl"
     save_sdxl(folder)
-    pipe = StableDiffusionXLPipeline.from_pretrained(folder)
+    return folder
+
+
+def save_lora(model: Path, folder: Path) -> str:
+    pipe = StableDiffusionXLPipeline.from_pretrained(model)
     torch.manual_seed(1)
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False))
-    StableDiffusionXLPipeline.save_lora_weights(
-        folder.parent / "lora", get_peft_model_state_dict(pipe.unet)
-    )
-    return folder
+    StableDiffusionXLPipeline.save_lora_weights(folder, get_peft_model_state_dict(pipe.unet))
+    return str(folder)
 
 
 def words(model: Path, folder: Path, *more: str) -> list[str]:
@@ -70,7 +72,7 @@ def test_restart_makes_only_missing_images_and_a_lora_changes_them(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = tmp_path / "ai_images"
-    command = words(model, tmp_path, "--lora", str(model.parent / "lora"))
+    command = words(model, tmp_path, "--lora", save_lora(model, tmp_path / "lora"))
     assert main(command) == 0
     first = {path.name: path.read_bytes() for path in images.glob("*.png")}
     (images / "000001.png").unlink()

@@ -26,26 +26,27 @@ def find(folder: Path) -> Found:
     Raises:
         UserError: There is no such scene.
     """
-    photographs, pairs, faults = [], [], []
+    found = Found([], [], {}, [])
     for sharp in sorted(folder.rglob("image.exr")):
+        # The scene's cameras and depth
         place = sharp.parent
         name, depth = slug(place.name), place / "depth.exr"
         try:
             cameras = cameras_of(place)
         except UserError as error:
-            faults.append(str(error).rstrip("."))
+            found.faults.append(str(error).rstrip("."))
             continue
         if not depth.is_file():
-            faults.append(f"{depth}: the depth map is missing")
-        pair = Pair(name, sharp, depth)
-        photographs.append(Photograph(pair, "test", {"scene": name}))
-        pairs += [
+            found.faults.append(f"{depth}: the depth map is missing")
+        # Its sharp image, and a pair for each blurred one
+        found.photographs.append(Photograph(Pair(name, sharp, depth), "test", {"scene": name}))
+        found.pairs.extend(
             RealPair(slug(f"{name}-{file.stem}"), name, "test", sharp, file, {}, camera, depth)
             for file, camera in cameras.items()
-        ]
-    if not photographs and not faults:
+        )
+    if not found.photographs and not found.faults:
         raise UserError(f"{folder}: blb: there is no SCENE/image.exr in it; name its root.")
-    return Found(photographs, pairs, {}, faults)
+    return found
 
 
 def cameras_of(place: Path) -> dict[Path, dict[str, float]]:
@@ -54,11 +55,12 @@ def cameras_of(place: Path) -> dict[Path, dict[str, float]]:
     Raises:
         UserError: `info.json` cannot be read or has fewer numbers than there are images.
     """
-    info: dict[str, Any] = {}
     try:
-        info = json.loads(read_bytes(place / "info.json"))
+        # Numbers by place in two lists
+        info: dict[str, Any] = json.loads(read_bytes(place / "info.json"))
         blurs, distances = info["blur_parameters"], info["focus_distances"]
         found = {}
+        # Of each image, by its name
         for path in sorted(place.glob("bokeh_*.exr")):
             if numbers := BOKEH.fullmatch(path.stem):
                 blur, focus = (int(number) for number in numbers.groups())

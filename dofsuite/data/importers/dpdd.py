@@ -23,12 +23,12 @@ def find(folder: Path) -> Found:
     Raises:
         UserError: There is none of the three splits.
     """
-    photographs, pairs, faults = [], [], []
+    found = Found([], [], {}, [])
     for place in sorted(path for name in SPLITS for path in folder.rglob(name) if path.is_dir()):
         # Sorted, a pair's photographs have the same place
         blurred, sharp = (sorted((place / side).glob("*.png")) for side in ("source", "target"))
         if len(blurred) != len(sharp):
-            faults.append(
+            found.faults.append(
                 f"{place}: {len(blurred)} files in source/ and {len(sharp)} in target/, of which "
                 "the order tells the pairs"
             )
@@ -37,14 +37,14 @@ def find(folder: Path) -> Found:
         for before, after in zip(blurred, sharp, strict=True):
             name = slug(f"{split}-{after.stem}")
             facts = {"scene": name, "camera": SHARP}
-            photographs.append(Photograph(Pair(name, after, None), split, facts))
-            pairs.append(RealPair(name, name, split, after, before, SHARP, BLURRED))
-    if not photographs and not faults:
+            found.photographs.append(Photograph(Pair(name, after, None), split, facts))
+            found.pairs.append(RealPair(name, name, split, after, before, SHARP, BLURRED))
+    if not found.photographs and not found.faults:
         raise UserError(
             f"{folder}: dpdd: there are no train_c/, val_c/ or test_c/ with source/ and target/; "
             "name the folder that holds them."
         )
-    return Found(photographs, pairs, {}, faults)
+    return found
 
 
 DATA_SET = DataSet(

@@ -34,6 +34,7 @@ def find(folder: Path) -> Found:
         facts = {"scene": burst["day"], "phone": True}
         pair = Pair(path.parent.name, path, None)
         photographs.append(Photograph(pair, split_of(burst["day"]), facts))
+    # At least one is needed
     if not photographs:
         raise UserError(
             f"{folder}: hdr_plus: there is no results_20171023/BURST/final.jpg in it; copy that "

@@ -81,6 +81,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
             rows: list[Any] = list(csv.DictReader(io.StringIO(text), strict=True))
         else:
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        # What is used of them, under one name each
         return [
             {
                 "file_name": row["file_name"],

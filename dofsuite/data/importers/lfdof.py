@@ -21,27 +21,30 @@ def find(folder: Path) -> Found:
     Raises:
         UserError: There is no such split.
     """
-    photographs, pairs, faults = [], [], []
+    found = Found([], [], {}, [])
     for place in sorted(path for name in SPLITS for path in folder.rglob(name) if path.is_dir()):
         split, sharp = SPLITS[place.name], images_in(place / "ground_truth")
         blurred = {scene: images_in(place / "input" / scene) for scene in sharp}
         for scene, files in sharp.items():
             # One photograph, and a pair for each of its blurred images
             name = slug(f"{split}-{scene}")
-            photographs.append(Photograph(Pair(name, files[0], None), split, {"scene": name}))
+            photograph = Photograph(Pair(name, files[0], None), split, {"scene": name})
+            found.photographs.append(photograph)
             own = [file for group in blurred[scene].values() for file in group]
             if not own:
-                faults.append(f"{place / 'input' / scene}: no blurred image of {files[0].name}")
-            pairs += [
+                found.faults.append(
+                    f"{place / 'input' / scene}: no blurred image of {files[0].name}"
+                )
+            found.pairs.extend(
                 RealPair(slug(f"{name}-{file.stem}"), name, split, files[0], file, {}, {})
                 for file in own
-            ]
-    if not photographs:
+            )
+    if not found.photographs:
         raise UserError(
             f"{folder}: lfdof: there are no train_data/ or test_data/ with ground_truth/ and "
             "input/; name the folder that holds them."
         )
-    return Found(photographs, pairs, {}, faults)
+    return found
 
 
 def images_in(folder: Path) -> dict[str, list[Path]]:

@@ -108,6 +108,7 @@ def read_pairs(folder: Path) -> StoredPairs:
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']}")
         pairs = [StoredPair(**pair) for pair in record["pairs"]]
+        # Its files, by size
         for name, entry in record["files"].items():
             if not (folder / name).is_file() or (folder / name).stat().st_size != entry["bytes"]:
                 raise UserError(

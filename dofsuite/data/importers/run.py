@@ -165,6 +165,7 @@ def granted_licence(chosen: DataSet, config: ImportConfig) -> str:
         if config.purpose == "product" and NON_COMMERCIAL.search(config.licence):
             raise UserError(f"--purpose product: {config.licence} allows no commercial use.")
         return config.licence
+    # What is stated, by the data set or on its card
     licence = chosen.licence
     if config.name == "hugging_face":
         licence = licence_of_card(config.folder) or NOT_STATED
@@ -172,6 +173,7 @@ def granted_licence(chosen: DataSet, config: ImportConfig) -> str:
         raise UserError(
             f"{config.name}: no license is stated; say with --license under which you use them."
         )
+    # What it does not grant
     reason = chosen.refuses.get(config.purpose)
     if config.purpose == "product" and NON_COMMERCIAL.search(licence):
         reason = reason or "NC allows no commercial use"

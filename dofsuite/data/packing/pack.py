@@ -155,6 +155,7 @@ def pack(
     for path in listing.left_out:
         print(f"left out: {path} (not a JPEG, PNG or WebP image)", flush=True)
 
+    # Write the shards; nothing where all images were left out
     predict = load_depth_model() if config.is_depth_predicted and load_depth_model else None
     return pack_pairs(listing, config, predict)
 

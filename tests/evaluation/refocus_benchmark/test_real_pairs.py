@@ -85,6 +85,7 @@ def test_ebb_becomes_a_benchmark_that_run_scores(
     assert mae["copy"] > 0.02
 
 
+@pytest.mark.slow  # fits two cameras
 def test_scenes_with_depth_and_several_distances_give_all_tasks(tmp_path: Path) -> None:
     # What `data import` writes of BLB: exact depth, two focus distances
     folder = tmp_path / "pairs"
