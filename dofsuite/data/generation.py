@@ -20,7 +20,6 @@ from dofsuite.data.model_terms import terms_of_model
 from dofsuite.data.packing.match_files import Listing, Pair
 from dofsuite.data.packing.pack import PackConfig, PairReader, PredictDisparity, pack_pairs
 from dofsuite.depth_options import AUTO, DEPTH_MODEL
-from dofsuite.diffusion import draw_integer
 from dofsuite.errors import UserError
 from dofsuite.files import make_folder, read_bytes, write_bytes, write_json
 from dofsuite.images import encode_png
@@ -222,6 +221,8 @@ def image_file(folder: Path, index: int) -> Path:
 
 
 def seed_of(config: GenerateConfig, index: int) -> int:
+    from dofsuite.diffusion import draw_integer  # torch: packing works without
+
     return draw_integer(config.seed, index, "generated image")
 
 
