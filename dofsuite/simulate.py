@@ -3,6 +3,7 @@
 python -m dofsuite.simulate DIR|SHARDS -o OUT [--planes D,D,...] [--levels B,B,...]
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -24,12 +25,16 @@ def parser() -> Parser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    from dofsuite.simulation.run import simulate
+def run(arguments: argparse.Namespace) -> None:
+    config = config_from(SimulateConfig, arguments)
+    from dofsuite.simulation.run import simulate  # heavy: once the options are checked
 
-    return run_command_line(
-        lambda arguments: simulate(config_from(SimulateConfig, arguments)), parser(), argv
-    )
+    simulate(config)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; a mistake is one line and exit code 2."""
+    return run_command_line(run, parser(), argv)
 
 
 if __name__ == "__main__":
