@@ -205,7 +205,7 @@ class ShardReader:
     def key(self, number: int) -> str:
         """Return the key of sample `number`, from the index."""
         shard = bisect_right(self._starts, number) - 1
-        return self._indexes[shard][number - self._starts[shard]][0]
+        return self._index(shard)[number - self._starts[shard]][0]
 
     def read(self, number: int) -> Sample:
         """Return sample `number` in `[0, len)`.
