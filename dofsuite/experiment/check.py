@@ -118,8 +118,10 @@ def data_lines(config: Mapping[str, Any], problems: list[str]) -> Iterator[str]:
 def disk_lines(
     folder: Path, costs: StepCosts, config: Mapping[str, Any], problems: list[str]
 ) -> Iterator[str]:
-    trained = torch.empty(costs.trained_bytes // 4, device="meta")
-    space = checkpoint_space(folder, [trained], keep=config["checkpoint"]["keep"])
+    trained, averaged = (
+        torch.empty(size // 4, device="meta") for size in (costs.trained_bytes, costs.averaged_bytes)
+    )
+    space = checkpoint_space(folder, [trained], [averaged], keep=config["checkpoint"]["keep"])
     yield (
         f"disk: a checkpoint has {space.checkpoint / 1e9:.1f} GB; the run needs "
         f"{space.needed / 1e9:.1f} GB in {folder}, {space.free / 1e9:.0f} GB are free"

@@ -10,8 +10,9 @@ from tqdm import tqdm
 from dofsuite.refocus import Refocus
 from dofsuite.refocus.footprint import step_footprint as refocus_footprint
 from dofsuite.text2image import Text2Image
-from dofsuite.text2image.footprint import kind_of, sharded, step_kinds
+from dofsuite.text2image.footprint import averaged_weights, kind_of, sharded, step_kinds
 from dofsuite.text2image.footprint import step_footprint as text2image_footprint
+from dofsuite.training.checkpoints.space import bytes_of
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class StepCosts:
     # FLOPs of the whole run; None where it is not limited in steps.
     total_flops_per_gpu: float | None
     is_compiled: bool
-    # Of the float32 weights that are trained.
+    # Of the float32 weights that are trained, and of an average that checkpoints hold too.
     trained_bytes: int
+    averaged_bytes: int = 0
 
 
 def step_costs(model: object, config: Mapping[str, Any], first_step: int = 0) -> StepCosts | None:
@@ -100,5 +102,14 @@ def _text2image(model: Text2Image, config: Mapping[str, Any], first_step: int) -
         indices = range(first_step, trainer["max_steps"])
         taken = Counter(kind_of(model.stages.step(index)) for index in indices)
         total = float(sum(steps[name].flops * count for name, count in taken.items()))
+    averaged_bytes = bytes_of(averaged_weights(model))
     is_compiled = model.acceleration.compile == "blocks"
-    return StepCosts("text2image", tuple(steps.values()), gpus, total, is_compiled, trained_bytes)
+    return StepCosts(
+        "text2image",
+        tuple(steps.values()),
+        gpus,
+        total,
+        is_compiled,
+        trained_bytes,
+        averaged_bytes,
+    )

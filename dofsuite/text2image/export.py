@@ -16,6 +16,7 @@ from torch import nn
 from dofsuite.backbones import Prediction, SpaceToDepthCodec
 from dofsuite.backbones.codec import Codec
 from dofsuite.backbones.model_card import model_card
+from dofsuite.backbones.sdxl.adapters import has_lora, merge_lora, save_unet_lora
 from dofsuite.backbones.sdxl.prediction_type import save_scheduler
 from dofsuite.errors import UserError
 from dofsuite.text2image.camera.exif import ExifTimeEmbedding, without_exif
@@ -93,7 +94,9 @@ def gather(
     """
     copies = []
     for name, network in networks._asdict().items():
-        dtype = None if name == "focus" else export_dtype(codec)
+        # Adapters are merged in their own precision.
+        keeps_dtype = name == "focus" or (network is not None and has_lora(network))
+        dtype = None if keeps_dtype else export_dtype(codec)
         copies.append(network and gather_to_cpu(network, meta_networks[name], dtype, keep))
     return ExportedNetworks(*copies) if keep else None
 
@@ -103,8 +106,15 @@ def export_dtype(codec: Codec) -> torch.dtype:
 
 
 def save_unet(unet: Any, is_exif_conditioned: bool, dtype: torch.dtype, folder: Path) -> None:
-    """Write `unet/` in diffusers' stock layout, and the EXIF embedding apart if it is used."""
-    unet = gather_to_cpu(unet, unet, dtype, keep=True)
+    """Write `unet/` in diffusers' stock layout, and the EXIF embedding apart if it is used.
+
+    Of a UNet with LoRA the adapters are written too, and merged in `unet/`.
+    """
+    unet = gather_to_cpu(unet, unet, None if has_lora(unet) else dtype, keep=True)
+    if has_lora(unet):
+        save_unet_lora(unet, folder)
+        merge_lora(unet)
+        unet = gather_to_cpu(unet, unet, dtype, keep=True)
     if isinstance(unet.time_embedding, ExifTimeEmbedding):
         embedder = without_exif(unet)
         if is_exif_conditioned:

@@ -13,6 +13,7 @@ from dofsuite.backbones.architectures import without_weights
 from dofsuite.data import Batch
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
 from dofsuite.text2image.dmd2.stages import Step
+from dofsuite.text2image.dmd2.trained_weights import TrainedWeights
 from dofsuite.text2image.module import Text2Image
 from dofsuite.training.checkpoints.space import bytes_of
 from dofsuite.training.footprint import Footprint, count_by_depth, measure
@@ -21,7 +22,7 @@ from dofsuite.training.sharding import fsdp
 # SDXL's CLIP-L and OpenCLIP bigG, in float32 on the GPU.
 TEXT_ENCODER_WEIGHTS = 817_720_320
 # Of a footprint: what is there before a step, and FSDP2 divides.
-STANDING = ("weights", "optimizer", "working copies")
+STANDING = ("weights", "optimizer", "working copies", "average")
 
 
 def step_kinds(module: Text2Image) -> dict[str, int]:
@@ -93,6 +94,9 @@ def _count(
     networks, step = module.networks, module.stages.step(index)
     with fakes:
         networks.to_empty(device="cpu")
+        if module.ema_generator is not None:
+            module.ema_generator.to_empty(device="cpu")
+        networks.share_frozen(module.ema_generator and module.ema_generator.module)
         if module.training_config.working_copies:
             networks.use_working_copies()
         batch = empty_batch(batch_size, size_px, step)
@@ -113,6 +117,8 @@ def _count(
         torch.stack(list(losses.values())).sum().backward()
 
     standing = {"weights": [*networks.parameters(), *networks.buffers()], "optimizer": moments}
+    if module.ema_generator is not None:
+        standing["average"] = list(module.ema_generator.parameters())
     standing["text encoders"] = [text_encoders]
     standing["working copies"] = [w for c in networks.working.values() for w in c.rounded]
     parts = {name: getattr(networks, name) for name in ("discriminator", "depth", "focus")}
@@ -136,6 +142,8 @@ def sharded(counted: Footprint, module: Text2Image, index: int, num_shards: int)
     networks = module.networks
     roots = [getattr(networks, name) for name in fsdp.ROOTS if getattr(networks, name) is not None]
     divided = bytes_of(p for root in roots for p in root.parameters())
+    # Networks with LoRA share frozen weights where nothing is sharded.
+    shared = divided - bytes_of({id(p): p for r in roots for p in r.parameters()}.values())
     # Gradients of what this step trains
     active = module.active_optimizers(module.stages.step(index))
     gradients = bytes_of(p for name in active for p in module.trained[name].parameters())
@@ -143,11 +151,20 @@ def sharded(counted: Footprint, module: Text2Image, index: int, num_shards: int)
     unit = max((sum(p.numel() for p in m.parameters()) for m in attentions), default=0)
     # What a GPU holds
     at_peak = {name: size for name, size in counted.at_peak.items() if name not in STANDING}
-    at_peak["weights"] = counted.at_peak["weights"] - divided + divided // num_shards
+    undivided = counted.at_peak["weights"] + shared - divided
+    at_peak["weights"] = undivided + divided // num_shards
     at_peak["optimizer"] = counted.at_peak["optimizer"] // num_shards
+    if module.ema_generator is not None:
+        at_peak["average"] = bytes_of(module.ema_generator.parameters()) // num_shards
     at_peak["gradients"] = gradients // num_shards
     at_peak["gathered"] = 2 * 2 * unit * torch.bfloat16.itemsize
     return Footprint(counted.flops, sum(at_peak.values()), at_peak)
+
+
+def averaged_weights(module: Text2Image) -> Iterator[Tensor]:
+    """Return what checkpoints hold of the generator's average, once the module is built."""
+    if module.ema_generator is not None:
+        yield from TrainedWeights(module.ema_generator.module).parameters()
 
 
 def _trained(module: Text2Image) -> Iterator[Tensor]:

@@ -6,6 +6,7 @@ checkpoint, and gets no weight gradient.
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dofsuite.backbones import Acceleration, Depth, PromptEmbeds, Saliency, Sdxl
+from dofsuite.backbones.sdxl.adapters import UnetLora
 from dofsuite.backbones.sdxl.prompt_encoder import embeds_of
 from dofsuite.backbones.sdxl.unet_weights import load_unet_weights
 from dofsuite.diffusion import scaled_linear_alphas_cumprod, to_device
@@ -22,6 +24,12 @@ from dofsuite.text2image.camera.focus_predictor import FocusPredictor
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.dmd2.discriminator import Discriminator
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning
+from dofsuite.text2image.dmd2.trained_weights import (
+    TrainedWeights,
+    frozen_to_bfloat16,
+    share_frozen,
+    with_lora,
+)
 from dofsuite.text2image.dmd2.working_copy import WorkingCopy, run_in_own_precision
 from dofsuite.training.sharding.fsdp import meta_copy
 
@@ -79,11 +87,13 @@ class Networks(nn.Module):
         gradient_checkpointing: bool,
         teacher_dtype: Literal["float32", "bfloat16"] = "float32",
         generator_from: str | None = None,
+        loras: Mapping[Name, UnetLora] | None = None,
         sharded: bool = False,
     ) -> None:
         """Load the frozen networks and build the trained ones; arguments as `Text2Image`'s.
 
-        `sharded`: build the three UNets on the meta device, for `fsdp.shard_networks`.
+        `loras`: of generator and fake score, those that train adapters alone. `sharded`: build the
+        three UNets on the meta device, for `fsdp.shard_networks`.
 
         Raises:
             UserError: Weights cannot be loaded or do not fit, or the backbone's levels do not
@@ -112,18 +122,27 @@ class Networks(nn.Module):
             embedder = with_exif(teacher).time_embedding.exif
             if generator is not teacher:
                 with_exif(generator, copy.deepcopy(embedder))
+        starts: dict[str, Any] = {"teacher": teacher, "generator": generator, "critic": teacher}
+        # With LoRA the copies have the teacher's own weights; FSDP2 deals each network its part.
+        loras = loras or {}
+        self.described_loras = [f"of the {name}: {lora}" for name, lora in loras.items()]
+        self.sharing = [name for name in loras if starts[name] is teacher and not sharded]
+        starts |= {name: with_lora(starts[name], lora) for name, lora in loras.items()}
+
         # To be sharded, they are built without weights, and each rank is dealt its part of these.
-        starts: dict[str, nn.Module] = {
-            "teacher": teacher,
-            "generator": generator,
-            "critic": teacher,
-        }
+        def built(name: Name) -> Any:
+            if sharded:
+                return meta_copy(starts[name])
+            return starts[name] if name in loras else copy.deepcopy(starts[name])
+
         self.loaded = starts if sharded else {}
         self.teacher = meta_copy(teacher) if sharded else teacher
-        self.generator = meta_copy(generator) if sharded else copy.deepcopy(generator)
-        self.critic = copy.deepcopy(self.teacher)
+        self.generator, self.critic = built("generator"), built("critic")
+        # What stays frozen, in the teacher's precision.
         if teacher_dtype == "bfloat16":
             self.teacher.bfloat16()
+            for name in loras:
+                frozen_to_bfloat16(getattr(self, name))
 
         # The discriminator on the fake score's mid-block features.
         self.discriminator = Discriminator(
@@ -151,7 +170,7 @@ class Networks(nn.Module):
         """Call the three UNets in bfloat16 from now on; `bind_working_copies` before each step."""
         for name in UNETS:
             unet = getattr(self, name)
-            if unet.dtype == torch.float32:
+            if any(weight.dtype == torch.float32 for weight in unet.parameters()):
                 self.working[name] = WorkingCopy(unet)
             else:
                 run_in_own_precision(unet)
@@ -195,17 +214,27 @@ class Networks(nn.Module):
             self._encoded[captions, device] = PromptEmbeds(*moved)
         return self._encoded[captions, device]
 
-    def trained(self, with_teacher: bool) -> dict[str, nn.ModuleList]:
+    def trained(self, with_teacher: bool) -> dict[str, TrainedWeights]:
         """Return what each optimizer trains; fake score and discriminator share one."""
-        groups: dict[str, list[nn.Module]] = {
-            "generator": [self.generator],
-            "critic": [self.critic, self.discriminator],
+        groups = {
+            "generator": TrainedWeights(self.generator),
+            "critic": TrainedWeights(self.critic, self.discriminator),
         }
         if self.focus is not None:
-            groups["focus"] = [self.focus]
+            groups["focus"] = TrainedWeights(self.focus)
         if with_teacher:
-            groups["teacher"] = [self.teacher]
-        return {name: nn.ModuleList(modules) for name, modules in groups.items()}
+            groups["teacher"] = TrainedWeights(self.teacher)
+        return groups
+
+    def share_frozen(self, ema_generator: nn.Module | None = None) -> None:
+        """Let networks with LoRA, and the generator's average, call the same frozen weights again.
+
+        To be called when these have been copied or emptied.
+        """
+        for name in self.sharing:
+            share_frozen(getattr(self, name), self.teacher)
+        if ema_generator is not None and not self.loaded:
+            share_frozen(ema_generator, self.generator)
 
     def init_from_teacher(self) -> None:
         for unet in (self.generator, self.critic):

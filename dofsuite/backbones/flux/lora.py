@@ -47,10 +47,16 @@ class Lora:
         attach_lora(transformer, self.rank, self.target_names(transformer))
 
 
-def attach_lora(network: Any, rank: int, target_names: list[str]) -> None:
-    """Freeze a network and add a float32 adapter; as B is zero, the output is unchanged."""
+def attach_lora(
+    network: Any, rank: int, target_names: list[str], alpha: float | None = None
+) -> None:
+    """Freeze a network and add a float32 adapter; as B is zero, the output is unchanged.
+
+    Alpha is the rank where it is not given: a scale of one.
+    """
     network.requires_grad_(False)
-    network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=target_names))
+    scale = {"r": rank, "lora_alpha": rank if alpha is None else alpha}
+    network.add_adapter(LoraConfig(**scale, target_modules=target_names))
     cast_training_params(network)
 
 

@@ -1,9 +1,9 @@
-"""Adapters of a frozen SDXL UNet: LoRA on its attention, and a depth ControlNet."""
+"""Adapters of a frozen SDXL UNet: LoRA, and a depth ControlNet."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -15,8 +15,12 @@ from torch import Tensor, nn
 from dofsuite.backbones.flux.lora import attach_lora
 from dofsuite.backbones.hub import from_pretrained
 
-# The linears of an attention layer, self and cross.
+# Endings of names: the linears of an attention layer, self and cross; and with all that LCM-LoRA
+# (arXiv 2311.05556) and DMD2's code adapt, the rest of the transformer and the convolutions.
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+TRANSFORMER = [*ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
+CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"]
+TARGETS = {"attention": ATTENTION, "all": [*TRANSFORMER, *CONVOLUTIONS, "time_emb_proj"]}
 
 # Widths of the layers that downscale a ControlNet's image to latents (arXiv 2302.05543).
 CONDITION_CHANNELS = (16, 32, 96, 256)
@@ -24,17 +28,36 @@ CONDITION_CHANNELS = (16, 32, 96, 256)
 
 @dataclass(frozen=True)
 class UnetLora:
-    """Low-rank adaptation (arXiv 2106.09685) of every attention layer of a UNet."""
+    """Low-rank adaptation (arXiv 2106.09685) of a UNet."""
 
     rank: int = 64
-    """Rank, and alpha: a scale of one, which no tool can drop (*ours*)."""
+    """Rank (DMD2's code: 64)."""
+    alpha: float | None = None
+    """What is added is times alpha / rank; null is the rank: a scale of one, which no tool can drop
+    (*ours*; DMD2's code: 8)."""
+    targets: Literal["attention", "all"] = "attention"
+    """The linears of every attention layer (*ours*), or all that DMD2's code adapts: those of the
+    transformers, the convolutions and the time projections of the residual blocks."""
 
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"rank: must be at least 1, got {self.rank}")
+        if self.alpha is not None and not 0 < self.alpha < math.inf:
+            raise ValueError(f"alpha: must be above 0 and finite, got {self.alpha}")
 
     def attach(self, unet: UNet2DConditionModel) -> None:
-        attach_lora(unet, self.rank, ATTENTION)
+        attach_lora(unet, self.rank, TARGETS[self.targets], self.alpha)
+
+
+def has_lora(unet: nn.Module) -> bool:
+    # Set by diffusers' `add_adapter`, reset by its `unload_lora`.
+    return bool(getattr(unet, "_hf_peft_config_loaded", False))
+
+
+def merge_lora(unet: Any) -> None:
+    """Add the adapters to the weights, in place: the UNet is a stock one again."""
+    unet.fuse_lora()
+    unet.unload_lora()
 
 
 def save_unet_lora(unet: UNet2DConditionModel, folder: Path) -> None:

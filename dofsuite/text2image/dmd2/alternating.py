@@ -25,6 +25,7 @@ from dofsuite.data.source_mix import SourceMix
 from dofsuite.text2image.dmd2 import checks
 from dofsuite.text2image.dmd2.sample_buffer import GeneratedSample, split_batch
 from dofsuite.text2image.dmd2.stages import Stages, Step
+from dofsuite.text2image.dmd2.trained_weights import TrainedWeights, is_trained
 from dofsuite.text2image.dmd2.training_options import Training, linear_warmup
 from dofsuite.text2image.networks import Networks
 from dofsuite.training.checkpoints.compatibility import TEXT2IMAGE_STATE_DICT, renamed
@@ -59,7 +60,7 @@ class AlternatingOptimization(pl.LightningModule):
         self.training_config, self.optimizer_factories = training, optimizers
         self.acceleration = acceleration
         self.networks: Any = None
-        self.trained: dict[str, nn.ModuleList] = {}
+        self.trained: dict[str, TrainedWeights] = {}
         self.lr_schedulers_by_name: dict[str, LambdaLR] = {}
         self.ema_generator: AveragedModel | None = None
         self.generated: GeneratedSample | None = None
@@ -97,6 +98,7 @@ class AlternatingOptimization(pl.LightningModule):
             if self.training_config.ema_decay is not None:
                 ema = get_ema_multi_avg_fn(self.training_config.ema_decay)
                 self.ema_generator = AveragedModel(self.networks.generator, multi_avg_fn=ema)
+                self.networks.share_frozen(self.ema_generator.module)
             self.trained = self.networks.trained(with_teacher=self.stages.teacher > 0)
             self.set_requires_grad(self.trained)
         # Shard them under FSDP2.
@@ -258,9 +260,16 @@ class AlternatingOptimization(pl.LightningModule):
         # Trained weights alone: the rest is frozen.
         names = ["generator", "critic", "discriminator", "focus"]
         names += ["teacher"] if self.stages.teacher else []
-        kept = tuple([f"networks.{name}." for name in names] + ["ema_generator."])
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if k.startswith(kept)}
+        roots = {f"networks.{name}.": getattr(self.networks, name) for name in names}
+        if self.ema_generator is not None:
+            roots |= {"ema_generator.module.": self.ema_generator.module}
+            roots |= {"ema_generator.n_averaged": self.ema_generator}
+        checkpoint["state_dict"] = {
+            key: value
+            for key, value in checkpoint["state_dict"].items()
+            for prefix, root in roots.items()
+            if key.startswith(prefix) and is_trained(root, key)
+        }
         checkpoint["generated"] = self.generated.state() if self.generated is not None else None
         checkpoint["network_signature"] = self._network_signature()
 
@@ -278,5 +287,8 @@ class AlternatingOptimization(pl.LightningModule):
         )
 
     def _network_signature(self) -> dict[str, list[str]]:
-        conditioned = sorted(self.networks.exif_conditioned)
-        return {"trained": list(self.trained), "exif_conditioned": conditioned}
+        return {
+            "trained": list(self.trained),
+            "exif_conditioned": sorted(self.networks.exif_conditioned),
+            "lora": self.networks.described_loras,
+        }

@@ -7,11 +7,11 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
-from torch import nn
 
 from dofsuite.data import Batch, ShardData
 from dofsuite.errors import UserError
 from dofsuite.text2image.dmd2.stages import Stages, Step
+from dofsuite.text2image.dmd2.trained_weights import TrainedWeights
 from dofsuite.training import FullySharded
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -64,7 +64,7 @@ def check_precision(trainer: Trainer) -> None:
         )
 
 
-def check_trained_weights(trained: Mapping[str, nn.Module]) -> None:
+def check_trained_weights(trained: Mapping[str, TrainedWeights]) -> None:
     """Check that all trained weights are float32, for the same reason."""
     for name, group in trained.items():
         for weight in group.parameters():
@@ -142,6 +142,15 @@ def check_network_signature(
                 f"{key}: the run that this one continues {did} the {network}'s weights and this "
                 f"one {does}; give the value of that run."
             )
+
+    # Adapters of the same networks and shapes; before there were any, all weights were trained.
+    adapted = before.get("lora", ())
+    if list(adapted) != list(now["lora"]):
+        old, new = ("; ".join(lines) or "none" for lines in (adapted, now["lora"]))
+        raise UserError(
+            f"model.generator_lora, model.critic_lora: the run that this one continues had LoRA "
+            f"{old}, not {new}; give the values of that run."
+        )
 
     # Checkpoints from before the key was renamed call it `exif`.
     earlier = before.get("exif_conditioned", before.get("exif", now["exif_conditioned"]))

@@ -29,6 +29,8 @@ class WorkingCopy:
         rounded = {name: weight.detach().to(dtype) for name, weight in _named_values(master)}
         self.network = with_values(master, rounded)
         self.rounded = [weight.detach() for weight in self.network.parameters()]
+        # Weights that have this dtype already are the master's own, as are frozen ones with LoRA.
+        self.copied = [place for place, w in enumerate(self.weights) if w.dtype != dtype]
         self.slots = list(_slots(self.network))
         self.version = self._version()
         run_in_own_precision(self.network)
@@ -38,7 +40,9 @@ class WorkingCopy:
         if (version := self._version()) == self.version:
             return False
         with torch.no_grad():
-            torch._foreach_copy_(self.rounded, [weight.detach() for weight in self.weights])
+            rounded = [self.rounded[place] for place in self.copied]
+            if rounded:
+                torch._foreach_copy_(rounded, [self.weights[p].detach() for p in self.copied])
         self.version = version
         return True
 
@@ -48,10 +52,14 @@ class WorkingCopy:
         For one backward pass: each micro-batch has a node of its own.
         """
         self.refresh()
-        bound: Any = self.rounded
-        if any(weight.requires_grad for weight in self.weights):
-            bound = _Rounded.apply(self.rounded, *self.weights)  # type: ignore[no-untyped-call]
-        for (module, name), weight in zip(self.slots, bound, strict=True):
+        learning = [place for place, w in enumerate(self.weights) if w.requires_grad]
+        if not learning:
+            return self.release()
+        rounded = [self.rounded[place] for place in learning]
+        weights = [self.weights[place] for place in learning]
+        bound: Any = _Rounded.apply(rounded, *weights)  # type: ignore[no-untyped-call]
+        for place, weight in zip(learning, bound, strict=True):
+            module, name = self.slots[place]
             module._parameters[name] = weight
 
     def release(self) -> None:
