@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from dofsuite.backbones.codec import VaeCodec
 from dofsuite.errors import UserError
 
 
@@ -20,6 +21,9 @@ class Acceleration:
     """`auto`: torch's scaled dot product attention, without its cuDNN kernel where blocks are
     recomputed; `sdpa`: with all of its kernels; or a backend of diffusers for FLUX, such as
     `flash_hub`, `_flash_3`, `_native_cudnn`, `sage`."""
+    channels_last: bool = False
+    """Store the VAE's convolutions with channels last, the layout of cuDNN's half-precision
+    kernels, which otherwise transpose in and out (*ours*; not timed on a GPU yet)."""
 
     def apply(self, network: Any, recompute: bool) -> None:
         """Set a network's attention, then compile its blocks; LoRA must be attached before.
@@ -42,6 +46,11 @@ class Acceleration:
         if self.compile == "blocks":
             # One shape in training; another (a probe's) is compiled anew, never made dynamic.
             network.compile_repeated_blocks(fullgraph=True, dynamic=False)
+
+    def apply_to_codec(self, codec: object) -> None:
+        """Set the layout of a VAE; a codec without convolutions is left as it is."""
+        if self.channels_last and isinstance(codec, VaeCodec):
+            codec.vae.to(memory_format=torch.channels_last)
 
 
 def set_attention(network: Any, name: str) -> None:

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from dofsuite.backbones import Acceleration
 from dofsuite.backbones.architectures import RandomDepth, RandomSaliency, RandomSdxl
+from dofsuite.backbones.sdxl.adapters import UnetLora
 from dofsuite.benchmarks.machine import Machine
 from dofsuite.benchmarks.measurement import Measurement
 from dofsuite.cli import option
@@ -30,11 +31,18 @@ class Config:
     compile: bool = option(
         "--compile", action="store_true", default=False, help="compile blocks (on a GPU)"
     )
+    channels_last: bool = option(
+        "--channels-last", action="store_true", default=False, help="the VAE with channels last"
+    )
+    lora_rank: int = option(
+        "--lora-rank", type=int, default=0, help="of generator and fake score; 0 trains them whole"
+    )
 
     def __post_init__(self) -> None:
-        if self.px < 32 or self.px % 32 or self.batch_size < 1:
+        if self.px < 32 or self.px % 32 or self.batch_size < 1 or self.lora_rank < 0:
             raise UserError(
-                "text2image: --px must be a multiple of 32 and --batch-size at least 1."
+                "text2image: --px must be a multiple of 32, --batch-size at least 1 and "
+                "--lora-rank at least 0."
             )
 
 
@@ -62,13 +70,18 @@ def module_of(config: Config, **networks: Any) -> Text2Image:
         "depth": RandomDepth("small"),
         "saliency": RandomSaliency(),
     }
+    lora = UnetLora(config.lora_rank) if config.lora_rank else None
     return Text2Image(
         **{**full_size, **networks},
+        generator_lora=lora,
+        critic_lora=lora,
         stages=Stages(deep=0),
         size_px=config.px,
         teacher_dtype="bfloat16",
         gradient_checkpointing=config.recompute,
-        acceleration=Acceleration("blocks" if config.compile else "none"),
+        acceleration=Acceleration(
+            "blocks" if config.compile else "none", channels_last=config.channels_last
+        ),
     )
 
 

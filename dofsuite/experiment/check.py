@@ -119,7 +119,8 @@ def disk_lines(
     folder: Path, costs: StepCosts, config: Mapping[str, Any], problems: list[str]
 ) -> Iterator[str]:
     trained, averaged = (
-        torch.empty(size // 4, device="meta") for size in (costs.trained_bytes, costs.averaged_bytes)
+        torch.empty(size // 4, device="meta")
+        for size in (costs.trained_bytes, costs.averaged_bytes)
     )
     space = checkpoint_space(folder, [trained], [averaged], keep=config["checkpoint"]["keep"])
     yield (

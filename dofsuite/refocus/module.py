@@ -161,6 +161,7 @@ class Refocus(RefocusRun):
         if self.lora is not None and self._trainer and "mixed" in str(self._trainer.precision):
             share_low_precision_inputs(self.transformer)
         self.acceleration.apply(self.transformer, self.gradient_checkpointing)
+        self.acceleration.apply_to_codec(self.codec)
 
     # --- the algorithm box ---
 

@@ -174,14 +174,16 @@ def _trained(module: Text2Image) -> Iterator[Tensor]:
 
 def empty_batch(batch_size: int, size_px: int, step: Step) -> Batch:
     """Return a batch of empty photographs; their indices are numbers, for the draws."""
+    # Under FakeTensorMode a tensor of more than one number forgets them, and draws ask for them.
+    numbers = list(range(step.index * batch_size, (step.index + 1) * batch_size))
+    index: Any = torch.tensor(numbers, device="cpu")
+    index.tolist = lambda: numbers
     return Batch(
         image_srgb=torch.empty(batch_size, 3, size_px, size_px),
         disparity=torch.empty(batch_size, 1, size_px, size_px),
         has_depth=torch.ones(batch_size, dtype=torch.bool),
         source=torch.full((batch_size,), int(step.is_shallow)),
-        index=torch.tensor(
-            range(step.index * batch_size, (step.index + 1) * batch_size), device="cpu"
-        ),
+        index=index,
         key=["photograph"] * batch_size,
         width_px=torch.full((batch_size,), float(size_px)),
         valid=torch.ones(batch_size, 1, size_px, size_px, dtype=torch.bool),

@@ -137,8 +137,8 @@ class Text2Image(AlternatingOptimization):
                 rank 64, alpha 8, all targets, with a learning rate of 5e-5).
             critic_lora: The same of the fake score (*ours*: null; DMD2 trains it whole); the
                 discriminator is always trained whole.
-            acceleration: Compiled blocks of the three UNets, in training; their attention is
-                torch's.
+            acceleration: Compiled blocks of the three UNets, in training, and the VAE's layout; the
+                UNets' attention is torch's.
             seed: Noise, times and step indices follow from it and the sample's position in the run.
         """
         optimizers = {
@@ -158,7 +158,7 @@ class Text2Image(AlternatingOptimization):
                 "generator_from: the generator starts as the teacher that this run trains; set "
                 "stages.teacher: 0"
             )
-        loras = {"generator": generator_lora, "critic": critic_lora}
+        loras: dict[Name, UnetLora | None] = {"generator": generator_lora, "critic": critic_lora}
         self.loras = {name: lora for name, lora in loras.items() if lora is not None}
         if self.loras and stages.teacher:
             raise ValueError(

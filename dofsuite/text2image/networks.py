@@ -176,7 +176,8 @@ class Networks(nn.Module):
                 run_in_own_precision(unet)
 
     def accelerate(self, acceleration: Acceleration) -> None:
-        """Set attention and compiled blocks of the UNets that training calls."""
+        """Set attention and compiled blocks of the UNets in training, and the VAE's layout."""
+        acceleration.apply_to_codec(self.codec)
         for name in UNETS:
             working = self.working.get(name)
             unet: Any = getattr(self, name) if working is None else working.network

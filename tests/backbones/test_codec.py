@@ -5,7 +5,7 @@ import torch
 from diffusers import AutoencoderKL
 from scipy.fft import dctn
 
-from dofsuite.backbones import SpaceToDepthCodec, VaeCodec
+from dofsuite.backbones import Acceleration, SpaceToDepthCodec, VaeCodec
 from dofsuite.backbones.codec import opponent_basis
 
 
@@ -70,6 +70,24 @@ def test_the_vae_s_latents_are_shifted_scaled_modes(image):
     assert torch.allclose(latent, (mode - 0.12) * 0.36, atol=1e-6)
     assert torch.allclose(codec.decode(latent), vae.decode(mode).sample, atol=1e-4)
     assert not any(parameter.requires_grad for parameter in codec.parameters())
+
+
+def test_a_vae_with_channels_last_has_the_same_numbers_and_gradients(image):
+    torch.manual_seed(0)
+    levels = {"down_block_types": ("DownEncoderBlock2D",) * 2, "norm_num_groups": 4}
+    levels |= {"up_block_types": ("UpDecoderBlock2D",) * 2, "block_out_channels": (8, 16)}
+    results = []
+    codec = VaeCodec(AutoencoderKL(**levels))
+    for acceleration in (Acceleration(), Acceleration(channels_last=True)):
+        acceleration.apply_to_codec(codec)
+        seen = image.clone().requires_grad_()
+        latent = codec.encode(seen)
+        decoded = codec.decode(latent)
+        decoded.square().sum().backward()
+        results.append((latent, decoded, seen.grad))
+    assert codec.vae.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    for plain, last in zip(*results, strict=True):
+        torch.testing.assert_close(last, plain, rtol=1e-4, atol=1e-5 * float(plain.abs().max()))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

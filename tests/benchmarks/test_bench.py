@@ -1,15 +1,21 @@
 """`python -m dofsuite.bench`: one JSON line a measurement, mistakes in one sentence."""
 
 import json
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
 
 from dofsuite.backbones import SmallDepth, SmallFlux, SmallSaliency, SmallSdxl
-from dofsuite.bench import BENCHMARKS, main, module_of
+from dofsuite.bench import BENCHMARKS, main, module_of, parser_of
 from dofsuite.benchmarks import lens, refocus, text2image
+from dofsuite.cli import config_from
 from dofsuite.optics import render_bokeh
 from dofsuite.text2image.networks import FocusPredictorConfig
+
+ROOT = Path(__file__).parents[2]
 
 
 def lines_of(capsys, *words):
@@ -86,8 +92,23 @@ def test_every_benchmark_has_options_and_is_named_in_the_help(capsys):
         assert module_of(name).Config()
 
 
+def test_every_stage_of_the_script_for_a_gpu_is_a_benchmark_and_its_options(tmp_path):
+    environment = {**os.environ, "PYTHON": "echo", "ROWS": str(tmp_path / "rows")}
+    script = ["bash", str(ROOT / "experiments" / "gpu_rows.sh")]
+    subprocess.run(script, env=environment, check=True, capture_output=True)
+    commands = [line.split() for line in (tmp_path / "rows").read_text().splitlines()]
+    assert len(commands) == 9
+    for module, verb, name, *options in commands:
+        assert (module, verb) == ("-m", "dofsuite.bench")
+        assert config_from(module_of(name).Config, parser_of(name).parse_args(options))
+    wrong = subprocess.run([*script, "magic"], env=environment, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert wrong.stderr == "gpu_rows.sh: magic is no stage; see words_of in it.\n"
+
+
 @pytest.mark.slow
-def test_the_timed_steps_of_both_works_run_on_small_networks():
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_the_timed_steps_of_both_works_run_on_small_networks(lora_rank):
     on_cpu = torch.device("cpu")
     flux = SmallFlux(weights=None, heads=2, single_blocks=1, downscale=2)
     step = refocus.training_step(refocus.Config(px=32, split_backward="rows"), on_cpu, flux)
@@ -97,7 +118,9 @@ def test_the_timed_steps_of_both_works_run_on_small_networks():
         "saliency": SmallSaliency(weights=None),
         "focus": FocusPredictorConfig(small=True),
     }
-    steps = text2image.training_steps(text2image.Config(px=64), on_cpu, **small)
+    steps = text2image.training_steps(
+        text2image.Config(px=64, lora_rank=lora_rank), on_cpu, **small
+    )
     assert list(steps) == ["deep generator", "deep critic", "shallow generator", "shallow critic"]
     for call in (step, *steps.values()):
         call()

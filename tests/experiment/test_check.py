@@ -96,6 +96,7 @@ FULL_SIZE = [
     "text2image_deep_h200.yaml",
     "text2image_full.yaml",
     "text2image_full_h200.yaml",
+    "text2image_exif.yaml",
     "dmd2_sdxl.yaml",
 ]
 

@@ -144,9 +144,9 @@ def check_network_signature(
             )
 
     # Adapters of the same networks and shapes; before there were any, all weights were trained.
-    adapted = before.get("lora", ())
-    if list(adapted) != list(now["lora"]):
-        old, new = ("; ".join(lines) or "none" for lines in (adapted, now["lora"]))
+    earlier_loras, loras = (list(each.get("lora", ())) for each in (before, now))
+    if earlier_loras != loras:
+        old, new = ("; ".join(lines) or "none" for lines in (earlier_loras, loras))
         raise UserError(
             f"model.generator_lora, model.critic_lora: the run that this one continues had LoRA "
             f"{old}, not {new}; give the values of that run."
