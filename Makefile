@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint c
 JOBS ?= 2
 export PYTHONUNBUFFERED := 1
 
-.PHONY: quickstart test test-all lint setup setup-base python-is-new-enough
+.PHONY: quickstart test test-all gpu-rows lint setup setup-base python-is-new-enough
 
 quickstart: setup
 	$(VENV)/bin/python -m dofsuite.fit experiments/quickstart.yaml
@@ -21,6 +21,10 @@ test: setup setup-base
 # Whole quickstarts and full-size renders too; only what needs an accelerator or downloaded weights is left out.
 test-all: setup setup-base
 	DOFSUITE_BASE_PYTHON=$(BASE_VENV)/bin/python $(VENV)/bin/python -m pytest -m "not gpu and not weights"
+
+# What one GPU has to show, in stages (STAGES="lens text2image" for some of them).
+gpu-rows: setup
+	PYTHON=$(VENV)/bin/python bash experiments/gpu_rows.sh $(STAGES)
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -65,11 +65,13 @@ def measure(config: Config) -> Iterator[Measurement]:
 
 
 def module_of(config: Config, **networks: Any) -> Text2Image:
+    # Networks of full size where no others are given
     full_size = {
         "backbone": RandomSdxl(),
         "depth": RandomDepth("small"),
         "saliency": RandomSaliency(),
     }
+    # As the shipped files have it
     lora = UnetLora(config.lora_rank) if config.lora_rank else None
     return Text2Image(
         **{**full_size, **networks},

@@ -24,6 +24,7 @@ from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, to_device, x
 from dofsuite.text2image.camera.focus_predictor import focus_target
 from dofsuite.text2image.camera.lens import Lens
 from dofsuite.text2image.dmd2.alternating import AlternatingOptimization, Losses
+from dofsuite.text2image.dmd2.checks import check_trained_teacher
 from dofsuite.text2image.dmd2.denoiser import no_gradient
 from dofsuite.text2image.dmd2.losses import (
     Weights,
@@ -148,23 +149,11 @@ class Text2Image(AlternatingOptimization):
             "teacher": teacher_optimizer,
         }
         super().__init__(stages, training, optimizers, acceleration, seed)
-        if teacher_dtype == "bfloat16" and stages.teacher:
-            raise ValueError(
-                "teacher_dtype: a teacher that is trained needs float32 weights; set "
-                "stages.teacher: 0"
-            )
-        if generator_from is not None and stages.teacher:
-            raise ValueError(
-                "generator_from: the generator starts as the teacher that this run trains; set "
-                "stages.teacher: 0"
-            )
+        # What is not at its default needs a teacher that is not trained, or torch's attention.
         loras: dict[Name, UnetLora | None] = {"generator": generator_lora, "critic": critic_lora}
         self.loras = {name: lora for name, lora in loras.items() if lora is not None}
-        if self.loras and stages.teacher:
-            raise ValueError(
-                f"{next(iter(self.loras))}_lora: adapters stand on a teacher that stays as it is; "
-                "set stages.teacher: 0"
-            )
+        if stages.teacher:
+            check_trained_teacher(teacher_dtype, generator_from, self.loras)
         if acceleration.attention not in ("auto", "sdpa"):
             raise ValueError(
                 f"acceleration.attention: SDXL's UNet takes torch's attention alone, not "
@@ -183,6 +172,7 @@ class Text2Image(AlternatingOptimization):
     def build(self) -> Networks:
         # In a tuple it is no submodule, so that it is on the device only while the probe runs.
         self._segmenter = (load_segmenter(self.probe.segmenter),)
+        # What is trained, and what it is trained through
         return Networks(
             self.backbone,
             self.depth,

@@ -17,6 +17,31 @@ from dofsuite.training import FullySharded
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
+# --- the options ---
+
+
+def check_trained_teacher(
+    teacher_dtype: str, generator_from: str | None, loras: Mapping[str, object]
+) -> None:
+    """Check the options of a run that trains the teacher, which they take as it is.
+
+    Raises:
+        ValueError: One of them needs a teacher that is not trained.
+    """
+    # Its precision
+    reasons = {}
+    if teacher_dtype == "bfloat16":
+        reasons["teacher_dtype"] = "a teacher that is trained needs float32 weights"
+    # What starts from it
+    if generator_from is not None:
+        reasons["generator_from"] = "the generator starts as the teacher that this run trains"
+    for name in loras:
+        reasons[f"{name}_lora"] = "adapters stand on a teacher that stays as it is"
+    if reasons:
+        key, reason = next(iter(reasons.items()))
+        raise ValueError(f"{key}: {reason}; set stages.teacher: 0")
+
+
 # --- the trainer ---
 
 

@@ -67,9 +67,9 @@ def share_frozen(network: nn.Module, base: nn.Module) -> None:
     weights = {_stock_name(name): weight for name, weight in base.named_parameters()}
     for path, module in network.named_modules():
         for name, weight in module._parameters.items():
-            whole = f"{path}.{name}"
-            if weight is not None and not is_trained(network, whole):
-                module._parameters[name] = weights[_stock_name(whole)]
+            full_name = f"{path}.{name}"
+            if weight is not None and not is_trained(network, full_name):
+                module._parameters[name] = weights[_stock_name(full_name)]
 
 
 def _stock_name(name: str) -> str:
