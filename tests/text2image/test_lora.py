@@ -15,6 +15,7 @@ from dofsuite.errors import UserError
 from dofsuite.text2image import Stages, Text2Image, Training
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.dmd2.sampling import fresh_noise, sample_image
+from dofsuite.text2image.dmd2.trained_weights import TrainedWeights, frozen_to_bfloat16
 from dofsuite.text2image.dmd2.working_copy import WorkingCopy
 from dofsuite.text2image.footprint import step_footprint
 from dofsuite.training.checkpoints.io import read_checkpoint
@@ -119,6 +120,7 @@ def test_the_average_is_that_of_the_adapters(run):
         torch.testing.assert_close(second[average], expected)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_and_another_rank_is_refused(run):
     _, folder, _, losses = run
     resumed = train(tiny_module(fast, **OPTIONS, **EMA, **BOTH), 4, resume=checkpoint(folder, 2))
@@ -133,10 +135,10 @@ def test_a_teacher_that_is_trained_is_refused():
         Text2Image(stages=Stages(teacher=6), critic_lora=UnetLora())
 
 
-def test_working_copies_round_adapters_and_share_a_bfloat16_base():
-    module = tiny_module(**OPTIONS, teacher_dtype="bfloat16", **BOTH)
-    generator = module.networks.generator
-    module.set_requires_grad(["generator"])
+def test_working_copies_round_adapters_and_share_a_bfloat16_base(run):
+    generator = copy.deepcopy(run[0].networks.generator)
+    frozen_to_bfloat16(generator)
+    TrainedWeights(generator).requires_grad_(True)
     working = WorkingCopy(generator)
     working.bind()
     for (name, weight), slot in zip(generator.named_parameters(), working.slots, strict=True):
@@ -147,6 +149,7 @@ def test_working_copies_round_adapters_and_share_a_bfloat16_base():
         assert rounded.dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_the_footprint_counts_the_base_once():
     def counted(**options):
         module = Text2Image(TINY_SDXL, stages=FULL, lens=None, size_px=SIZE_PX, **EMA, **options)
