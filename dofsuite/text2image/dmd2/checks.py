@@ -1,6 +1,6 @@
 """Startup and per-batch checks of alternating training; each failure is one sentence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -21,7 +21,7 @@ PRECISIONS = ("32-true", "bf16-mixed")
 
 
 def check_trained_teacher(
-    teacher_dtype: str, generator_from: str | None, loras: Mapping[str, object]
+    teacher_dtype: str, generator_from: str | None, loras: Iterable[str]
 ) -> None:
     """Check the options of a run that trains the teacher, which they take as it is.
 
