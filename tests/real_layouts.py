@@ -46,6 +46,17 @@ def vae(**options: float) -> AutoencoderKL:
     )
 
 
+def sdxl_scheduler() -> EulerDiscreteScheduler:
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        timestep_spacing="leading",
+        steps_offset=1,
+        interpolation_type="linear",
+    )
+
+
 def save_sdxl(folder: Path) -> None:
     """SDXL base 1.0's parts and precisions: text encoders in float16, "!" pads tokenizer_2."""
     torch.manual_seed(0)
@@ -76,14 +87,7 @@ def save_sdxl(folder: Path) -> None:
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=20 + 6 * 8,
         ),
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            timestep_spacing="leading",
-            steps_offset=1,
-            interpolation_type="linear",
-        ),
+        scheduler=sdxl_scheduler(),
         add_watermarker=False,
     ).save_pretrained(folder)
     # As published: keys of another scheduler stand in the file.

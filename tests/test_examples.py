@@ -14,6 +14,7 @@ from dofsuite.backbones.flux.flux import FluxModules
 from dofsuite.refocus import CameraEmbedder, RefocusPipeline
 from dofsuite.refocus.export import export_adapter
 from dofsuite.refocus.settings import RefocusSettings
+from tests.real_layouts import save_flux
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -40,29 +41,8 @@ class LocalFlux(Backbone):
 @pytest.fixture(params=[0, 3], ids=["camera token alone", "with the empty prompt's tokens"])
 def base_and_export(tmp_path, request):
     """A tiny guidance-distilled FLUX in diffusers layout, and an adapter of random weights."""
-    torch.manual_seed(0)
-    transformer = FluxTransformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=32,
-        pooled_projection_dim=24,
-        guidance_embeds=True,
-        axes_dims_rope=(4, 6, 6),
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=4,
-        scaling_factor=0.36,
-        shift_factor=0.11,
-    )
-    transformer.save_pretrained(tmp_path / "base" / "transformer")
-    vae.save_pretrained(tmp_path / "base" / "vae")
+    save_flux(tmp_path / "base")
+    transformer = FluxTransformer2DModel.from_pretrained(tmp_path / "base", subfolder="transformer")
     # The adapter, by dofsuite's own export
     Lora(rank=4).attach(transformer)
     camera = CameraEmbedder(dim=32, pooled_dim=24, num_text_tokens=request.param)
@@ -77,7 +57,7 @@ def base_and_export(tmp_path, request):
         position_ids="kontext",
         num_inference_steps=3,
         time_shift=2.0,
-        size_px=32,
+        size_px=64,
     )
     export_adapter(tmp_path / "export", transformer, camera, settings)
     return tmp_path / "base", tmp_path / "export"
@@ -101,7 +81,7 @@ def test_stock_diffusers_refocuses_as_the_pipeline_does(base_and_export):
     stock = example("stock_diffusers").refocus(
         export, str(base), photo, depth, *camera, seed=5, dtype=torch.float32
     )
-    assert stock.shape == ours.shape == (1, 3, 28, 40)
+    assert stock.shape == ours.shape == (1, 3, 48, 80)
     assert torch.equal(stock, ours)
     assert ours.std() > 0.01
 

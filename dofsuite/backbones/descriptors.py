@@ -27,6 +27,13 @@ def describe(descriptor: Any) -> dict[str, Any]:
     }
 
 
+def in_words(descriptor: Any) -> str:
+    """Return a descriptor's class and arguments in a line, to tell it from others."""
+    described = describe(descriptor)
+    arguments = ", ".join(f"{name}={value}" for name, value in described["arguments"].items())
+    return f"{described['class']}({arguments})"
+
+
 def rebuild(described: dict[str, Any]) -> Any:
     """Return the descriptor that `describe` described.
 

@@ -114,6 +114,17 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def errors_alone(logging: Any) -> Iterator[None]:
+    """Silence the warnings of diffusers or transformers, whose `utils.logging` is given."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def exported_part(network: type[Any], folder: Path, name: str) -> Any:
     """Load one of our own small networks that a run exported, in float32.
 
@@ -137,12 +148,8 @@ def load_complete(
 
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
     # Silence transformers' table of unused weights; missing ones are reported below.
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
+    with errors_alone(logging):
         loaded, info = from_pretrained(network, path, "", revision, dtype, **options)
-    finally:
-        logging.set_verbosity(before)
     absent = sorted(info["missing_keys"]) or sorted(str(key) for key in info["mismatched_keys"])
     if absent:
         raise UserError(

@@ -39,6 +39,10 @@ class Batch(NamedTuple):
         prompt_tokens: `[b, n, d]` float16: embeddings of the captions that lay beside the shards;
             `[b, 0, 0]` where there are none.
         prompt_pooled: `[b, p]` float16: their pooled vectors; `[b, 0]` likewise.
+        latent: `[b, c, h, w]`: latents of the images that lay beside the shards, in the VAE's
+            dtype; `[b, 0, 0, 0]` where there are none.
+        focus_target: `[b]` float32: depths to focus on, on the depth model's scale, that lay beside
+            the shards; `[b, 0]` where there are none.
     """
 
     image_srgb: Tensor
@@ -55,6 +59,8 @@ class Batch(NamedTuple):
     sensor_width_mm: Tensor
     prompt_tokens: Tensor
     prompt_pooled: Tensor
+    latent: Tensor = torch.zeros(0)
+    focus_target: Tensor = torch.zeros(0)
 
 
 def check_has_depth(batch: Batch) -> None:
@@ -187,10 +193,12 @@ def collate(items: list[dict[str, Any]]) -> Batch:
         raise UserError(
             f"data.size_px: images of different sizes ({shown}): set size_px, or a batch size of 1."
         )
-    # Embeddings only where all samples have them.
-    prompts = [item.get("prompt", NOT_ENCODED) for item in items]
-    if any(tokens.numel() == 0 for tokens, _ in prompts):
-        prompts = [NOT_ENCODED] * len(items)
+
+    # Of side-cars only what all samples have
+    def encoded(name: str, none: Tensor) -> Tensor:
+        rows = [item.get(name, none) for item in items]
+        return torch.stack(rows if all(row.numel() for row in rows) else [none] * len(items))
+
     # Tensors are stacked, numbers become tensors, strings stay lists.
     columns = {name: [item[name] for item in items] for name in items[0]}
     return Batch(
@@ -206,6 +214,8 @@ def collate(items: list[dict[str, Any]]) -> Batch:
         f_number=torch.tensor(columns["f_number"], dtype=torch.float32),
         focal_length_mm=torch.tensor(columns["focal_length_mm"], dtype=torch.float32),
         sensor_width_mm=torch.tensor(columns["sensor_width_mm"], dtype=torch.float32),
-        prompt_tokens=torch.stack([tokens for tokens, _ in prompts]),
-        prompt_pooled=torch.stack([pooled for _, pooled in prompts]),
+        prompt_tokens=encoded("tokens", NOT_ENCODED[0]),
+        prompt_pooled=encoded("pooled", NOT_ENCODED[1]),
+        latent=encoded("latent", torch.zeros(0, 0, 0)),
+        focus_target=encoded("focus_target", torch.zeros(0)),
     )

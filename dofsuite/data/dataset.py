@@ -1,6 +1,6 @@
 """Map-style datasets over shards, and their loader; samples are decoded in the loader's workers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader, Dataset
 from dofsuite.data.batch import Batch, collate, decode_sample, flip, resize_and_crop
 from dofsuite.data.buckets import BucketOrder, nearest_shape
 from dofsuite.data.damage import Skipped, remark_of_pickles, too_many
-from dofsuite.data.prompt_sidecar import PromptSidecar
+from dofsuite.data.manifest import PROMPTS
 from dofsuite.data.sampler import SourceOrder
 from dofsuite.data.shards import ShardReader
+from dofsuite.data.sidecar import VIEWS, Sidecar
 from dofsuite.data.source_mix import SourceMix
 from dofsuite.diffusion import sample_generator
 from dofsuite.errors import UserError
@@ -36,7 +37,7 @@ class TrainSamples(Dataset[Any]):
         seed: int,
         size_px: int | None,
         flip: float,
-        sidecars: Sequence[PromptSidecar] = (),
+        sidecars: Sequence[Mapping[str, Sidecar]] = (),
         *,
         random_crop: bool = False,
         rows: Rows | None = None,
@@ -50,7 +51,7 @@ class TrainSamples(Dataset[Any]):
             seed: Determines all draws, with the position.
             size_px: Side of the square; None leaves images as they are.
             flip: Probability of mirroring an image.
-            sidecars: Embeddings of the captions of each source, or none.
+            sidecars: Of each source by kind, or none at all.
             random_crop: Crop at a random place instead of the center.
             rows: Aspect-ratio buckets instead of the square.
             skip_damaged: Most damaged samples that one position may skip.
@@ -116,9 +117,11 @@ class TrainSamples(Dataset[Any]):
             place = (y, x)
         item = _read(self.readers[source], number, size_px, place, source=source, index=position)
         chance = torch.rand((), generator=sample_generator(self.seed, position, "flip"))
-        if not isinstance(item, UserError) and float(chance) < self.flip:
+        is_mirrored = float(chance) < self.flip
+        if not isinstance(item, UserError) and is_mirrored:
             item = flip(item)
-        return _with_prompt(item, self.sidecars[source] if self.sidecars else None, number)
+        sidecars = self.sidecars[source] if self.sidecars else {}
+        return _with_rows(item, sidecars, number, is_mirrored)
 
     def _shape_of(self, source: int, draw: int) -> int | tuple[int, int] | None:
         order = self.orders[source]
@@ -129,10 +132,13 @@ class TrainSamples(Dataset[Any]):
 
 class HeldOutSamples(Dataset[Any]):
     def __init__(
-        self, reader: ShardReader, size_px: int | None, sidecar: PromptSidecar | None = None
+        self,
+        reader: ShardReader,
+        size_px: int | None,
+        sidecars: Mapping[str, Sidecar] | None = None,
     ) -> None:
         self.reader, self.size_px = reader, size_px
-        self.sidecar = sidecar
+        self.sidecars = sidecars or {}
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -140,7 +146,7 @@ class HeldOutSamples(Dataset[Any]):
     def __getitem__(self, number: int) -> dict[str, Any] | UserError:
         # source -1: held out
         item = _read(self.reader, number, self.size_px, None, source=-1, index=number)
-        return _with_prompt(item, self.sidecar, number)
+        return _with_rows(item, self.sidecars, number, is_mirrored=False)
 
 
 # Return a decoded sample with its `place` in the run.
@@ -161,16 +167,22 @@ def _read(
         return error
 
 
-# Add the embedding of a sample's caption, mirrored or not.
-def _with_prompt(
-    item: dict[str, Any] | UserError, sidecar: PromptSidecar | None, number: int
+# Add what side-cars hold of a sample, as it is or mirrored.
+def _with_rows(
+    item: dict[str, Any] | UserError,
+    sidecars: Mapping[str, Sidecar],
+    number: int,
+    is_mirrored: bool,
 ) -> dict[str, Any] | UserError:
-    if sidecar is None or isinstance(item, UserError):
+    if isinstance(item, UserError):
         return item
     try:
-        return {**item, "prompt": sidecar.read(number, item["caption"])}
+        for kind, sidecar in sidecars.items():
+            row = item["caption"] if kind == PROMPTS else VIEWS[is_mirrored]
+            item |= sidecar.read(number, row)
     except UserError as error:
         return error
+    return item
 
 
 class Loaded(NamedTuple):

@@ -22,6 +22,13 @@ MANIFEST_FILE = "manifest.json"
 VERIFIED_FILE = ".verified.json"
 FORMAT_VERSION = 1
 DEPTH_KINDS = ("disparity", "depth")
+# Side-cars (`sidecar.py`) by kind, which is the folder's name: what they hold, in words.
+PROMPTS = "prompts"
+KINDS = {
+    PROMPTS: "prompt embeddings",
+    "latents": "latents",
+    "focus_targets": "focus targets",
+}
 
 Verify = Literal["full", "size"]
 

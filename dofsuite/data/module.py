@@ -18,13 +18,14 @@ from dofsuite.data.dataset import (
     TrainSamples,
     collate_or_error,
 )
-from dofsuite.data.manifest import MANIFEST_FILE, Verify
-from dofsuite.data.prompt_sidecar import FOLDER, PromptSidecar, sidecar_folder
-from dofsuite.data.remote import RemoteCache, file_system, is_remote, join
+from dofsuite.data.manifest import PROMPTS, Verify
+from dofsuite.data.open_sidecars import open_sidecars
+from dofsuite.data.remote import RemoteCache, is_remote
 from dofsuite.data.requirements import check_samples
 from dofsuite.data.sampler import PositionBatches
 from dofsuite.data.samples_seen import SamplesSeen
 from dofsuite.data.shards import ShardReader
+from dofsuite.data.sidecar import Sidecar, name_of
 from dofsuite.data.source_mix import ShareRamp, SourceMix
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.data.synthetic.sets import prepare, resolve
@@ -57,6 +58,8 @@ class ShardData(LightningDataModule):
         require_exif: bool = False,
         verify: Verify = "full",
         read_prompts: bool = True,
+        read_latents: bool = True,
+        read_focus_targets: bool = True,
         crop: Crop = "center",
         buckets: Buckets | None = None,
         skip_damaged: int = 0,
@@ -86,6 +89,9 @@ class ShardData(LightningDataModule):
             read_prompts: Read the embeddings that `python -m dofsuite.data encode` left beside all
                 training sets (and beside the held-out one), for a model with a prompt encoder,
                 which is then not loaded; false encodes captions in training.
+            read_latents: The same of latents, for a model that encodes photographs by a VAE.
+            read_focus_targets: The same of focus targets (text2image), whose saliency model is then
+                not loaded.
             crop: Where training images are cropped: the `center` (*inferred*: the papers show
                 centered squares), or a `random` place for every position (*ours*).
             buckets: Shapes of other ratios for training images, each batch of one (*ours*; null:
@@ -130,14 +136,19 @@ class ShardData(LightningDataModule):
             "require_exif": require_exif,
         }
         self.verify: Verify = verify
-        self.read_prompts = read_prompts
+        self.reads = {
+            PROMPTS: read_prompts,
+            "latents": read_latents,
+            "focus_targets": read_focus_targets,
+        }
         self.crop, self.buckets = crop, buckets
         self.remote = remote
         self.damage = Damage(skip_damaged)
         self.samples_seen = 0
         self._samples_in_row: int | None = None
         self._readers: dict[str, ShardReader] = {}
-        self._sidecars: dict[str, PromptSidecar] = {}
+        # By key of the set, then by kind.
+        self._sidecars: dict[str, dict[str, Sidecar]] = {}
         self._fault: str | None = None
 
     @property
@@ -165,8 +176,9 @@ class ShardData(LightningDataModule):
                 prepare(folder, self.verify, say=self.damage.note if may_skip else None)
                 if self.buckets and key != "data.val":
                     image_sizes(ShardReader(resolve(folder)))
-            for sidecar in self._open_sidecars().values():
-                sidecar.verify(self.verify)
+            for sidecars in self._open_sidecars().values():
+                for sidecar in sidecars.values():
+                    sidecar.verify(self.verify)
         except UserError as error:
             if self.world[1] == 1:
                 raise
@@ -195,29 +207,25 @@ class ShardData(LightningDataModule):
     def _reader(self, folder: str) -> ShardReader:
         return ShardReader(folder if is_remote(folder) else resolve(folder), self.remote)
 
-    def _open_sidecars(self) -> dict[str, PromptSidecar]:
-        """Open the embeddings beside the sets, where the model needs and may have them."""
-        model = self.trainer.lightning_module if self.trainer else None
-        encoder = getattr(getattr(model, "backbone", None), "prompt_source", None)
-        if encoder is None or not self.read_prompts:
-            return {}
-        folders = self._folders()
-        found = {key for key in folders if self._has_sidecar(folders[key])}
-        # Beside one of two training sets they would save nothing: the encoder is needed anyway.
-        training = folders.keys() - {"data.val"}
-        if not training <= found:
-            found -= training
-        return {
-            key: PromptSidecar(self._reader(folders[key]), encoder)
-            for key in folders
-            if key in found
-        }
+    @property
+    def brought(self) -> set[str]:
+        """Kinds of side-cars that every training sample comes with; known after `setup`."""
+        kinds = [set(self._sidecars.get(f"data.train.{tag}", {})) for tag in self.train]
+        return set.intersection(*kinds)
 
-    def _has_sidecar(self, folder: str) -> bool:
-        if not is_remote(folder):
-            return sidecar_folder(resolve(folder)).is_dir()
-        files, path = file_system(join(join(folder, FOLDER), MANIFEST_FILE))
-        return bool(files.exists(path))
+    def _open_sidecars(self) -> dict[str, dict[str, Sidecar]]:
+        """Open the side-cars beside the sets, of the kinds that the model takes and may have."""
+        model: Any = self.trainer.lightning_module if self.trainer else None
+        precision = str(self.trainer.precision) if self.trainer else ""
+        # Rows of images are of the centered square.
+        has_squares = self.size_px is not None and self.crop == "center" and self.buckets is None
+        names = {
+            kind: name_of(kind, networks.name, self.size_px, precision)
+            for kind, networks in getattr(model, "beforehand", {}).items()
+            if self.reads[kind] and (kind == PROMPTS or has_squares)
+        }
+        folders = self._folders() if names else {}
+        return open_sidecars({key: self._reader(folders[key]) for key in folders}, names)
 
     def _check(self, key: str, reader: ShardReader) -> None:
         # A training set for training, a sample for each rank in validation
@@ -281,8 +289,7 @@ class ShardData(LightningDataModule):
         if rows is not None:
             mix = mix.in_rows_of(rows.samples_in_row)
 
-        # Embeddings of the captions, beside all sets or none
-        sidecars = [self._sidecars[key] for key in self._sidecars if key != "data.val"]
+        sidecars = [self._sidecars.get(f"data.train.{tag}", {}) for tag in self.train]
         samples = TrainSamples(
             readers,
             mix,

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import yaml
 
+from dofsuite.data.manifest import KINDS, MANIFEST_FILE
+from dofsuite.data.remote import is_remote
 from dofsuite.data.shard_files import files_of
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.errors import UserError
@@ -52,9 +54,7 @@ def lines_of(experiment: Experiment, problems: list[str]) -> Iterator[str]:
         experiment: Parsed.
         problems: Gets a sentence for each thing that would stop the run.
     """
-    config = experiment.config
-    with experiment.refused_values():
-        model = experiment.cli.parser.instantiate(experiment.cli.config)["model"]
+    config, model = experiment.config, experiment.model()
     # What lies on this machine, and what does not yet
     yield f"{experiment.sources[0].source}: the configuration is complete"
     yield from data_lines(config, problems)
@@ -109,9 +109,12 @@ def data_lines(config: Mapping[str, Any], problems: list[str]) -> Iterator[str]:
             problems.append(f"{key}: {error}")
             yield f"{key}: {error}"
             continue
+        kinds = () if is_remote(folder) else KINDS
+        encoded = [kind for kind in kinds if (Path(folder) / kind / MANIFEST_FILE).is_file()]
+        beside = f"; encoded beforehand: {', '.join(encoded)}" if encoded else ""
         yield (
             f"{key}: {manifest.samples} samples in {len(manifest.shards)} shards, "
-            f"{manifest.samples_with_depth} with depth; licence: {manifest.licence}"
+            f"{manifest.samples_with_depth} with depth{beside}; licence: {manifest.licence}"
         )
 
 

@@ -92,6 +92,15 @@ class Experiment:
                 log, trainer["logger"] is not False, plugins, [*callbacks, *shown]
             )
 
+    def model(self) -> Any:
+        """Build the model alone, which is configured and holds no weights yet.
+
+        Raises:
+            UserError: A class refuses its values.
+        """
+        with self.refused_values():
+            return self.cli.parser.instantiate(self.cli.config)["model"]
+
     @contextmanager
     def refused_values(self, *, by_lightning: bool = False) -> Iterator[None]:
         """Turn a class's `ValueError` on its values into a `UserError`; a bug keeps its traceback.

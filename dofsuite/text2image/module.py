@@ -21,6 +21,7 @@ from dofsuite.backbones.descriptors import describe
 from dofsuite.backbones.sdxl.adapters import UnetLora
 from dofsuite.data import Batch
 from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, to_device, x_from_noise
+from dofsuite.text2image.beforehand import beforehand_of_training
 from dofsuite.text2image.camera.focus_predictor import focus_target
 from dofsuite.text2image.camera.lens import Lens
 from dofsuite.text2image.dmd2.alternating import AlternatingOptimization, Losses
@@ -166,8 +167,17 @@ class Text2Image(AlternatingOptimization):
         self.lens, self.probe = lens, probe
         self.weights, self.guidance_scale = weights, guidance_scale
         self.exif_conditioned, self.size_px = tuple(exif_conditioned), size_px
-        self.discriminator_dtype = discriminator_dtype
-        self.gradient_checkpointing = gradient_checkpointing
+        self.discriminator_dtype, self.gradient_checkpointing = (
+            discriminator_dtype,
+            gradient_checkpointing,
+        )
+        self.beforehand = beforehand_of_training(
+            backbone,
+            depth,
+            saliency,
+            encodes_photographs=weights.gan_critic > 0 or stages.teacher > 0,
+            targets_photographs=bool(lens and weights.focus) and focus_on == "photographs",
+        )
 
     def build(self) -> Networks:
         # In a tuple it is no submodule, so that it is on the device only while the probe runs.
@@ -176,7 +186,7 @@ class Text2Image(AlternatingOptimization):
         return Networks(
             self.backbone,
             self.depth,
-            self.saliency,
+            None if "focus_targets" in self.brought else self.saliency,
             self.focus,
             self.exif_conditioned,
             self.size_px,
@@ -246,9 +256,7 @@ class Text2Image(AlternatingOptimization):
 
         # Discriminator: noisy real latents against noisy generated ones.
         if self.weights.gan_critic:
-            x_t, t, _ = self.add_noise_at_random_t(
-                self.networks.encode(batch.image_srgb), index, "real"
-            )
+            x_t, t, _ = self.add_noise_at_random_t(self.networks.latents(batch), index, "real")
             critic = self.networks.denoiser("critic", Conditioning.of(batch))
             real_features = critic.features(x_t, t)
             real = self.networks.discriminator(real_features)
@@ -268,7 +276,11 @@ class Text2Image(AlternatingOptimization):
             if self.focus_on == "samples":
                 image = self.networks.decode(self.backward_simulation(batch, step))
             depth = self.networks.depth(image)
-            target = focus_target(self.networks.saliency(image), depth)
+            target = (
+                batch.focus_target
+                if batch.focus_target.numel()
+                else focus_target(self.networks.saliency(image), depth)
+            )
 
         focus = self.networks.focus(image, depth)
         self.note(f"focus_distance/{step.kind}", focus.focus_distance)
@@ -278,9 +290,7 @@ class Text2Image(AlternatingOptimization):
     def teacher_step(self, batch: Batch) -> Losses:
         """L = L_denoise(real), with prompt dropout 0.1 for classifier-free guidance (*ours*)."""
         cond, index = Conditioning.of(batch), batch.index.tolist()
-        x_t, t, noise = self.add_noise_at_random_t(
-            self.networks.encode(batch.image_srgb), index, "teacher"
-        )
+        x_t, t, noise = self.add_noise_at_random_t(self.networks.latents(batch), index, "teacher")
         keep_prompt = draw_uniform(self.seed, index, "prompt dropout", 1) >= 0.1
         denoiser = self.networks.denoiser("teacher", cond)
         predicted = denoiser.without_prompt(to_device(keep_prompt, self.device)).noise(x_t, t)

@@ -17,6 +17,7 @@ from dofsuite.backbones import Acceleration, Depth, PromptEmbeds, Saliency, Sdxl
 from dofsuite.backbones.sdxl.adapters import UnetLora
 from dofsuite.backbones.sdxl.prompt_encoder import embeds_of
 from dofsuite.backbones.sdxl.unet_weights import load_unet_weights
+from dofsuite.data import Batch
 from dofsuite.diffusion import scaled_linear_alphas_cumprod, to_device
 from dofsuite.errors import UserError
 from dofsuite.text2image.camera.exif import with_exif
@@ -78,7 +79,7 @@ class Networks(nn.Module):
         self,
         backbone: Sdxl,
         depth: Depth,
-        saliency: Saliency,
+        saliency: Saliency | None,
         focus: FocusPredictorConfig,
         exif_conditioned: tuple[Name, ...],
         size_px: int,
@@ -92,6 +93,7 @@ class Networks(nn.Module):
     ) -> None:
         """Load the frozen networks and build the trained ones; arguments as `Text2Image`'s.
 
+        `saliency`: None where the data brings the focus targets.
         `loras`: of generator and fake score, those that train adapters alone. `sharded`: build the
         three UNets on the meta device, for `fsdp.shard_networks`.
 
@@ -101,7 +103,7 @@ class Networks(nn.Module):
         """
         super().__init__()
         # What the camera's networks lack is said before SDXL is loaded.
-        for description in (depth, saliency) if has_lens else ():
+        for description in filter(None, (depth, saliency) if has_lens else ()):
             description.check_packages()
         # The real score, and its copies: all three get the EXIF embedding, so that weights can be
         # copied between them; only the named ones are given EXIF.
@@ -153,7 +155,9 @@ class Networks(nn.Module):
 
         # The camera: depth, saliency (the focus target) and focus predictor.
         self.depth = depth.load() if has_lens else None
-        self.saliency = saliency.load() if has_lens else None
+        # Where it is loaded, the focus predictor begins no differently.
+        with torch.random.fork_rng(devices=[]):
+            self.saliency = saliency.load() if has_lens and saliency is not None else None
         self.focus = focus.build() if has_lens else None
         self.alphas_cumprod: Tensor
         self.register_buffer("alphas_cumprod", scaled_linear_alphas_cumprod(), persistent=False)
@@ -249,6 +253,10 @@ class Networks(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Decode to display values, about [0, 1]; not clamped, so that gradients pass."""
         return (self.codec.decode(latent) + 1) / 2
+
+    def latents(self, batch: Batch) -> Tensor:
+        """Return the photographs' latents as the data brings them, or encoded."""
+        return batch.latent.float() if batch.latent.numel() else self.encode(batch.image_srgb)
 
     def encode(self, image_srgb: Tensor) -> Tensor:
         return self.codec.encode(image_srgb * 2 - 1).float()

@@ -143,6 +143,13 @@ def test_what_an_aperture_means_can_be_learnt_from_the_tokens_alone():
     assert brightness[1] - brightness[0] > 0.3
 
 
+def test_a_latent_that_the_data_brings_is_taken_for_the_image_s():
+    module, batch = tiny(), tiny_batch()
+    latent = module.codec.encode(batch.image_srgb * 2 - 1)
+    brought = batch._replace(latent=latent, image_srgb=torch.zeros_like(batch.image_srgb))
+    assert torch.equal(module.denoising(brought), module.denoising(batch))
+
+
 def test_a_size_before_training_is_about_that_of_the_tokens():
     cameras = torch.tensor([[1.8, 24.0], [8.0, 50.0], [22.0, 200.0]])
     sizes = CameraTokens(dim=64, initial_size=2.0)(cameras).square().mean((0, 2)).sqrt()

@@ -103,6 +103,8 @@ def test_batch_has_the_types_it_promises(shards: Path) -> None:
         "sensor_width_mm": torch.float32,
         "prompt_tokens": torch.float16,
         "prompt_pooled": torch.float16,
+        "latent": torch.float32,
+        "focus_target": torch.float32,
     }
     assert batch.width_px.tolist() == [8, 8, 8]
     numbers = [int(key[1:]) for key in batch.key]

@@ -8,17 +8,17 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
-    EulerDiscreteScheduler,
     LCMScheduler,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from dofsuite.backbones import PretrainedSdxl
 from dofsuite.errors import UserError
 from dofsuite.text2image import Text2ImagePipeline
 from dofsuite.text2image.dmd2.stages import Stages
+from tests.real_layouts import TEXT, sdxl_scheduler, tokenizer
 from tests.text2image.tiny_run import tiny_module, untrained_depth
 from tests.text2image.tiny_unet import tiny_unet
 
@@ -37,17 +37,6 @@ def tiny_unet_for(tokens: int, pooled: int) -> UNet2DConditionModel:
 
 def save_tiny_sdxl(folder) -> None:
     """Write both text encoders, tokenisers, UNet, VAE and scheduler as SDXL's folder holds them."""
-    shape = {
-        "intermediate_size": 32,
-        "num_attention_heads": 2,
-        "vocab_size": 190,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-    }
-    letters = [chr(code) for code in range(33, 127)]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *[f"{letter}</w>" for letter in letters]]
-    vocabulary = {word: n for n, word in enumerate(words)}
-    tokenizers = [CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77) for _ in range(2)]
     blocks = {
         "down_block_types": ("DownEncoderBlock2D",) * 2,
         "up_block_types": ("UpDecoderBlock2D",) * 2,
@@ -57,21 +46,14 @@ def save_tiny_sdxl(folder) -> None:
         vae=AutoencoderKL(
             block_out_channels=(8, 16), norm_num_groups=4, scaling_factor=0.13025, **blocks
         ),
-        text_encoder=CLIPTextModel(CLIPTextConfig(hidden_size=16, num_hidden_layers=3, **shape)),
+        text_encoder=CLIPTextModel(CLIPTextConfig(hidden_size=16, num_hidden_layers=3, **TEXT)),
         text_encoder_2=CLIPTextModelWithProjection(
-            CLIPTextConfig(hidden_size=24, num_hidden_layers=3, projection_dim=20, **shape)
+            CLIPTextConfig(hidden_size=24, num_hidden_layers=3, projection_dim=20, **TEXT)
         ),
-        tokenizer=tokenizers[0],
-        tokenizer_2=tokenizers[1],
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(),
         unet=tiny_unet_for(16 + 24, 20),
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            timestep_spacing="leading",
-            steps_offset=1,
-            interpolation_type="linear",
-        ),
+        scheduler=sdxl_scheduler(),
         add_watermarker=False,
     ).save_pretrained(folder)
 

@@ -6,7 +6,7 @@ from typing import Literal, cast, get_args
 from diffusers import LCMScheduler
 from diffusers.utils import logging
 
-from dofsuite.backbones.hub import from_pretrained
+from dofsuite.backbones.hub import errors_alone, from_pretrained
 from dofsuite.errors import UserError
 
 # diffusers' names: the noise (SDXL), or v = sqrt(a_t) eps - sqrt(1 - a_t) x (some derivatives).
@@ -37,12 +37,8 @@ def read_prediction(path: str, revision: str | None = None) -> Prediction:
         UserError: There is no scheduler, or its noise schedule is not SDXL's.
     """
     # SDXL's own file has keys of other schedulers, of which diffusers would warn.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
+    with errors_alone(logging):
         config = from_pretrained(LCMScheduler, path, "scheduler", revision, None).config
-    finally:
-        logging.set_verbosity(verbosity)
     # The schedule that is supported, and a prediction type that is known.
     for key, wanted in SDXL_SCHEDULE.items():
         if config[key] != wanted:

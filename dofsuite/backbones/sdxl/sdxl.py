@@ -32,11 +32,6 @@ class SdxlModules(NamedTuple):
 class Sdxl(ABC):
     """A light description of SDXL weights."""
 
-    @property
-    def prompt_source(self) -> str | None:
-        """Of which text encoders embeddings stored beside shards have to be; None: of none."""
-        return None
-
     @abstractmethod
     def load(self) -> SdxlModules:
         """Build the networks on torch's current default device, frozen, in evaluation mode."""
@@ -69,8 +64,9 @@ class PretrainedSdxl(HubWeights, Sdxl):
         self.vae, self.vae_dtype = vae, vae_dtype
 
     @property
-    def prompt_source(self) -> str:
-        return self.path if self.revision is None else f"{self.path}@{self.revision}"
+    def vae_place(self) -> tuple[str, str, str | None]:
+        """Hub id or folder, part and revision of the VAE."""
+        return (self.path, "vae", self.revision) if self.vae is None else (self.vae, "", None)
 
     def load(self) -> SdxlModules:
         """Load UNet and VAE; text encoders are loaded when a prompt needs them, and stay.
@@ -97,12 +93,19 @@ class PretrainedSdxl(HubWeights, Sdxl):
         Raises:
             UserError: A part cannot be loaded.
         """
-        place = (self.path, "vae", self.revision) if self.vae is None else (self.vae, "", None)
-        vae = from_pretrained(AutoencoderKL, *place, getattr(torch, self.vae_dtype))
-        prompts = SdxlPromptEncoder(self.path, self.revision)
+        codec, prompts = self.load_codec(), SdxlPromptEncoder(self.path, self.revision)
         return SdxlModules(
             unet.eval().requires_grad_(False),
-            VaeCodec(vae),
+            codec,
             prompts,
             read_prediction(scheduler, revision),
         )
+
+    def load_codec(self) -> VaeCodec:
+        """Load the VAE alone.
+
+        Raises:
+            UserError: It cannot be loaded.
+        """
+        dtype = getattr(torch, self.vae_dtype)
+        return VaeCodec(from_pretrained(AutoencoderKL, *self.vae_place, dtype))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dofsuite.backbones.hub import from_pretrained, reason_of
 from dofsuite.errors import UserError
+from dofsuite.state_dicts import first_difference
 
 FILES = (".safetensors", ".bin", ".pt", ".pth")
 
@@ -29,21 +30,19 @@ def load_unet_weights(unet: nn.Module, source: str, key: str) -> None:
     Raises:
         UserError: It cannot be read, or its names or shapes are not the UNet's.
     """
-    weights, wanted = read_unet_weights(source, key), unet.state_dict()
-    # Names, then shapes
-    for name in sorted(wanted.keys() ^ weights.keys()):
-        lacks = "no weight" if name in wanted else "a weight that this UNet has not,"
+    weights = read_unet_weights(source, key)
+    difference = first_difference(unet.state_dict(), weights)
+    if difference is not None:
+        name = difference.name
+        if difference.here is None:
+            what = f"has {name}, which this UNet has not"
+        elif difference.there is None:
+            what = f"has no {name}"
+        else:
+            what = f"has {name} of the shape {difference.there}, which is {difference.here} here"
         raise UserError(
-            f"{key}: {source} has {lacks} {name}; name a whole UNet of the architecture of "
-            "model.backbone."
+            f"{key}: {source} {what}; name a whole UNet of the architecture of model.backbone."
         )
-    for name, weight in wanted.items():
-        if weights[name].shape != weight.shape:
-            there, here = (tuple(each.shape) for each in (weights[name], weight))
-            raise UserError(
-                f"{key}: {name} has the shape {there} in {source} and {here} here; name a UNet of "
-                "the architecture of model.backbone."
-            )
     unet.load_state_dict(weights)
 
 

@@ -17,11 +17,13 @@ from torch import Tensor
 from dofsuite.backbones import Depth, DepthAnything, PretrainedSdxl, Sdxl
 from dofsuite.backbones.descriptors import describe
 from dofsuite.backbones.sdxl.adapters import ControlledUnet, DepthControl, UnetLora
+from dofsuite.backbones.sdxl.beforehand import beforehand_of
 from dofsuite.backbones.sdxl.prompt_encoder import embeds_of
 from dofsuite.baselines.camera_tokens.export import CameraTokensNetworks, export
 from dofsuite.baselines.camera_tokens.settings import CameraTokensSettings
 from dofsuite.baselines.camera_tokens.tokens import CameraTokens, inverse_depth_image
 from dofsuite.data import Batch
+from dofsuite.data.sidecar import Beforehand
 from dofsuite.diffusion import add_noise, draw_noise, draw_uniform, scaled_linear_alphas_cumprod
 from dofsuite.files import write_json
 from dofsuite.text2image.camera.exif import Exif
@@ -78,6 +80,11 @@ class CameraTokensModule(pl.LightningModule):
         self.strict_loading = False  # checkpoints hold trained weights only
         self.unet: Any = None
 
+    @property
+    def beforehand(self) -> dict[str, Beforehand]:
+        """What of the photographs and captions the data may bring, by kind of side-car."""
+        return {**beforehand_of(self.backbone)}
+
     def configure_model(self) -> None:
         if self.unet is not None:
             return
@@ -108,7 +115,10 @@ class CameraTokensModule(pl.LightningModule):
         """L = mean w_t (eps_theta(x_t, t, text, camera[, depth]) - eps)^2, with CFG dropout."""
         index = batch.index.tolist()
         with torch.no_grad():
-            x = self.codec.encode(batch.image_srgb * 2 - 1).float()
+            x = batch.latent
+            if not x.numel():
+                x = self.codec.encode(batch.image_srgb * 2 - 1)
+            x = x.float()
 
         # Forward process at a uniform random t.
         uniform = draw_uniform(self.seed, index, "camera tokens time", 1)[:, 0]

@@ -76,6 +76,12 @@ class AlternatingOptimization(pl.LightningModule):
         # Which set each step's samples are drawn from; the data module reads it.
         return self.stages.source_mix
 
+    @property
+    def brought(self) -> Collection[str]:
+        """Kinds of side-cars that all photographs and captions come with."""
+        data = self._trainer and getattr(self._trainer, "datamodule", None)
+        return getattr(data, "brought", ())
+
     @abstractmethod
     def build(self) -> Networks: ...
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from dofsuite.errors import UserError
+from dofsuite.state_dicts import first_difference
 
 
 def check_compatible(
@@ -24,33 +25,29 @@ def check_compatible(
     Raises:
         UserError: One differs; names it and the keys to set.
     """
-    here = {
-        name: list(weight.shape)
-        for name, weight in module.named_parameters()
-        if weight.requires_grad
-    }
-    there = {name: list(weight.shape) for name, weight in state.items()}
-
-    # Names of the trained weights.
-    if not here.keys() & there.keys():
+    here = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+    # Another model
+    if not here.keys() & state.keys():
         raise UserError(
             f"continue_from: that run trained none of the weights of {type(module).__name__} (but "
-            f"{min(there, default='nothing')}): name a run of the same model."
+            f"{min(state, default='nothing')}): name a run of the same model."
         )
-    for name in sorted(here.keys() ^ there.keys()):
-        where = "here and not in that run" if name in here else "in that run and not here"
+    # Other weights of this model
+    difference = first_difference(here, state)
+    if difference is None:
+        return
+    name = difference.name
+    if difference.here is None or difference.there is None:
+        in_run = difference.here is None
+        where = "in that run and not here" if in_run else "here and not in that run"
         raise UserError(
             f"continue_from: {name} is trained {where}: set {names} as that run's config.yaml has "
             "it."
         )
-
-    # Their shapes.
-    for name, shape in here.items():
-        if shape != there[name]:
-            raise UserError(
-                f"continue_from: {name} has the shape {there[name]} in that run and {shape} here: "
-                f"set {shapes} as that run's config.yaml has it."
-            )
+    raise UserError(
+        f"continue_from: {name} has the shape {difference.there} in that run and "
+        f"{difference.here} here: set {shapes} as that run's config.yaml has it."
+    )
 
 
 # Part of a weight's name in checkpoints and exports from before it was renamed -> the part now.

@@ -54,11 +54,11 @@ def test_weights_that_do_not_fit_are_one_sentence(tmp_path):
         return str(error.value)
 
     changed = {name: weight for name, weight in weights.items() if name != "conv_in.bias"}
-    assert "has no weight conv_in.bias;" in message()
+    assert "has no conv_in.bias;" in message()
     changed = {**weights, "lora.down": torch.ones(1)}
-    assert "has a weight that this UNet has not, lora.down;" in message()
+    assert "has lora.down, which this UNet has not;" in message()
     changed = {**weights, "conv_in.bias": torch.ones(3)}
-    assert "conv_in.bias has the shape (3,)" in message()
+    assert "conv_in.bias of the shape [3], which is [16] here" in message()
 
 
 @pytest.mark.parametrize("name", ["nothing/here.txt", "torn.safetensors", "code.bin", "no-such"])
