@@ -15,6 +15,8 @@ from dofsuite.app.__main__ import parser as app_parser
 from dofsuite.bench import BENCHMARKS, module_of
 from dofsuite.bench import parser_of as bench_parser
 from dofsuite.cli import config_from
+from dofsuite.curate import parser as curate_parser
+from dofsuite.curation.config import CurateConfig
 from dofsuite.data.__main__ import COMMANDS as DATA_COMMANDS
 from dofsuite.data.__main__ import parser as data_parser
 from dofsuite.evaluate import SUBCOMMANDS, parser_of, split_words
@@ -31,7 +33,18 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 MODULES = (
-    *("fit", "evaluate", "lens", "bench", "refocus", "text2image", "data", "app", "simulate"),
+    *(
+        "fit",
+        "evaluate",
+        "lens",
+        "bench",
+        "refocus",
+        "text2image",
+        "data",
+        "app",
+        "simulate",
+        "curate",
+    ),
     "training.checkpoints",
 )
 
@@ -122,6 +135,11 @@ def test_data_commands_are_read_and_each_is_named() -> None:
     for words in given:
         data_parser(words[0]).parse_args(words[1:])
     assert {words[0] for words in given} == set(DATA_COMMANDS)
+
+
+def test_curate_commands_are_read() -> None:
+    for words in commands("python -m dofsuite.curate"):
+        assert config_from(CurateConfig, curate_parser().parse_args(words)).part_and_parts()
 
 
 def test_batch_scripts_and_their_arguments_exist() -> None:

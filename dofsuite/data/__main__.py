@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dofsuite.cli import Parser, add_options, config_from, option, run_command_line
 from dofsuite.data.generation import GenerateConfig, generate
 from dofsuite.data.importers.run import ImportConfig, import_data_set
 from dofsuite.data.manifest import KINDS, PROMPTS
 from dofsuite.data.packing.index import IndexConfig, index
-from dofsuite.data.packing.pack import PackConfig, PredictDisparity, pack, reasons
+from dofsuite.data.packing.pack import PackConfig, pack, reasons
 from dofsuite.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,6 +104,8 @@ class EncodeConfig:
 
 
 def run_pack(arguments: argparse.Namespace) -> None:
+    from dofsuite.photography.numpy_depth import load_depth_model
+
     config = config_from(PackConfig, arguments)
     manifest = pack(config, lambda: load_depth_model(config.depth_model))
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
@@ -216,29 +216,16 @@ def run_index(arguments: argparse.Namespace) -> None:
     )
 
 
-def load_depth_model(path: str | None) -> PredictDisparity:
-    """Load the depth model of photographs, for images in NumPy."""
-    import torch
-
-    from dofsuite.photography import DepthEstimator
-
-    estimate = DepthEstimator(path)
-    _ = estimate.model  # now, so that a missing one is said once
-
-    def predict(image_srgb: np.ndarray) -> np.ndarray:
-        disparity = estimate(torch.from_numpy(image_srgb).permute(2, 0, 1)).disparity
-        return np.asarray(disparity[0, 0])
-
-    return predict
-
-
 def run_import(arguments: argparse.Namespace) -> None:
+    from dofsuite.photography.numpy_depth import load_depth_model
+
     config = config_from(ImportConfig, arguments)
     import_data_set(config, lambda: load_depth_model(config.depth_model), say)
 
 
 def run_generate(arguments: argparse.Namespace) -> None:
     from dofsuite.backbones import PretrainedTextToImage
+    from dofsuite.photography.numpy_depth import load_depth_model
 
     config = config_from(GenerateConfig, arguments)
     described = PretrainedTextToImage(

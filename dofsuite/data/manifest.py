@@ -63,6 +63,7 @@ class Manifest:
             many.
         encoded: Of a side-car: `encoder`, and `shards`, a checksum of the shards that it is of.
         terms: What licenses of the images' makers say of what is trained on them.
+        curation: Of a curated set: its rules with their thresholds, networks, counts a rule.
     """
 
     source: str
@@ -79,6 +80,7 @@ class Manifest:
     without_exif: dict[str, int] = field(default_factory=dict)
     encoded: dict[str, str] = field(default_factory=dict)
     terms: dict[str, str] = field(default_factory=dict)
+    curation: dict[str, Any] = field(default_factory=dict)
 
 
 def sha256_of(data: bytes) -> str:

@@ -8,28 +8,29 @@ and is then stored as disparity in a 16-bit PNG.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dofsuite.cli import option
 from dofsuite.data.decode import DECODERS, decode_text, disparity_from_depth_map
 from dofsuite.data.manifest import Manifest
 from dofsuite.data.packing.match_files import CAPTION_EXTENSION, Listing, Pair, find_pairs
 from dofsuite.data.packing.photo_exif import exif_of_photograph
+from dofsuite.data.packing.sample import (
+    PredictDisparity,
+    exif_record,
+    predicted_depth,
+    sample_key,
+)
 from dofsuite.data.shards import write_shards
 from dofsuite.depth_options import AUTO, DEPTH_MODEL
 from dofsuite.errors import UserError
 from dofsuite.exif import CameraExif
-from dofsuite.images import decode_image, encode_png
+from dofsuite.images import decode_image
 
-# A depth model: display values [h, w, 3] to disparity [h, w] in [0, 1], larger is nearer.
-PredictDisparity = Callable[[np.ndarray], np.ndarray]
 DEPTH_UNITS = {"disparity": ("relative", "1/m", "px"), "depth": ("relative", "m", "mm")}
 NAMED_FAULTS = 5
 PROGRESS_EVERY = 256
@@ -215,9 +216,7 @@ def _samples(
         except UserError as error:
             faults.append(str(error).rstrip("."))
         if not faults:
-            # webdataset's keys and tars do not allow dots, slashes, ...
-            slug = re.sub(r"[^A-Za-z0-9_-]+", "-", pair.stem)[:48]
-            yield f"{number:06d}_{slug}", members
+            yield sample_key(number, pair.stem), members
         if (number + 1) % PROGRESS_EVERY == 0:
             print(f"{number + 1} of {len(listing.pairs)} images", flush=True)
 
@@ -262,11 +261,7 @@ def _members(
     }
     members = {}
     if camera.lacks is None:
-        record["exif"] = {
-            "f_number": camera.f_number,
-            "focal_length_mm": camera.focal_length_mm,
-            "sensor_width_mm": camera.sensor_width_mm,
-        }
+        record["exif"] = exif_record(camera)
 
     # Depth map
     if pair.depth is not None:
@@ -284,10 +279,9 @@ def _members(
 
     # Depth predicted, 0 to 1, in 16 bits
     if predict is not None:
-        levels = (predict(image_srgb) * 65535).round().astype(np.uint16)
-        members["depth.png"] = encode_png(levels)
-        model = config.depth_model or "Depth Anything V2 Small"
-        record["depth"] = {"kind": "disparity", "unit": "relative", "predicted_by": model}
+        members["depth.png"], record["depth"] = predicted_depth(
+            predict, image_srgb, config.depth_model
+        )
 
     # Caption
     if pair.caption is not None:

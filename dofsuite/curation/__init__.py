@@ -1,0 +1,1 @@
+"""Curating photographs into training sets: what `python -m dofsuite.curate` does."""

@@ -1,0 +1,204 @@
+"""Input shards: a tar is one, a folder's images in the order of their names are cut into some.
+
+Which images lie in which input shard depends on names alone, so every process finds the same.
+"""
+
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from dofsuite.curation.header import HEADER_BYTES
+from dofsuite.data.decode import DECODERS
+from dofsuite.data.packing.match_files import CAPTION_EXTENSION, find_pairs
+from dofsuite.data.tar_index import MAX_MEMBER_BYTES
+from dofsuite.errors import UserError
+from dofsuite.images import IMAGE_EXTENSIONS
+
+KEPT_EXTENSIONS = (*IMAGE_EXTENSIONS, CAPTION_EXTENSION, "json", *DECODERS)
+TAR_BLOCK = 512
+
+
+class Entry(NamedTuple):
+    """An image: its name in reports and answers, and where its files lie.
+
+    `files` maps an extension (`jpg`, `txt`, `json`, `depth.png`) to a path within the root, or to
+    offset and size within the tar.
+    """
+
+    name: str
+    image: str
+    files: dict[str, Any]
+
+
+class InputShard(NamedTuple):
+    """A tar, or some of a folder's images."""
+
+    source: str
+    # The folder, or the tar.
+    path: str
+    # Of a folder: an entry an image. None: the tar's members tell.
+    entries: list[list[Any]] | None = None
+
+    @property
+    def is_tar(self) -> bool:
+        return self.entries is None
+
+
+class Reader:
+    """Reads an input shard's images and what belongs to them."""
+
+    def __init__(self, shard: InputShard) -> None:
+        self.shard, self.path = shard, Path(shard.path)
+        # A tar that ends early: what is wrong with it, found by `entries`.
+        self.damage: str | None = None
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The images, in order."""
+        if self.shard.entries is not None:
+            return [Entry(*entry) for entry in self.shard.entries]
+        return list(_entries_of(self._tar_members(), _prefix(self.shard)))
+
+    def read(self, entry: Entry, extension: str | None = None, most_bytes: int = -1) -> bytes:
+        """Return a file's bytes, the image's by default, or the first `most_bytes` of them.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        where = entry.files[extension or entry.image]
+        try:
+            if isinstance(where, str):
+                with open(self.path / where, "rb") as file:
+                    return file.read(most_bytes)
+            offset, size = where
+            self._file.seek(offset)
+            return self._file.read(size if most_bytes < 0 else min(size, most_bytes))
+        except OSError as error:
+            raise UserError(f"{entry.name}: it cannot be read ({error.strerror}).") from error
+
+    def read_header(self, entry: Entry) -> bytes:
+        """Return a JPEG's first segments; all of another file, which may have EXIF at its end."""
+        is_jpeg = entry.image in ("jpg", "jpeg")
+        return self.read(entry, most_bytes=HEADER_BYTES if is_jpeg else -1)
+
+    @cached_property
+    def _file(self) -> BinaryIO:
+        return open(self.path, "rb")
+
+    # Python's tarfile takes a tar that ends between two members for a whole one.
+    def _tar_members(self) -> Iterator[tuple[str, int, int]]:
+        try:
+            with tarfile.open(self.path, "r:") as tar:
+                size = self.path.stat().st_size
+                for member in tar:
+                    end = member.offset_data + member.size
+                    if member.isreg() and member.size <= MAX_MEMBER_BYTES and end <= size:
+                        yield member.name, member.offset_data, member.size
+                self._file.seek(tar.offset)
+                if any(block := self._file.read(TAR_BLOCK)) or not block:
+                    self.damage = "the tar has no end: it is truncated or damaged"
+        except (tarfile.TarError, OSError, EOFError) as error:
+            self.damage = f"the tar cannot be read to its end: {error}"
+
+    def close(self) -> None:
+        if "_file" in self.__dict__:
+            self._file.close()
+
+
+# Members of a tar to images: webdataset's keys end at the first dot of the last part of a name.
+def _entries_of(members: Iterator[tuple[str, int, int]], prefix: str) -> Iterator[Entry]:
+    files: dict[str, dict[str, Any]] = {}
+    for name, offset, size in members:
+        folder, _, last = name.rpartition("/")
+        stem, _, extension = last.partition(".")
+        key = f"{folder}/{stem}" if folder else stem
+        if stem and extension.lower() in KEPT_EXTENSIONS:
+            files.setdefault(key, {})[extension.lower()] = (offset, size)
+    for key, found in files.items():
+        image = next((each for each in IMAGE_EXTENSIONS if each in found), None)
+        if image is not None:
+            yield Entry(f"{prefix}/{key}", image, found)
+
+
+def find_inputs(inputs: Sequence[str], images_per_shard: int) -> list[InputShard]:
+    """Cut inputs into shards.
+
+    Args:
+        inputs: Each `[SOURCE=]PATH`: a folder of images, a folder of tars, a tar, or a text file
+            that names some of these, one a line. The source is the folder's name by default.
+        images_per_shard: Of a folder of images.
+
+    Raises:
+        UserError: One is missing or holds no image, or two would have the same names.
+    """
+    shards = []
+    for text in inputs:
+        source, path = _source_and_path(text)
+        if path.suffix == ".txt" and path.is_file():
+            lines = [line.strip() for line in path.read_text().splitlines()]
+            given = [line for line in lines if line and not line.startswith("#")]
+            nested = [line if "=" in line or not source else f"{source}={line}" for line in given]
+            shards += find_inputs(nested, images_per_shard)
+        else:
+            shards += _shards_of(source, path, images_per_shard)
+
+    # Names are keys of answers and decisions
+    roots = {(_prefix(shard), shard.path) for shard in shards}
+    counted = Counter(prefix for prefix, _ in roots)
+    twice = sorted(prefix for prefix, count in counted.items() if count > 1)
+    if twice:
+        raise UserError(
+            f"{twice[0]}: two inputs would have this name; name their sources: SOURCE=PATH."
+        )
+    return shards
+
+
+def _prefix(shard: InputShard) -> str:
+    return f"{shard.source}/{Path(shard.path).stem}" if shard.is_tar else shard.source
+
+
+def _source_and_path(text: str) -> tuple[str, Path]:
+    if "://" in text:
+        raise UserError(
+            f"{text}: addresses are not read here; copy the shards to a disk and name their folder."
+        )
+    source, is_named, rest = text.partition("=")
+    if is_named and "/" not in source and not Path(text).exists():
+        return source, Path(rest)
+    return "", Path(text)
+
+
+def _shards_of(source: str, path: Path, images_per_shard: int) -> list[InputShard]:
+    # A tar, or a folder of them
+    if path.is_file():
+        if path.suffix != ".tar":
+            raise UserError(f"{path}: an input is a folder, a tar, or a text file that names some.")
+        return [InputShard(source or path.resolve().parent.name, str(path))]
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such folder or tar.")
+    source = source or path.resolve().name
+    tars = sorted(each for each in path.rglob("*.tar") if not each.name.startswith("."))
+    if tars:
+        return [InputShard(source, str(tar)) for tar in tars]
+
+    # A folder of images
+    pairs, _, faults = find_pairs(path)
+    if faults:
+        raise UserError(f"{faults[0]}: rename or remove one of them.")
+    if not pairs:
+        raise UserError(f"{path}: there is no tar and no JPEG, PNG or WebP image in it.")
+    entries: list[list[Any]] = []
+    for pair in pairs:
+        image = pair.image.suffix[1:].lower()
+        files = {image: pair.image.relative_to(path).as_posix()}
+        if pair.caption is not None:
+            files[CAPTION_EXTENSION] = pair.caption.relative_to(path).as_posix()
+        if pair.depth is not None:
+            depth = f"depth.{pair.depth.suffix[1:].lower()}"
+            files[depth] = pair.depth.relative_to(path).as_posix()
+        entries.append([f"{source}/{files[image]}", image, files])
+    starts = range(0, len(entries), images_per_shard)
+    return [InputShard(source, str(path), entries[k : k + images_per_shard]) for k in starts]
