@@ -62,6 +62,12 @@ def exists(resolved: dict[str, Any], key: str) -> bool:
     return not rest or isinstance(node, list) or node is None
 
 
+def is_mapping(resolved: dict[str, Any], key: str) -> bool:
+    """Whether a key's value is a mapping of the user's own keys, not the arguments of a class."""
+    node, rest = _innermost(resolved, key)
+    return not rest and isinstance(node, dict) and "class_path" not in node
+
+
 def _innermost(resolved: dict[str, Any], key: str) -> tuple[Any, list[str]]:
     """Walk down as far as a key exists; return what is there, and the parts that lead further."""
     node: Any = resolved

@@ -9,7 +9,7 @@ import yaml
 
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import Command
-from dofsuite.experiment.keys import ProvidedKeys, exists, nearest, short
+from dofsuite.experiment.keys import ProvidedKeys, exists, is_mapping, nearest, short
 from dofsuite.experiment.nulls import sections_with_null
 from dofsuite.experiment.parser import ExperimentCLI
 from dofsuite.experiment.yaml_file import read_experiment_file
@@ -27,10 +27,14 @@ def check_unknown_keys(sources: Sequence[ProvidedKeys], resolved: dict[str, Any]
     Raises:
         UserError: A source gives a key that the resolved experiment does not have.
     """
+    replaced: list[str] = []
     for source in reversed(sources):
         for key in source.keys:
-            if not exists(resolved, key):
+            is_replaced = any(short(key).startswith(f"{section}.") for section in replaced)
+            if not exists(resolved, key) and not is_replaced:
                 raise unknown_key(source, key, resolved)
+        # A mapping that is given whole, such as `data.train`, takes the place of the one before
+        replaced += [short(key) for key in source.keys if is_mapping(resolved, key)]
 
 
 def unknown_key(source: ProvidedKeys, key: str, resolved: dict[str, Any] | None) -> UserError:

@@ -221,6 +221,7 @@ def test_run_folder_of_the_trainer_gets_the_record(shards: Path, tmp_path: Path)
         global_rank=0,
         world_size=1,
         lightning_module=None,
+        precision="32-true",
         accumulate_grad_batches=1,
     )
     zero(shards)

@@ -115,3 +115,10 @@ def test_a_later_override_wins_over_a_null_and_a_null_over_an_earlier_one() -> N
 def test_only_nulls_are_rewritten() -> None:
     words = ["--a.b", "None", "--a.c", "", "--a.d=x", "--a.e+", "null", "--f", "null", "--g.h", "~"]
     assert nulls_as_content(words) == [*words[:-2], "--config", '{"g": {"h": null}}']
+
+
+def test_a_mapping_that_is_given_whole_takes_the_place_of_the_files() -> None:
+    """One's own set instead of the file's two; the file's other name is no mistake then."""
+    own = ["--data.init_args.train", "{own: shards}", "--data.source_mix", "null"]
+    data = config_of([str(ROOT / "quickstart.yaml"), *own])["data"]["init_args"]
+    assert data["train"] == {"own": "shards"}

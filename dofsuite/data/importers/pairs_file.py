@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from dofsuite.data.importers import PAIRS_FILE
 from dofsuite.data.importers.data_set import DataSet, RealPair, slug
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes, write_bytes, write_json
 from dofsuite.images import decode_image
 
-PAIRS_FILE = "pairs.json"
 FORMAT = 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dofsuite.cli import option
-from dofsuite.data.importers.pairs_file import PAIRS_FILE
+from dofsuite.data.importers import PAIRS_FILE
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.depth_options import AUTO
 from dofsuite.errors import UserError
