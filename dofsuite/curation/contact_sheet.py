@@ -1,7 +1,8 @@
 """The contact sheet of the manual pass: a page of what the rules kept, to be looked through.
 
 A click drops an image or takes it back; the button saves `decisions.csv` (name, keep or drop),
-which `--decisions` reads. A CSV with every image kept lies beside the page, for other tools.
+which `--decisions` reads. A CSV with every image kept lies beside the page, for other tools; where
+one lies there already it stays, since it may be somebody's pass.
 """
 
 import csv
@@ -59,7 +60,7 @@ document.getElementById("save").onclick = () => {
 
 
 def write_contact_sheets(curation: Curation, candidates: Sequence[Candidate]) -> list[Path]:
-    """Write `contact_sheet.html`, further pages of 500 images each, and `decisions.csv`.
+    """Write `contact_sheet.html`, further pages of 500 images each, and a first `decisions.csv`.
 
     Raises:
         UserError: The folder cannot be written.
@@ -77,11 +78,14 @@ def write_contact_sheets(curation: Curation, candidates: Sequence[Candidate]) ->
         write_text(paths[-1], "".join(parts))
 
     # Every image kept
+    decisions = curation.folder / "decisions.csv"
+    if decisions.exists():
+        return paths
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["name", "decision"])
     writer.writerows([candidate.name, KEEP] for candidate in candidates)
-    write_text(curation.folder / "decisions.csv", file.getvalue())
+    write_text(decisions, file.getvalue())
     return paths
 
 

@@ -25,6 +25,9 @@ from dofsuite.files import as_user_error, make_folder
 
 # For so long room is looked for while other processes use all that lies in the cache.
 ROOM_S = 120.0
+# Names of copies and of what is being copied: nothing else in the folder is counted or deleted.
+COPY = re.compile(r"[0-9a-f]{24}-.+")
+BEING_COPIED = re.compile(r"\.[0-9a-f]+-.+\.tmp-\d+-[0-9a-f]+")
 
 
 class _DamagedError(Exception):
@@ -186,9 +189,9 @@ class ShardCache:
         # What lies there: copies by their last use, and what is being copied
         copies, used = [], 0
         for entry in os.scandir(self.folder):
-            if entry.name.endswith(".lock"):
+            is_copy = COPY.fullmatch(entry.name) is not None
+            if not is_copy and not BEING_COPIED.fullmatch(entry.name):
                 continue
-            is_copy = not entry.name.startswith(".")
             with contextlib.suppress(FileNotFoundError):
                 state = entry.stat()
                 if not is_copy and _delete_unused(entry.path):

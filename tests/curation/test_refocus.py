@@ -54,10 +54,13 @@ def test_sharp_images_are_looked_through_and_get_depth_a_set_a_source(photos, tm
     page = (tmp_path / "out" / "contact_sheet.html").read_text()
     assert page.count("data-name=") == 8
 
-    # The manual pass drops one
+    # The manual pass drops one; a pass that was saved into the folder is not written over
     sheet = (tmp_path / "out" / "decisions.csv").read_text()
     decisions = tmp_path / "decided.csv"
     decisions.write_text(sheet.replace("photo/2.png,keep", "photo/2.png,drop"))
+    (tmp_path / "out" / "decisions.csv").write_text(decisions.read_text())
+    assert curate(*words, "--balance", "--stage", "merge") == 0
+    assert (tmp_path / "out" / "decisions.csv").read_text() == decisions.read_text()
     assert curate(*words, "--decisions", decisions) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["counts"] == {

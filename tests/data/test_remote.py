@@ -211,6 +211,18 @@ def test_processes_of_a_machine_copy_a_file_once(server: Server, tmp_path: Path)
     assert server.sent["a.tar"] == 1
 
 
+def test_files_that_are_no_copies_stay_and_do_not_count(server: Server, tmp_path: Path) -> None:
+    """`data.remote.folder` may be a folder with the user's own files."""
+    server.files["a.tar"] = b"x" * 90_000
+    own = [tmp_path / name for name in ("photo.tar", ".hidden", "0123-photo.tar", "notes.lock")]
+    for path in own:
+        path.write_bytes(b"y" * 90_000)
+    (tmp_path / "folder").mkdir()
+    with cache_in(tmp_path, max_kb=100).open(f"{server.address}/a.tar"):
+        assert all(path.stat().st_size == 90_000 for path in own)
+    assert "a.tar" in copies(tmp_path)
+
+
 def test_what_a_killed_process_left_is_deleted(server: Server, tmp_path: Path) -> None:
     server.files["a.tar"] = b"x" * 90_000
     cache = cache_in(tmp_path, max_kb=100)

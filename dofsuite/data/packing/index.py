@@ -96,8 +96,10 @@ def _write_manifest(config: IndexConfig, say: Callable[[str], object]) -> None:
                 say(f"left out, {left_out} of at most {config.skip_damaged}: {error}")
         if not kept:
             raise UserError(f"{tar}: it holds no sample: remove it.")
-        data = json.dumps(kept).encode()
-        write_bytes(tar.with_suffix(".index.json"), data)
+        data, path = json.dumps(kept).encode(), tar.with_suffix(".index.json")
+        if path.exists() and path.read_bytes() != data:
+            raise UserError(f"{path}: another index lies where this one is to be: move it away.")
+        write_bytes(path, data)
         entries.append(shard_entry(tar, len(kept), data))
 
     # What is in them

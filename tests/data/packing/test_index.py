@@ -148,6 +148,17 @@ def test_samples_without_an_image_are_left_out_up_to_the_limit(
     assert len(ShardReader(tmp_path)) == 1
 
 
+def test_another_index_of_the_same_name_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_foreign(tmp_path / "s", count=2)
+    own = tmp_path / "s" / "foreign-0000.index.json"
+    own.write_text("somebody's")
+    assert main(["index", str(tmp_path / "s")]) == 2
+    assert f"{own}: another index lies where this one is to be" in capsys.readouterr().err
+    assert own.read_text() == "somebody's"
+
+
 def test_pickles_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tar_of(tmp_path, ("a.png", png()), ("a.pyd", b"x"), ("b.png", png()), ("b.mask.pth", b"x"))
     assert main(["index", str(tmp_path)]) == 0
