@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 EXIF_IFD = 0x8769
+ORIENTATION = 0x0112
 F_NUMBER = 0x829D
 SUBJECT_DISTANCE_M = 0x9206
 FOCAL_LENGTH_MM = 0x920A

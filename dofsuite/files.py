@@ -37,6 +37,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("DOFSUITE_CACHE") or Path.home() / ".cache" / "dofsuite")
 
 
+def free_bytes(folder: Path) -> int:
+    """Return what is free on the disk of a folder, which need not exist yet."""
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
+    return shutil.disk_usage(there).free
+
+
 @contextmanager
 def as_user_error(path: Path) -> Iterator[None]:
     """Raise an OSError of `WRITE_ERRORS` as a `UserError` about `path`."""
@@ -76,6 +82,12 @@ def read_bytes(path: Path, key: str = "") -> bytes:
 # Return an unused hidden name in the same folder (containers may share process ids).
 def temp_sibling(path: Path, word: str) -> Path:
     return path.with_name(f".{path.name}.{word}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete the temporary folders that killed processes have left of a folder or file."""
+    for left in folder.parent.glob(f".{folder.name}.tmp-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -1,6 +1,5 @@
 """The options of `python -m dofsuite.curate`; light, so that `--help` needs no torch."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from dofsuite.curation.choice import DEFAULT_CAPTIONER, DEFAULT_VLM, NO_NETWORK,
 from dofsuite.curation.merge_settings import MergeSettings
 from dofsuite.curation.rules import Purpose, changed, rules_of
 from dofsuite.curation.settings import Settings
+from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 
@@ -215,4 +215,4 @@ def _by_source(settings: tuple[str, ...]) -> dict[str, float]:
 
 
 def _sha256(path: Path | None, flag: str) -> str | None:
-    return None if path is None else hashlib.sha256(read_bytes(path, flag)).hexdigest()
+    return None if path is None else sha256_of(read_bytes(path, flag))

@@ -8,11 +8,10 @@ from typing import Any
 from PIL import Image
 
 from dofsuite.errors import UserError
-from dofsuite.exif import EXIF_IFD, camera_exif
+from dofsuite.exif import EXIF_IFD, ORIENTATION, camera_exif
 from dofsuite.images import one_line
 
 MAKE, MODEL = 0x010F, 0x0110
-ORIENTATION = 0x0112
 EXPOSURE_TIME, TAKEN = 0x829A, 0x9003
 BODY_SERIAL = 0xA431
 # EXIF lies in a JPEG's first segments, at most 64 kB each.

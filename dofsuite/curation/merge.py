@@ -5,7 +5,6 @@ output set, a line an output shard: the input shard and row of each sample, in t
 """
 
 import csv
-import hashlib
 import io
 import json
 from collections import Counter, defaultdict
@@ -19,6 +18,7 @@ from dofsuite.curation.rules import Facts, Thresholds, set_of
 from dofsuite.curation.scenes import Candidate, best_of_copies, scenes_of
 from dofsuite.curation.settings import Curation, fingerprint
 from dofsuite.curation.verdicts import read_verdicts
+from dofsuite.data.manifest import sha256_of
 from dofsuite.data.packing.sample import slug
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes, write_json, write_text
@@ -38,10 +38,8 @@ class Rejection(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """What a merge found: counts of (set, rule) in the map, its own rejections, the samples."""
+    """What a merge found."""
 
-    counts: dict[str, int]
-    images: int
     rejections: list[Rejection]
     # By set and split, `deep/train`.
     samples: dict[str, list[Candidate]]
@@ -183,7 +181,7 @@ def plan_samples(
         samples[f"{candidate.set}/{split}"].append(candidate)
     if settings.balance:
         rejections += balance(samples)
-    return Merged({}, len(candidates), rejections, dict(sorted(samples.items())))
+    return Merged(rejections, dict(sorted(samples.items())))
 
 
 def split_of_scenes(scenes: Sequence[str], settings: MergeSettings) -> list[str]:
@@ -220,7 +218,7 @@ def balance(samples: dict[str, list[Candidate]]) -> list[Rejection]:
 
 
 def digest_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of(text.encode())
 
 
 def plan_file(folder: Path, name: str) -> Path:

@@ -8,11 +8,11 @@ does not depend on its neighbors.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from dofsuite.curation.choice import NO_NETWORK, PHOTOGRAPH_QUESTION, Choice
 from dofsuite.errors import UserError
+from dofsuite.evaluation.job import default_device
 
 ANSWER_TOKENS, CAPTION_TOKENS = 8, 60
 
@@ -65,11 +65,8 @@ def _language_model(path: str, prompt: str | None, tokens: int, flag: str) -> Ne
             "out (--without photograph)."
         )
     try:
-        writer: Any = Captioner(path, prompt=prompt, longest_tokens=tokens).load().to(device())
+        described = Captioner(path, prompt=prompt, longest_tokens=tokens)
+        writer: Any = described.load().to(default_device())
     except UserError as error:
         raise UserError(f"{flag}: {error}") from error
     return lambda images: [writer.caption(image) for image in images]
-
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

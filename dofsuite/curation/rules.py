@@ -208,7 +208,7 @@ MERGE_RULES = {
     "duplicate": "one of the copies of a photograph, the largest",
     "balance": "sets of one size",
 }
-# A picture is clean by its network's word, not by a rule of this list: it can always be left out.
+# For `--without`: nothing that comes later needs what these rules look at.
 CAN_BE_LEFT_OUT = ("device", "exposure", "optics", "resolution", "sharpness", "blur", "photograph")
 
 

@@ -6,7 +6,6 @@ done/            one file an output shard                     SET/SPLIT/      th
 report.html      and, for refocus, contact_sheet.html with decisions.csv
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from dofsuite.curation.choice import Choice
 from dofsuite.curation.inputs import InputShard
 from dofsuite.curation.phones import Phone, read_phones
 from dofsuite.curation.rules import Limits, Purpose, Rule, Thresholds, rules_of
+from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
 from dofsuite.files import make_folder, write_json, write_text
 
@@ -72,7 +72,7 @@ def settings_from(data: dict[str, Any]) -> Settings:
 
 def fingerprint(data: dict[str, Any]) -> str:
     """Return 16 hexadecimal digits that differ where plain data differ."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_of(json.dumps(data, sort_keys=True).encode())[:16]
 
 
 def begin(folder: Path, settings: Settings, shards: list[InputShard] | None) -> None:
@@ -97,16 +97,15 @@ def begin(folder: Path, settings: Settings, shards: list[InputShard] | None) -> 
                 "folder, or remove this one."
             )
         return
-    if folder.is_dir() and any(each.name[0] != "." for each in folder.iterdir()):
-        allowed = {INPUTS_FILE}
-        if {each.name for each in folder.iterdir() if each.name[0] != "."} - allowed:
-            raise UserError(f"{folder}: it holds something else: choose a new folder.")
+    there = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
+    if any(not name.startswith(".") for name in there - {INPUTS_FILE}):
+        raise UserError(f"{folder}: it holds something else: choose a new folder.")
 
     # The input shards first: a folder that has its settings has them
     assert shards is not None
-    lines = [json.dumps(shard._asdict(), separators=(",", ":")) + "\n" for shard in shards]
-    write_text(make_folder(folder) / INPUTS_FILE, "".join(lines))
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    text = "".join(json.dumps(each._asdict(), separators=(",", ":")) + "\n" for each in shards)
+    write_text(make_folder(folder) / INPUTS_FILE, text)
+    digest = sha256_of(text.encode())
     write_json(path, {"settings": data, "input_shards": len(shards), "inputs_sha256": digest})
 
 
@@ -135,7 +134,7 @@ class Curation:
         stored = read_settings_file(folder)
         self.folder, self.settings = folder, settings_from(stored["settings"])
         text = (folder / INPUTS_FILE).read_bytes()
-        if hashlib.sha256(text).hexdigest() != stored["inputs_sha256"]:
+        if sha256_of(text) != stored["inputs_sha256"]:
             raise UserError(f"{folder / INPUTS_FILE}: the file was altered: begin anew.")
         self._lines = text.splitlines()
         self.fingerprint = fingerprint(stored)

@@ -1,13 +1,12 @@
 """What the report counts: images a rule and a bin, and a few of each to show."""
 
-import hashlib
 import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from dofsuite.curation.merge import set_name
+from dofsuite.curation.merge import digest_of, set_name
 from dofsuite.curation.rules import Facts
 from dofsuite.curation.settings import Curation
 from dofsuite.curation.verdicts import read_verdicts
@@ -108,7 +107,7 @@ def tally(curation: Curation) -> Tally:
     for number, position, row in all_rows(curation):
         later = merged.get(row["name"], {})
         rule = row.get("rejected_by") or later.get("rule", KEPT)
-        rank = hashlib.sha256(f"show {row['name']}".encode()).hexdigest()
+        rank = digest_of(f"show {row['name']}")
         reason = row.get("reason") or later.get("reason", "")
         group = set_name(row, curation)
         result.add(Place(rank, number, position), row, group, rule, reason)

@@ -6,7 +6,6 @@ number of workers. The stages run one after the other over the whole shard, each
 that no rule has rejected yet, so that pixels and networks are paid for few of them.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from dofsuite.curation.networks import Network, load_network
 from dofsuite.curation.rules import Facts, first_rejection
 from dofsuite.curation.settings import Curation
 from dofsuite.data.decode import decode_json, decode_text
+from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
 from dofsuite.files import write_bytes
 from dofsuite.images import load_upright
@@ -77,7 +77,7 @@ class Mapper:
         for row, entry in left(items):
             try:
                 data = reader.read(entry)
-                row["bytes"], row["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+                row["bytes"], row["sha256"] = len(data), sha256_of(data)
                 image = load_upright(data, entry.name)
                 small = reduced(image)
                 row["phash"] = f"{perceptual_hash(small):016x}"
@@ -232,7 +232,7 @@ def write_verdicts(
     head = {
         "input_shard": number,
         "rows": len(rows),
-        "sha256": hashlib.sha256(text).hexdigest(),
+        "sha256": sha256_of(text),
         "curation": curation.fingerprint,
     }
     write_bytes(curation.verdict_file(number), json.dumps(head).encode() + b"\n" + text)
@@ -251,7 +251,7 @@ def read_verdicts(curation: Curation, number: int) -> tuple[list[Facts], str]:
     try:
         head = json.loads(first)
         rows = [json.loads(line) for line in text.splitlines()]
-        digest = hashlib.sha256(text).hexdigest()
+        digest = sha256_of(text)
         found = (number, len(rows), digest, curation.fingerprint)
         is_whole = found == tuple(head[key] for key in HEAD_KEYS)
     except (ValueError, KeyError, TypeError):

@@ -24,7 +24,7 @@ from dofsuite.data.packing.sample import PredictDisparity, exif_record, predicte
 from dofsuite.data.shards import ShardWriter
 from dofsuite.errors import UserError
 from dofsuite.exif import CameraExif
-from dofsuite.files import make_folder, temp_sibling, write_json
+from dofsuite.files import clear_leftovers, make_folder, temp_sibling, write_json
 from dofsuite.images import decode_image
 
 COUNTS = ("samples_with_depth", "samples_with_caption", "samples_with_exif")
@@ -75,6 +75,10 @@ class Writer:
         self._load_depth = load_depth
         self._predict: PredictDisparity | None = None
         self._input = lru_cache(OPEN_INPUTS)(self._open)
+        self._plan_lines = lru_cache(1)(self._read_plan)
+
+    def _read_plan(self, name: str) -> list[str]:
+        return plan_file(self.curation.folder, name).read_text().splitlines()
 
     def _open(self, number: int) -> tuple[Reader, list[Facts]]:
         rows, _ = read_verdicts(self.curation, number)
@@ -85,13 +89,11 @@ class Writer:
         shard, folder = self.shards[item], self.curation.folder
         if shard.record(folder).is_file():
             return
-        lines = plan_file(folder, shard.set).read_text().splitlines()
-        places = json.loads(lines[shard.number])
+        places = json.loads(self._plan_lines(shard.set)[shard.number])
 
         # A folder of one shard first
         path = shard.file(folder, "tar")
-        for old in path.parent.glob(f".{path.name}.tmp-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        clear_leftovers(path)
         temporary = make_folder(temp_sibling(path, "tmp"))
         try:
             first = shard.number * self.settings["samples_per_shard"]

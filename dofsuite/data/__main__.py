@@ -154,7 +154,7 @@ def encoders_for(training: Sequence[str], kinds: Sequence[str]) -> list[Encoder]
     """
     import torch
 
-    from dofsuite.data.sidecar import Encoder, name_of
+    from dofsuite.data.sidecar import Encoder, has_squares, name_of
     from dofsuite.experiment.command import read_command
     from dofsuite.experiment.experiment import read_experiment
 
@@ -167,7 +167,7 @@ def encoders_for(training: Sequence[str], kinds: Sequence[str]) -> list[Encoder]
     beforehand = getattr(experiment.model(), "beforehand", {})
     data = experiment.config["data"]["init_args"]
     size_px = data.get("size_px")
-    has_squares = size_px is not None and data.get("crop") == "center" and not data.get("buckets")
+    are_squares = has_squares(size_px, data.get("crop"), data.get("buckets"))
     precision = PRECISIONS.get(experiment.config["trainer"]["precision"], "")
     if not precision:
         raise UserError(f"{file}: trainer.precision: write bf16-mixed or 32-true.")
@@ -178,7 +178,7 @@ def encoders_for(training: Sequence[str], kinds: Sequence[str]) -> list[Encoder]
                 f"--what: {kind} would not be read by {file}, whose model takes {takes} "
                 "beforehand; leave it out."
             )
-        if kind != PROMPTS and not has_squares:
+        if kind != PROMPTS and not are_squares:
             raise UserError(
                 f"{file}: data.size_px: {kind} are of centered squares of one side; set it, and "
                 "neither data.crop: random nor data.buckets."

@@ -28,6 +28,7 @@ from dofsuite.data.sampler import SourceOrder, hash_of, permutation
 from dofsuite.data.shards import ShardReader
 from dofsuite.data.tar_index import MAX_MEMBER_BYTES
 from dofsuite.errors import UserError
+from dofsuite.exif import ORIENTATION
 from dofsuite.files import cache_folder, write_atomic
 from dofsuite.images import IMAGE_EXTENSIONS
 
@@ -35,7 +36,6 @@ from dofsuite.images import IMAGE_EXTENSIONS
 BLOCK_ROWS = 64
 # EXIF orientations that swap height and width.
 TURNED = (5, 6, 7, 8)
-ORIENTATION = 0x0112
 # Of an image file, for its size; more where its header is longer.
 HEADER_BYTES = 2**16
 

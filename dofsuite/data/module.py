@@ -25,7 +25,7 @@ from dofsuite.data.requirements import check_samples
 from dofsuite.data.sampler import PositionBatches
 from dofsuite.data.samples_seen import SamplesSeen
 from dofsuite.data.shards import ShardReader
-from dofsuite.data.sidecar import Sidecar, name_of
+from dofsuite.data.sidecar import Sidecar, has_squares, name_of
 from dofsuite.data.source_mix import ShareRamp, SourceMix
 from dofsuite.data.synthetic.names import is_synthetic
 from dofsuite.data.synthetic.sets import prepare, resolve
@@ -217,12 +217,11 @@ class ShardData(LightningDataModule):
         """Open the side-cars beside the sets, of the kinds that the model takes and may have."""
         model: Any = self.trainer.lightning_module if self.trainer else None
         precision = str(self.trainer.precision) if self.trainer else ""
-        # Rows of images are of the centered square.
-        has_squares = self.size_px is not None and self.crop == "center" and self.buckets is None
+        are_squares = has_squares(self.size_px, self.crop, self.buckets)
         names = {
             kind: name_of(kind, networks.name, self.size_px, precision)
             for kind, networks in getattr(model, "beforehand", {}).items()
-            if self.reads[kind] and (kind == PROMPTS or has_squares)
+            if self.reads[kind] and (kind == PROMPTS or are_squares)
         }
         folders = self._folders() if names else {}
         return open_sidecars({key: self._reader(folders[key]) for key in folders}, names)
@@ -391,11 +390,9 @@ class ShardData(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.samples_seen = int(state_dict["samples_seen"])
         # Samples of one shape in a row, on which the order depends
-        before, given = (
-            state_dict.get("samples_in_row"),
-            self.buckets and (self.buckets.samples_in_row),
-        )
-        if self.buckets is not None and before is not None and given not in (None, before):
+        before = state_dict.get("samples_in_row")
+        given = self.buckets.samples_in_row if self.buckets else None
+        if before is not None and given not in (None, before):
             raise UserError(
                 f"data.buckets.samples_in_row: {given}, but this run was begun with {before}: set "
                 "that, or leave the key out."

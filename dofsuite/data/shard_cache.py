@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from dofsuite.data.manifest import sha256_of
 from dofsuite.data.remote import NoRoomError, RemoteCache, chunks_of, file_system, tried
 from dofsuite.errors import UserError
 from dofsuite.files import as_user_error, make_folder
@@ -67,7 +68,7 @@ class ShardCache:
             files, path = file_system(address)
             sha256 = str(tried(address, self.settings, lambda: files.ukey(path)))
         name = re.sub(r"[^A-Za-z0-9.-]", "_", address.rpartition("/")[2])[-60:]
-        return self.folder / f"{_sha256(f'{address} {sha256}')[:24]}-{name}"
+        return self.folder / f"{sha256_of(f'{address} {sha256}'.encode())[:24]}-{name}"
 
     def open(
         self,
@@ -250,7 +251,3 @@ def _exclusive(path: Path, wait: bool = True) -> Iterator[None]:
             finally:
                 os.unlink(path)
             return
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -11,7 +11,6 @@ and the manifest comes last, so that a run that was stopped goes on with what is
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +36,7 @@ from dofsuite.data.remote import join
 from dofsuite.data.sample_record import mirror_caption, read_record
 from dofsuite.data.shards import Sample, ShardReader, ShardWriter, index_of, shard_entry
 from dofsuite.errors import UserError
-from dofsuite.files import make_folder
+from dofsuite.files import free_bytes, make_folder
 from dofsuite.images import IMAGE_EXTENSIONS
 
 # Rows of the kinds that are of images.
@@ -99,6 +98,11 @@ def name_of(kind: str, networks: str, size_px: int | None, precision: str) -> st
     return networks if kind == PROMPTS else f"{networks} at {size_px} px under {precision}"
 
 
+def has_squares(size_px: int | None, crop: object, buckets: object) -> bool:
+    """Whether a training's images are centered squares of one side, as rows of images are."""
+    return size_px is not None and crop == "center" and not buckets
+
+
 def sidecar_folder(folder: Path, kind: str) -> Path:
     return folder / kind
 
@@ -146,7 +150,7 @@ def write_sidecars(
     """
     plans = [_plan(folder, encoder) for encoder in encoders for folder in folders]
     for plan in plans:
-        folder, free = plan.folder, shutil.disk_usage(plan.folder).free
+        folder, free = plan.folder, free_bytes(plan.folder)
         say(
             f"{sum(plan.todo.values())} {_rows_name(plan.encoder.kind)} to encode as "
             f"{KINDS[plan.encoder.kind]} in {len(plan.todo)} of {len(plan.reader.shard_sizes)} "
@@ -194,7 +198,7 @@ def _check_disks(plans: Sequence[Plan]) -> None:
         disks.setdefault(plan.folder.stat().st_dev, []).append(plan)
     for there in disks.values():
         folder, needed = there[0].folder, sum(plan.bytes for plan in there)
-        free = shutil.disk_usage(folder).free
+        free = free_bytes(folder)
         if needed > free:
             raise UserError(
                 f"{folder}: {needed / 1e9:.1f} GB are needed for what is to be encoded and "

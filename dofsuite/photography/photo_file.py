@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from dofsuite.errors import UserError
-from dofsuite.exif import EXIF_IFD
+from dofsuite.exif import EXIF_IFD, ORIENTATION
 from dofsuite.files import read_bytes
 from dofsuite.images import one_line, pixel_limit
 from dofsuite.photography.photo import Photo, converted_to_srgb
@@ -31,7 +31,6 @@ READABLE = (*FORMATS, *HEIC_EXTENSIONS)
 GPS_IFD = 0x8825
 MAX_PIXELS = 256_000_000
 SIZES_IN_EXIF_IFD = (0xA002, 0xA003)  # width and height before the orientation was applied
-ORIENTATION = 0x0112
 BITS_PER_SAMPLE = 258
 # EXIF tags of the stored pixels: size, compression, strips, orientation, ...
 OF_THE_STORED_PIXELS = (

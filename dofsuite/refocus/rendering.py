@@ -136,12 +136,11 @@ class _Occlusion:
         radius_px = bokeh_radius_px(
             self.disparity, focus_disparity, level, width_px, reference_width_px
         )
-        if self.largest_radius_px is None:
-            return render_bokeh(self.image_linear, radius_px, method="occlusion")
+        bound_px = self.largest_radius_px
         return render_bokeh(
             self.image_linear,
             radius_px,
             method="occlusion",
-            radius_range_px=(-self.largest_radius_px, self.largest_radius_px),
-            reads_radius=False,
+            radius_range_px=None if bound_px is None else (-bound_px, bound_px),
+            reads_radius=bound_px is None,
         )

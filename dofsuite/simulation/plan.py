@@ -1,9 +1,7 @@
 """What a simulation will give, before it starts: the blur it has and the disk it takes."""
 
 import math
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from dofsuite.backbones import Codec
 from dofsuite.errors import UserError
+from dofsuite.files import free_bytes
 from dofsuite.simulation.config import SimulateConfig
 from dofsuite.simulation.scenes import Scene
 from dofsuite.simulation.variants import Variant, encoded, encoded_latent, rendered
@@ -117,13 +116,6 @@ def spread_values(values: tuple[float, ...]) -> list[float]:
     # The ends and what lies between, evenly: a rough integral over the grid
     count = min(ENCODED_CAMERAS, len(values))
     return [values[round(index * (len(values) - 1) / max(1, count - 1))] for index in range(count)]
-
-
-def free_bytes(folder: Path) -> int:
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    return shutil.disk_usage(existing).free
 
 
 def show_plan(plan: Plan, todo: int, done: int, config: SimulateConfig) -> None:

@@ -1,6 +1,5 @@
 """What is simulated: all-in-focus images with depth, from a folder or from shards."""
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor
 from dofsuite.data.batch import decode_sample, resize_and_crop
 from dofsuite.data.manifest import MANIFEST_FILE
 from dofsuite.data.packing.match_files import Pair, find_pairs
+from dofsuite.data.packing.sample import plain_name
 from dofsuite.data.shards import Sample, ShardReader
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
@@ -98,7 +98,7 @@ def _in_folder(config: SimulateConfig, estimate: DepthEstimator | None) -> list[
     def scene(pair: Pair) -> Scene:
         # As a sample of shards
         return Scene(
-            re.sub(r"[^A-Za-z0-9_-]+", "-", pair.stem),
+            plain_name(pair.stem),
             "not stated",
             lambda: _decoded(_sample(pair, estimate is None), config.depth_kind, config, estimate),
         )

@@ -93,9 +93,9 @@ class Networks(nn.Module):
     ) -> None:
         """Load the frozen networks and build the trained ones; arguments as `Text2Image`'s.
 
-        `saliency`: None where the data brings the focus targets.
-        `loras`: of generator and fake score, those that train adapters alone. `sharded`: build the
-        three UNets on the meta device, for `fsdp.shard_networks`.
+        `saliency`: None where the data brings the focus targets. `loras`: of generator and fake
+        score, those that train adapters alone. `sharded`: build the three UNets on the meta device,
+        for `fsdp.shard_networks`.
 
         Raises:
             UserError: Weights cannot be loaded or do not fit, or the backbone's levels do not

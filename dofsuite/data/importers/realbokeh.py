@@ -6,7 +6,6 @@ f/22, whose near foreground may not be.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 
 SPLITS: dict[str, Split] = {"train": "train", "validation": "val", "test": "test"}
-F_NUMBER = "f_number"
 
 
 def find(folder: Path) -> Found:
@@ -27,21 +25,22 @@ def find(folder: Path) -> Found:
         UserError: There are no such scenes.
     """
     found, faults = find_scenes(folder), list[str]()
-    photographs, pairs = [], []
+    photographs: list[Photograph] = []
+    pairs: list[RealPair] = []
     for scene in found.scenes:
         try:
-            photograph, *own = read_scene(folder, scene)
+            photograph, own = read_scene(folder, scene)
         except UserError as error:
             faults.append(str(error).rstrip("."))
             continue
         photographs.append(photograph)
         pairs += own
     left_out = {"photographs without a partner": len(found.alone)} if found.alone else {}
-    return Found(photographs, pairs, left_out, faults)  # type: ignore[arg-type]
+    return Found(photographs, pairs, left_out, faults)
 
 
-def read_scene(folder: Path, scene: ApertureScene) -> Iterator[Any]:
-    """Yield a scene's photograph at the smallest aperture, then its pairs with the others.
+def read_scene(folder: Path, scene: ApertureScene) -> tuple[Photograph, list[RealPair]]:
+    """Return a scene's photograph at the smallest aperture, and its pairs with the others.
 
     Raises:
         UserError: It lies in no split, or its metadata are missing or say something else.
@@ -59,18 +58,20 @@ def read_scene(folder: Path, scene: ApertureScene) -> Iterator[Any]:
     cameras = {f_number: camera_of(metadata, f_number) for f_number in scene.files}
     narrow, name = max(cameras), slug(scene.key)
     facts = {"scene": scene.key, "camera": cameras[narrow]}
-    yield Photograph(Pair(name, scene.files[narrow], None), SPLITS[place], facts)
-    for f_number, camera in cameras.items():
-        if f_number != narrow:
-            yield RealPair(
-                slug(f"{name}_f{f_number:g}"),
-                name,
-                SPLITS[place],
-                scene.files[narrow],
-                scene.files[f_number],
-                cameras[narrow],
-                camera,
-            )
+    photograph = Photograph(Pair(name, scene.files[narrow], None), SPLITS[place], facts)
+    return photograph, [
+        RealPair(
+            slug(f"{name}_f{f_number:g}"),
+            name,
+            SPLITS[place],
+            scene.files[narrow],
+            scene.files[f_number],
+            cameras[narrow],
+            camera,
+        )
+        for f_number, camera in cameras.items()
+        if f_number != narrow
+    ]
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def camera_of(metadata: dict[str, Any], f_number: float) -> dict[str, float]:
     # The distance is in meters, with the uncertainty of the measurement
     camera = {
-        F_NUMBER: f_number,
+        "f_number": f_number,
         "focal_length_mm": float(metadata["focal_length"]),
         "focus_m": float(metadata["focus_plane_distance"]),
     }

@@ -12,9 +12,13 @@ from dofsuite.images import encode_png
 PredictDisparity = Callable[[np.ndarray], np.ndarray]
 
 
+def plain_name(text: str) -> str:
+    """Return a text as webdataset's keys, tars and folders allow it: no dots, slashes, ..."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
+
+
 def slug(text: str) -> str:
-    """Return a text as webdataset's keys and tars allow it: no dots, slashes, ..."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:48]
+    return plain_name(text)[:48]
 
 
 def sample_key(number: int, stem: str) -> str:

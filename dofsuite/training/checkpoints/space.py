@@ -1,12 +1,12 @@
 """What a run's checkpoints take on disk, and what is free there."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from dofsuite.files import free_bytes
 from dofsuite.training.checkpoints.resume import checkpoints_of
 
 
@@ -43,10 +43,8 @@ def checkpoint_space(
     """
     checkpoint = (1 + moments) * bytes_of(trained) + bytes_of(averaged)
     there = sum(_size(path) for path in checkpoints_of(folder))
-    # The nearest folder that exists.
-    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
     needed = max(0, (keep + 1) * checkpoint - there)
-    return CheckpointSpace(checkpoint, needed, shutil.disk_usage(place).free)
+    return CheckpointSpace(checkpoint, needed, free_bytes(folder))
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
