@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from dofsuite.backbones import PretrainedSdxl
 from dofsuite.backbones.architectures import without_weights
 from dofsuite.data import Batch
+from dofsuite.optics.meta import stated_radius
 from dofsuite.text2image.dmd2.sample_buffer import Conditioning, GeneratedSample
 from dofsuite.text2image.dmd2.stages import Step
 from dofsuite.text2image.dmd2.trained_weights import TrainedWeights
@@ -21,6 +22,8 @@ from dofsuite.training.sharding import fsdp
 
 # SDXL's CLIP-L and OpenCLIP bigG, in float32 on the GPU.
 TEXT_ENCODER_WEIGHTS = 817_720_320
+# Over an image's side: how far radii are taken to reach for a lens that does not bound them.
+RADIUS_SHARE = 0.25
 # Of a footprint: what is there before a step, and FSDP2 divides.
 STANDING = ("weights", "optimizer", "working copies", "average")
 
@@ -53,6 +56,7 @@ def step_footprint(module: Text2Image, index: int, batch_size: int, size_px: int
     """Count one micro-batch of step `index` under bf16-mixed.
 
     The module is built anew from the architectures of its networks, without weights, and left so.
+    The lens is in it, with radii up to their bound.
 
     Args:
         module: Configured, not built.
@@ -67,7 +71,9 @@ def step_footprint(module: Text2Image, index: int, batch_size: int, size_px: int
     # Both text encoders stay on the GPU
     num_text_weights = TEXT_ENCODER_WEIGHTS if isinstance(described, PretrainedSdxl) else 0
     count = partial(_count, module, index, batch_size, size_px, num_text_weights)
-    counted = count_by_depth(count, backbone)
+    share = (module.lens and module.lens.largest_radius_share) or RADIUS_SHARE
+    with stated_radius(share * size_px):
+        counted = count_by_depth(count, backbone)
     # Whole again, and as it was described
     _build(module, backbone)
     module.backbone = described

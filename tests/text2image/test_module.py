@@ -269,7 +269,7 @@ def test_missing_exif_in_a_step_with_the_lens_is_one_sentence(missing):
 
 
 def test_exif_baseline_runs_through_all_stages_without_depth_saliency_and_focus():
-    stages = Stages(teacher=1, deep=2, critic_steps=1)
+    stages = Stages(teacher=1, deep=2, critic_steps=1, critic_order="same_kind")
     module, observer = (
         tiny_module(lens=None, exif_conditioned=("generator", "critic", "teacher"), stages=stages),
         Observer(),

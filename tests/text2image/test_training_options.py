@@ -103,7 +103,8 @@ class Rates(pl.Callback):
 
 
 def test_every_optimizers_rate_rises_with_its_own_steps_and_a_resumed_run_goes_on(tmp_path):
-    options = {"training": Training(warmup_steps=2), "stages": Stages(deep=0, critic_steps=1)}
+    stages = Stages(deep=0, critic_steps=1, critic_order="same_kind")
+    options = {"training": Training(warmup_steps=2), "stages": stages}
     rates, resumed = Rates(), Rates()
     train(tiny_module(**options), 4, tmp_path, callbacks=[rates])
     halves = [

@@ -20,11 +20,12 @@ from dofsuite.training.checkpoints.every_n import RunCheckpoint
 from tests.cpu_trainer import cpu_trainer
 
 SIZE_PX, BATCH = 32, 2
-STAGES = Stages(teacher=2, deep=6)
+# In the order in which a sample also serves a second step.
+STAGES = Stages(teacher=2, deep=6, critic_order="same_kind")
 """Two teacher steps, one cycle, then the full stage: a Deep cycle from step 8 on and a Shallow one
 from step 14 on.
 """
-FULL = Stages(deep=0)
+FULL = Stages(deep=0, critic_order="same_kind")
 """A Deep cycle from step 0 on and a Shallow one from step 6 on."""
 GENERATOR, SHALLOW_GENERATOR = 0, 6
 """Steps of `FULL`."""

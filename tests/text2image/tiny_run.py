@@ -51,7 +51,7 @@ def tiny_module(depth: SmallDepth, **options) -> Text2Image:
         depth=depth,
         saliency=SmallSaliency(weights=None),
         focus=FocusPredictorConfig(small=True, initial_scale_mm=100.0),
-        stages=options.pop("stages", Stages(teacher=1, deep=6)),
+        stages=options.pop("stages", Stages(teacher=1, deep=6, critic_order="same_kind")),
         training=Training(ema_decay=options.pop("ema_decay", None)),
         size_px=SIZE_PX,
         generator_optimizer=fast,

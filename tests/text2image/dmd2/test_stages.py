@@ -6,7 +6,7 @@ import pytest
 
 from dofsuite.text2image import Stages
 
-STAGES = Stages(teacher=4, deep=12)
+STAGES = Stages(teacher=4, deep=12, critic_order="same_kind")
 
 
 def test_stages_follow_each_other_and_begin_with_a_generator_step():
