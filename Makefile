@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint c
 JOBS ?= 2
 export PYTHONUNBUFFERED := 1
 
-.PHONY: quickstart test test-all gpu-rows lint setup setup-base python-is-new-enough
+.PHONY: quickstart test test-all test-system gpu-rows lint setup setup-base python-is-new-enough
 
 quickstart: setup
 	$(VENV)/bin/python -m dofsuite.fit experiments/quickstart.yaml
@@ -21,6 +21,12 @@ test: setup setup-base
 # Whole quickstarts and full-size renders too; only what needs an accelerator or downloaded weights is left out.
 test-all: setup setup-base
 	DOFSUITE_BASE_PYTHON=$(BASE_VENV)/bin/python $(VENV)/bin/python -m pytest -m "not gpu and not weights"
+
+# The page in a browser, and jobs under a SLURM of one node: as root, with Debian's chromium, slurmctld, slurmd,
+# slurm-client and munge; what is missing is skipped, and says so.
+test-system: setup
+	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[app]'
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -m slow tests/app tests/cluster -rs
 
 # What one GPU has to show, in stages (STAGES="lens text2image" for some of them).
 gpu-rows: setup

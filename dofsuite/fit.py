@@ -59,9 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
 if __name__ == "__main__":
     # Until training begins (imports, weights) there is nothing to save: end at once, with the code
     # that says go on.
-    for stop_signal in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for stop_signal in STOP_SIGNALS:
         signal.signal(stop_signal, lambda number, frame: sys.exit(EXIT_STOPPED))
-    sys.exit(main())
+    exit_code = main()
+    # SLURM repeats signals; while the interpreter ends, one more must not change the exit code.
+    for stop_signal in STOP_SIGNALS:
+        signal.signal(stop_signal, signal.SIG_IGN)
+    sys.exit(exit_code)
