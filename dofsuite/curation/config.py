@@ -11,11 +11,14 @@ from dofsuite.curation.merge_settings import MergeSettings
 from dofsuite.curation.rules import Purpose, changed, rules_of
 from dofsuite.curation.settings import Settings
 from dofsuite.data.manifest import sha256_of
+from dofsuite.data.remote import RemoteCache
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 
 STAGES = ("map", "merge", "write")
 DRY_RUN_SAMPLES = 1000
+# `--ray` without an address.
+THIS_MACHINE = "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,8 @@ class CurateConfig:
     inputs: tuple[str, ...] = option(
         metavar="[SOURCE=]INPUT",
         nargs="+",
-        help="a folder of images, a folder of tars, a tar, or a text file that names some of these",
+        help="a folder of images, a folder of tars, a tar (a path or an address), or a text file "
+        "that names some of these, one a line",
     )
     output: Path = option("-o", "--output", type=Path, metavar="DIR", help="of this curation")
     purpose: str = option(
@@ -44,6 +48,26 @@ class CurateConfig:
         metavar="I/N",
         default=None,
         help="of --stage map or write, from 0; default: the SLURM array's task",
+    )
+    ray: str | None = option(
+        "--ray",
+        metavar="ADDRESS",
+        nargs="?",
+        const=THIS_MACHINE,
+        default=None,
+        help="on Ray Data: a cluster's address (auto: the one of this machine); without an address "
+        "Ray is started here (extra: scale)",
+    )
+    cache: Path | None = option(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        default=None,
+        help="copies of tars at addresses, on a disk of this machine; default: shards in "
+        "$DOFSUITE_CACHE or ~/.cache/dofsuite",
+    )
+    cache_gb: float = option(
+        "--cache-gb", type=float, default=100.0, help="most that lies in it; default: %(default)s"
     )
     dry_run: int | None = option(
         "--dry-run",
@@ -133,6 +157,10 @@ class CurateConfig:
             raise UserError("--val-share, --test-share: shares from 0 whose sum is below 1.")
         if self.stage == "all" and self.part is not None:
             raise UserError("--part: give --stage map, then merge (one process), then write.")
+        if self.ray is not None and self.workers > 1:
+            raise UserError("--ray: Ray itself spreads the work; leave --workers out.")
+        if not 0 < self.cache_gb < float("inf"):
+            raise UserError("--cache-gb: a number above 0 is needed.")
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -178,6 +206,10 @@ class CurateConfig:
             depth_model=self.depth_model,
             depth_kind=self.depth_kind,
         )
+
+    def remote_cache(self) -> RemoteCache:
+        """Where this machine keeps copies of input shards at addresses."""
+        return RemoteCache(str(self.cache) if self.cache else None, max_gb=self.cache_gb)
 
     def part_and_parts(self) -> tuple[int, int]:
         """Which part of a stage this process does, from 0, and of how many.

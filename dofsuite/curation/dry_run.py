@@ -73,7 +73,7 @@ def dry_run(curation: Curation, samples: int) -> DryRun:
     costs = dict.fromkeys(mapper.stages, Cost(0, 0.0, 0))
     drawn = found = kept_bytes = 0
     for number in numbers:
-        reader = Reader(curation.input_shard(number))
+        reader = curation.reader(number)
         items = mapper.begin(reader)
         found += len(items)
         items = [items[k] for k in evenly(len(items), each)]

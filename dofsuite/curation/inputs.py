@@ -1,11 +1,14 @@
 """Input shards: a tar is one, a folder's images in the order of their names are cut into some.
 
+A tar may lie at an address (`dofsuite/data/remote.py`): it is copied whole into a bounded cache.
+
 Which images lie in which input shard depends on names alone, so every process finds the same.
 """
 
+import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -13,12 +16,22 @@ from typing import Any, BinaryIO, NamedTuple
 from dofsuite.curation.header import HEADER_BYTES
 from dofsuite.data.decode import DECODERS
 from dofsuite.data.packing.match_files import CAPTION_EXTENSION, find_pairs
+from dofsuite.data.remote import RemoteCache, is_remote
+from dofsuite.data.shard_cache import CachedFile, ShardCache
 from dofsuite.data.tar_index import MAX_MEMBER_BYTES
 from dofsuite.errors import UserError
+from dofsuite.files import read_bytes
 from dofsuite.images import IMAGE_EXTENSIONS
 
 KEPT_EXTENSIONS = (*IMAGE_EXTENSIONS, CAPTION_EXTENSION, "json", *DECODERS)
 TAR_BLOCK = 512
+SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
+# The cache speaks of an experiment's keys and a set's manifest; here there are options and a list.
+WORDS = {
+    "data.remote.max_gb": "--cache-gb",
+    ", or raise data.remote.tries": "",
+    "the manifest's": "the one given",
+}
 
 
 class Entry(NamedTuple):
@@ -37,23 +50,62 @@ class InputShard(NamedTuple):
     """A tar, or some of a folder's images."""
 
     source: str
-    # The folder, or the tar.
+    # The folder, or the tar's path or address.
     path: str
     # Of a folder: an entry an image. None: the tar's members tell.
     entries: list[list[Any]] | None = None
+    # Of a tar at an address, where it is given.
+    sha256: str | None = None
 
     @property
     def is_tar(self) -> bool:
         return self.entries is None
 
+    @property
+    def is_remote(self) -> bool:
+        return self.is_tar and is_remote(self.path)
+
 
 class Reader:
     """Reads an input shard's images and what belongs to them."""
 
-    def __init__(self, shard: InputShard) -> None:
-        self.shard, self.path = shard, Path(shard.path)
+    def __init__(
+        self,
+        shard: InputShard,
+        cache: RemoteCache | None = None,
+        release: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Read a shard; one at an address through `cache`.
+
+        Args:
+            shard: The shard.
+            cache: Where copies of tars at addresses are kept.
+            release: Closes other readers of this process where the cache has no room.
+        """
+        self.shard, self._cache, self._release = shard, cache or RemoteCache(), release
         # A tar that ends early: what is wrong with it, found by `entries`.
         self.damage: str | None = None
+        self._copy: CachedFile | None = None
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder, or the tar; one at an address is copied now and kept until `close`.
+
+        Raises:
+            UserError: It cannot be copied.
+        """
+        if not self.shard.is_remote:
+            return Path(self.shard.path)
+        address, sha256 = self.shard.path, self.shard.sha256
+        try:
+            cache = ShardCache(self._cache)
+            self._copy = cache.open(address, None, sha256, release=self._release)
+        except UserError as error:
+            text = str(error)
+            for key, words in WORDS.items():
+                text = text.replace(key, words)
+            raise UserError(text) from error
+        return self._copy.path
 
     @cached_property
     def entries(self) -> list[Entry]:
@@ -106,6 +158,12 @@ class Reader:
     def close(self) -> None:
         if "_file" in self.__dict__:
             self._file.close()
+        if self._copy is not None:
+            self._copy.close()
+
+    # Readers that are dropped from a bounded store let go of their copies.
+    def __del__(self) -> None:
+        self.close()
 
 
 # Members of a tar to images: webdataset's keys end at the first dot of the last part of a name.
@@ -128,26 +186,20 @@ def find_inputs(inputs: Sequence[str], images_per_shard: int) -> list[InputShard
 
     Args:
         inputs: Each `[SOURCE=]PATH`: a folder of images, a folder of tars, a tar, or a text file
-            that names some of these, one a line. The source is the folder's name by default.
+            that names some of these, one a line; or `[SOURCE=]ADDRESS [SHA256]` of a tar. The
+            source is by default the folder's name.
         images_per_shard: Of a folder of images.
 
     Raises:
-        UserError: One is missing or holds no image, or two would have the same names.
+        UserError: One is missing or holds no image, an address is none that is read, or two would
+            have the same names. Whether an address answers shows when it is copied.
     """
-    shards = []
-    for text in inputs:
-        source, path = _source_and_path(text)
-        if path.suffix == ".txt" and path.is_file():
-            lines = [line.strip() for line in path.read_text().splitlines()]
-            given = [line for line in lines if line and not line.startswith("#")]
-            nested = [line if "=" in line or not source else f"{source}={line}" for line in given]
-            shards += find_inputs(nested, images_per_shard)
-        else:
-            shards += _shards_of(source, path, images_per_shard)
+    shards = [shard for text in inputs for shard in _found(text, "", images_per_shard)]
 
     # Names are keys of answers and decisions
-    roots = {(_prefix(shard), shard.path) for shard in shards}
-    counted = Counter(prefix for prefix, _ in roots)
+    tars = [(_prefix(shard), shard.path) for shard in shards if shard.is_tar]
+    folders = {(_prefix(shard), shard.path) for shard in shards if not shard.is_tar}
+    counted = Counter(prefix for prefix, _ in [*tars, *folders])
     twice = sorted(prefix for prefix, count in counted.items() if count > 1)
     if twice:
         raise UserError(
@@ -157,18 +209,56 @@ def find_inputs(inputs: Sequence[str], images_per_shard: int) -> list[InputShard
 
 
 def _prefix(shard: InputShard) -> str:
-    return f"{shard.source}/{Path(shard.path).stem}" if shard.is_tar else shard.source
+    if not shard.is_tar:
+        return shard.source
+    name = _parts(shard.path)[-1] if shard.is_remote else Path(shard.path).name
+    return f"{shard.source}/{Path(name).stem}"
 
 
-def _source_and_path(text: str) -> tuple[str, Path]:
-    if "://" in text:
+# Host, folders and name of an address.
+def _parts(address: str) -> list[str]:
+    return re.split(r"[?#]", address.partition("://")[2])[0].split("/")
+
+
+def _found(text: str, source: str, images_per_shard: int) -> list[InputShard]:
+    # A source that is named here is nearer than the list's
+    named, separator, rest = text.partition("=")
+    if separator and "/" not in named and not Path(text).exists():
+        source, text = named, rest
+    if is_remote(text):
+        return [_shard_at(text, source)]
+    path = Path(text)
+    if path.suffix != ".txt" or not path.is_file():
+        return _shards_of(source, path, images_per_shard)
+
+    # A list
+    shards = []
+    lines = read_bytes(path, "input").decode("utf-8", errors="replace").splitlines()
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line and not line.startswith("#"):
+            try:
+                shards += _found(line, source, images_per_shard)
+            except UserError as error:
+                raise UserError(f"{path}: line {number}: {error}") from error
+    if not shards:
+        raise UserError(f"{path}: it names no input; give one a line.")
+    return shards
+
+
+def _shard_at(text: str, source: str) -> InputShard:
+    address, *sums = text.split()
+    parts = _parts(address)
+    if not parts[-1].endswith(".tar"):
         raise UserError(
-            f"{text}: addresses are not read here; copy the shards to a disk and name their folder."
+            f"{address}: an address is of a tar; give each its own, by a text file that lists them."
         )
-    source, is_named, rest = text.partition("=")
-    if is_named and "/" not in source and not Path(text).exists():
-        return source, Path(rest)
-    return "", Path(text)
+    found = [SHA256.fullmatch(each) for each in sums]
+    if len(sums) > 1 or None in found:
+        raise UserError(
+            f"{text}: after an address only its sha256 may stand, 64 hexadecimal digits."
+        )
+    digests = [match[1].lower() for match in found if match is not None]
+    return InputShard(source or parts[-2], address, None, *digests)
 
 
 def _shards_of(source: str, path: Path, images_per_shard: int) -> list[InputShard]:

@@ -211,4 +211,4 @@ def small_image(curation: Curation, place: Place, size_px: int) -> str | None:
 # A tar's members are listed once.
 @lru_cache(maxsize=32)
 def _reader(curation: Curation, input_shard: int) -> Reader:
-    return Reader(curation.input_shard(input_shard))
+    return curation.reader(input_shard, release=_reader.cache_clear)

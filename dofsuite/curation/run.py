@@ -1,6 +1,8 @@
 """A curation from its options: the stages that this process does, on the part that is its own."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +14,7 @@ from dofsuite.curation.merge import merge, planned, read_plan
 from dofsuite.curation.settings import SETTINGS_FILE, Curation, begin
 from dofsuite.curation.verdicts import Mapper, map_shard
 from dofsuite.curation.write import Writer, output_shards, write_manifests
+from dofsuite.data.remote import RemoteCache
 from dofsuite.errors import UserError
 from dofsuite.photography.numpy_depth import load_depth_model
 
@@ -36,15 +39,25 @@ def curate(config: CurateConfig, say: Say = print) -> None:
         raise UserError(f"{config.output}: nothing was begun here; begin with --stage map.")
     shards = None if is_begun else find_inputs(config.inputs, config.images_per_shard)
     begin(config.output, settings, shards)
-    curation = Curation(config.output)
+    curation = Curation(config.output, config.remote_cache())
 
     # The stages
-    if "map" in config.stages:
-        map_part(curation, config, part)
-    if "merge" in config.stages:
-        merge_all(curation, config, say)
-    if "write" in config.stages:
-        write_part(curation, config, part, say)
+    with on_engine(config):
+        if "map" in config.stages:
+            map_part(curation, config, part)
+        if "merge" in config.stages:
+            merge_all(curation, config, say)
+        if "write" in config.stages:
+            write_part(curation, config, part, say)
+
+
+def on_engine(config: CurateConfig) -> AbstractContextManager[None]:
+    """Ray where it is asked for and has work; else nothing beside this process."""
+    if config.ray is None or config.stages == ("merge",):
+        return nullcontext()
+    from dofsuite.curation.ray_engine import connected
+
+    return connected(config.ray)
 
 
 def try_out(config: CurateConfig, samples: int) -> DryRun:
@@ -52,24 +65,30 @@ def try_out(config: CurateConfig, samples: int) -> DryRun:
     shards = find_inputs(config.inputs, config.images_per_shard)
     with TemporaryDirectory() as folder, one_thread():
         begin(Path(folder), config.settings(), shards)
-        return dry_run(Curation(Path(folder)), samples)
+        return dry_run(Curation(Path(folder), config.remote_cache()), samples)
 
 
-def map_work(folder: Path) -> Work:
-    curation = Curation(folder)
+def map_work(folder: Path, cache: RemoteCache) -> Work:
+    curation = Curation(folder, cache)
     mapper = Mapper(curation)
     return lambda number: map_shard(mapper, curation, number)
 
 
-def write_work(folder: Path) -> Work:
-    return Writer(Curation(folder), load_depth_model)
+def write_work(folder: Path, cache: RemoteCache) -> Work:
+    return Writer(Curation(folder, cache), load_depth_model)
 
 
 def map_part(curation: Curation, config: CurateConfig, part: tuple[int, int]) -> None:
     items = part_of(curation.input_count, part)
     with claimed(curation.folder, "map", items):
         missing = [item for item in items if not curation.verdict_file(item).is_file()]
-        run_items(map_work, curation.folder, missing, config.workers, "verdicts")
+        work = partial(map_work, cache=config.remote_cache())
+        if config.ray is None:
+            run_items(work, curation.folder, missing, config.workers, "verdicts")
+        else:
+            from dofsuite.curation.ray_engine import map_on_ray
+
+            map_on_ray(curation, missing)
 
 
 def merge_all(curation: Curation, config: CurateConfig, say: Say) -> None:
@@ -95,6 +114,12 @@ def write_part(curation: Curation, config: CurateConfig, part: tuple[int, int], 
     items = part_of(len(shards), part)
     with claimed(curation.folder, "write", items):
         missing = [item for item in items if not shards[item].record(curation.folder).is_file()]
-        run_items(write_work, curation.folder, missing, config.workers, "shards")
+        work = partial(write_work, cache=config.remote_cache())
+        if config.ray is None:
+            run_items(work, curation.folder, missing, config.workers, "shards")
+        else:
+            from dofsuite.curation.ray_engine import write_on_ray
+
+            write_on_ray(curation, missing)
     for manifest in write_manifests(curation):
         say(f"{manifest.parent}: complete")

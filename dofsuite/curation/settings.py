@@ -7,16 +7,18 @@ report.html      and, for refocus, contact_sheet.html with decisions.csv
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dofsuite.curation.answers import Answers, read_answers
 from dofsuite.curation.choice import Choice
-from dofsuite.curation.inputs import InputShard
+from dofsuite.curation.inputs import InputShard, Reader
 from dofsuite.curation.phones import Phone, read_phones
 from dofsuite.curation.rules import Limits, Purpose, Rule, Thresholds, rules_of
 from dofsuite.data.manifest import sha256_of
+from dofsuite.data.remote import RemoteCache
 from dofsuite.errors import UserError
 from dofsuite.files import make_folder, write_json, write_text
 
@@ -125,13 +127,18 @@ def read_settings_file(folder: Path) -> dict[str, Any]:
 class Curation:
     """A curation's folder, as every process opens it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache: RemoteCache | None = None) -> None:
         """Read settings and input shards.
+
+        Args:
+            folder: Of this curation.
+            cache: Where this machine keeps copies of input shards at addresses.
 
         Raises:
             UserError: They are missing or damaged, or a file that they name has changed.
         """
         stored = read_settings_file(folder)
+        self.cache = cache
         self.folder, self.settings = folder, settings_from(stored["settings"])
         text = (folder / INPUTS_FILE).read_bytes()
         if sha256_of(text) != stored["inputs_sha256"]:
@@ -145,6 +152,10 @@ class Curation:
 
     def input_shard(self, number: int) -> InputShard:
         return InputShard(**json.loads(self._lines[number]))
+
+    def reader(self, number: int, release: Callable[[], object] = lambda: None) -> Reader:
+        """Return a reader of an input shard; `release` as `Reader` says."""
+        return Reader(self.input_shard(number), self.cache, release)
 
     def verdict_file(self, number: int) -> Path:
         return self.folder / "verdicts" / f"{number:06d}.jsonl"

@@ -203,7 +203,7 @@ def sharpness_of(image: Image.Image) -> float:
 
 def map_shard(mapper: Mapper, curation: Curation, number: int) -> None:
     """Write the verdicts of an input shard; they appear at once or not at all."""
-    reader = Reader(curation.input_shard(number))
+    reader = curation.reader(number)
     try:
         items = mapper.begin(reader)
         for run in mapper.stages.values():

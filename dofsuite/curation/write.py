@@ -82,7 +82,7 @@ class Writer:
 
     def _open(self, number: int) -> tuple[Reader, list[Facts]]:
         rows, _ = read_verdicts(self.curation, number)
-        return Reader(self.curation.input_shard(number)), rows
+        return self.curation.reader(number, release=self._input.cache_clear), rows
 
     def __call__(self, item: int) -> None:
         """Write output shard `item` unless its record says that it is there."""
@@ -117,7 +117,7 @@ class Writer:
     def members(self, reader: Reader, entry: Entry, row: Facts) -> dict[str, bytes]:
         """Return a sample's files: the image byte for byte, its caption, its depth, its record."""
         data = reader.read(entry)
-        check_sha256(Path(reader.shard.path, entry.name), sha256_of(data), row["sha256"])
+        check_sha256(f"{reader.shard.path}: {entry.name}", sha256_of(data), row["sha256"])
         members = {entry.image: data}
         if "txt" in entry.files:
             members["txt"] = reader.read(entry, "txt")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import random
 import signal
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +93,93 @@ def test_killed_fifty_times_at_random_the_shards_are_the_same(photos, alone, tmp
     found = {n: d for n, d in results(tmp_path / "out").items() if ".tmp-" not in n}
     assert found == alone
     print(f"killed 50 times, in {len(states)} different states; a whole run takes {whole_s:.1f} s")
+
+
+def descendants() -> dict[int, str]:
+    """Command lines of the processes that descend from this one."""
+    parents, names = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            pid, stat = int(folder.name), (folder / "stat").read_text()
+            parents[pid] = int(stat.rpartition(")")[2].split()[1])
+            names[pid] = (folder / "cmdline").read_text()
+
+    def is_mine(pid: int) -> bool:
+        while pid in parents:
+            pid = parents[pid]
+            if pid == os.getpid():
+                return True
+        return False
+
+    return {pid: name for pid, name in names.items() if is_mine(pid)}
+
+
+def wait_for(found: Callable[[], list], for_s: float = 120) -> list:
+    deadline = time.monotonic() + for_s
+    while not (there := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["map", "write"])
+def test_one_of_two_workers_killed_ends_with_a_sentence_and_the_restart_gives_the_shards(
+    photos, alone, tmp_path, stage
+):
+    output = tmp_path / "out"
+    words = (photos, "-o", output, *OPTIONS, "--images-per-input", 100)
+    if stage == "write":
+        for before in ("map", "merge"):
+            assert curate(*words, "--stage", before) == 0
+    command = [sys.executable, "-m", "dofsuite.curate", *map(str, words), "--workers", "2"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # In the middle of the stage
+    made = {"map": "verdicts/*.jsonl", "write": "done/*.json"}[stage]
+    wait_for(lambda: list(output.glob(made)))
+    workers = [pid for pid, name in descendants().items() if "spawn_main" in name]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    said = running.communicate(timeout=120)[1]
+    assert running.returncode == 2
+    sentences = [line for line in said.splitlines() if "it/s]" not in line and line.strip()]
+    assert len(sentences) == 1
+    assert "a worker ended before its work was done (killed, or out of memory)" in said
+    assert results(output) != alone
+    # No worker is left, and the same command goes on
+    assert not [pid for pid, name in descendants().items() if "spawn_main" in name]
+    assert curate(*words, "--workers", 2) == 0
+    found = {n: d for n, d in results(output).items() if ".tmp-" not in n}
+    assert found == alone
+
+
+def busy_ray_workers() -> list[int]:
+    return [pid for pid, name in descendants().items() if name.startswith("ray::Map")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not importlib.util.find_spec("ray"), reason="Ray (the extra `scale`) is not installed"
+)
+@pytest.mark.parametrize("kills", [0, 3])
+def test_local_ray_gives_the_shards_of_one_process_workers_killed_or_not(
+    photos, alone, tmp_path, kills
+):
+    killed: list[str] = []
+
+    def kill_some() -> None:
+        for _ in range(kills):
+            pid = random.Random(len(killed)).choice(wait_for(busy_ray_workers))
+            killed.append(descendants().get(pid, ""))
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(2)
+
+    killing = threading.Thread(target=kill_some)
+    killing.start()
+    words = (*OPTIONS, "--images-per-input", 100)
+    assert curate(photos, "-o", tmp_path / "ray", *words, "--ray") == 0
+    killing.join()
+    assert len(killed) == kills
+    found = {n: d for n, d in results(tmp_path / "ray").items() if ".tmp-" not in n}
+    assert found == alone
+    print(f"killed: {', '.join(killed)}")

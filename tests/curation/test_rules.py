@@ -169,5 +169,5 @@ def test_inputs_that_would_share_names_are_refused(tmp_path):
     with pytest.raises(UserError, match="photos: two inputs would have this name"):
         find_inputs(paths, 10)
     assert len(find_inputs([f"first={paths[0]}", f"second={paths[1]}"], 10)) == 2
-    with pytest.raises(UserError, match="pipe:cat://x: addresses are not read here"):
+    with pytest.raises(UserError, match="pipe:cat://x: pipe: addresses run commands"):
         find_inputs(["pipe:cat://x"], 10)
