@@ -15,7 +15,6 @@ from dofsuite.curation.merge import KEEP
 from dofsuite.curation.report import small_image
 from dofsuite.curation.scenes import Candidate
 from dofsuite.curation.settings import Curation
-from dofsuite.curation.tally import Place
 from dofsuite.files import write_text
 
 THUMB_PX = 240
@@ -90,9 +89,8 @@ def write_contact_sheets(curation: Curation, candidates: Sequence[Candidate]) ->
 
 
 def _image(curation: Curation, candidate: Candidate) -> str:
-    place = Place("", candidate.input_shard, candidate.row)
     name = html.escape(candidate.name, quote=True)
-    found = small_image(curation, place, THUMB_PX)
+    found = small_image(curation, candidate.input_shard, candidate.row, THUMB_PX)
     return (
         f"<button class='image' aria-pressed='false' data-name=\"{name}\"><img alt='' "
         f"src='{found}'>{name}</button>\n"

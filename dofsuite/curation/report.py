@@ -9,7 +9,7 @@ from typing import Any
 from dofsuite.curation.inputs import Reader
 from dofsuite.curation.rules import DEEP, MERGE_RULES, SHALLOW
 from dofsuite.curation.settings import Curation
-from dofsuite.curation.tally import HISTOGRAMS, KEPT, Draw, Place, Tally, percent, tally
+from dofsuite.curation.tally import HISTOGRAMS, KEPT, Draw, Tally, percent, tally
 from dofsuite.curation.verdicts import reduced, to_tensor
 from dofsuite.curation.write import described
 from dofsuite.errors import UserError
@@ -18,6 +18,8 @@ from dofsuite.files import write_json, write_text
 from dofsuite.images import load_upright, thumbnail
 
 THUMB_PX, SAMPLE_PX = 88, 150
+# A report shows some 350.
+SMALL_IMAGES = 1024
 COLORS = ("#2f6fb3", "#d9822b", "#5a9e4b", "#8a63b0")
 LEFT_OUT_COLOR = "#b9b9b9"
 STYLE = """<style>
@@ -52,6 +54,7 @@ def write_curation_report(curation: Curation, plan: dict[str, Any]) -> Path:
     parts = [HEAD.format(title=html.escape(title)), STYLE, f"<h1>{html.escape(title)}</h1>"]
     parts.append(f"<p>{html.escape(summary(kept, total, plan))}</p>")
     parts += rule_table(counted, groups, rules, total)
+    read_in_order(curation, counted)
     parts += sample_sheets(curation, counted, list(kept))
     parts += histograms(curation, counted, list(kept))
     parts += rejected_sheets(curation, counted, [name for name, _ in rules])
@@ -188,24 +191,39 @@ def thumbs(curation: Curation, draw: Draw, size_px: int) -> str:
     figures = []
     for place in draw.places:
         caption = html.escape(place.caption[:60])
-        found = small_image(curation, place, size_px)
+        found = small_image(curation, place.input_shard, place.row, size_px)
         image = f"<img alt='{caption}' src='{found}'>" if found else ""
         figures.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     return f"<div class='thumbs'>{''.join(figures)}</div>"
 
 
-def small_image(curation: Curation, place: Place, size_px: int) -> str | None:
+def read_in_order(curation: Curation, counted: Tally) -> None:
+    """Make the small images input shard by input shard: a tar at an address is copied once."""
+    shown = [(draw, SAMPLE_PX) for draw in counted.of_set.values()]
+    shown += [(draw, THUMB_PX) for draw in [*counted.of_bin.values(), *counted.of_rule.values()]]
+    drawn = [(place, size_px) for draw, size_px in shown for place in draw.places]
+    for place, size_px in sorted(drawn, key=lambda each: each[0][1:3]):
+        small_image(curation, place.input_shard, place.row, size_px)
+
+
+@lru_cache(SMALL_IMAGES)
+def small_image(curation: Curation, input_shard: int, row: int, size_px: int) -> str | None:
     """Return an image as a data URI; None where it cannot be decoded."""
-    reader = _reader(curation, place.input_shard)
+    reader = _reader(curation, input_shard)
     # A damaged tar has a row, but is no image
-    if place.row >= len(reader.entries):
+    if row >= len(reader.entries):
         return None
-    entry = reader.entries[place.row]
+    entry = reader.entries[row]
     try:
         image = reduced(load_upright(reader.read(entry), entry.name))
     except UserError:
         return None
     return data_uri(thumbnail(to_tensor(image), size_px), "JPEG")
+
+
+def close_inputs() -> None:
+    """Let go of the input shards that small images were made of."""
+    _reader.cache_clear()
 
 
 # A tar's members are listed once.

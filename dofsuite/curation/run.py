@@ -93,7 +93,7 @@ def map_part(curation: Curation, config: CurateConfig, part: tuple[int, int]) ->
 
 def merge_all(curation: Curation, config: CurateConfig, say: Say) -> None:
     from dofsuite.curation.contact_sheet import write_contact_sheets
-    from dofsuite.curation.report import write_curation_report
+    from dofsuite.curation.report import close_inputs, write_curation_report
 
     with claimed(curation.folder, "merge", range(1)):
         before = read_plan(curation.folder)
@@ -105,6 +105,7 @@ def merge_all(curation: Curation, config: CurateConfig, say: Say) -> None:
         if config.purpose == "refocus" and config.decisions is None and plan != before:
             sheets = write_contact_sheets(curation, planned(curation, plan))
             say(f"to look through: {', '.join(map(str, sheets))}; then --decisions CSV")
+        close_inputs()
     sets = ", ".join(f"{counts['samples']} in {name}" for name, counts in plan["sets"].items())
     say(f"{plan['images']} images: {sets}; {report}")
 
