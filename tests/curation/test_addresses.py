@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import tarfile
 
@@ -131,3 +132,11 @@ def test_a_copy_that_fails_ends_with_its_address_and_reason(server: Server, tmp_
     assert curate(address, "-o", tmp_path / "b", *words, "--cache-gb", 1e-6) == 2
     assert "--cache-gb: http://" in capsys.readouterr().err
     assert curate(address, "-o", tmp_path / "b", *words) == 0
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("ray")), reason="Ray is installed")
+def test_ray_that_is_not_installed_is_named(near, tmp_path, capsys):
+    assert curate(near / "near", "-o", tmp_path / "out", *WORDS, "--ray") == 2
+    assert "--ray: No module named 'ray': pip install 'dofsuite[scale]'" in capsys.readouterr().err
+    assert curate(near / "near", "-o", tmp_path / "out", *WORDS, "--workers", 2, "--ray") == 2
+    assert "--ray: Ray itself spreads the work" in capsys.readouterr().err
