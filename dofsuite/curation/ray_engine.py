@@ -135,6 +135,8 @@ def connected(address: str) -> Iterator[None]:
         import ray.data
     except ImportError as error:
         raise UserError(f"--ray: {error}: pip install 'dofsuite[scale]'.") from error
+
+    # Connect, or start an instance of this machine alone
     options: dict[str, Any] = {"address": address}
     if address == THIS_MACHINE:
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
