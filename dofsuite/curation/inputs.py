@@ -82,7 +82,8 @@ class Reader:
             cache: Where copies of tars at addresses are kept.
             release: Closes other readers of this process where the cache has no room.
         """
-        self.shard, self._cache, self._release = shard, cache or RemoteCache(), release
+        self.shard, self._release = shard, release
+        self._cache = cache or RemoteCache()
         # A tar that ends early: what is wrong with it, found by `entries`.
         self.damage: str | None = None
         self._copy: CachedFile | None = None

@@ -9,6 +9,7 @@ whole or not at all, so a repetition changes nothing.
 import json
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -60,7 +61,7 @@ def _curation_at(place: Place) -> Curation:
     return Curation(Path(place.folder), place.cache)
 
 
-class Stage:
+class Stage(ABC):
     """A step of the work on a row in a Ray worker."""
 
     def __init__(self, place: Place, *names: str) -> None:
@@ -75,9 +76,9 @@ class Stage:
         except UserError as error:
             return row | {"error": str(error)}
 
+    @abstractmethod
     def run(self, row: Row) -> Row:
         """Return what changes of the row."""
-        raise NotImplementedError
 
 
 class MapStage(Stage):
