@@ -7,10 +7,10 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from dofsuite.metrics.guards import display_sweep, display_values, finite_numbers
-from dofsuite.metrics.precision import widen, widest_float
+from dofsuite.metrics.precision import widest_float
 from dofsuite.optics.color import LUMA_BT601
 
-# Pixels of a strip: its float64 planes stay in a core's cache.
+# Pixels of a strip: its planes, 20 bytes a pixel, stay in a core's cache.
 STRIP_PX = 1 << 16
 
 # The bokeh levels of a sweep, in the order of its settings.
@@ -49,47 +49,61 @@ def laplacian_variance(image: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*
 
 def _variances(values: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*batch"]:
     images = values.reshape(-1, *values.shape[-3:])
-    return torch.stack([_variance_of(each) for each in images]).reshape(values.shape[:-3])
+    strips = _Strips(images)
+    return torch.stack([strips.variance(image) for image in images]).reshape(values.shape[:-3])
 
 
-def _variance_of(image: Float[Tensor, "3 h w"]) -> Float[Tensor, ""]:
-    """Laplacian variance of checked values, strip by strip: sums of whole numbers, so exact."""
-    height, width = image.shape[-2:]
-    rows = max(1, STRIP_PX // width) if image.device.type == "cpu" else height
-    # Gray levels with the mirrored border; an axis of length 1 adds nothing.
-    gray = torch.empty(height + 2, width + 2, device=image.device)
-    for top in range(0, height, rows):
-        gray[top + 1 : min(top + rows, height) + 1, 1:-1] = _gray(image[:, top : top + rows])
-    gray[0], gray[-1] = gray[min(2, height)], gray[max(1, height - 1)]
-    gray[:, 0], gray[:, -1] = gray[:, min(2, width)], gray[:, max(1, width - 1)]
-    # Sums of the Laplacian and of its square
-    total = torch.zeros(2, dtype=widest_float(image.device), device=image.device)
-    for top in range(0, height, rows):
-        end = min(top + rows, height)
-        laplacian = gray[top + 1 : end + 1, 1:-1].mul(-4)
-        laplacian.add_(gray[top:end, 1:-1]).add_(gray[top + 2 : end + 2, 1:-1])
-        laplacian.add_(gray[top + 1 : end + 1, :-2]).add_(gray[top + 1 : end + 1, 2:])
-        values = widen(laplacian).flatten()
-        total[0] += values.sum()
-        total[1] += values.dot(values)
-    mean, mean_square = (total / (height * width)).unbind()
-    variance: Tensor = mean_square - mean.square()
-    return variance
+class _Strips:
+    """Laplacian variances of checked values, strip by strip in planes that are used again.
 
+    New planes for each image would cost more than the arithmetic.
+    """
 
-def _gray(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "h w"]:
-    """Rounded luma of the rounded 8-bit values."""
-    # In the values' own precision, unless it makes a tie that may be none
-    scaled = (image if image.dtype == torch.float64 else image.float()) * 255
-    levels_8bit = scaled.round()
-    if scaled.dtype == torch.float32 and float(scaled.sub_(levels_8bit).abs_().max()) == 0.5:
-        levels_8bit = (widen(image) * 255).round_()
-    # Weighted channel by channel, in place
-    red, green, blue = (
-        channel.mul_(weight) for channel, weight in zip(widen(levels_8bit), LUMA_BT601, strict=True)
-    )
-    luma: Tensor = red.add_(green).add_(blue)
-    return luma.round_()
+    def __init__(self, images: Float[Tensor, "n 3 h w"]) -> None:
+        self.height, self.width = images.shape[-2:]
+        self.rows = self.height
+        if images.device.type == "cpu":
+            self.rows = min(self.height, max(1, STRIP_PX // self.width))
+        size, device = (self.rows, self.width), images.device
+        self.wide, self.luma = torch.empty(2, *size, dtype=widest_float(device), device=device)
+        self.laplacian = torch.empty(size, device=device)
+        # Gray levels with the mirrored border
+        self.gray = torch.empty(self.height + 2, self.width + 2, device=device)
+
+    def variance(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, ""]:
+        # Gray levels; an axis of length 1 is its own neighbor, which adds nothing
+        for top in range(0, self.height, self.rows):
+            strip = image[:, top : top + self.rows]
+            self.gray[top + 1 : top + 1 + strip.shape[1], 1:-1] = self.gray_of(strip)
+        gray, height, width = self.gray, self.height, self.width
+        gray[0], gray[-1] = gray[min(2, height)], gray[max(1, height - 1)]
+        gray[:, 0], gray[:, -1] = gray[:, min(2, width)], gray[:, max(1, width - 1)]
+        # Sums of the Laplacian and of its square: of whole numbers, so exact in float64
+        total = torch.zeros(2, dtype=self.wide.dtype, device=self.wide.device)
+        for top in range(0, height, self.rows):
+            end = min(top + self.rows, height)
+            laplacian = torch.mul(
+                gray[top + 1 : end + 1, 1:-1], -4, out=self.laplacian[: end - top]
+            )
+            laplacian.add_(gray[top:end, 1:-1]).add_(gray[top + 2 : end + 2, 1:-1])
+            laplacian.add_(gray[top + 1 : end + 1, :-2]).add_(gray[top + 1 : end + 1, 2:])
+            values = self.wide[: end - top].copy_(laplacian).view(-1)
+            total[0] += values.sum()
+            total[1] += values.dot(values)
+        mean, mean_square = (total / (height * width)).unbind()
+        variance: Tensor = mean_square - mean.square()
+        return variance
+
+    def gray_of(self, strip: Float[Tensor, "3 r w"]) -> Float[Tensor, "r w"]:
+        """Rounded luma of the rounded 8-bit values."""
+        luma, wide = self.luma[: strip.shape[1]], self.wide[: strip.shape[1]]
+        for index, (channel, weight) in enumerate(zip(strip, LUMA_BT601, strict=True)):
+            weighted = wide if index else luma
+            weighted.copy_(channel).mul_(255).round_().mul_(weight)
+            if index:
+                luma.add_(wide)
+        gray: Tensor = luma.round_()
+        return gray
 
 
 def checked_levels(bokeh_levels: Levels) -> Float[Tensor, " s"]:
