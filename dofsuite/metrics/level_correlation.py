@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dofsuite.metrics.guards import check_same_shape, one_of, short
 from dofsuite.metrics.precision import tolerance
-from dofsuite.metrics.scalar_metric import ScalarMetric
+from dofsuite.metrics.scalar_metric import ScalarMetric, draw_curve
 from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
 
 # Which definition; see `lv_corr`.
@@ -98,6 +98,7 @@ class LVCorr(ScalarMetric):
     """
 
     plot_lower_bound = -1.0
+    curve: Tensor
 
     def __init__(
         self, bokeh_levels: Levels, variant: Variant = "level_mean", **kwargs: Any
@@ -107,6 +108,8 @@ class LVCorr(ScalarMetric):
         size = len(levels) if variant == "level_mean" else 1
         super().__init__(settings, torch.zeros(size, dtype=torch.float64), **kwargs)
         self.variant = _check_variant(variant, levels)
+        zeros = torch.zeros(len(levels), dtype=torch.float64)
+        self.add_state("curve", zeros, dist_reduce_fx="sum")
         self.levels = levels  # no buffer: `half()` of a module around the metric would round it
 
     def update(self, preds: Tensor, target: Tensor | None = None) -> None:
@@ -114,9 +117,10 @@ class LVCorr(ScalarMetric):
         curves = sharpness_curves(preds, len(self.levels))
         if self.variant == "level_mean":
             self.total += curves.sum(dim=0)
-        else:
+        else:  # which checks the target before anything is added
             scores = _correlations(curves, self.levels, self.variant, preds, target)
             self.total += scores.sum()
+        self.curve += curves.sum(dim=0)
         self.count += len(preds)
 
     def compute(self) -> Tensor:
@@ -124,6 +128,26 @@ class LVCorr(ScalarMetric):
         if self.variant == "level_mean":
             return _correlations(mean[None], self.levels, self.variant)[0]
         return mean[0]
+
+    def plot_curve(self, ax: Any = None) -> Any:
+        """Draw the mean Laplacian variance so far at each bokeh level; needs matplotlib.
+
+        Collective: must be called on all ranks.
+
+        Args:
+            ax: the matplotlib axis to draw on; None for a new one.
+
+        Returns:
+            The figure and its axis.
+
+        Raises:
+            ModuleNotFoundError: without matplotlib.
+        """
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            mean = self.curve / self.count
+        order = self.levels.argsort()
+        labels = ("bokeh level", "Laplacian variance")
+        return draw_curve(self.levels[order].tolist(), mean.cpu()[order], labels, ax)
 
 
 def _correlations(

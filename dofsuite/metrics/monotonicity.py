@@ -16,7 +16,7 @@ from dofsuite.metrics.guards import (
     short,
 )
 from dofsuite.metrics.precision import tolerance, widen
-from dofsuite.metrics.scalar_metric import ScalarMetric
+from dofsuite.metrics.scalar_metric import ScalarMetric, draw_curve
 from dofsuite.metrics.sharpness import laplacian_variance
 from dofsuite.metrics.sweeps import setting_pairs
 
@@ -197,6 +197,7 @@ class BlurMonotonicity(ScalarMetric):
     """
 
     tied: Tensor
+    energy: Tensor
 
     def __init__(
         self,
@@ -211,12 +212,18 @@ class BlurMonotonicity(ScalarMetric):
                 raise ValueError(f"f_numbers must be at least two, rising, not {short(f_numbers)}.")
         self.mode = one_of(mode, Mode, "mode")
         self.pairs = one_of(pairs, StepPairs, "pairs")
+        f_numbers = None if f_numbers is None else list(f_numbers)
         super().__init__({"f_numbers": f_numbers, "mode": mode, "pairs": pairs}, **kwargs)
         self.num_settings = None if f_numbers is None else len(f_numbers)
         self.add_state("tied", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        zeros = torch.zeros(self.num_settings or 0, dtype=torch.float64)
+        self.add_state("energy", zeros, dist_reduce_fx="sum")
 
     def update(self, preds: Tensor) -> None:
-        steps = steps_of(sweep_energies(preds, self.mode, self.num_settings), self.pairs)
+        energy = sweep_energies(preds, self.mode, self.num_settings)
+        steps = steps_of(energy, self.pairs)
+        if self.num_settings is not None:
+            self.energy += energy.sum(dim=0)
         self.total += (steps > 0).sum()
         self.tied += (steps == 0).sum()
         self.count += steps.numel()
@@ -228,6 +235,29 @@ class BlurMonotonicity(ScalarMetric):
         """The share of tied pairs so far. Collective: must be called on all ranks."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             return widen(self.tied) / self.count
+
+    def plot_curve(self, ax: Any = None) -> Any:
+        """Draw the energy so far over that at the last f-number; needs matplotlib.
+
+        Collective: must be called on all ranks.
+
+        Args:
+            ax: the matplotlib axis to draw on; None for a new one.
+
+        Returns:
+            The figure and its axis.
+
+        Raises:
+            ValueError: the metric was made without f-numbers.
+            ModuleNotFoundError: without matplotlib.
+        """
+        f_numbers = self.settings["f_numbers"]
+        if not isinstance(f_numbers, Sequence):
+            raise ValueError("plot_curve needs the settings: BlurMonotonicity(f_numbers=[...]).")
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            relative = self.energy / self.energy[-1]
+        labels = ("f-number", f"energy ({self.mode}) over that of the last")
+        return draw_curve([float(number) for number in f_numbers], relative, labels, ax)
 
 
 def _share_of_increases(increases: Tensor, ties: Tensor, count: Tensor | int) -> Tensor:

@@ -116,6 +116,24 @@ class ScalarMetric(Metric):
         return self._plot(val, ax)
 
 
+def draw_curve(x: Sequence[float], y: Tensor, labels: tuple[str, str], ax: Any) -> Any:
+    """Draw y over x on a matplotlib axis, or on a new one; return the figure and its axis.
+
+    Raises:
+        ModuleNotFoundError: without matplotlib.
+    """
+    try:
+        from matplotlib import pyplot
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("plot_curve needs matplotlib: pip install matplotlib.") from error
+    figure, ax = pyplot.subplots() if ax is None else (ax.get_figure(), ax)
+    ax.plot(x, y.tolist(), marker="o")
+    ax.set_xlabel(labels[0])
+    ax.set_ylabel(labels[1])
+    ax.grid(True)
+    return figure, ax
+
+
 def name_of(network: object) -> str:
     """Name in reports of a network or function: its own `name`, else its function's or class's.
 

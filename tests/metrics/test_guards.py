@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torchmetrics import MetricCollection
 
 from dofsuite.metrics import (
+    BlurMonotonicity,
     CLIPImageSimilarity,
     ContentConsistency,
     LVCorr,
@@ -211,3 +212,28 @@ def test_metrics_without_a_network_and_of_the_same_settings_are_still_merged():
     collection = MetricCollection({"a": LVCorr(LEVELS), "b": LVCorr(LEVELS)})
     collection.update(CASES["blur_gain"].inputs[0])
     assert len(collection.compute_groups) == 1
+
+
+def test_curves_are_drawn_from_all_scenes():
+    from matplotlib import pyplot
+
+    preds, target = CASES["lv_corr_genphoto_diff"].inputs
+    for variant in ("level_mean", "level_per_scene", "genphoto_diff"):
+        metric = LVCorr(LEVELS[::-1], variant)
+        for scenes in (slice(0, 3), slice(3, None)):
+            metric.update(preds[scenes], target[scenes])
+        _, axis = metric.plot_curve()
+        assert list(axis.lines[0].get_xdata()) == LEVELS
+        expected = laplacian_variance(preds).mean(dim=0).flip(0).tolist()
+        assert list(axis.lines[0].get_ydata()) == pytest.approx(expected, rel=1e-9)
+    metric = BlurMonotonicity([2, 4, 8, 16], "ac")
+    metric.update(preds)
+    figure, axis = pyplot.subplots()
+    assert metric.plot_curve(axis) == (figure, axis)
+    energy = blur_energy(preds, "ac").sum(dim=0)
+    assert list(axis.lines[0].get_ydata()) == pytest.approx(
+        (energy / energy[-1]).tolist(), rel=1e-9
+    )
+    with pytest.raises(ValueError, match="plot_curve needs the settings"):
+        BlurMonotonicity().plot_curve()
+    pyplot.close("all")
