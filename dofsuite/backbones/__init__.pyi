@@ -14,12 +14,16 @@ from dofsuite.backbones.perception.depth import Depth as Depth
 from dofsuite.backbones.perception.depth import DepthAnything as DepthAnything
 from dofsuite.backbones.perception.depth import DepthModel as DepthModel
 from dofsuite.backbones.perception.depth import RelativeDepth as RelativeDepth
+from dofsuite.backbones.perception.efficientnet import EfficientNetEmbedder as EfficientNetEmbedder
+from dofsuite.backbones.perception.efficientnet import load_efficientnet as load_efficientnet
 from dofsuite.backbones.perception.metric3d import Metric3D as Metric3D
 from dofsuite.backbones.perception.saliency import BiRefNet as BiRefNet
 from dofsuite.backbones.perception.saliency import Saliency as Saliency
 from dofsuite.backbones.perception.saliency import SaliencyModel as SaliencyModel
 from dofsuite.backbones.perception.segmentation import Segmentation as Segmentation
 from dofsuite.backbones.perception.segmentation import SemanticSegmenter as SemanticSegmenter
+from dofsuite.backbones.perception.st_lpips import StLpipsDistance as StLpipsDistance
+from dofsuite.backbones.perception.st_lpips import load_st_lpips as load_st_lpips
 from dofsuite.backbones.sdxl.prediction_type import Prediction as Prediction
 from dofsuite.backbones.sdxl.prompt_encoder import PromptEmbeds as PromptEmbeds
 from dofsuite.backbones.sdxl.prompt_encoder import PromptEncoder as PromptEncoder

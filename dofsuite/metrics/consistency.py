@@ -9,8 +9,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dofsuite.metrics.guards import (
+    check_callable,
+    check_tensor,
+    display_sweep,
+    one_of,
+    shape_of,
+    short,
+)
+from dofsuite.metrics.precision import widen
 from dofsuite.metrics.scalar_metric import ScalarMetric, name_of
-from dofsuite.metrics.sweeps import Pairs, check_sweep, one_of, setting_pairs
+from dofsuite.metrics.sweeps import Pairs, setting_pairs
 
 # A pixel without a class in one of two images: ignored, inconsistent, or consistent if in both.
 Unlabelled = Literal["skip", "miss", "match"]
@@ -74,6 +83,7 @@ def content_consistency(
         >>> content_consistency(left_is_dark, by_brightness, top_k=1).item()
         0.5
     """
+    check_callable(segmenter, "segmenter")
     rule = Agreement(top_k, reference, ignore_index, unlabelled)
     warn_of_chance(num_classes_of(segmenter, num_classes), top_k)
     return _share(*agreeing_pixels(preds, segmenter, rule))
@@ -119,8 +129,8 @@ class Agreement:
     unlabelled: Unlabelled = "skip"
 
     def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, not {self.top_k}.")
+        if not isinstance(self.top_k, int) or self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, not {short(self.top_k)}.")
         one_of(self.reference, Pairs, "reference")
         one_of(self.unlabelled, Unlabelled, "unlabelled")
 
@@ -148,8 +158,9 @@ class Agreement:
         return agreeing.sum(), counted.sum()
 
 
+@torch.no_grad()
 def agreeing_pixels(preds: Tensor, segmenter: Segmenter, rule: Agreement) -> tuple[Tensor, Tensor]:
-    check_sweep(preds)
+    preds = display_sweep(preds)
     agreeing = counted = torch.zeros((), dtype=torch.long, device=preds.device)
     for scene in preds:
         classes = _checked_classes(segmenter(scene), len(scene), rule.top_k)
@@ -161,6 +172,7 @@ def agreeing_pixels(preds: Tensor, segmenter: Segmenter, rule: Agreement) -> tup
 
 
 def _checked_classes(classes: Tensor, num_images: int, top_k: int) -> Int[Tensor, "n k h w"]:
+    check_tensor(classes, "what segmenter gives")
     if (
         classes.is_floating_point()
         or classes.ndim != 4
@@ -169,7 +181,7 @@ def _checked_classes(classes: Tensor, num_images: int, top_k: int) -> Int[Tensor
     ):
         raise ValueError(
             f"segmenter must give integers [{num_images}, {top_k} or more classes, h, w], not "
-            f"{list(classes.shape)} of {classes.dtype}."
+            f"{shape_of(classes)} of {classes.dtype}."
         )
     return classes[:, :top_k]
 
@@ -204,6 +216,8 @@ class ContentConsistency(ScalarMetric):
         (0.333, 0.214)
     """
 
+    scenes: Tensor
+
     def __init__(
         self,
         segmenter: Segmenter,
@@ -214,6 +228,7 @@ class ContentConsistency(ScalarMetric):
         num_classes: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_callable(segmenter, "segmenter")
         rule = Agreement(top_k, reference, ignore_index, unlabelled)
         num_classes = num_classes_of(segmenter, num_classes)
         warn_of_chance(num_classes, top_k)
@@ -223,16 +238,20 @@ class ContentConsistency(ScalarMetric):
             **vars(rule),
             "chance": chance and round(chance, 4),
         }
-        super().__init__(settings, **kwargs)
+        super().__init__(settings, network=segmenter, **kwargs)
         self.segmenter, self.rule = segmenter, rule
         self.chance = chance
+        self.add_state("scenes", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor) -> None:
         agreeing, counted = agreeing_pixels(preds, self.segmenter, self.rule)
         self.total += agreeing
         self.count += counted
+        self.scenes += len(preds)
 
     def compute(self) -> Tensor:
+        if bool(self.scenes == 0):
+            return super().compute()
         return _share(self.total, self.count)
 
 
@@ -242,4 +261,4 @@ def _share(agreeing: Tensor, counted: Tensor) -> Tensor:
             "ContentConsistency: no pixel has a class in two images; the score is set to 0.",
             stacklevel=3,
         )
-    return agreeing.double() / counted.clamp(min=1)
+    return widen(agreeing) / counted.clamp(min=1)

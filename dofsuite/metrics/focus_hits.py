@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from dofsuite.metrics.guards import check_tensor, check_window, display_values, shape_of
+from dofsuite.metrics.precision import widen
 from dofsuite.metrics.scalar_metric import ScalarMetric
-from dofsuite.metrics.sweeps import check_images
 from dofsuite.optics import laplacian, srgb_to_luma
 
 
@@ -34,7 +35,7 @@ def focus_hit_rate(
         A scalar in [0, 1].
 
     Raises:
-        ValueError: on other shapes, non-finite images, or points or a window out of range.
+        ValueError: on other shapes, non-finite images, or images, points or a window out of range.
 
     Example:
         >>> import torch
@@ -45,22 +46,27 @@ def focus_hit_rate(
         >>> focus_hit_rate(torch.stack([left, right], dim=1), points).item()
         1.0
     """
-    return focus_hits(preds, points, window).double().mean()
+    return widen(focus_hits(preds, points, window)).mean()
 
 
+@torch.no_grad()
 def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool[Tensor, "b 2"]:
     """For each pair and each of its points, whether it is sharper in its own image."""
+    # Images and points
+    for value, name in ((preds, "preds"), (points, "points")):
+        check_tensor(value, name)
     if preds.ndim != 5 or preds.shape[1:3] != (2, 3) or points.shape != (len(preds), 2, 2):
         raise ValueError(
-            f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {list(preds.shape)} "
-            f"and {list(points.shape)}."
+            f"preds must be [batch, 2, 3, h, w] and points [batch, 2, 2], not {shape_of(preds)} "
+            f"and {shape_of(points)}."
         )
-    check_images(preds, "preds")
+    preds = display_values(preds, "preds")
     if not bool(((points >= 0) & (points <= 1)).all()):  # nor is a NaN
         raise ValueError(
             "points must be fractions of width and height in [0, 1]; divide pixels by the image's "
             "size."
         )
+    # Each point in its own image and in the other
     own = local_sharpness(preds.flatten(0, 1), points.flatten(0, 1), window)
     other = local_sharpness(preds.flip(1).flatten(0, 1), points.flatten(0, 1), window)
     return (own > other).reshape(-1, 2)
@@ -69,13 +75,12 @@ def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool
 def local_sharpness(
     images: Float[Tensor, "n 3 h w"], points: Float[Tensor, "n 2"], window: float | int
 ) -> Float[Tensor, " n"]:
-    """Mean square of the luma's Laplacian around one point (x, y) of each image; float64."""
-    if not 0 < window <= 1:
-        raise ValueError(f"window must be a share of the long side in (0, 1], not {window}.")
+    """Mean square of the luma's Laplacian around one point (x, y) of each image."""
+    check_window(window)
     # Mean energy in the window around every pixel.
     height, width = images.shape[-2:]
     margin = max(1, round(window * max(height, width) / 2))
-    energy = laplacian(srgb_to_luma(images.double())).square()
+    energy = laplacian(srgb_to_luma(widen(images))).square()
     mean = functional.avg_pool2d(
         energy, 2 * margin + 1, stride=1, padding=margin, count_include_pad=False
     )
@@ -110,9 +115,8 @@ class FocusHitRate(ScalarMetric):
     """
 
     def __init__(self, window: float | int = 0.1, **kwargs: Any) -> None:
+        check_window(window)
         super().__init__({"window": window}, **kwargs)
-        if not 0 < window <= 1:
-            raise ValueError(f"window must be a share of the long side in (0, 1], not {window}.")
         self.window = window
 
     def update(self, preds: Tensor, points: Tensor) -> None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dofsuite.metrics.guards import check_same_shape
 from dofsuite.metrics.scalar_metric import ScalarMetric
 from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
 
@@ -35,7 +36,7 @@ def blur_gain(
         sharpness is 0.
 
     Raises:
-        ValueError: on another shape or too few levels.
+        ValueError: on another shape, size or range, or too few levels.
 
     Example:
         >>> import torch
@@ -46,8 +47,15 @@ def blur_gain(
         0.5
     """
     levels = checked_levels(bokeh_levels)
-    preds_curve = sharpness_curves(preds, len(levels), "preds").mean(dim=0)
-    return _gain(preds_curve, sharpness_curves(target, len(levels), "target").mean(dim=0), levels)
+    preds_curves, target_curves = _both_curves(preds, target, len(levels))
+    return _gain(preds_curves.mean(dim=0), target_curves.mean(dim=0), levels)
+
+
+def _both_curves(preds: Tensor, target: Tensor, num_levels: int) -> tuple[Tensor, Tensor]:
+    preds_curves = sharpness_curves(preds, num_levels, "preds")
+    target_curves = sharpness_curves(target, num_levels, "target")
+    check_same_shape(target, preds)
+    return preds_curves, target_curves
 
 
 class BlurGain(ScalarMetric):
@@ -81,15 +89,15 @@ class BlurGain(ScalarMetric):
         self.levels = levels  # no buffer: `half()` of a module around the metric would round it
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        if len(preds) != len(target):
-            raise ValueError(
-                f"preds and target must show the same scenes, not {len(preds)} and {len(target)}."
-            )
-        self.total[0] += sharpness_curves(preds, len(self.levels), "preds").sum(dim=0)
-        self.total[1] += sharpness_curves(target, len(self.levels), "target").sum(dim=0)
+        for total, curves in zip(
+            self.total, _both_curves(preds, target, len(self.levels)), strict=True
+        ):
+            total += curves.sum(dim=0)
         self.count += len(preds)
 
     def compute(self) -> Tensor:
+        if bool(self.count == 0):
+            return self.total.new_tensor(torch.nan)
         return _gain(self.total[0], self.total[1], self.levels)
 
 

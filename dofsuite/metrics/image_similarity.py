@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dofsuite.metrics.guards import check_callable, display_images, shape_of, short
+from dofsuite.metrics.precision import widen
 from dofsuite.metrics.scalar_metric import ScalarMetric, name_of
-from dofsuite.metrics.sweeps import check_images
 
 
 @runtime_checkable
@@ -57,10 +58,8 @@ def clip_image_similarity(
 
 def _cosines(preds: Tensor, reference: Tensor, embedder: ImageEmbedder) -> Float[Tensor, " b"]:
     # Check.
-    for name, images in (("preds", preds), ("reference", reference)):
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"{name} must be [batch, 3, h, w], not {list(images.shape)}.")
-        check_images(images, name)
+    check_callable(embedder, "embedder")
+    preds, reference = display_images(preds), display_images(reference, "reference")
     if len(preds) != len(reference):
         raise ValueError(
             f"preds and reference must be pairs, not {len(preds)} and {len(reference)} images."
@@ -69,19 +68,19 @@ def _cosines(preds: Tensor, reference: Tensor, embedder: ImageEmbedder) -> Float
     a, b = _embeddings(embedder, preds), _embeddings(embedder, reference)
     # The root of the product, not the product of the roots: a copy scores exactly 1.
     norm = ((a * a).sum(dim=1) * (b * b).sum(dim=1)).sqrt()
-    return (a * b).sum(dim=1) / norm.clamp(min=torch.finfo(torch.float64).tiny)
+    return (a * b).sum(dim=1) / norm.clamp(min=torch.finfo(norm.dtype).tiny)
 
 
 def _embeddings(embedder: ImageEmbedder, images: Tensor) -> Float[Tensor, "b d"]:
     embeddings = embedder(images)
     if not isinstance(embeddings, Tensor):
         raise ValueError(
-            f"embedder must return a tensor, not {type(embeddings).__name__}; of a transformers "
-            "output take `pooler_output`."
+            f"embedder must return a tensor, not {short(type(embeddings).__name__)}; of a "
+            "transformers output take `pooler_output`."
         )
     if embeddings.ndim != 2 or len(embeddings) != len(images):
-        raise ValueError(f"embedder must return [{len(images)}, d], not {list(embeddings.shape)}.")
-    return embeddings.double()
+        raise ValueError(f"embedder must return [{len(images)}, d], not {shape_of(embeddings)}.")
+    return widen(embeddings)
 
 
 class CLIPImageSimilarity(ScalarMetric):
@@ -112,11 +111,14 @@ class CLIPImageSimilarity(ScalarMetric):
         ('CLIP-I (mean_color)', 1.0)
     """
 
+    is_differentiable = True  # as far as the embedder is
     plot_lower_bound = -1.0
 
     def __init__(self, embedder: ImageEmbedder, backbone: str | None = None, **kwargs: Any) -> None:
+        check_callable(embedder, "embedder")
         backbone = name_of(embedder) if backbone is None else backbone
-        super().__init__({"backbone": backbone}, torch.zeros((), dtype=torch.float64), **kwargs)
+        zero = torch.zeros((), dtype=torch.float64)
+        super().__init__({"backbone": backbone}, zero, embedder, **kwargs)
         self.embedder, self.backbone = embedder, backbone
 
     @property

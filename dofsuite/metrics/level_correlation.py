@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dofsuite.metrics.scalar_metric import ScalarMetric
+from dofsuite.metrics.guards import check_same_shape, one_of, short
+from dofsuite.metrics.precision import tolerance
+from dofsuite.metrics.scalar_metric import ScalarMetric, draw_curve
 from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
-from dofsuite.metrics.sweeps import one_of
 
 # Which definition; see `lv_corr`.
 Variant = Literal["level_mean", "level_per_scene", "genphoto_diff"]
@@ -53,8 +54,8 @@ def lv_corr(
         with a warning.
 
     Raises:
-        ValueError: on another shape, too few levels (three for `genphoto_diff`, and its score is
-            then 1 or -1), an unknown variant, or a missing target.
+        ValueError: on another shape, size or range, too few levels (three for `genphoto_diff`, and
+            its score is then 1 or -1), an unknown variant, or a missing target.
 
     Example:
         >>> import torch
@@ -69,7 +70,7 @@ def lv_corr(
     curves = sharpness_curves(preds, len(levels))
     if variant == "level_mean":
         curves = curves.mean(dim=0, keepdim=True)
-    return _correlations(curves, levels, variant, target).mean()
+    return _correlations(curves, levels, variant, preds, target).mean()
 
 
 class LVCorr(ScalarMetric):
@@ -97,6 +98,7 @@ class LVCorr(ScalarMetric):
     """
 
     plot_lower_bound = -1.0
+    curve: Tensor
 
     def __init__(
         self, bokeh_levels: Levels, variant: Variant = "level_mean", **kwargs: Any
@@ -106,6 +108,8 @@ class LVCorr(ScalarMetric):
         size = len(levels) if variant == "level_mean" else 1
         super().__init__(settings, torch.zeros(size, dtype=torch.float64), **kwargs)
         self.variant = _check_variant(variant, levels)
+        zeros = torch.zeros(len(levels), dtype=torch.float64)
+        self.add_state("curve", zeros, dist_reduce_fx="sum")
         self.levels = levels  # no buffer: `half()` of a module around the metric would round it
 
     def update(self, preds: Tensor, target: Tensor | None = None) -> None:
@@ -113,8 +117,10 @@ class LVCorr(ScalarMetric):
         curves = sharpness_curves(preds, len(self.levels))
         if self.variant == "level_mean":
             self.total += curves.sum(dim=0)
-        else:
-            self.total += _correlations(curves, self.levels, self.variant, target).sum()
+        else:  # which checks the target before anything is added
+            scores = _correlations(curves, self.levels, self.variant, preds, target)
+            self.total += scores.sum()
+        self.curve += curves.sum(dim=0)
         self.count += len(preds)
 
     def compute(self) -> Tensor:
@@ -123,22 +129,44 @@ class LVCorr(ScalarMetric):
             return _correlations(mean[None], self.levels, self.variant)[0]
         return mean[0]
 
+    def plot_curve(self, ax: Any = None) -> Any:
+        """Draw the mean Laplacian variance so far at each bokeh level; needs matplotlib.
+
+        Collective: must be called on all ranks.
+
+        Args:
+            ax: the matplotlib axis to draw on; None for a new one.
+
+        Returns:
+            The figure and its axis.
+
+        Raises:
+            ModuleNotFoundError: without matplotlib.
+        """
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            mean = self.curve / self.count
+        order = self.levels.argsort()
+        labels = ("bokeh level", "Laplacian variance")
+        return draw_curve(self.levels[order].tolist(), mean.cpu()[order], labels, ax)
+
 
 def _correlations(
-    curves: Float[Tensor, "n s"], levels: Tensor, variant: Variant, target: Tensor | None = None
+    curves: Float[Tensor, "n s"],
+    levels: Tensor,
+    variant: Variant,
+    preds: Tensor | None = None,
+    target: Tensor | None = None,
 ) -> Float[Tensor, " n"]:
     if variant != "genphoto_diff":
-        return _pearson(curves, -levels.to(curves.device).expand_as(curves))
-    if target is None:
+        return _pearson(curves, -levels.to(curves).expand_as(curves))
+    if target is None or preds is None:
         raise ValueError(
             "target must be given for the variant genphoto_diff: it correlates with the ground "
             "truth."
         )
-    if len(target) != len(curves):
-        raise ValueError(
-            f"preds and target must show the same scenes, not {len(curves)} and {len(target)}."
-        )
-    return _pearson(curves.diff(dim=1), sharpness_curves(target, len(levels), "target").diff(dim=1))
+    target_curves = sharpness_curves(target, len(levels), "target")
+    check_same_shape(target, preds)
+    return _pearson(curves.diff(dim=1), target_curves.diff(dim=1))
 
 
 def _pearson(curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
@@ -146,8 +174,9 @@ def _pearson(curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]) -> Flo
     a, b = (rows - rows.mean(dim=1, keepdim=True) for rows in (curves, against))
     norm_a, norm_b = a.norm(dim=1), b.norm(dim=1)
     # Constant up to rounding.
-    constant = norm_a <= 1e-9 * curves.norm(dim=1)
-    constant |= norm_b <= 1e-9 * against.norm(dim=1)
+    rounding = tolerance(curves, 1e-9, 1e-5)
+    constant = norm_a <= rounding * curves.norm(dim=1)
+    constant |= norm_b <= rounding * against.norm(dim=1)
     if bool(constant.any()):
         warnings.warn(
             "LVCorr: sharpness changes at no level or evenly at all; the score is set to 0.",
@@ -160,6 +189,6 @@ def _pearson(curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]) -> Flo
 def _check_variant(variant: Variant, levels: Tensor) -> Variant:
     if variant == "genphoto_diff" and len(levels) < 3:
         raise ValueError(
-            f"bokeh_levels must be at least three for genphoto_diff, not {levels.tolist()}."
+            f"bokeh_levels must be at least three for genphoto_diff, not {short(levels.tolist())}."
         )
     return one_of(variant, Variant, "variant")

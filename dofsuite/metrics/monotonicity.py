@@ -8,9 +8,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dofsuite.metrics.scalar_metric import ScalarMetric
+from dofsuite.metrics.guards import (
+    display_sweep,
+    display_values,
+    finite_numbers,
+    one_of,
+    short,
+)
+from dofsuite.metrics.precision import tolerance, widen
+from dofsuite.metrics.scalar_metric import ScalarMetric, draw_curve
 from dofsuite.metrics.sharpness import laplacian_variance
-from dofsuite.metrics.sweeps import check_sweep, one_of, setting_pairs
+from dofsuite.metrics.sweeps import setting_pairs
 
 # Which energy is compared; see `blur_energy`.
 Mode = Literal["paper", "ac", "high_band", "laplacian"]
@@ -21,6 +29,8 @@ StepPairs = Literal["adjacent", "all"]
 HIGH_BAND_CYCLES_PER_PX = 0.25
 # Relative difference of tied energies: far above float64's rounding, far below an 8-bit step.
 TIE = 1e-12
+# The same on devices without float64, where it hides a change of less than a millionth.
+TIE_FLOAT32 = 1e-6
 
 
 def blur_monotonicity(
@@ -41,8 +51,7 @@ def blur_monotonicity(
     gamma 4 even that fails where small lights grow, `high_band` and `laplacian` do not.
 
     Args:
-        preds: images of every scene in order of rising f-number, display values in [0, 1] (clamped
-            to it).
+        preds: images of every scene in order of rising f-number, display values in [0, 1].
         mode: the energy, see `blur_energy`.
         pairs: adjacent settings, or every setting with every later one.
 
@@ -80,11 +89,11 @@ def blur_energy(
     [0, 1], unrounded. The other three are *ours*.
 
     Args:
-        image: display values in [0, 1] (clamped to it), any leading dimensions.
+        image: display values in [0, 1], any leading dimensions.
         mode: which energy.
 
     Returns:
-        One number for each image, float64.
+        One number for each image, float64 (float32 on devices that have none).
 
     Example:
         >>> import torch
@@ -93,7 +102,12 @@ def blur_energy(
         >>> torch.allclose(blur_energy(image), spectrum.abs().square().sum(), rtol=1e-12)
         True
     """
-    return ENERGIES[one_of(mode, Mode, "mode")](image.double().clamp(0, 1))
+    return _energy(display_values(image), mode)
+
+
+def _energy(values: Float[Tensor, "*batch 3 h w"], mode: Mode) -> Float[Tensor, "*batch"]:
+    energy = ENERGIES[one_of(mode, Mode, "mode")]
+    return energy(values if mode == "laplacian" else widen(values))
 
 
 def _sum_of_squares(image: Tensor) -> Tensor:
@@ -108,8 +122,8 @@ def _around_the_mean(image: Tensor) -> Tensor:
 
 def _high_band(image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
-    rows = torch.fft.fftfreq(height, dtype=torch.float64, device=image.device)[:, None]
-    columns = torch.fft.rfftfreq(width, dtype=torch.float64, device=image.device)
+    rows = torch.fft.fftfreq(height, dtype=image.dtype, device=image.device)[:, None]
+    columns = torch.fft.rfftfreq(width, dtype=image.dtype, device=image.device)
     # rfft2 leaves out the conjugates of all columns but the first and, of an even width, the last.
     weight = torch.where((columns == 0) | (columns == 0.5), 1.0, 2.0)
     band = weight * ((rows.square() + columns.square()).sqrt() >= HIGH_BAND_CYCLES_PER_PX)
@@ -120,10 +134,11 @@ def _high_band(image: Tensor) -> Tensor:
 
 def _without_rounding(energy: Tensor, image: Tensor) -> Tensor:
     """A flat image leaves float64's rounding, some 1e-32 of its energy: that is 0."""
-    return energy.masked_fill(energy <= 1e-24 * _sum_of_squares(image), 0.0)
+    rounding = tolerance(image, 1e-24, 1e-10)
+    return energy.masked_fill(energy <= rounding * _sum_of_squares(image), 0.0)
 
 
-# Energies of display values in [0, 1], float64: a new one is one more line here and in `Mode`.
+# Energies of display values in [0, 1]: a new one is one more line here and in `Mode`.
 ENERGIES: dict[Mode, Callable[[Tensor], Tensor]] = {
     "paper": _sum_of_squares,
     "ac": _around_the_mean,
@@ -134,13 +149,26 @@ ENERGIES: dict[Mode, Callable[[Tensor], Tensor]] = {
 
 def energy_steps(preds: Tensor, mode: Mode, pairs: StepPairs) -> Int[Tensor, "b p"]:
     """For each scene and pair of settings: 1 if the later has more energy, 0 if tied, else -1."""
-    check_sweep(preds)
+    return steps_of(sweep_energies(preds, mode), pairs)
+
+
+@torch.no_grad()
+def sweep_energies(
+    preds: Tensor, mode: Mode, num_settings: int | None = None
+) -> Float[Tensor, "b s"]:
+    """The energy of each scene at each setting."""
+    preds = display_sweep(preds, num_settings)
     # Scene by scene: a float64 copy and spectrum of the batch need not exist at once.
-    energy = torch.stack([blur_energy(scene, mode) for scene in preds])
-    first, second = setting_pairs(preds.shape[1], one_of(pairs, StepPairs, "pairs"))
+    return torch.stack([_energy(scene, mode) for scene in preds])
+
+
+def steps_of(energy: Float[Tensor, "b s"], pairs: StepPairs) -> Int[Tensor, "b p"]:
+    """Signs of the steps of the energies; see `energy_steps`."""
+    first, second = setting_pairs(energy.shape[1], one_of(pairs, StepPairs, "pairs"))
     earlier, later = energy[:, first], energy[:, second]
     step = later - earlier
-    return step.masked_fill(step.abs() <= TIE * torch.maximum(earlier, later), 0.0).sign().long()
+    tie = tolerance(energy, TIE, TIE_FLOAT32) * torch.maximum(earlier, later)
+    return step.masked_fill(step.abs() <= tie, 0.0).sign().long()
 
 
 class BlurMonotonicity(ScalarMetric):
@@ -169,6 +197,7 @@ class BlurMonotonicity(ScalarMetric):
     """
 
     tied: Tensor
+    energy: Tensor
 
     def __init__(
         self,
@@ -177,20 +206,24 @@ class BlurMonotonicity(ScalarMetric):
         pairs: StepPairs = "adjacent",
         **kwargs: Any,
     ) -> None:
-        settings = {"f_numbers": f_numbers, "mode": mode, "pairs": pairs}
-        super().__init__(settings, **kwargs)
-        if f_numbers is not None and (
-            len(f_numbers) < 2 or list(f_numbers) != sorted(set(f_numbers))
-        ):
-            raise ValueError(f"f_numbers must be at least two, rising, not {list(f_numbers)}.")
-        self.num_settings = None if f_numbers is None else len(f_numbers)
+        if f_numbers is not None:
+            numbers = finite_numbers(f_numbers, "f_numbers")
+            if numbers != sorted(set(numbers)):
+                raise ValueError(f"f_numbers must be at least two, rising, not {short(f_numbers)}.")
         self.mode = one_of(mode, Mode, "mode")
         self.pairs = one_of(pairs, StepPairs, "pairs")
+        f_numbers = None if f_numbers is None else list(f_numbers)
+        super().__init__({"f_numbers": f_numbers, "mode": mode, "pairs": pairs}, **kwargs)
+        self.num_settings = None if f_numbers is None else len(f_numbers)
         self.add_state("tied", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        zeros = torch.zeros(self.num_settings or 0, dtype=torch.float64)
+        self.add_state("energy", zeros, dist_reduce_fx="sum")
 
     def update(self, preds: Tensor) -> None:
-        check_sweep(preds, self.num_settings)
-        steps = energy_steps(preds, self.mode, self.pairs)
+        energy = sweep_energies(preds, self.mode, self.num_settings)
+        steps = steps_of(energy, self.pairs)
+        if self.num_settings is not None:
+            self.energy += energy.sum(dim=0)
         self.total += (steps > 0).sum()
         self.tied += (steps == 0).sum()
         self.count += steps.numel()
@@ -201,7 +234,30 @@ class BlurMonotonicity(ScalarMetric):
     def ties(self) -> Tensor:
         """The share of tied pairs so far. Collective: must be called on all ranks."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
-            return self.tied.double() / self.count
+            return widen(self.tied) / self.count
+
+    def plot_curve(self, ax: Any = None) -> Any:
+        """Draw the energy so far over that at the last f-number; needs matplotlib.
+
+        Collective: must be called on all ranks.
+
+        Args:
+            ax: the matplotlib axis to draw on; None for a new one.
+
+        Returns:
+            The figure and its axis.
+
+        Raises:
+            ValueError: the metric was made without f-numbers.
+            ModuleNotFoundError: without matplotlib.
+        """
+        f_numbers = self.settings["f_numbers"]
+        if not isinstance(f_numbers, Sequence):
+            raise ValueError("plot_curve needs the settings: BlurMonotonicity(f_numbers=[...]).")
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            relative = self.energy / self.energy[-1]
+        labels = ("f-number", f"energy ({self.mode}) over that of the last")
+        return draw_curve([float(number) for number in f_numbers], relative, labels, ax)
 
 
 def _share_of_increases(increases: Tensor, ties: Tensor, count: Tensor | int) -> Tensor:
@@ -211,4 +267,4 @@ def _share_of_increases(increases: Tensor, ties: Tensor, count: Tensor | int) ->
             "as failures.",
             stacklevel=3,
         )
-    return increases.double() / count
+    return widen(increases) / count

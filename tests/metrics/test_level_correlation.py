@@ -7,8 +7,8 @@ import torch
 from scipy.stats import pearsonr
 
 from dofsuite.metrics import LVCorr, laplacian_variance, lv_corr
+from dofsuite.metrics.guards import one_of
 from dofsuite.metrics.level_correlation import Variant
-from dofsuite.metrics.sweeps import one_of
 from dofsuite.optics import display_to_linear, linear_to_display, render_bokeh
 from tests.metrics.conftest import LEVELS, sweep_of_contrast
 from tests.optics.photographs import photo_21

@@ -11,7 +11,7 @@ from dofsuite.errors import UserError
 # Full stops (*stated*).
 F_NUMBERS = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
 # Feature networks; `auto` is `inception` where torch-fidelity and torchvision are, else `small`.
-NETWORKS = ("auto", "inception", "small", "clip", "none")
+NETWORKS = ("auto", "inception", "small", "efficientnet", "clip", "none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from dofsuite.backbones import SmallSaliency
+from dofsuite.backbones import SmallSaliency, load_efficientnet
 from dofsuite.errors import UserError
 from dofsuite.images import to_uint8
 
@@ -88,7 +88,9 @@ def load_extractor(
 ) -> FeatureExtractor | None:
     if network == "none":
         return None
-    if network == "clip":
+    if network == "efficientnet":
+        embedder = load_efficientnet().to(device)
+    if network in ("clip", "efficientnet"):
         if embedder is None:
             raise UserError("--features clip: there is no CLIP; name one with --clip.")
         return lambda images: embedder(images).double()
