@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
+from torch.nn import functional
 
 from dofsuite.metrics.sweeps import check_sweep
 from dofsuite.optics import laplacian, srgb_to_luma
@@ -62,3 +63,22 @@ def sharpness_curves(sweep: Tensor, num_levels: int, name: str = "preds") -> Flo
     """
     check_sweep(sweep, num_levels, name, "levels")
     return laplacian_variance(sweep)
+
+
+def local_sharpness(
+    images: Float[Tensor, "n 3 h w"], points: Float[Tensor, "n 2"], window: float | int
+) -> Float[Tensor, " n"]:
+    """Mean square of the luma's Laplacian around one point (x, y) of each image; float64."""
+    if not 0 < window <= 1:
+        raise ValueError(f"window must be a share of the long side in (0, 1], not {window}.")
+    # Mean energy in the window around every pixel.
+    height, width = images.shape[-2:]
+    margin = max(1, round(window * max(height, width) / 2))
+    energy = laplacian(srgb_to_luma(images.double())).square()
+    mean = functional.avg_pool2d(
+        energy, 2 * margin + 1, stride=1, padding=margin, count_include_pad=False
+    )
+    # Looked up at the points.
+    column = (points[:, 0] * width).long().clamp(0, width - 1)
+    row = (points[:, 1] * height).long().clamp(0, height - 1)
+    return mean[torch.arange(len(images), device=images.device), 0, row, column]

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from dofsuite.errors import UserError
 from dofsuite.evaluation.ablations.config import TableConfig
 from dofsuite.evaluation.ablations.sweep_runs import Group, Run, group_runs, read_runs
-from dofsuite.evaluation.report import Number, Table, format_number, write_report
+from dofsuite.evaluation.report import write_report
+from dofsuite.evaluation.tables import Number, Table, format_number
 
 Values = dict[str, float | None]
 # One run's numbers, by table and variant.

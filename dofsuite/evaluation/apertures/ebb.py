@@ -28,7 +28,8 @@ from dofsuite.evaluation.apertures.pairs import (
 )
 from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import compute_rows, default_device, seed_of
-from dofsuite.evaluation.report import ImageSheet, Number, Table, write_report
+from dofsuite.evaluation.report import ImageSheet, write_report
+from dofsuite.evaluation.tables import Number, Table
 from dofsuite.evaluation.text2image.generators import SampleRequest
 from dofsuite.evaluation.text2image.images import image_folder, read_image_at, write_images
 from dofsuite.evaluation.text2image.trained import ExportedGenerator

@@ -20,7 +20,8 @@ from dofsuite.errors import UserError
 from dofsuite.evaluation.apertures.config import PairsConfig
 from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import compute_rows
-from dofsuite.evaluation.report import ImageSheet, Number, Table, write_report
+from dofsuite.evaluation.report import ImageSheet, write_report
+from dofsuite.evaluation.tables import Number, Table
 from dofsuite.images import read_image, thumbnail
 from dofsuite.metrics import blur_energy
 from dofsuite.metrics.monotonicity import TIE

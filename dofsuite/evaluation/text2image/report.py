@@ -9,7 +9,8 @@ import torchmetrics
 
 from dofsuite.data import ShardReader
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
-from dofsuite.evaluation.report import ImageSheet, Table, write_report
+from dofsuite.evaluation.report import ImageSheet, write_report
+from dofsuite.evaluation.tables import Table
 from dofsuite.evaluation.text2image.config import Text2ImageConfig
 from dofsuite.evaluation.text2image.features import ReferenceFeatures
 from dofsuite.evaluation.text2image.images import image_folder, read_images
