@@ -30,7 +30,7 @@ class Curve(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A point of a dot plot that is pointed out, with a page that shows it."""
+    """A point of a dot plot that is pointed out, with a page that shows it (or `""`)."""
 
     name: str
     # Of the first curve's values.
@@ -126,11 +126,8 @@ def dot_plot(title: str, x_label: str, curves: Sequence[Curve], marks: Sequence[
         x, y = xs[mark.item], axis.y(value)
         text_y = TOP_PX + 14 + 17 * row
         name = label(LEFT_PX + 10, text_y, f"{mark.name}: {value:.4f}", "start", WORST)
-        parts.append(
-            f"<a href='{html.escape(mark.link)}'><title>{html.escape(mark.name)}</title>"
-            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='6' fill='none' stroke='{WORST}' "
-            f"stroke-width='2'/>{name}</a>"
-        )
+        ring = f"<circle cx='{x:.1f}' cy='{y:.1f}' r='6' fill='none' stroke='{WORST}'/>{name}"
+        parts.append(f"<a href='{html.escape(mark.link)}'>{ring}</a>" if mark.link else ring)
     return finished(parts, [curve.name for curve in curves], has_dots=True)
 
 

@@ -227,7 +227,7 @@ def data_uri(image: Tensor, kind: Literal["PNG", "JPEG", "WEBP"] = "WEBP") -> st
 def encode_small(image: Tensor, kind: Literal["JPEG", "WEBP"]) -> bytes:
     file, is_lossless = io.BytesIO(), max(image.shape[-2:]) <= LOSSLESS_PX
     options: dict[str, Any] = {"quality": 88}
-    if kind == "WEBP":
-        options |= {"lossless": is_lossless, "exact": True, "method": 4}
+    if kind == "WEBP" and is_lossless:  # the fastest: a fifth larger in a thirtieth of the time
+        options = {"lossless": True, "quality": 0, "method": 0}
     to_pil(image).save(file, format=kind, **options)
     return file.getvalue()

@@ -75,8 +75,14 @@ PAPER_TITLE = (
     "The paper's own numbers: of its 150 scenes, its levels, depth and renderer, which are not "
     "public; their truth has CLIP-I .970 and LVCorr .93"
 )
+# Rows that are no competitors: they have the truth's depth and renderer.
+USING_TRUTH = frozenset({"oracle", "renderer_without_deblurring"})
 # What a method does in a task.
 DOING = {"refocus": "refocusing", "bokeh": "adding bokeh", "deblur": "deblurring"}
+
+
+# Of every method, in every table, the differences to another one.
+Differences = dict[str, list[list[Cell]]]
 
 
 # A method with the scores of every sample that it covers, and where its images are kept.
@@ -113,8 +119,12 @@ def tables(
     """
     # Numbers of all methods, and what a reader should know of them
     columns = {each.method.name: columns_of(benchmark, each.rows) for each in results}
-    blocks = blocks_of(benchmark, results, seed)
-    flags = flags_of(benchmark, results, seed)
+    compared = {
+        name: differences(benchmark, results, name, seed)
+        for name in dict.fromkeys(("copy", "uniform_blur", judged(results).method.name))
+    }
+    blocks = blocks_of(benchmark, results, compared, seed)
+    flags = flags_of(results, compared)
     remarks = [coverage_note(benchmark, each) for each in results]
     remarks += dict.fromkeys(each.method.remark for each in results)
     remarks.append(interval_note(benchmark))
@@ -145,7 +155,7 @@ def tables(
                 tuple(filter(None, [*own_flags, *(remarks if index == 0 else []), *empty])),
                 runs,
                 better,
-                frozenset({"oracle", "renderer_without_deblurring"}),
+                USING_TRUTH,
                 tuple(own_blocks),
             )
         )
@@ -161,7 +171,10 @@ def cells_of(columns: Columns, names: Sequence[str], seed: int) -> list[Cell]:
 
 
 def blocks_of(
-    benchmark: Benchmark, results: Sequence[MethodResults], seed: int
+    benchmark: Benchmark,
+    results: Sequence[MethodResults],
+    compared: dict[str, Differences],
+    seed: int,
 ) -> list[list[Block]]:
     # For every table: on common samples, then differences to copy, uniform blur and the first run
     blocks: list[list[Block]] = [[] for _ in TABLES]
@@ -177,64 +190,64 @@ def blocks_of(
             title = f"On common samples: the {count} that every method covers"
             blocks[index].append(Block(title, rows if count else []))
 
-    bases = {each.method.name: each for each in results}
-    for name in dict.fromkeys(("copy", "uniform_blur", judged(results).method.name)):
-        others = [each for each in results if each.method.name not in ("oracle", name)]
-        lines = [differences(benchmark, each, bases[name], seed) for each in others]
+    for name, lines in compared.items():
+        title = f"Difference to {name} on the samples of both, paired by scene"
         for index in range(len(TABLES)):
-            rows = [(line[0], line[1][index]) for line in lines]
-            title = f"Difference to {name} on the samples of both, paired by scene"
+            rows = [(other, own[index]) for other, own in lines.items()]
             blocks[index].append(Block(title, rows, is_difference=True))
     return blocks
 
 
 def differences(
-    benchmark: Benchmark, first: MethodResults, second: MethodResults, seed: int
-) -> tuple[str, list[list[Cell]]]:
-    # First minus second in every table, on the samples that both cover
-    common = common_keys([first.rows, second.rows])
-    pair = [columns_of(benchmark, restricted(each.rows, common)) for each in (first, second)]
-    lines: list[list[Cell]] = []
-    for (_, names, _), own, other in zip(TABLES, *pair, strict=True):
-        line: list[Cell] = [own.samples]
-        for name in names:
-            both = own.statistics.get(name), other.statistics.get(name)
-            is_truth = name.startswith("truth's")
-            if both[0] is None or both[1] is None or is_truth:
-                line.append(None)
-            else:
-                line.append(difference(both[0], both[1], seed))
-        lines.append(line)
-    return first.method.name, lines
+    benchmark: Benchmark, results: Sequence[MethodResults], base: str, seed: int
+) -> Differences:
+    """Return every method but the oracle minus the one of that name, on the samples of both."""
+    second = next(each for each in results if each.method.name == base)
+    lines: Differences = {}
+    for first in results:
+        if first.method.name in ("oracle", base):
+            continue
+        common = common_keys([first.rows, second.rows])
+        pair = [columns_of(benchmark, restricted(each.rows, common)) for each in (first, second)]
+        own_lines = lines.setdefault(first.method.name, [])
+        for (_, names, _), own, other in zip(TABLES, *pair, strict=True):
+            # The truth's own numbers do not differ
+            line: list[Cell] = [own.samples]
+            for name in names:
+                both = own.statistics.get(name), other.statistics.get(name)
+                if both[0] is None or both[1] is None or name.startswith("truth's"):
+                    line.append(None)
+                else:
+                    line.append(difference(both[0], both[1], seed))
+            own_lines.append(line)
+    return lines
 
 
 def flags_of(
-    benchmark: Benchmark, results: Sequence[MethodResults], seed: int
+    results: Sequence[MethodResults], compared: dict[str, Differences]
 ) -> dict[str, list[str]]:
     """Return, for each task, which methods are significantly further from the truth than a floor.
 
-    The floors are the unchanged reference and the uniform blur; significant is what the paired
-    interval of MAE says.
+    The floors are the unchanged reference and, where a level is asked for, the uniform blur;
+    significant is what the paired interval of MAE says.
     """
-    floors = {each.method.name: each for each in results}
     flags: dict[str, list[str]] = {task: [] for task in TASKS}
+    meanings = {"copy": "did harm", "uniform_blur": "is worse than ignoring the point"}
     for each in results:
-        if each.method.is_baseline:
-            continue
-        for floor, meaning in (("copy", "did harm"), ("uniform_blur", "is worse than ignoring")):
-            _, lines = differences(benchmark, each, floors[floor], seed)
+        for floor, meaning in meanings.items():
+            if each.method.is_baseline:
+                continue
+            lines = compared[floor][each.method.name]
             for task, (_, names, _), line in zip(TASKS, TABLES, lines, strict=False):
                 cell = line[1 + names.index("MAE")]
-                if not isinstance(cell, Estimate) or cell.sign <= 0 or cell.interval is None:
+                if not isinstance(cell, Estimate) or cell.interval is None or cell.sign <= 0:
                     continue
-                if floor == "uniform_blur" and task == "deblur":
-                    continue  # at level 0 it is copy
-                low, high = cell.interval
-                what = f"{DOING[task]} {meaning}" + (" the point" if floor != "copy" else "")
-                flags[task].append(
-                    f"FLAG: {each.method.name}: its {task} MAE is above {floor}'s by "
-                    f"{cell.value:.4f} [{low:.4f}, {high:.4f}]: {what}"
-                )
+                if floor == "copy" or task != "deblur":
+                    low, high = cell.interval
+                    flags[task].append(
+                        f"FLAG: {each.method.name}: its {task} MAE is above {floor}'s by "
+                        f"{cell.value:.4f} [{low:.4f}, {high:.4f}]: {DOING[task]} {meaning}"
+                    )
     return flags
 
 

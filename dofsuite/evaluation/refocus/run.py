@@ -56,16 +56,17 @@ def run(config: RefocusConfig) -> None:
         return
 
     # Report, its samples, and a page a scene
+    with_pages = not config.no_scene_pages
     files = write_report(
         output,
         f"Refocus benchmark {name}",
         tables(benchmark, results, scores.notes, config.seed),
-        sheets(benchmark, results, config.sheet_scenes),
+        sheets(benchmark, results, config.sheet_scenes, with_pages),
         facts_of(config, benchmark, scores),
-        figures(benchmark, results, config.seed),
+        figures(benchmark, results, config.seed, with_pages),
     )
     write_text(output / "samples.csv", samples_csv(benchmark, results))
-    if not config.no_scene_pages:
+    if with_pages:
         write_pages(output, benchmark, results)
     print(*files, output / "samples.csv", sep="\n")
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dofsuite.evaluation.plots import Curve, Mark, curve_plot, dot_plot
+from dofsuite.evaluation.plots import COLORS, Curve, Mark, curve_plot, dot_plot
 from dofsuite.evaluation.refocus.estimates import sharpness_by_level
-from dofsuite.evaluation.refocus.report import MethodResults, judged
+from dofsuite.evaluation.refocus.report import USING_TRUTH, MethodResults, judged
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.evaluation.report import HEAD, ImageSheet, sheet_html
 from dofsuite.evaluation.statistics import estimate, ratio
@@ -39,15 +39,19 @@ def scene_errors(benchmark: Benchmark, results: MethodResults) -> dict[str, floa
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
-def figures(benchmark: Benchmark, results: Sequence[MethodResults], seed: int) -> list[str]:
+def figures(
+    benchmark: Benchmark, results: Sequence[MethodResults], seed: int, with_pages: bool = True
+) -> list[str]:
     """Return the plots: sharpness against level, MAE by scene with the worst ones linked."""
     parts = []
     if len(benchmark.bokeh_levels) > 1:
         parts.append(sharpness_plot(benchmark, results, seed))
 
-    # Scenes in the order of the judged method's error; it comes first
+    # Scenes in the order of the judged method's error; it comes first, those with the renderer that
+    # made the truth are left out
     first = judged(results)
-    ordered = [first, *(each for each in results if each is not first)]
+    others = [each for each in results if each.method.name not in USING_TRUTH and each is not first]
+    ordered = [first, *others][: len(COLORS)]
     errors = [scene_errors(benchmark, each) for each in ordered]
     scenes = list(errors[0])
     curves = [
@@ -56,11 +60,12 @@ def figures(benchmark: Benchmark, results: Sequence[MethodResults], seed: int) -
     ]
     count = min(NUM_WORST, len(scenes))
     marks = [
-        Mark(scenes[index], index, page_of(scenes[index]))
+        Mark(scenes[index], index, page_of(scenes[index]) if with_pages else "")
         for index in range(len(scenes) - 1, len(scenes) - 1 - count, -1)
     ]
-    title = f"MAE by scene, in order of {first.method.name}'s; the worst ones are links"
-    return [*parts, dot_plot(title, f"{len(scenes)} scenes", curves, marks), scene_list(scenes)]
+    title = f"MAE by scene, in order of {first.method.name}'s; the worst ones by name"
+    parts.append(dot_plot(title, f"{len(scenes)} scenes", curves, marks))
+    return [*parts, scene_list(scenes)] if with_pages else parts
 
 
 def sharpness_plot(benchmark: Benchmark, results: Sequence[MethodResults], seed: int) -> str:
@@ -99,11 +104,14 @@ def page_of(scene: str) -> str:
 
 def scene_list(scenes: Sequence[str]) -> str:
     links = [f"<a href='{page_of(scene)}'>{html.escape(scene)}</a>" for scene in scenes]
-    return f"<p>All scenes, the best first: {', '.join(links)}</p>"
+    return f"<details><summary>All scenes, the best first</summary>{', '.join(links)}</details>"
 
 
 def sheets(
-    benchmark: Benchmark, results: Sequence[MethodResults], num_scenes: int
+    benchmark: Benchmark,
+    results: Sequence[MethodResults],
+    num_scenes: int,
+    with_pages: bool = True,
 ) -> list[ImageSheet]:
     """Return the sheets of the best, the median and the worst scene, or as many between them."""
     first = judged(results)
@@ -119,7 +127,7 @@ def sheets(
         place = names.get(rank, f"rank {rank + 1} of {len(scenes)}")
         title = f"{scene}: {place} by {first.method.name}, MAE {errors[scene]:.4f}"
         own = sheet(benchmark, results, scene)
-        chosen.append(own._replace(title=title, link=page_of(scene)))
+        chosen.append(own._replace(title=title, link=page_of(scene) if with_pages else ""))
     return chosen
 
 
