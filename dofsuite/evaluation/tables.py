@@ -107,6 +107,10 @@ def number_of(cell: Cell) -> Number:
     return cell.value if isinstance(cell, Estimate) else cell
 
 
+def interval_of(cell: Cell) -> tuple[float, float] | None:
+    return cell.interval if isinstance(cell, Estimate) else None
+
+
 def format_number(cell: Cell) -> str:
     """Return four decimals, with the interval where there is one: `0.0436 [0.0381, 0.0490]`."""
     return Block("", []).text(cell)
