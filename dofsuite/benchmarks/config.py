@@ -117,7 +117,7 @@ class StartupConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text2ImageConfig:
+class Text2imageConfig:
     """Which steps."""
 
     px: int = option("--px", type=int, default=1024, help="side of the images, a multiple of 32")

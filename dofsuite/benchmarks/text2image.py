@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from dofsuite.backbones import Acceleration
 from dofsuite.backbones.architectures import RandomDepth, RandomSaliency, RandomSdxl
 from dofsuite.backbones.sdxl.adapters import UnetLora
-from dofsuite.benchmarks.config import Text2ImageConfig as Config
+from dofsuite.benchmarks.config import Text2imageConfig as Config
 from dofsuite.benchmarks.machine import Machine
 from dofsuite.benchmarks.measurement import Measurement
 from dofsuite.text2image import Stages, Text2Image
