@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 # Of the drawing area; the legend is right of it.
 WIDTH_PX, HEIGHT_PX = 560, 260
-LEFT_PX, TOP_PX, BOTTOM_PX = 76, 26, 44
+LEFT_PX, TOP_PX = 76, 26
+BOTTOM_PX = 44
 LEGEND_PX, LEGEND_ROW_PX = 250, 19
 LEGEND_CHARACTERS = 32
 NUM_TICKS = 4
@@ -17,7 +18,8 @@ COLORS = (
     *("#0072b2", "#d55e00", "#cc79a7", "#7a5195", "#a67c00"),
 )
 DASHES = ("", "7 4", "2 3")
-MUTED, TEXT, WORST = "#8a8a8a", "#1b1b1b", "#b00020"
+MUTED, TEXT = "#8a8a8a", "#1b1b1b"
+WORST = "#b00020"
 
 
 class Curve(NamedTuple):
@@ -47,10 +49,10 @@ class Axis(NamedTuple):
 
     def y(self, value: float | int) -> float:
         """Return the height of a value in px from the top."""
-        low, high, own = self.low, self.high, value
+        share = (value - self.low) / (self.high - self.low)
         if self.is_log:
-            low, high, own = math.log(low), math.log(high), math.log(max(value, self.low))
-        return TOP_PX + HEIGHT_PX * (1 - (own - low) / (high - low))
+            share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        return TOP_PX + HEIGHT_PX * (1 - share)
 
     def ticks(self) -> list[float]:
         if not self.is_log:

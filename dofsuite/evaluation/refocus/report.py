@@ -177,6 +177,7 @@ def blocks_of(
     seed: int,
 ) -> list[list[Block]]:
     # For every table: on common samples, then differences to copy, uniform blur and the first run
+    # Means on common samples
     blocks: list[list[Block]] = [[] for _ in TABLES]
     common = common_keys([each.rows for each in results])
     if any(len(each.rows) > len(common) for each in results):
@@ -190,6 +191,7 @@ def blocks_of(
             title = f"On common samples: the {count} that every method covers"
             blocks[index].append(Block(title, rows if count else []))
 
+    # Differences
     for name, lines in compared.items():
         title = f"Difference to {name} on the samples of both, paired by scene"
         for index in range(len(TABLES)):
@@ -231,6 +233,7 @@ def flags_of(
     The floors are the unchanged reference and, where a level is asked for, the uniform blur;
     significant is what the paired interval of MAE says.
     """
+    # Every method against both floors, in every task
     flags: dict[str, list[str]] = {task: [] for task in TASKS}
     meanings = {"copy": "did harm", "uniform_blur": "is worse than ignoring the point"}
     for each in results:
@@ -258,7 +261,8 @@ def interval_note(benchmark: Benchmark) -> str:
     rough = "; with so few scenes they are rough" if scenes < FEW_SCENES else ""
     return (
         f"intervals: 95 %, bootstrap over {scenes} scenes, expanded percentile; differences are "
-        f"paired by scene and bold where the interval excludes 0{rough}"
+        f"paired by scene and bold where the interval excludes 0; where all scenes agree it has no "
+        f"width{rough}"
     )
 
 
@@ -272,12 +276,14 @@ def coverage_note(benchmark: Benchmark, results: MethodResults) -> str:
 
 def samples_csv(benchmark: Benchmark, results: Sequence[MethodResults]) -> str:
     """Return the scores of every sample by every method, as CSV."""
+    # Columns
     source_of = {scene.scene: scene.source for scene in benchmark.scenes}
     names = ["clip_i", "mae", "psnr", "lpips", "clip_iqa", "sharpness", "target_sharpness"]
     heads = ["method", "key", "scene", "source", "task", "bokeh_level", *names, "focus_hit"]
     file = io.StringIO()
     writer = csv.DictWriter(file, heads, lineterminator="\n")
     writer.writeheader()
+    # A line a sample and method
     for each in results:
         hits = hits_of(benchmark, each.rows)
         for sample in benchmark.samples:

@@ -69,7 +69,7 @@ def figures(
 
 
 def sharpness_plot(benchmark: Benchmark, results: Sequence[MethodResults], seed: int) -> str:
-    # The truth's curve first; bands for it and for the judged method
+    # Curves, the truth's first; bands for it and for the judged method
     complete, first = max(results, key=lambda each: len(each.rows)), judged(results)
     truth = sharpness_by_level(benchmark, complete.rows, "target_sharpness")
     named = [("truth", truth, True)]
@@ -81,6 +81,7 @@ def sharpness_plot(benchmark: Benchmark, results: Sequence[MethodResults], seed:
         )
         for each in results
     ]
+    # Mean and interval of each level, over the scenes of which all levels are covered
     curves = []
     for name, totals, has_band in named:
         if not bool(totals[:, -1].any()):

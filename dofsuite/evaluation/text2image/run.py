@@ -66,14 +66,10 @@ def run(config: Text2ImageConfig) -> None:
         check_settings(image_folder(config.output, row.stem), row.cache_key, write=False)
 
     # CLIP-I is left out where its network cannot be loaded
-    notes: list[str] = []
     keys = [prompt.row for prompt in prompts]
-    if any(pending(rows_folder(row, config), keys) for row in table) and (
-        reason := why_no_clip(config)
-    ):
-        config = replace(config, clip="none")
-        notes.append(f"CLIP-I: empty, because it cannot be loaded here ({reason}).")
-        print(notes[0], file=sys.stderr, flush=True)
+    is_complete = not any(pending(rows_folder(row, config), keys) for row in table)
+    notes = [] if is_complete else notes_on_clip(config)
+    config = replace(config, clip="none") if notes else config
 
     # This process's rows; a second pass only reads rows that other processes finished
     scorer = cache(lambda: load_scorer(config))
@@ -91,15 +87,17 @@ def run(config: Text2ImageConfig) -> None:
     )
 
 
-def why_no_clip(config: Text2ImageConfig) -> str:
-    # The reason; "" where it can be loaded, is not wanted, or is what KID and FID need
+def notes_on_clip(config: Text2ImageConfig) -> list[str]:
+    # Why it cannot be loaded; none where it can, is not wanted, or is what KID and FID need
     if config.clip == "none" or config.feature_network == "clip":
-        return ""
+        return []
     try:
         ClipImages(config.clip).load()
     except UserError as error:
-        return str(error).rstrip(".")
-    return ""
+        note = f"CLIP-I: empty, because it cannot be loaded here ({str(error).rstrip('.')})."
+        print(note, file=sys.stderr, flush=True)
+        return [note]
+    return []
 
 
 def rows_folder(row: Row, config: Text2ImageConfig) -> Path:
