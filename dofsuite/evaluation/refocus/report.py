@@ -233,9 +233,9 @@ def flags_of(
     The floors are the unchanged reference and, where a level is asked for, the uniform blur;
     significant is what the paired interval of MAE says.
     """
-    # Every method against both floors, in every task
     flags: dict[str, list[str]] = {task: [] for task in TASKS}
     meanings = {"copy": "did harm", "uniform_blur": "is worse than ignoring the point"}
+    # Every method against both floors, in every task
     for each in results:
         for floor, meaning in meanings.items():
             if each.method.is_baseline:
