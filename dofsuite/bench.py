@@ -19,8 +19,8 @@ from typing import Any
 
 from dofsuite.cli import EXIT_MISTAKE, Parser, add_options, config_from, run_command_line
 
-# A benchmark is a module of `dofsuite.benchmarks` of the same name with a `Config`, a frozen
-# dataclass of `dofsuite.cli.option` fields, and `measure(config)`, which yields `Measurement`s.
+# A benchmark is a module of `dofsuite.benchmarks` of the same name with `measure(config)`, which
+# yields `Measurement`s; its config is in `dofsuite.benchmarks.config`, without heavy imports.
 BENCHMARKS = {
     "refocus": "A training step of refocus at FLUX.1-dev's size.",
     "text2image": "The steps of text2image at SDXL's size.",
@@ -33,8 +33,13 @@ BENCHMARKS = {
 
 def parser_of(name: str) -> Parser:
     parser = Parser(f"bench {name}", BENCHMARKS[name])
-    add_options(parser, module_of(name).Config)
+    add_options(parser, config_class(name))
     return parser
+
+
+def config_class(name: str) -> type[Any]:
+    class_name = f"{name[0].upper()}{name[1:]}Config"
+    return getattr(import_module("dofsuite.benchmarks.config"), class_name)
 
 
 def module_of(name: str) -> Any:
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run(arguments: argparse.Namespace) -> None:
         module = module_of(name)
-        for measurement in module.measure(config_from(module.Config, arguments)):
+        for measurement in module.measure(config_from(config_class(name), arguments)):
             print(measurement.json_line(), flush=True)
 
     return run_command_line(run, parser_of(name), rest)

@@ -4,6 +4,7 @@ python -m dofsuite.lens PHOTO... --focus X,Y --bokeh B -o OUT [--depth FILE|auto
 python -m dofsuite.lens PHOTO... --focus X,Y --f-number N [--focal-length MM] -o OUT
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -18,11 +19,13 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from dofsuite.photography.run import photograph_all
+    def run(arguments: argparse.Namespace) -> None:
+        config = config_from(LensConfig, arguments)
+        from dofsuite.photography.run import photograph_all
 
-    return run_command_line(
-        lambda arguments: photograph_all(config_from(LensConfig, arguments)), parser(), argv
-    )
+        photograph_all(config)
+
+    return run_command_line(run, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -3,35 +3,16 @@
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from unittest import mock
 
 from PIL import Image
 
+from dofsuite.benchmarks.config import DataConfig as Config
 from dofsuite.benchmarks.measurement import Measurement
-from dofsuite.cli import option
 from dofsuite.data.batch import decode_sample
 from dofsuite.data.decode import DECODERS
 from dofsuite.data.shards import ShardReader
 from dofsuite.data.synthetic.sets import prepare
-from dofsuite.errors import UserError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Which shards."""
-
-    shards: str = option(
-        "--shards",
-        metavar="DIR",
-        default="synthetic:val",
-        help="a folder of shards, or synthetic:NAME",
-    )
-    runs: int = option("--runs", type=int, default=3, help="passes over all, in turns; best counts")
-
-    def __post_init__(self) -> None:
-        if self.runs < 1:
-            raise UserError(f"--runs: at least 1 is needed, not {self.runs}.")
 
 
 def measure(config: Config) -> Iterator[Measurement]:

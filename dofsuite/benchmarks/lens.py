@@ -3,16 +3,16 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dofsuite.benchmarks.config import LensConfig as Config
 from dofsuite.benchmarks.machine import Machine
 from dofsuite.benchmarks.measurement import Measurement
-from dofsuite.cli import option
 from dofsuite.errors import UserError
 from dofsuite.optics import render_bokeh
 from dofsuite.optics.bokeh import METHODS
@@ -26,39 +26,11 @@ LOOP_UP_TO_PX = 20
 FFT_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Which lenses, and how large."""
-
-    methods: tuple[str, ...] = option(
-        "--methods",
-        nargs="+",
-        default=("gather", "layered", "occlusion"),
-        help="renderers: " + ", ".join(METHODS),
-    )
-    px: int = option("--px", type=int, default=1024, help="side of the image")
-    radii_px: tuple[float, ...] = option(
-        "--radii-px", type=float, nargs="+", default=(8.0, 20.0, 64.0, 200.0), help="largest radii"
-    )
-    fft_dtype: str = option(
-        "--fft-dtype", choices=sorted(FFT_DTYPES), default="float32", help="of layered, occlusion"
-    )
-    time_on_cpu: bool = option(
-        "--time-on-cpu", action="store_true", default=False, help="measure times without a GPU too"
-    )
-
-    def __post_init__(self) -> None:
-        unknown = [method for method in self.methods if method not in METHODS]
-        if unknown:
-            raise UserError(f"--methods: {unknown[0]!r} is none of {', '.join(METHODS)}.")
-        if self.px < 1:
-            raise UserError(f"--px: at least 1 is needed, not {self.px}.")
-        if not all(0 <= radius_px < float("inf") for radius_px in self.radii_px):
-            raise UserError("--radii-px: radii of 0 or more are needed.")
-
-
 def measure(config: Config) -> Iterator[Measurement]:
     """One line a method and radius; where times are measured, also its peers' forward passes."""
+    if unknown := [method for method in config.methods if method not in METHODS]:
+        raise UserError(f"--methods: {unknown[0]!r} is none of {', '.join(METHODS)}.")
+
     # The floor, where times are measured
     machine = Machine.here()
     fft_dtype = FFT_DTYPES[config.fft_dtype]

@@ -1,49 +1,20 @@
 """A training step of refocus at FLUX.1-dev's size, with random weights."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import get_args
 
 import torch
 
 from dofsuite.backbones import Acceleration, Backbone
 from dofsuite.backbones.architectures import RandomFlux
 from dofsuite.backbones.flux.lora import share_low_precision_inputs
+from dofsuite.benchmarks.config import RefocusConfig as Config
 from dofsuite.benchmarks.machine import Machine
 from dofsuite.benchmarks.measurement import Measurement
-from dofsuite.cli import option
-from dofsuite.errors import UserError
 from dofsuite.refocus import Refocus
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.footprint import step_footprint
 from dofsuite.refocus.module import Example
-from dofsuite.refocus.two_pass import SplitBackward
 from dofsuite.training.optimizers import fuse
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Which step."""
-
-    px: int = option("--px", type=int, default=512, help="side of the images, a multiple of 16")
-    batch_size: int = option("--batch-size", type=int, default=1, help="samples of a micro-batch")
-    split_backward: SplitBackward = option(
-        "--split-backward",
-        choices=get_args(SplitBackward),
-        default="losses",
-        help="rows alive at a time",
-    )
-    recompute: bool = option(
-        "--recompute", action="store_true", default=False, help="recompute blocks"
-    )
-    compile: bool = option(
-        "--compile", action="store_true", default=False, help="compile blocks (on a GPU)"
-    )
-    attention: str = option("--attention", default="auto", help="auto, sdpa or one of diffusers")
-
-    def __post_init__(self) -> None:
-        if self.px < 16 or self.px % 16 or self.batch_size < 1:
-            raise UserError("refocus: --px must be a multiple of 16 and --batch-size at least 1.")
 
 
 def measure(config: Config) -> Iterator[Measurement]:

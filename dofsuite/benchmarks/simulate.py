@@ -1,39 +1,16 @@
 """All variants of one image: DiffCamera's planes x levels by layers that share their FFTs."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 
+from dofsuite.benchmarks.config import SimulateConfig as Config
 from dofsuite.benchmarks.lens import FFT_DTYPES
 from dofsuite.benchmarks.machine import Machine
 from dofsuite.benchmarks.measurement import Measurement
-from dofsuite.cli import option
-from dofsuite.errors import UserError
 from dofsuite.optics import DisparityLayers
 from dofsuite.optics.cost import cost_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Which variants; the all-in-focus image, the paper's 421st, needs no rendering."""
-
-    px: int = option("--px", type=int, default=1024, help="side of the image")
-    planes: int = option("--planes", type=int, default=21, help="focal planes from 0 to 1")
-    levels: int = option("--levels", type=int, default=20, help="bokeh levels from 1 up")
-    layers: int = option("--layers", type=int, default=41, help="layers over disparity")
-    fft_dtype: str = option(
-        "--fft-dtype", choices=sorted(FFT_DTYPES), default="float32", help="of the spectra"
-    )
-    time_on_cpu: bool = option(
-        "--time-on-cpu", action="store_true", default=False, help="measure times without a GPU too"
-    )
-
-    def __post_init__(self) -> None:
-        if self.px < 1 or self.planes < 2 or self.levels < 1 or self.layers < 2:
-            raise UserError(
-                "simulate: --px and --levels must be at least 1, --planes and --layers at least 2."
-            )
 
 
 def measure(config: Config) -> Iterator[Measurement]:

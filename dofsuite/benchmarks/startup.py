@@ -4,11 +4,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from dofsuite.benchmarks.config import StartupConfig as Config
 from dofsuite.benchmarks.measurement import Measurement
-from dofsuite.cli import option
-from dofsuite.errors import UserError
 
 PEER = "import torch"
 # Name -> program; what answers before a run begins should take less than torch itself.
@@ -23,19 +21,6 @@ PROGRAMS = {
     "RefocusPipeline": "from dofsuite.refocus import RefocusPipeline",
     "Text2ImagePipeline": "from dofsuite.text2image import Text2ImagePipeline",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """How often each program is started."""
-
-    runs: int = option(
-        "--runs", type=int, default=5, help="starts of each program, in turns; the best counts"
-    )
-
-    def __post_init__(self) -> None:
-        if self.runs < 1:
-            raise UserError(f"--runs: at least 1 is needed, not {self.runs}.")
 
 
 def measure(config: Config) -> Iterator[Measurement]:

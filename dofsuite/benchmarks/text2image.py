@@ -1,7 +1,6 @@
 """The steps of text2image at SDXL's size, with random weights: generator and critic, both kinds."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,40 +9,12 @@ from torch.optim import Optimizer
 from dofsuite.backbones import Acceleration
 from dofsuite.backbones.architectures import RandomDepth, RandomSaliency, RandomSdxl
 from dofsuite.backbones.sdxl.adapters import UnetLora
+from dofsuite.benchmarks.config import Text2imageConfig as Config
 from dofsuite.benchmarks.machine import Machine
 from dofsuite.benchmarks.measurement import Measurement
-from dofsuite.cli import option
-from dofsuite.errors import UserError
 from dofsuite.text2image import Stages, Text2Image
 from dofsuite.text2image.footprint import empty_batch, step_footprint, step_kinds
 from dofsuite.training.optimizers import fuse
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Which steps."""
-
-    px: int = option("--px", type=int, default=1024, help="side of the images, a multiple of 32")
-    batch_size: int = option("--batch-size", type=int, default=1, help="images of a step")
-    recompute: bool = option(
-        "--recompute", action="store_true", default=False, help="recompute blocks"
-    )
-    compile: bool = option(
-        "--compile", action="store_true", default=False, help="compile blocks (on a GPU)"
-    )
-    channels_last: bool = option(
-        "--channels-last", action="store_true", default=False, help="the VAE with channels last"
-    )
-    lora_rank: int = option(
-        "--lora-rank", type=int, default=0, help="of generator and fake score; 0 trains them whole"
-    )
-
-    def __post_init__(self) -> None:
-        if self.px < 32 or self.px % 32 or self.batch_size < 1 or self.lora_rank < 0:
-            raise UserError(
-                "text2image: --px must be a multiple of 32, --batch-size at least 1 and "
-                "--lora-rank at least 0."
-            )
 
 
 def measure(config: Config) -> Iterator[Measurement]:

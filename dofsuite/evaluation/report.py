@@ -1,4 +1,4 @@
-"""A report: the same tables as Markdown, JSON and a self-contained HTML file with images."""
+"""A report: the same tables as Markdown, JSON, LaTeX and a self-contained HTML file with images."""
 
 import base64
 import html
@@ -6,16 +6,26 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+from dofsuite.evaluation.statistics import Estimate
+from dofsuite.evaluation.tables import (
+    Cell,
+    Number,
+    Table,
+    latex_tables,
+    markdown_table,
+    number_of,
+)
 from dofsuite.files import write_json, write_text
 from dofsuite.images import encode_png, to_pil
 
+# Smaller WebP images are lossless: they are shown enlarged.
+LOSSLESS_PX = 96
 # The content security policy lets the page load and run nothing: its images are in it.
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -31,7 +41,11 @@ table {{ border-collapse: collapse; margin: .6rem 0 }}
 th, td {{ padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right;
   vertical-align: top }}
 th:first-child, td:first-child {{ text-align: left }}
-.images {{ overflow-x: auto }}
+th.block {{ font-weight: normal; font-style: italic; padding-top: .9rem }}
+td small {{ display: block; color: #666; white-space: nowrap }}
+h1, h2, p, .facts td {{ overflow-wrap: anywhere }}
+.wide, .images, .plot {{ overflow-x: auto }}
+.plot svg {{ min-width: 720px; max-width: 100%; height: auto }}
 .images th, .images td {{ text-align: left; font-weight: normal; font-size: 13px; border: 0;
   padding: 2px 4px }}
 .facts td {{ text-align: left }}
@@ -40,33 +54,14 @@ img {{ display: block; min-width: 96px; image-rendering: pixelated }}
 """
 
 
-# Value of a cell: None where there is no number; an integer is printed as one.
-Number = float | int | None
-
-
-# The trained run whose numbers a row has, and how its evaluation differs from the usual.
-class RunVariant(NamedTuple):
-    run: Path
-    variant: str
-
-
-class Table(NamedTuple):
-    """A table: rows of a name and a number for every column."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, list[Number]]]
-    notes: tuple[str, ...] = ()
-    # By row name; stated in the JSON only.
-    runs: Mapping[str, RunVariant] = MappingProxyType({})
-
-
 class ImageSheet(NamedTuple):
     """A sheet: rows of a name and an image [3, h, w] in [0, 1] for every column."""
 
     title: str
     columns: list[str]
     rows: list[tuple[str, list[Tensor]]]
+    # Page with more of it, relative to the report.
+    link: str = ""
 
 
 def write_report(
@@ -77,37 +72,28 @@ def write_report(
     facts: dict[str, Any],
     figures: Sequence[str] = (),
 ) -> list[Path]:
-    """Write `report.md`, `report.json` and `report.html`, and return their paths.
+    """Write `report.md`, `report.json`, `report.html` and `tables.tex`; return their paths.
 
     Args:
         folder: Where they go.
         title: Of the report.
-        tables: Numbers; three decimals are printed, all of them kept in the JSON.
+        tables: Numbers; four decimals are printed, all of them kept in the JSON.
         sheets: Images, in the HTML only.
         facts: The options that the numbers depend on, plain data, printed under the tables.
-        figures: SVG elements, above the tables of the HTML.
+        figures: HTML (SVG elements), above the tables of the HTML.
 
     Raises:
         UserError: The folder cannot be written.
         ValueError: A row does not fit its table's columns.
     """
     for table in tables:
-        for name, values in table.rows:
-            if len(values) != len(table.columns):
-                raise ValueError(
-                    f"{table.title}: {name}: {len(values)} values for {len(table.columns)} columns"
-                )
-    files = [folder / f"report.{kind}" for kind in ("md", "json", "html")]
+        table.check()
+    files = [folder / f"report.{kind}" for kind in ("md", "json", "html")] + [folder / "tables.tex"]
     write_text(files[0], to_markdown(title, tables, facts))
     write_json(files[1], to_json(title, tables, facts, folder))
     write_text(files[2], to_html(title, tables, sheets, facts, figures))
+    write_text(files[3], latex_tables(tables))
     return files
-
-
-def format_number(value: Number) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:z.3f}"  # z: no -0.000
 
 
 def format_fact(value: Any) -> str:
@@ -115,22 +101,10 @@ def format_fact(value: Any) -> str:
 
 
 def to_markdown(title: str, tables: Sequence[Table], facts: dict[str, Any]) -> str:
-    lines = [f"# {title}", ""]
-    # Tables, each with its notes
-    for table in tables:
-        lines += [f"## {table.title}", "", markdown_row(["", *table.columns])]
-        lines.append(markdown_row(["---", *["---:"] * len(table.columns)]))
-        lines += [markdown_row([name, *map(format_number, values)]) for name, values in table.rows]
-        lines += ["", *(f"- {note}" for note in table.notes), *[""] * bool(table.notes)]
-
-    # Settings
+    lines = [f"# {title}", "", *(line for table in tables for line in markdown_table(table))]
     lines += ["## Settings", ""]
     lines += [f"- {name}: {format_fact(value)}" for name, value in facts.items()]
     return "\n".join([*lines, ""])
-
-
-def markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def to_json(
@@ -142,17 +116,25 @@ def to_json(
     is relative to the report's folder, so that both may be moved together.
     """
 
-    def number(value: Number) -> Number | str:
+    def number(cell: Cell) -> Number | str:
+        value = number_of(cell)
         return value if value is None or math.isfinite(value) else str(value)
 
-    def row_of(table: Table, name: str, values: list[Number]) -> dict[str, Any]:
+    def row_of(table: Table, name: str, values: Sequence[Cell]) -> dict[str, Any]:
         row: dict[str, Any] = {"name": name}
         if name in table.runs:
             run, row["variant"] = table.runs[name]
             row = {"name": name, "run": os.path.relpath(run, folder.resolve()), **row}
-        return row | {"values": dict(zip(table.columns, map(number, values), strict=True))}
+        row["values"] = dict(zip(table.columns, map(number, values), strict=True))
+        # 95 % intervals, where there are any
+        intervals = {
+            column: list(cell.interval)
+            for column, cell in zip(table.columns, values, strict=True)
+            if isinstance(cell, Estimate) and cell.interval
+        }
+        return row | ({"intervals": intervals} if intervals else {})
 
-    # All digits, whatever is printed
+    # All digits, whatever is printed; the blocks' rows are no run's
     return {
         "title": title,
         "tables": [
@@ -160,6 +142,16 @@ def to_json(
                 "title": table.title,
                 "columns": list(table.columns),
                 "rows": [row_of(table, name, values) for name, values in table.rows],
+                "blocks": [
+                    {
+                        "title": block.title,
+                        "rows": [
+                            row_of(table._replace(runs={}), name, values)
+                            for name, values in block.rows
+                        ],
+                    }
+                    for block in table.blocks
+                ],
                 "notes": list(table.notes),
             }
             for table in tables
@@ -178,14 +170,32 @@ def to_html(
     parts = [HEAD.format(title=html.escape(title)), f"<h1>{html.escape(title)}</h1>", *figures]
     # Tables, sheets, settings
     for table in tables:
-        parts.append(f"<h2>{html.escape(table.title)}</h2><table>")
-        parts.append(html_row("th", ["", *table.columns]))
-        parts += [html_row("td", [name, *map(format_number, row)]) for name, row in table.rows]
-        parts += ["</table>", *(f"<p>{html.escape(note)}</p>" for note in table.notes)]
+        parts += table_html(table)
     parts += [sheet_html(sheet) for sheet in sheets]
-    parts += ["<h2>Settings</h2><table class='facts'>"]
+    parts += ["<h2>Settings</h2><div class='wide'><table class='facts'>"]
     parts += [html_row("td", [name, format_fact(value)]) for name, value in facts.items()]
-    return "\n".join([*parts, "</table></body></html>", ""])
+    return "\n".join([*parts, "</table></div></body></html>", ""])
+
+
+def table_html(table: Table) -> list[str]:
+    parts = [f"<h2>{html.escape(table.title)}</h2><div class='wide'><table>"]
+    parts.append(html_row("th", ["", *table.columns]))
+    for block in table.all_blocks():
+        if block.title:
+            span = len(table.columns) + 1
+            parts.append(
+                f"<tr><th class='block' colspan='{span}'>{html.escape(block.title)}</th></tr>"
+            )
+        for name, values in block.rows:
+            # The interval under its number
+            cells = [f"<td>{html.escape(name)}</td>"]
+            for column, value in enumerate(values):
+                text = block.value(value)
+                text = f"<b>{text}</b>" if table.is_bold(block, name, column) else text
+                interval = block.interval(value)
+                cells.append(f"<td>{text}{f'<small>{interval}</small>' if interval else ''}</td>")
+            parts.append(f"<tr>{''.join(cells)}</tr>")
+    return [*parts, "</table></div>", *(f"<p>{html.escape(note)}</p>" for note in table.notes)]
 
 
 def html_row(tag: str, texts: Sequence[str]) -> str:
@@ -193,7 +203,10 @@ def html_row(tag: str, texts: Sequence[str]) -> str:
 
 
 def sheet_html(sheet: ImageSheet) -> str:
-    parts = [f"<h2>{html.escape(sheet.title)}</h2><div class='images'><table>"]
+    title = html.escape(sheet.title)
+    if sheet.link:
+        title = f"<a href='{html.escape(sheet.link)}'>{title}</a>"
+    parts = [f"<h2>{title}</h2><div class='images'><table>"]
     parts.append(html_row("th", ["", *sheet.columns]))
     for name, images in sheet.rows:
         alts = [html.escape(f"{name}: {column}") for column in sheet.columns]
@@ -205,12 +218,16 @@ def sheet_html(sheet: ImageSheet) -> str:
     return "\n".join([*parts, "</table></div>"])
 
 
-def data_uri(image: Tensor, kind: str = "PNG") -> str:
-    """Return an image [c, h, w] in [0, 1] as a data URI, `kind` PNG or JPEG."""
-    if kind == "PNG":
-        data = encode_png(image, optimize=True)
-    else:
-        file = io.BytesIO()
-        to_pil(image).save(file, format=kind, quality=88)
-        data = file.getvalue()
+def data_uri(image: Tensor, kind: Literal["PNG", "JPEG", "WEBP"] = "WEBP") -> str:
+    """Return an image [c, h, w] in [0, 1] as a data URI; a small WebP keeps every value."""
+    data = encode_png(image, optimize=True) if kind == "PNG" else encode_small(image, kind)
     return f"data:image/{kind.lower()};base64," + base64.b64encode(data).decode()
+
+
+def encode_small(image: Tensor, kind: Literal["JPEG", "WEBP"]) -> bytes:
+    file, is_lossless = io.BytesIO(), max(image.shape[-2:]) <= LOSSLESS_PX
+    options: dict[str, Any] = {"quality": 88}
+    if kind == "WEBP" and is_lossless:  # the fastest: a fifth larger in a thirtieth of the time
+        options = {"lossless": True, "quality": 0, "method": 0}
+    to_pil(image).save(file, format=kind, **options)
+    return file.getvalue()

@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from dofsuite.metrics.guards import check_tensor, check_window, display_values, shape_of
 from dofsuite.metrics.precision import widen
 from dofsuite.metrics.scalar_metric import ScalarMetric
-from dofsuite.optics import laplacian, srgb_to_luma
+from dofsuite.metrics.sharpness import local_sharpness
 
 
 def focus_hit_rate(
@@ -70,24 +69,6 @@ def focus_hits(preds: Tensor, points: Tensor, window: float | int = 0.1) -> Bool
     own = local_sharpness(preds.flatten(0, 1), points.flatten(0, 1), window)
     other = local_sharpness(preds.flip(1).flatten(0, 1), points.flatten(0, 1), window)
     return (own > other).reshape(-1, 2)
-
-
-def local_sharpness(
-    images: Float[Tensor, "n 3 h w"], points: Float[Tensor, "n 2"], window: float | int
-) -> Float[Tensor, " n"]:
-    """Mean square of the luma's Laplacian around one point (x, y) of each image."""
-    check_window(window)
-    # Mean energy in the window around every pixel.
-    height, width = images.shape[-2:]
-    margin = max(1, round(window * max(height, width) / 2))
-    energy = laplacian(srgb_to_luma(widen(images))).square()
-    mean = functional.avg_pool2d(
-        energy, 2 * margin + 1, stride=1, padding=margin, count_include_pad=False
-    )
-    # Looked up at the points.
-    column = (points[:, 0] * width).long().clamp(0, width - 1)
-    row = (points[:, 1] * height).long().clamp(0, height - 1)
-    return mean[torch.arange(len(images), device=images.device), 0, row, column]
 
 
 class FocusHitRate(ScalarMetric):

@@ -5,9 +5,16 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
+from torch.nn import functional
 
-from dofsuite.metrics.guards import display_sweep, display_values, finite_numbers
-from dofsuite.metrics.precision import widest_float
+from dofsuite.metrics.guards import (
+    check_window,
+    display_sweep,
+    display_values,
+    finite_numbers,
+)
+from dofsuite.metrics.precision import widen, widest_float
+from dofsuite.optics import laplacian, srgb_to_luma
 from dofsuite.optics.color import LUMA_BT601
 
 # Pixels of a strip: its planes, 20 bytes a pixel, stay in a core's cache.
@@ -123,3 +130,21 @@ def sharpness_curves(sweep: Tensor, num_levels: int, name: str = "preds") -> Flo
         ValueError: if `sweep` is not [batch, num_levels, 3, h, w], floating-point and not empty.
     """
     return _variances(display_sweep(sweep, num_levels, name, "levels"))
+
+
+def local_sharpness(
+    images: Float[Tensor, "n 3 h w"], points: Float[Tensor, "n 2"], window: float | int
+) -> Float[Tensor, " n"]:
+    """Mean square of the luma's Laplacian around one point (x, y) of each image."""
+    check_window(window)
+    # Mean energy in the window around every pixel.
+    height, width = images.shape[-2:]
+    margin = max(1, round(window * max(height, width) / 2))
+    energy = laplacian(srgb_to_luma(widen(images))).square()
+    mean = functional.avg_pool2d(
+        energy, 2 * margin + 1, stride=1, padding=margin, count_include_pad=False
+    )
+    # Looked up at the points.
+    column = (points[:, 0] * width).long().clamp(0, width - 1)
+    row = (points[:, 1] * height).long().clamp(0, height - 1)
+    return mean[torch.arange(len(images), device=images.device), 0, row, column]

@@ -2,12 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
 
 from dofsuite.cli import option
 from dofsuite.errors import UserError
-from dofsuite.optics import Aperture
-from dofsuite.photography.full_size import METHODS, Method
 from dofsuite.photography.photos_config import PhotosConfig
+
+if TYPE_CHECKING:
+    from dofsuite.optics import Aperture
+
+Method = Literal["auto", "occlusion", "layered", "gather", "exact"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,7 @@ class LensConfig(PhotosConfig):
     method: Method = option(
         "--method",
         default="auto",
-        choices=METHODS,
+        choices=get_args(Method),
         help="auto: occlusion; above 4 megapixels layered, with occlusion at depth edges",
     )
     gamma: float | None = option(
@@ -127,5 +131,7 @@ class LensConfig(PhotosConfig):
             )
 
     @property
-    def aperture(self) -> Aperture:
+    def aperture(self) -> "Aperture":
+        from dofsuite.optics import Aperture
+
         return Aperture(self.blades, self.blade_rotation_deg, self.cat_eye)

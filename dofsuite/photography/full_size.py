@@ -8,7 +8,7 @@ and the difference is rendered at 4 megapixels and enlarged (*ours*).
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +16,9 @@ from torch.nn.functional import interpolate
 
 from dofsuite.optics import Aperture, Tile, render_bokeh
 from dofsuite.optics.aperture import ROUND
+from dofsuite.photography.config import Method
 from dofsuite.photography.photo import Photo
 
-Method = Literal["auto", "occlusion", "layered", "gather", "exact"]
-METHODS = ("auto", "occlusion", "layered", "gather", "exact")
 OCCLUSION_UP_TO_PX = 4_000_000
 TILE_PX = 1536
 # Beyond the largest radius, so that hidden parts are inpainted from similar surroundings: occlusion

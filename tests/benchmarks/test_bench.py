@@ -10,9 +10,10 @@ import torch
 
 from dofsuite.backbones import SmallDepth, SmallFlux, SmallSaliency, SmallSdxl
 from dofsuite.bench import BENCHMARKS, main, module_of, parser_of
-from dofsuite.benchmarks import lens, refocus, text2image
+from dofsuite.benchmarks import config, lens, refocus, text2image
 from dofsuite.cli import config_from
 from dofsuite.optics import render_bokeh
+from dofsuite.refocus.two_pass import SplitBackward
 from dofsuite.text2image.networks import FocusPredictorConfig
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,8 @@ def test_every_benchmark_has_options_and_is_named_in_the_help(capsys):
     for name in BENCHMARKS:
         assert f"    {name} " in text
         assert module_of(name).Config()
+    assert config.SplitBackward == SplitBackward
+    assert set(config.FFT_DTYPES) == set(lens.FFT_DTYPES)
 
 
 def test_every_stage_of_the_script_for_a_gpu_is_a_benchmark_and_its_options(tmp_path):

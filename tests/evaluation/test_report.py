@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 
 from dofsuite.evaluation import ImageSheet, Table, write_report
+from dofsuite.evaluation.plots import Curve, Mark, curve_plot, dot_plot
+from dofsuite.evaluation.statistics import Estimate
+from dofsuite.evaluation.tables import Block
 from tests.evaluation.browser import CHROMIUM, NO_BROWSER, Page
 
 TABLE = Table(
@@ -19,6 +22,23 @@ TABLE = Table(
     ("MAE", "n|m"),
     [("ours & theirs", [0.12349, 3]), ("none", [None, float("inf")])],
     ("a note",),
+)
+DIFFERENCE = Block(
+    "Difference to a & b",
+    [("ours", [Estimate(-0.0041, (-0.0118, -0.0014)), Estimate(0.5, (-1.0, 2.0))])],
+    is_difference=True,
+)
+INTERVALS = Table(
+    "With intervals",
+    ("MAE", "rate"),
+    [
+        ("truth", [0.0, 1.0]),
+        ("a & b", [Estimate(0.03, (0.02, 0.04)), Estimate(0.9, None)]),
+        ("ours", [0.0259, 0.7]),
+    ],
+    best={"MAE": -1, "rate": 1},
+    unranked=frozenset({"truth"}),
+    blocks=(DIFFERENCE, Block("The paper", [("theirs", [0.025, None])], decimals=3)),
 )
 
 
@@ -31,9 +51,9 @@ def written(tmp_path):
     ), picture
 
 
-def test_markdown_prints_three_decimals_and_a_dash_for_nothing(written):
+def test_markdown_prints_four_decimals_and_a_dash_for_nothing(written):
     text = written[0][0].read_text()
-    assert "| ours & theirs | 0.123 | 3 |" in text
+    assert "| ours & theirs | 0.1235 | 3 |" in text
     assert "| none | - | inf |" in text
     assert "| n\\|m |" in text
     assert "- levels: [5, 10]" in text
@@ -65,7 +85,7 @@ def test_the_html_is_well_formed_and_its_pictures_are_the_pictures(written):
 
     Balanced().feed(text)
     assert opened == []
-    found = re.findall(r"src='data:image/png;base64,([^']+)'", text)
+    found = re.findall(r"src='data:image/webp;base64,([^']+)'", text)
     assert len(found) == 2
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[0]))))
     np.testing.assert_array_equal(shown, (written[1].permute(1, 2, 0) * 255).round().numpy())
@@ -88,3 +108,35 @@ def test_a_browser_without_a_network_shows_every_picture(written, tmp_path):
         assert page.requests == []
         assert page.errors == []
         assert page.evaluate("document.querySelectorAll('td').length") == 6 + 3 + 4
+
+
+def test_intervals_differences_and_the_best_are_printed_alike_in_every_format(tmp_path):
+    markdown, data, page, latex = write_report(tmp_path, "t", [INTERVALS], [], {})
+    text = markdown.read_text()
+    assert "| truth | 0.0000 | 1.0000 |" in text
+    assert "| a & b | 0.0300 [0.0200, 0.0400] | **0.9000** |" in text
+    assert "| ours | **0.0259** | 0.7000 |" in text
+    assert "| ours | **-0.0041 [-0.0118, -0.0014]** | +0.5000 [-1.0000, +2.0000] |" in text
+    assert "| *The paper* |  |  |" in text
+    assert "| theirs | 0.025 | - |" in text
+    table = json.loads(data.read_text())["tables"][0]
+    assert table["rows"][1]["intervals"] == {"MAE": [0.02, 0.04]}
+    assert table["blocks"][0]["rows"][0]["intervals"]["MAE"] == [-0.0118, -0.0014]
+    assert "<td><b>-0.0041</b><small>[-0.0118, -0.0014]</small></td>" in page.read_text()
+    rows = latex.read_text().splitlines()
+    assert "a \\& b & 0.0300 {\\scriptsize [0.0200, 0.0400]} & \\textbf{0.9000} \\\\" in rows
+    assert rows.count("\\bottomrule") == 1
+
+
+def test_a_curve_goes_through_its_values_and_a_marked_dot_is_a_link():
+    """By hand: 260 px of height from 26 on, 560 of width from 76 on."""
+    svg = curve_plot("t", "x", ["1", "2", "3"], [Curve("a & b", [0.0, 1.0, 2.0], [(0, 1)] * 3)])
+    assert "d='M76.0 286.0L356.0 156.0L636.0 26.0' fill='none'" in svg
+    assert "d='M76.0 156.0L356.0 156.0L636.0 156.0L636.0 286.0L356.0 286.0L76.0 286.0Z'" in svg
+    assert "a &amp; b" in svg
+    falling = curve_plot("t", "x", ["1", "2"], [Curve("a", [1000.0, 1.0])], is_log=True)
+    assert "M76.0 26.0L636.0 286.0" in falling
+    dots = dot_plot("t", "x", [Curve("a", [1.0, None, 2.0])], [Mark("worst", 2, "scenes/w.html")])
+    assert dots.count("<circle") == 2 + 1 + 1  # two values, a mark, the legend
+    assert "<a href='scenes/w.html'>" in dots
+    assert "worst: 2.0000" in dots

@@ -17,7 +17,6 @@ import numpy as np
 from tqdm import tqdm
 
 from dofsuite.cli import option
-from dofsuite.data.buckets import image_sizes, sizes_file
 from dofsuite.data.damage import PICKLES
 from dofsuite.data.manifest import (
     DEPTH_KINDS,
@@ -66,6 +65,8 @@ def index(config: IndexConfig, say: Callable[[str], object] = print) -> Manifest
         UserError: There is no tar, one is compressed, truncated or holds a name that leads outside,
             or more samples are damaged than may be left out.
     """
+    from dofsuite.data.buckets import image_sizes, sizes_file
+
     folder = config.folder
     if not (folder / MANIFEST_FILE).is_file():
         _write_manifest(config, say)

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 from dofsuite.errors import UserError
 from dofsuite.evaluation.ablations.config import TableConfig
 from dofsuite.evaluation.ablations.sweep_runs import Group, Run, group_runs, read_runs
-from dofsuite.evaluation.report import Number, Table, format_number, write_report
+from dofsuite.evaluation.report import write_report
+from dofsuite.evaluation.statistics import welch
+from dofsuite.evaluation.tables import Block, Cell, Number, Table
 
 Values = dict[str, float | None]
 # One run's numbers, by table and variant.
@@ -177,7 +179,33 @@ def table_of(title: str, names: Sequence[str], rows: Sequence[tuple[str, list[Va
         for name in names:
             line += mean_and_spread([found.get(name) for found in values])[:width]
         cells.append((row, line))
-    return Table(title, tuple(columns), cells)
+    return Table(title, tuple(columns), cells, blocks=welch_block(names, rows, width))
+
+
+def welch_block(
+    names: Sequence[str], rows: Sequence[tuple[str, list[Values]]], width: int
+) -> tuple[Block, ...]:
+    # Between seeds: each row's mean minus the first row's, where both have several runs
+    (first, base), *others = rows
+    lines: list[tuple[str, list[Cell]]] = []
+    for row, values in others:
+        line: list[Cell] = [len(values)]
+        for name in names:
+            pair = [finite([found.get(name) for found in runs]) for runs in (values, base)]
+            has_spread = min(map(len, pair)) > 1
+            line += [welch(*pair) if has_spread else None, None][:width]
+        if len(values) > 1 and len(base) > 1:
+            lines.append((row, line))
+    title = (
+        f"Difference to {first} between seeds: 95 % interval by Welch's t, bold where it excludes 0"
+    )
+    return (Block(title, lines, is_difference=True),) if lines else ()
+
+
+def finite(values: Sequence[float | None]) -> list[float]:
+    # All of them, or none
+    numbers = [value for value in values if value is not None and math.isfinite(value)]
+    return numbers if len(numbers) == len(values) else []
 
 
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
@@ -192,10 +220,19 @@ def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float
 
 
 def to_text(table: Table) -> str:
-    lines = [[name, *map(format_number, values)] for name, values in table.rows]
-    lines.insert(0, ["", *table.columns])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
+    # Columns as wide as their widest cell; a block's title stands alone
+    lines = [
+        [name, *(block.text(value) for value in values)]
+        for block in table.all_blocks()
+        for name, values in block.rows
+    ]
+    widths = [max(map(len, column)) for column in zip(["", *table.columns], *lines, strict=True)]
+    texts = [
         "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
-        for name, *cells in lines
-    )
+        for name, *cells in [["", *table.columns], *lines]
+    ]
+    place = 1 + len(table.rows)
+    for block in table.blocks:
+        texts.insert(place, block.title)
+        place += 1 + len(block.rows)
+    return "\n".join(texts)

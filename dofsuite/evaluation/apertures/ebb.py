@@ -20,15 +20,19 @@ from dofsuite.evaluation.apertures.ebb_captions import captions_csv, captions_of
 from dofsuite.evaluation.apertures.pairs import (
     COLUMNS,
     TITLE,
+    AperturePair,
     aperture_pairs,
     hash_scenes,
     measure,
     measure_scene,
     row_of,
+    statistics_of,
 )
 from dofsuite.evaluation.fingerprint import config_hash
 from dofsuite.evaluation.job import compute_rows, default_device, seed_of
-from dofsuite.evaluation.report import ImageSheet, Number, Table, write_report
+from dofsuite.evaluation.report import ImageSheet, write_report
+from dofsuite.evaluation.statistics import difference
+from dofsuite.evaluation.tables import Block, Cell, Table
 from dofsuite.evaluation.text2image.generators import SampleRequest
 from dofsuite.evaluation.text2image.images import image_folder, read_image_at, write_images
 from dofsuite.evaluation.text2image.trained import ExportedGenerator
@@ -148,11 +152,31 @@ def center_resized(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def table_of(rows: Sequence[dict[str, Any]]) -> Table:
-    lines: list[tuple[str, list[Number]]] = []
-    none: list[Number] = [0, *[None] * (len(COLUMNS) - 1)]
+    lines: list[tuple[str, list[Cell]]] = []
+    none: list[Cell] = [0, *[None] * (len(COLUMNS) - 1)]
     for side in ("photographs", "ours"):
-        pairs = aperture_pairs(row[side] for row in rows if row[side]["one_size"])
-        outermost = [pair for pair in pairs if pair.outermost]
-        lines.append((side, row_of(outermost) if outermost else none))
-    note = "photographs at their own size, all pixels; the sheet shows their center at our size"
-    return Table(TITLE, COLUMNS, lines, (note,))
+        pairs = outermost_pairs(rows, side)
+        lines.append((side, row_of(pairs) if pairs else none))
+
+    # Ours minus the photographs, of the same captions
+    complete = [row for row in rows if row["photographs"]["one_size"] and row["ours"]["one_size"]]
+    blocks: tuple[Block, ...] = ()
+    if complete:
+        theirs, ours = (
+            statistics_of(outermost_pairs(complete, side)) for side in ("photographs", "ours")
+        )
+        cells: list[Cell] = [
+            difference(ours[name], theirs[name]) if name in ours else None for name in COLUMNS
+        ]
+        title = "Difference to the photographs, paired by caption"
+        blocks = (Block(title, [("ours", cells)], is_difference=True),)
+    notes = (
+        "photographs at their own size, all pixels; the sheet shows their center at our size",
+        "intervals: 95 %, bootstrap over captions, none below 5",
+    )
+    return Table(TITLE, COLUMNS, lines, notes, blocks=blocks)
+
+
+def outermost_pairs(rows: Sequence[dict[str, Any]], side: str) -> list[AperturePair]:
+    pairs = aperture_pairs(row[side] for row in rows if row[side]["one_size"])
+    return [pair for pair in pairs if pair.outermost]

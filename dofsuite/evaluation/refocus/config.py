@@ -32,9 +32,10 @@ class RefocusConfig:
     folders: tuple[str, ...] = option(
         "--folder",
         action="append",
-        metavar="NAME=DIR",
+        metavar="NAME=DIR|CSV",
         default=(),
-        help="images generated elsewhere: DIR/SCENE/SAMPLE.png",
+        help="images generated elsewhere: DIR/SCENE/SAMPLE.png, or the benchmark's samples.csv "
+        "with its column prediction filled in",
     )
     two_stage: tuple[Path, ...] = option(
         "--two-stage",
@@ -74,7 +75,16 @@ class RefocusConfig:
         "--clip-iqa", choices=("clip_iqa", "none"), default="clip_iqa", help="its model"
     )
     sheet_scenes: int = option(
-        "--sheet-scenes", type=int, default=4, help="scenes with images in the report"
+        "--sheet-scenes",
+        type=int,
+        default=3,
+        help="scenes with images on the report's main page, from best to worst",
+    )
+    no_scene_pages: bool = option(
+        "--no-scene-pages",
+        action="store_true",
+        default=False,
+        help="no page for every scene beside the report",
     )
 
     def __post_init__(self) -> None:
@@ -87,5 +97,5 @@ class RefocusConfig:
         if wrong := [text for text in self.folders if not all(text.partition("=")[::2])]:
             raise UserError(
                 f"--folder: {wrong[0]!r} is not NAME=DIR; give the method's name and the folder of "
-                "its images."
+                "its images, or the filled samples.csv."
             )

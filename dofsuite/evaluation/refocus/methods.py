@@ -2,9 +2,11 @@
 
 Two more sharpen the reference and blur it again: by a deblurring network, or by deconvolution.
 
-A method predicts a sample: the reference image and a disparity in, an image out. `oracle` and
-`copy` are always there: the best and the laziest prediction. A trained model predicts one sample at
-a time, with noise from that sample's seed, so that no prediction depends on its neighbors.
+A method predicts a sample: the reference image and a disparity in, an image out. Four are always
+there: `oracle`, the best prediction; `copy`, the laziest; `uniform_blur`, which hears the level and
+ignores the point; and `renderer_without_deblurring`, the renderer on the reference as it is given:
+what needs no model. A trained model predicts one sample at a time, with noise from that sample's
+seed, so that no prediction depends on its neighbors.
 """
 
 from collections.abc import Callable
@@ -22,10 +24,13 @@ from dofsuite.evaluation.fingerprint import hash_files, hash_named_files
 from dofsuite.evaluation.job import default_device, seed_of
 from dofsuite.evaluation.refocus.config import Perturbation
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
+from dofsuite.evaluation.refocus_benchmark.samples_csv import read_predictions
 from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
-from dofsuite.refocus.pipeline import RefocusPipeline
 from dofsuite.refocus.rendering import photograph
-from dofsuite.refocus.settings import RefocusSettings
+
+# A uniform blur has the radius of a point whose disparity differs by as much from the focal plane.
+UNIFORM_DISTANCE = 0.5
+USES_TRUTH = "uses the truth's depth and the renderer that made the truth, which no photograph has"
 
 
 class Method(NamedTuple):
@@ -44,6 +49,8 @@ class Method(NamedTuple):
     remark: str = ""
     # The trained run, resolved: `evaluate table` finds its rows by it.
     run: Path | None = None
+    # Always in the table, for comparison.
+    is_baseline: bool = False
 
 
 def oracle(benchmark: Benchmark) -> Method:
@@ -51,13 +58,47 @@ def oracle(benchmark: Benchmark) -> Method:
         sharp, exact = benchmark.all_in_focus(sample.scene), benchmark.disparity(sample.scene)
         return render(benchmark, sharp, exact, sample)
 
-    return Method("oracle", predict, {"kind": "oracle"})
+    remark = f"oracle: {USES_TRUTH}; its LVCorr, blur gain and hit rate are the truth's"
+    return Method("oracle", predict, {"kind": "oracle"}, remark=remark, is_baseline=True)
 
 
 def copy(benchmark: Benchmark) -> Method:
     return Method(
-        "copy", lambda sample, reference, _: reference, {"kind": "copy"}, stores_images=False
+        "copy",
+        lambda sample, reference, _: reference,
+        {"kind": "copy"},
+        stores_images=False,
+        remark="copy: the picture that was given, unchanged",
+        is_baseline=True,
     )
+
+
+def uniform_blur(benchmark: Benchmark) -> Method:
+    """Return one blur for the whole image: it hears the level and ignores point and depth.
+
+    Its radius is half the level (*ours*): that of a pixel half the range of disparity from focus.
+    """
+
+    def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
+        plane = torch.full_like(disparity, sample.focus_disparity)
+        # Towards the middle of [0, 1], so that it stays in the range of disparities
+        sign = -1 if sample.focus_disparity > 0.5 else 1
+        return render(benchmark, reference, plane + sign * UNIFORM_DISTANCE, sample)
+
+    remark = "uniform_blur: one blur of radius b / 2 for the whole picture, whatever the point"
+    identity = {"kind": "uniform_blur", "distance": UNIFORM_DISTANCE}
+    return Method("uniform_blur", predict, identity, remark=remark, is_baseline=True)
+
+
+def renderer_without_deblurring(benchmark: Benchmark) -> Method:
+    """Return the benchmark's renderer with the exact depth, on the reference as it is given."""
+
+    def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
+        return render(benchmark, reference, benchmark.disparity(sample.scene), sample)
+
+    name = "renderer_without_deblurring"
+    remark = f"{name}: blurs the picture that was given; {USES_TRUTH}"
+    return Method(name, predict, {"kind": name}, remark=remark, is_baseline=True)
 
 
 def render(benchmark: Benchmark, image: Tensor, disparity: Tensor, sample: Sample) -> Tensor:
@@ -75,6 +116,9 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
     Raises:
         UserError: The folder holds no adapter.
     """
+    from dofsuite.refocus.pipeline import RefocusPipeline
+    from dofsuite.refocus.settings import RefocusSettings
+
     # Identity: the files of the export
     export = RefocusSettings.find(folder)
     settings = RefocusSettings.read(export)
@@ -112,8 +156,11 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
 def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
     """Return images generated elsewhere: PATH/SCENE/SAMPLE.png (or .jpg, .webp), by sample key.
 
+    Or PATH is the benchmark's `samples.csv` with its column `prediction` filled in: image files,
+    relative to it; an empty cell is a sample that is not covered.
+
     Raises:
-        UserError: There is none, or one is not square.
+        UserError: There is none, one is not square, or the CSV has another form.
     """
     # Files by sample, with any extension
     candidates = [
@@ -122,6 +169,8 @@ def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
         for extension in reversed(IMAGE_EXTENSIONS)  # the first counts
     ]
     files = {key: file for key, file in candidates if file.is_file()}
+    if path.is_file():
+        files = read_predictions(path, benchmark)
     if not files:
         raise UserError(
             f"{path}: --folder: holds no image of the benchmark, such as "
@@ -137,7 +186,8 @@ def folder(benchmark: Benchmark, path: Path, name: str) -> Method:
             )
         return resize(image, *reference.shape[-2:])
 
-    identity = {"kind": "folder", "pictures": hash_files(path, files.values())}
+    hashes = hash_named_files([(key, file) for key, file in sorted(files.items())])
+    identity = {"kind": "folder", "pictures": hashes}
     return Method(name, predict, identity, covered=frozenset(files), stores_images=False)
 
 
@@ -148,7 +198,8 @@ def deconvolution(benchmark: Benchmark, options: Deconvolution) -> Method:
         sharp = options.sharpen(reference, disparity, benchmark.rendering.gamma)
         return render(benchmark, sharp, disparity, sample)
 
-    return Method("deconvolution", predict, {"kind": "deconvolution", **asdict(options)})
+    identity = {"kind": "deconvolution", **asdict(options)}
+    return Method("deconvolution", predict, identity, remark=f"deconvolution: {USES_TRUTH}")
 
 
 def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) -> Method:
@@ -168,6 +219,8 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
     Raises:
         UserError: There is nothing of the three kinds at `source`.
     """
+    from dofsuite.refocus.settings import RefocusSettings
+
     # First stage: a network, a run at level 0, or a folder of images
     name = f"two_stage ({source.parent.name if source.name == 'export' else source.stem})"
     if source.suffix == ".pt2":
@@ -193,6 +246,7 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         predict=predict,
         identity={"kind": "two_stage", "deblur": deblur.identity},
         stores_images=True,
+        remark="; ".join(filter(None, (f"{name}: {USES_TRUTH}", deblur.remark))),
     )
 
 

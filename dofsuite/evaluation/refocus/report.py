@@ -1,49 +1,43 @@
-"""The report: the tables of DiffCamera's paper beside its own rows, and sheets of images.
+"""The report: DiffCamera's tables with intervals, differences, flags, and the paper's own numbers.
 
-Tables are computed from the scores of single samples; a sheet shows reference, target, and the
-prediction of every method.
+Everything is computed from the scores of single samples, which `samples.csv` has too.
 """
 
-import math
-import warnings
+import csv
+import io
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dofsuite.evaluation.refocus import paper_tables
+from dofsuite.evaluation.refocus.estimates import (
+    HIT_RATE,
+    TASKS,
+    Columns,
+    Rows,
+    by_scene,
+    columns_of,
+    common_keys,
+    restricted,
+    scene_hits,
+)
 from dofsuite.evaluation.refocus.methods import Method
 from dofsuite.evaluation.refocus.perturbation import TITLES
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
-from dofsuite.evaluation.report import ImageSheet, Number, RunVariant, Table
-from dofsuite.images import draw_marker, quantize_8bit, read_image, thumbnail
-from dofsuite.metrics import BlurGain, LVCorr
+from dofsuite.evaluation.statistics import MIN_CLUSTERS, Estimate, difference, estimate
+from dofsuite.evaluation.tables import Block, Cell, RunVariant, Table
+from dofsuite.images import quantize_8bit, read_image
 
-# Larger images are reduced to this on a sheet, so that the report stays a file that one can send.
-MAX_PX = 192
 SAMPLES = "samples"
-# Column -> key in a row.
-SCORES = {
-    "CLIP-I": "clip_i",
-    "MAE": "mae",
-    "PSNR": "psnr",
-    "LPIPS": "lpips",
-    "CLIP-IQA": "clip_iqa",
-}
-# Variants of LVCorr with the suffixes of their columns.
-#
-# How the paper pools scenes is not stated: its number stands beside the first.
-VARIANTS: dict[Literal["level_mean", "level_per_scene"], str] = {
-    "level_mean": "",
-    "level_per_scene": " per scene",
-}
-# Title, columns after the number of samples, and the paper's rows; `cells_of` has this order.
+# Fewer scenes have intervals that are rough.
+FEW_SCENES = 10
+# Title, columns after the number of samples, and the paper's rows; `columns_of` has this order.
 TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
-    ("Table 1: refocus", ("CLIP-I", "MAE", "CLIP-IQA"), paper_tables.REFOCUS),
+    ("Table 1: refocus", ("CLIP-I", "MAE", HIT_RATE, "CLIP-IQA"), paper_tables.REFOCUS),
     (
         "Table 1: add bokeh",
         (
@@ -74,15 +68,27 @@ TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
         [],
     ),
 ]
+# Last word of a column -> whether more is better. CLIP-I is against the picture given (its copy has
+# 1), and of blur gain 1 is right.
+BETTER = {"MAE": -1, "LPIPS": -1, "PSNR": 1, "CLIP-IQA": 1, "LVCorr": 1, "rate": 1}
+PAPER_TITLE = (
+    "The paper's own numbers: of its 150 scenes, its levels, depth and renderer, which are not "
+    "public; their truth has CLIP-I .970 and LVCorr .93"
+)
+# Rows that are no competitors: they have the truth's depth and renderer.
+USING_TRUTH = frozenset({"oracle", "renderer_without_deblurring"})
+# What a method does in a task.
+DOING = {"refocus": "refocusing", "bokeh": "adding bokeh", "deblur": "deblurring"}
 
-# Column -> number, of one method.
-Cells = dict[str, Number]
+
+# Of every method, in every table, the differences to another one.
+Differences = dict[str, list[list[Cell]]]
 
 
 # A method with the scores of every sample that it covers, and where its images are kept.
 class MethodResults(NamedTuple):
     method: Method
-    rows: dict[str, dict[str, Any]]
+    rows: Rows
     images: Path | None
 
     def prediction(self, benchmark: Benchmark, sample: Sample) -> Tensor:
@@ -93,8 +99,15 @@ class MethodResults(NamedTuple):
         return quantize_8bit(self.method.predict(sample, reference, torch.empty(0)))
 
 
+def judged(results: Sequence[MethodResults]) -> MethodResults:
+    """Return the method that the report is about: the first run, else the first that is given."""
+    given = [each for each in results if not each.method.is_baseline]
+    runs = [each for each in given if each.method.run]
+    return (runs or given or [each for each in results if each.method.name == "copy"])[0]
+
+
 def tables(
-    benchmark: Benchmark, results: Sequence[MethodResults], notes: Sequence[str]
+    benchmark: Benchmark, results: Sequence[MethodResults], notes: Sequence[str], seed: int = 0
 ) -> list[Table]:
     """Return Tables 1 and 2, the columns of Tables 3 to 6, and a table by source.
 
@@ -102,109 +115,155 @@ def tables(
         benchmark: What was predicted.
         results: All methods with all their scores.
         notes: Why columns are empty.
+        seed: Of the bootstrap.
     """
     # Numbers of all methods, and what a reader should know of them
-    cells = {each.method.name: cells_of(benchmark, each) for each in results}
+    columns = {each.method.name: columns_of(benchmark, each.rows) for each in results}
+    compared = {
+        name: differences(benchmark, results, name, seed)
+        for name in dict.fromkeys(("copy", "uniform_blur", judged(results).method.name))
+    }
+    blocks = blocks_of(benchmark, results, compared, seed)
+    flags = flags_of(results, compared)
     remarks = [coverage_note(benchmark, each) for each in results]
     remarks += dict.fromkeys(each.method.remark for each in results)
-    flags = [copy_flag(benchmark, each, results) for each in results]
+    remarks.append(interval_note(benchmark))
     runs = {
         each.method.name: RunVariant(each.method.run, TITLES[each.method.perturbation])
         for each in results
         if each.method.run
     }
 
-    # Each table: the paper's rows, then ours
+    # Each table: ours, then differences and the paper's rows
     found = []
     for index, (title, names, paper) in enumerate(TABLES):
-        columns = (SAMPLES, *names)
-        numbers = [*paper, *((name, own[index]) for name, own in cells.items())]
-        rows = [(name, [values.get(column) for column in columns]) for name, values in numbers]
+        heads = (SAMPLES, *names)
+        rows = [(name, cells_of(own[index], names, seed)) for name, own in columns.items()]
+        own_blocks = [block for block in blocks[index] if block.rows]
+        if paper:
+            lines = [(name, [values.get(column) for column in heads]) for name, values in paper]
+            own_blocks.append(Block(PAPER_TITLE, lines, decimals=3))
         empty = [note for note in notes if any(note.split(":")[0] in name for name in names)]
-        all_notes = [*(flags if index == 0 else []), *remarks, *empty]
-        found.append(Table(title, columns, rows, tuple(filter(None, all_notes)), runs))
+        own_flags = flags[TASKS[index]] if index < len(TASKS) else []
+        better = {name: BETTER[last] for name in names if (last := name.split()[-1]) in BETTER}
+        better = {name: sign for name, sign in better.items() if "truth's" not in name}
+        found.append(
+            Table(
+                title,
+                heads,
+                rows,
+                tuple(filter(None, [*own_flags, *(remarks if index == 0 else []), *empty])),
+                runs,
+                better,
+                USING_TRUTH,
+                tuple(own_blocks),
+            )
+        )
     return found
 
 
-def cells_of(benchmark: Benchmark, results: MethodResults) -> list[Cells]:
-    samples = benchmark.samples
-    every = scores_of(results, samples)
-    by_task = {
-        task: scores_of(results, [sample for sample in samples if sample.task == task])
-        for task in ("refocus", "bokeh", "deblur")
-    }
-    sweep = sweep_of(benchmark, results)
-
-    # Tables 3 to 6
-    ablations: Cells = {SAMPLES: every[SAMPLES], "bokeh LVCorr": sweep.get("LVCorr")}
-    ablations |= {f"all {name}": every[name] for name in ("CLIP-I", "MAE", "CLIP-IQA")}
-    ablations |= {f"deblur {name}": by_task["deblur"][name] for name in ("MAE", "LPIPS", "PSNR")}
-
-    # All sub-tasks of each source
-    by_source: Cells = {SAMPLES: every[SAMPLES]}
-    for source in SOURCES:
-        scenes = {scene.scene for scene in benchmark.scenes if scene.source == source}
-        scores = scores_of(results, [sample for sample in samples if sample.scene in scenes])
-        by_source |= {f"{source} {name}": scores[name] for name in ("MAE", "CLIP-I")}
-    by_task["bokeh"] |= sweep
-    return [*by_task.values(), ablations, by_source]
+def cells_of(columns: Columns, names: Sequence[str], seed: int) -> list[Cell]:
+    cells: list[Cell] = [columns.samples]
+    for name in names:
+        statistic = columns.statistics.get(name)
+        cells.append(None if statistic is None else estimate(statistic, seed))
+    return cells
 
 
-def scores_of(results: MethodResults, samples: Sequence[Sample]) -> Cells:
-    """Return the number of samples covered and the mean of every score over them.
+def blocks_of(
+    benchmark: Benchmark,
+    results: Sequence[MethodResults],
+    compared: dict[str, Differences],
+    seed: int,
+) -> list[list[Block]]:
+    # For every table: on common samples, then differences to copy, uniform blur and the first run
+    # Means on common samples
+    blocks: list[list[Block]] = [[] for _ in TABLES]
+    common = common_keys([each.rows for each in results])
+    if any(len(each.rows) > len(common) for each in results):
+        columns = {
+            each.method.name: columns_of(benchmark, restricted(each.rows, common))
+            for each in results
+        }
+        for index, (_, names, _) in enumerate(TABLES):
+            rows = [(name, cells_of(own[index], names, seed)) for name, own in columns.items()]
+            count = next(iter(columns.values()))[index].samples
+            title = f"On common samples: the {count} that every method covers"
+            blocks[index].append(Block(title, rows if count else []))
 
-    Every sample has the same weight, so "all sub-tasks" is the mean over the ten samples of a
-    scene: that reproduces the paper's .966, .029 and .863 from its Tables 1 and 2, and a mean over
-    the three tasks does not.
+    # Differences
+    for name, lines in compared.items():
+        title = f"Difference to {name} on the samples of both, paired by scene"
+        for index in range(len(TABLES)):
+            rows = [(other, own[index]) for other, own in lines.items()]
+            blocks[index].append(Block(title, rows, is_difference=True))
+    return blocks
+
+
+def differences(
+    benchmark: Benchmark, results: Sequence[MethodResults], base: str, seed: int
+) -> Differences:
+    """Return every method but the oracle minus the one of that name, on the samples of both."""
+    second = next(each for each in results if each.method.name == base)
+    lines: Differences = {}
+    for first in results:
+        if first.method.name in ("oracle", base):
+            continue
+        common = common_keys([first.rows, second.rows])
+        pair = [columns_of(benchmark, restricted(each.rows, common)) for each in (first, second)]
+        own_lines = lines.setdefault(first.method.name, [])
+        for (_, names, _), own, other in zip(TABLES, *pair, strict=True):
+            # The truth's own numbers do not differ
+            line: list[Cell] = [own.samples]
+            for name in names:
+                both = own.statistics.get(name), other.statistics.get(name)
+                if both[0] is None or both[1] is None or name.startswith("truth's"):
+                    line.append(None)
+                else:
+                    line.append(difference(both[0], both[1], seed))
+            own_lines.append(line)
+    return lines
+
+
+def flags_of(
+    results: Sequence[MethodResults], compared: dict[str, Differences]
+) -> dict[str, list[str]]:
+    """Return, for each task, which methods are significantly further from the truth than a floor.
+
+    The floors are the unchanged reference and, where a level is asked for, the uniform blur;
+    significant is what the paired interval of MAE says.
     """
-    rows = [results.rows[sample.key] for sample in samples if sample.key in results.rows]
-    means = {title: mean([row[name] for row in rows]) for title, name in SCORES.items()}
-    return {SAMPLES: len(rows), **means}
+    flags: dict[str, list[str]] = {task: [] for task in TASKS}
+    meanings = {"copy": "did harm", "uniform_blur": "is worse than ignoring the point"}
+    # Every method against both floors, in every task
+    for each in results:
+        for floor, meaning in meanings.items():
+            if each.method.is_baseline:
+                continue
+            lines = compared[floor][each.method.name]
+            for task, (_, names, _), line in zip(TASKS, TABLES, lines, strict=False):
+                cell = line[1 + names.index("MAE")]
+                if not isinstance(cell, Estimate) or cell.interval is None or cell.sign <= 0:
+                    continue
+                if floor == "copy" or task != "deblur":
+                    low, high = cell.interval
+                    flags[task].append(
+                        f"FLAG: {each.method.name}: its {task} MAE is above {floor}'s by "
+                        f"{cell.value:.4f} [{low:.4f}, {high:.4f}]: {DOING[task]} {meaning}"
+                    )
+    return flags
 
 
-def mean(values: Sequence[float | None]) -> float | None:
-    # Exactly summed; None where a value is missing or there is none
-    numbers = [value for value in values if value is not None]
-    return math.fsum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
-
-
-def sweep_of(benchmark: Benchmark, results: MethodResults) -> Cells:
-    # The scenes of which the method covers every bokeh level; real pairs have no common ones
-    levels = benchmark.bokeh_levels
-    if not levels:
-        return {}
-    covered = [
-        sample
-        for sample in benchmark.samples
-        if sample.task == "bokeh" and sample.key in results.rows
-    ]
-    by_scene = [
-        [sample for sample in covered if sample.scene == files.scene] for files in benchmark.scenes
-    ]
-    complete = [samples for samples in by_scene if len(samples) == len(levels)]
-    if not complete:
-        return {}
-
-    # LVCorr of predictions and of targets in both variants, and blur gain. LVCorr warns of a
-    # method that ignores the level, such as copy.
-    lv_corrs = {
-        f"{of}LVCorr{suffix}": LVCorr(levels, name)
-        for of in ("", "truth's ")
-        for name, suffix in VARIANTS.items()
-    }
-    gain = BlurGain(levels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        for scene in complete:
-            samples = sorted(scene, key=lambda sample: sample.bokeh_level)
-            # [1, levels, 3, h, w]
-            preds = torch.stack([results.prediction(benchmark, each) for each in samples], dim=1)
-            target = torch.stack([benchmark.image(each.target) for each in samples], dim=1)
-            gain.update(preds, target)
-            for title, lv_corr in lv_corrs.items():
-                lv_corr.update(target if title.startswith("truth's") else preds)
-        cells: Cells = {title: float(lv_corr.compute()) for title, lv_corr in lv_corrs.items()}
-        return cells | {"blur gain": float(gain.compute())}
+def interval_note(benchmark: Benchmark) -> str:
+    scenes = len(benchmark.scenes)
+    if scenes < MIN_CLUSTERS:
+        return f"intervals: none, because they are over scenes and there are only {scenes}"
+    rough = "; with so few scenes they are rough" if scenes < FEW_SCENES else ""
+    return (
+        f"intervals: 95 %, bootstrap over {scenes} scenes, expanded percentile; differences are "
+        f"paired by scene and bold where the interval excludes 0; where all scenes agree it has no "
+        f"width{rough}"
+    )
 
 
 def coverage_note(benchmark: Benchmark, results: MethodResults) -> str:
@@ -215,60 +274,33 @@ def coverage_note(benchmark: Benchmark, results: MethodResults) -> str:
     return f"{results.method.name}: covers {covered} of {every} samples ({share:.1f} %)"
 
 
-def copy_flag(benchmark: Benchmark, results: MethodResults, others: Sequence[MethodResults]) -> str:
-    # Where a method is farther from the target than the unchanged reference is, on the refocus
-    # samples that it covers
-    copy = next(other for other in others if other.method.identity == {"kind": "copy"})
-    samples = [
-        sample
-        for sample in benchmark.samples
-        if sample.task == "refocus" and sample.key in results.rows
-    ]
-    mae, copy_mae = scores_of(results, samples)["MAE"], scores_of(copy, samples)["MAE"]
-    if mae is None or copy_mae is None or mae <= copy_mae:
-        return ""
-    return (
-        f"FLAG: {results.method.name}: its refocus MAE {mae:.3f} is above copy's {copy_mae:.3f}: "
-        "refocusing did harm"
-    )
+def samples_csv(benchmark: Benchmark, results: Sequence[MethodResults]) -> str:
+    """Return the scores of every sample by every method, as CSV."""
+    # Columns
+    source_of = {scene.scene: scene.source for scene in benchmark.scenes}
+    names = ["clip_i", "mae", "psnr", "lpips", "clip_iqa", "sharpness", "target_sharpness"]
+    heads = ["method", "key", "scene", "source", "task", "bokeh_level", *names, "focus_hit"]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, heads, lineterminator="\n")
+    writer.writeheader()
+    # A line a sample and method
+    for each in results:
+        hits = hits_of(benchmark, each.rows)
+        for sample in benchmark.samples:
+            if (row := each.rows.get(sample.key)) is None:
+                continue
+            line: dict[str, Any] = {"method": each.method.name, "key": sample.key}
+            line |= {"scene": sample.scene, "source": source_of[sample.scene]}
+            line |= {"task": sample.task, "bokeh_level": f"{sample.bokeh_level:g}"}
+            line |= {name: row[name] for name in names}
+            writer.writerow(line | {"focus_hit": hits.get(sample.key)})
+    return file.getvalue()
 
 
-def sheets(
-    benchmark: Benchmark, results: Sequence[MethodResults], num_scenes: int
-) -> list[ImageSheet]:
-    # One for each of some scenes, taken from the sources in turn
-    by_source = [
-        [scene.scene for scene in benchmark.scenes if scene.source == source] for source in SOURCES
-    ]
-    scenes = [scene for group in zip_longest(*by_source) for scene in group if scene]
-    return [sheet(benchmark, results, scene) for scene in scenes[: max(0, num_scenes)]]
-
-
-def sheet(benchmark: Benchmark, results: Sequence[MethodResults], scene: str) -> ImageSheet:
-    # A column a sample; the focus point is marked on the reference
-    samples = [sample for sample in benchmark.samples if sample.scene == scene]
-    titles = [
-        f"{sample.key.split('/')[1].replace('_', ' ')}: b = {sample.bokeh_level:g}"
-        for sample in samples
-    ]
-
-    # References and targets, then the predictions
-    references = [
-        draw_marker(benchmark.image(sample.reference)[0], torch.tensor(sample.focus_point))
-        for sample in samples
-    ]
-    targets = [benchmark.image(sample.target)[0] for sample in samples]
-    rows = [("given", references), ("truth", targets)]
-    rows += [
-        (each.method.name, [shown(benchmark, each, sample) for sample in samples])
-        for each in results
-    ]
-    reduced = [(name, [thumbnail(image, MAX_PX) for image in images]) for name, images in rows]
-    return ImageSheet(scene, titles, reduced)
-
-
-def shown(benchmark: Benchmark, results: MethodResults, sample: Sample) -> Tensor:
-    # [3, h, w]; gray where the method has no prediction
-    if sample.key not in results.rows:
-        return torch.full((3, benchmark.size_px, benchmark.size_px), 0.75)
-    return results.prediction(benchmark, sample)[0]
+def hits_of(benchmark: Benchmark, rows: Rows) -> dict[str, int]:
+    hits: dict[str, int] = {}
+    for samples in by_scene(benchmark, "refocus"):
+        found = scene_hits([rows[sample.key] for sample in samples if sample.key in rows])
+        if len(samples) > 1 and len(found) == len(samples):
+            hits |= {sample.key: int(hit) for sample, hit in zip(samples, found, strict=True)}
+    return hits

@@ -3,11 +3,9 @@
 import os
 import re
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
-import torchmetrics
 
 from dofsuite.baselines.deconvolution import Deconvolution
 from dofsuite.data.manifest import sha256_of
@@ -22,15 +20,18 @@ from dofsuite.evaluation.refocus.methods import (
     folder,
     model,
     oracle,
+    renderer_without_deblurring,
     two_stage,
+    uniform_blur,
 )
 from dofsuite.evaluation.refocus.perturbation import TITLES, perturb
-from dofsuite.evaluation.refocus.report import MethodResults, sheets, tables
+from dofsuite.evaluation.refocus.report import MethodResults, samples_csv, tables
+from dofsuite.evaluation.refocus.scene_pages import figures, sheets, write_pages
 from dofsuite.evaluation.refocus.scores import Scores, load_scores
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
-from dofsuite.evaluation.refocus_benchmark.format import Benchmark, read_benchmark
+from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample, read_benchmark
 from dofsuite.evaluation.report import write_report
-from dofsuite.files import write_bytes
+from dofsuite.files import write_bytes, write_text
 from dofsuite.images import encode_png, quantize_8bit, read_image
 
 
@@ -54,15 +55,20 @@ def run(config: RefocusConfig) -> None:
         print(f"{output}: this process's samples are done; the last process writes the report.")
         return
 
-    # Report
+    # Report, its samples, and a page a scene
+    with_pages = not config.no_scene_pages
     files = write_report(
         output,
         f"Refocus benchmark {name}",
-        tables(benchmark, results, scores.notes),
-        sheets(benchmark, results, config.sheet_scenes),
+        tables(benchmark, results, scores.notes, config.seed),
+        sheets(benchmark, results, config.sheet_scenes, with_pages),
         facts_of(config, benchmark, scores),
+        figures(benchmark, results, config.seed, with_pages),
     )
-    print(*files, sep="\n")
+    write_text(output / "samples.csv", samples_csv(benchmark, results))
+    if with_pages:
+        write_pages(output, benchmark, results)
+    print(*files, output / "samples.csv", sep="\n")
 
 
 def methods_of(config: RefocusConfig, benchmark: Benchmark) -> list[Method]:
@@ -78,6 +84,7 @@ def methods_of(config: RefocusConfig, benchmark: Benchmark) -> list[Method]:
 
     # All methods, in the order of the tables' rows
     methods = [oracle(benchmark), copy(benchmark)]
+    methods += [uniform_blur(benchmark), renderer_without_deblurring(benchmark)]
     for text in config.folders:
         name, _, path = text.partition("=")
         methods.append(folder(benchmark, Path(path), name))
@@ -153,13 +160,21 @@ def measure(
             preds = quantize_8bit(method.predict(sample, reference, disparity))
             if file is not None:
                 write_bytes(file, encode_png(preds[0]))
-        return {"key": key, **scores.of(preds, reference, target)}
+        return {"key": key, **scores.of(preds, reference, target, points_of(benchmark, sample))}
 
     # The scores depend on their networks too
     settings = cache_key | {"scores": dict(scores.facts)}
     rows_folder = output / "rows" / f"{file_name(method.name)}-{config_hash(settings)}"
     rows = compute_rows(rows_folder, list(samples), compute, settings)
     return None if rows is None else {row["key"]: row for row in rows}
+
+
+def points_of(benchmark: Benchmark, sample: Sample) -> list[tuple[float, float]]:
+    # Of a refocus image: where the refocus images of its scene are focused, in order
+    if sample.task != "refocus":
+        return []
+    own = [each for each in benchmark.samples if each.scene == sample.scene]
+    return [each.focus_point for each in own if each.task == "refocus"]
 
 
 def image_folder(output: Path, method: Method) -> Path | None:
@@ -189,5 +204,5 @@ def facts_of(config: RefocusConfig, benchmark: Benchmark, scores: Scores) -> dic
         "depth": "mask 30 %, crop one random rectangle, noise sigma 1 clamped to [0, 1]",
         "seed": config.seed,
         "steps": config.steps or "each export's own",
-        "versions": {"torch": torch.__version__, "torchmetrics": torchmetrics.__version__},
+        "versions": {name: version(name) for name in ("torch", "torchmetrics")},
     }

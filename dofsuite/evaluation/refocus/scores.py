@@ -1,23 +1,29 @@
-"""The scores of an image against reference and target, as far as they can be computed here."""
+"""The scores of an image against reference and target, as far as they can be computed here.
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+Networks and torchmetrics, which are slow to import, are loaded only by the scores that need them.
+"""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics.functional import mean_absolute_error
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from dofsuite.errors import UserError
-from dofsuite.metrics import ImageEmbedder, clip_image_similarity
+from dofsuite.metrics.sharpness import laplacian_variance, local_sharpness
+
+if TYPE_CHECKING:
+    from dofsuite.metrics import ImageEmbedder
 
 # One image, or an image and its target, [1, 3, h, w] each -> a number.
 Score = Callable[..., Tensor]
+# Of the focus hit rate: side of the square around a point, over the long side.
+HIT_WINDOW = 0.1
 
 
 # The networks of the scores; one that cannot be computed is None, and a note says why.
 class Scores(NamedTuple):
-    embedder: ImageEmbedder | None = None
+    embedder: "ImageEmbedder | None" = None
     lpips: Score | None = None
     clip_iqa: Score | None = None
     # The options of every score, for the report; other options give other rows.
@@ -25,22 +31,40 @@ class Scores(NamedTuple):
     notes: tuple[str, ...] = ()
 
     @torch.no_grad()
-    def of(self, preds: Tensor, reference: Tensor, target: Tensor) -> dict[str, float | None]:
+    def of(
+        self,
+        preds: Tensor,
+        reference: Tensor,
+        target: Tensor,
+        points: Sequence[tuple[float, float]] = (),
+    ) -> dict[str, Any]:
         """Score an image [1, 3, h, w] against reference and target, all 8-bit values in [0, 1].
 
         CLIP-I is against the reference; MAE, PSNR and LPIPS are against the target (*inferred* for
         CLIP-I from the paper's ground truth, which scores .970); CLIP-IQA takes the image alone.
+        The sharpness of both, and the image's around each of `points`, are what LVCorr, blur gain
+        and focus hit rate are made of.
         """
-        exact, truth = preds.double(), target.double()
+        error = preds.double() - target.double()
         return {
-            "clip_i": float(clip_image_similarity(preds, reference, self.embedder))
-            if self.embedder
-            else None,
-            "mae": float(mean_absolute_error(exact, truth)),
-            "psnr": float(peak_signal_noise_ratio(exact, truth, data_range=1.0)),
+            "clip_i": self.clip_similarity(preds, reference),
+            "mae": float(error.abs().mean()),
+            "psnr": float(-10 * error.square().mean().log10()),
             "lpips": float(self.lpips(preds, target)) if self.lpips else None,
             "clip_iqa": float(self.clip_iqa(preds)) if self.clip_iqa else None,
+            "sharpness": float(laplacian_variance(preds)),
+            "target_sharpness": float(laplacian_variance(target)),
+            "sharpness_at": [
+                float(local_sharpness(preds, torch.tensor([point]), HIT_WINDOW)) for point in points
+            ],
         }
+
+    def clip_similarity(self, preds: Tensor, reference: Tensor) -> float | None:
+        if self.embedder is None:
+            return None
+        from dofsuite.metrics import clip_image_similarity
+
+        return float(clip_image_similarity(preds, reference, self.embedder))
 
 
 def load_scores(
@@ -48,56 +72,57 @@ def load_scores(
     lpips: Literal["alex", "vgg", "squeeze", "none"],
     clip_iqa: Literal["clip_iqa", "none"],
 ) -> Scores:
-    """Load the networks of the scores.
+    """Load the networks of the scores; one that cannot be loaded is left out with a note.
 
     Args:
         clip: Hub id or folder of a CLIP, or `none`.
         lpips: `alex`, `vgg`, `squeeze` or `none`.
         clip_iqa: `clip_iqa` or `none`.
-
-    Raises:
-        UserError: The CLIP cannot be loaded. (LPIPS and CLIP-IQA are left out instead, with a
-            note.)
     """
     # Networks, each with a note where it is left out
-    embedder = None if clip == "none" else load_clip(clip)
+    embedder, clip_note = try_load(
+        "CLIP-I",
+        load_clip,
+        clip,
+        "transformers",
+        "pip install transformers, and name a CLIP that is on this machine by --clip",
+    )
     lpips_score, lpips_note = try_load(
         "LPIPS",
         load_lpips,
         lpips,
+        "torchvision",
         'pip install "torchmetrics[image]" (for torch 2.13: torchvision==0.28.0)',
     )
     iqa_score, iqa_note = try_load(
         "CLIP-IQA",
         load_clip_iqa,
         clip_iqa,
+        "piq",
         'pip install "torchmetrics[multimodal]" torchvision',
     )
-    clip_note = "" if embedder else "CLIP-I: left out, as asked"
 
     # Their options, for the report
     facts = {
         "CLIP-I": f"against the picture given; {getattr(embedder, 'name', 'left out')}",
-        "MAE": "torchmetrics mean_absolute_error, display values in [0, 1], mean over samples",
-        "PSNR": "torchmetrics peak_signal_noise_ratio, data_range 1.0, mean over samples in dB",
+        "MAE": "mean absolute error, display values in [0, 1], mean over samples",
+        "PSNR": "peak signal-to-noise ratio, range 1.0, mean over samples in dB",
         "LPIPS": f"torchmetrics, net_type {lpips}, normalize True" if lpips_score else "left out",
         "CLIP-IQA": f"torchmetrics, model {clip_iqa}, prompts ('quality',), data_range 1.0"
         if iqa_score
         else "left out",
+        "sharpness": "Laplacian variance of 8-bit gray",
+        "focus hit rate": "each refocus image, made from the scene's other, sharper at its own "
+        f"point than the other; window {HIT_WINDOW:g} of the long side",
     }
     notes = tuple(filter(None, (clip_note, lpips_note, iqa_note)))
     return Scores(embedder, lpips_score, iqa_score, tuple(facts.items()), notes)
 
 
-def load_clip(path: str) -> ImageEmbedder:
+def load_clip(path: str) -> "ImageEmbedder":
     from dofsuite.backbones import ClipImages
 
-    try:
-        return ClipImages(path).load()
-    except UserError as error:
-        raise UserError(
-            f"--clip: {str(error).rstrip('.')}; or give --clip none, which leaves CLIP-I empty."
-        ) from error
+    return ClipImages(path).load()
 
 
 def load_lpips(network: Literal["alex", "vgg", "squeeze"]) -> Score:
@@ -117,12 +142,15 @@ def load_clip_iqa(model: Literal["clip_iqa"]) -> Score:
 
 
 def try_load(
-    name: str, load: Callable[[Any], Score], choice: str, install: str
-) -> tuple[Score | None, str]:
-    # Load a score of torchmetrics and try it; None and a note for `none` and after any error
+    name: str, load: Callable[[Any], Any], choice: str, package: str, install: str
+) -> tuple[Any | None, str]:
+    # Load a score's network and try it; None and a note for `none` and after any error
     if choice == "none":
         return None, f"{name}: left out, as asked"
     try:
+        # Known at once, before anything heavy is imported
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}")
         return load(choice), ""
     except Exception as error:  # a missing package, a failed download, versions that do not fit
         sentence = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:160]

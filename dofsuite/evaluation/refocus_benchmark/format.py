@@ -180,8 +180,8 @@ def entry_of(data: bytes) -> dict[str, Any]:
 
 def write_manifest(
     folder: Path, settings: dict[str, Any], rows: Sequence[dict[str, Any]], points: str | None
-) -> None:
-    """Write the manifest of scenes that are complete, and `points.csv` where there is one."""
+) -> Benchmark:
+    """Write the manifest of complete scenes, and `points.csv` where there is one; read it back."""
     # Files with their checksums
     files = {name: entry for row in rows for name, entry in row["files"].items()}
     if points is not None:
@@ -195,4 +195,4 @@ def write_manifest(
         "files": files,
     }
     write_json(folder / MANIFEST, manifest | {"checksum": checksum_of(manifest)})
-    read_benchmark(folder, "size")
+    return read_benchmark(folder, "size")

@@ -191,7 +191,7 @@ def scene_data(scene: PageScene) -> dict[str, object]:
     return {
         "scene": scene.scene,
         "image": data_uri(thumbnail(scene.image[0], MAX_PX), "JPEG"),
-        "depth": data_uri(depth),
+        "depth": data_uri(depth, "PNG"),
         "depth_side": DEPTH_PX,
         "depth_bytes": base64.b64encode(small.tobytes()).decode(),
     }

@@ -30,6 +30,7 @@ from dofsuite.evaluation.refocus_benchmark.format import (
     write_manifest,
 )
 from dofsuite.evaluation.refocus_benchmark.points import Point, disparity_at
+from dofsuite.evaluation.refocus_benchmark.samples_csv import write_samples
 from dofsuite.evaluation.refocus_benchmark.sources import DisparityModel, depth_model
 from dofsuite.files import read_bytes, write_bytes
 from dofsuite.images import encode_png, minmax_normalize, quantize_8bit, read_image, resize
@@ -103,7 +104,8 @@ def build_from_pairs(config: BenchmarkConfig) -> None:
     if rows is None:
         print(f"{config.output}: this process's scenes are done; the last writes {MANIFEST}.")
         return
-    write_manifest(config.output, settings, rows, None)
+    benchmark = write_manifest(config.output, settings, rows, None)
+    write_samples(config.output, benchmark.samples)
     if rank_and_world_size()[0] == 0:
         samples = sum(len(row["samples"]) for row in rows)
         print(f"{config.output}: {len(rows)} scenes of {stored.data_set}, {samples} samples")

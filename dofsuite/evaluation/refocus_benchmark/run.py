@@ -38,6 +38,7 @@ from dofsuite.evaluation.refocus_benchmark.points import (
     seeded_points,
 )
 from dofsuite.evaluation.refocus_benchmark.real_pairs import build_from_pairs
+from dofsuite.evaluation.refocus_benchmark.samples_csv import write_samples
 from dofsuite.evaluation.refocus_benchmark.sources import (
     Original,
     depth_model,
@@ -120,7 +121,7 @@ def build(
 
     # The manifest, by every process that finds all scenes there: the same bytes
     text = points_csv({row["scene"]: Points(*map(tuple, row["points"])) for row in rows})
-    write_manifest(folder, settings, rows, text)
+    write_samples(folder, write_manifest(folder, settings, rows, text).samples)
     if rank_and_world_size()[0] == 0:
         tags = [row["source"] for row in rows]
         counts = ", ".join(f"{tags.count(source)} {source}" for source in SOURCES)

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dofsuite.evaluation.statistics import wilson_interval
 from dofsuite.evaluation.study.answers import Answer, Participant
 from dofsuite.evaluation.study.statistics import (
     binomial_p,
     bootstrap_intervals,
     bradley_terry,
     holm,
-    wilson_interval,
 )
 from dofsuite.evaluation.study.study import NUM_CHECKS, Study
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dofsuite.errors import UserError
 from dofsuite.evaluation.job import progress
+from dofsuite.evaluation.statistics import wilson_interval
 from dofsuite.evaluation.study.config import BuildConfig
 from dofsuite.evaluation.study.sources import (
     Method,
@@ -28,7 +29,7 @@ from dofsuite.evaluation.study.sources import (
     read_methods,
     read_prompt_names,
 )
-from dofsuite.evaluation.study.statistics import detectable_rate, wilson_interval
+from dofsuite.evaluation.study.statistics import detectable_rate
 from dofsuite.evaluation.study.study import FRAMES_PER_SECOND, Study, open_or_create
 from dofsuite.files import write_bytes
 from dofsuite.images import center_crop, read_image, resize

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import median
 
 from dofsuite.errors import UserError
-from dofsuite.evaluation.report import Number, Table, to_markdown, write_report
+from dofsuite.evaluation.report import to_markdown, write_report
+from dofsuite.evaluation.statistics import wilson_interval
 from dofsuite.evaluation.study.analysis import (
     Preference,
     failed_checks,
@@ -20,8 +21,9 @@ from dofsuite.evaluation.study.answers import Participant, read_answers
 from dofsuite.evaluation.study.bar_plot import preference_bars
 from dofsuite.evaluation.study.build import PAPER_RATE
 from dofsuite.evaluation.study.config import ReportConfig
-from dofsuite.evaluation.study.statistics import NUM_RESAMPLES, wilson_interval
+from dofsuite.evaluation.study.statistics import NUM_RESAMPLES
 from dofsuite.evaluation.study.study import NUM_CHECKS, NUM_REPEATS, Study, open_study
+from dofsuite.evaluation.tables import Number, Table
 
 TITLE = "Human study"
 COLUMNS = (
@@ -51,7 +53,7 @@ NOTES = (
     "clearly the wider one, they do, and Wilson's interval and p are too good. At a rate of 0 or 1 "
     "it has no width: read Wilson's.",
     "p: exact binomial test against 1/2, two-sided; Holm: corrected for the number of baselines. "
-    "0.000 is below 0.0005; report.json has all digits.",
+    "0.0000 is below 0.00005; report.json has all digits.",
     "strength: Bradley-Terry, with half a vote added to either side.",
     "Paper (supplement E): its method was preferred to each of six baselines in at least 83 % of "
     "cases, by 25 participants with 20 votes each. It states no interval; 500 votes over six "

@@ -1,4 +1,4 @@
-"""Statistics of a paired comparison: interval, exact test, Holm, bootstrap, Bradley-Terry."""
+"""Statistics of votes: exact test, Holm, bootstrap over participants, Bradley-Terry."""
 
 import math
 from collections.abc import Sequence
@@ -7,26 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Of a two-sided 95 % interval of the normal distribution.
-Z_95 = 1.959963984540054
 NUM_RESAMPLES = 2000
 MAX_STEPS, TOLERANCE = 10_000, 1e-12
-
-
-def wilson_interval(
-    successes: float | int, trials: float | int, z: float = Z_95
-) -> tuple[float, float]:
-    """Return the Wilson score interval of a rate; 95 % by default.
-
-    With n trials and p = successes / n:
-    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n) (Wilson 1927, doi
-    10.1080/01621459.1927.10502953).
-    """
-    rate = successes / trials
-    center = rate + z**2 / (2 * trials)
-    margin = z * math.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
-    scale = 1 + z**2 / trials
-    return (center - margin) / scale, (center + margin) / scale
 
 
 def binomial_p(successes: int, trials: int) -> float:

@@ -22,7 +22,8 @@ from dofsuite.data.batch import collate
 from dofsuite.data.dataset import HeldOutSamples
 from dofsuite.data.synthetic.sets import prepare
 from dofsuite.errors import UserError
-from dofsuite.evaluation.report import Number, Table, write_report
+from dofsuite.evaluation.report import write_report
+from dofsuite.evaluation.tables import Number, Table
 from dofsuite.evaluation.text2image.config import Text2ImageConfig
 from dofsuite.evaluation.text2image.features import (
     ReferenceFeatures,

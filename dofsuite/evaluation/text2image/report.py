@@ -9,13 +9,22 @@ import torchmetrics
 
 from dofsuite.data import ShardReader
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
-from dofsuite.evaluation.report import ImageSheet, Table, write_report
+from dofsuite.evaluation.plots import Curve, curve_plot
+from dofsuite.evaluation.report import ImageSheet, write_report
+from dofsuite.evaluation.tables import Block, Cell, Table, interval_of, number_of
 from dofsuite.evaluation.text2image.config import Text2ImageConfig
 from dofsuite.evaluation.text2image.features import ReferenceFeatures
 from dofsuite.evaluation.text2image.images import image_folder, read_images
 from dofsuite.evaluation.text2image.methods import Method
 from dofsuite.evaluation.text2image.prompts import Prompt
-from dofsuite.evaluation.text2image.scores import COLUMNS, Scorer, relative_energy, scores_of
+from dofsuite.evaluation.text2image.scores import (
+    COLUMNS,
+    PUBLISHED,
+    Scorer,
+    differences_of,
+    relative_energy,
+    scores_of,
+)
 from dofsuite.images import thumbnail
 from dofsuite.metrics.consistency import chance_consistency
 
@@ -25,11 +34,18 @@ NOTES = (
     "BM: Blur Monotonicity, share of neighbouring apertures at which the energy rises; ties fail; "
     "chance is 0.5. ac is the energy around the mean, paper the sum of squares, which moves with "
     "brightness too.",
-    "published BM: what the paper reports for the row, in its own mode, over 100.",
     "CC: Content Consistency over all pairs of apertures. CLIP-I: cosine to the image at the last "
     "aperture.",
     "All numbers are of the 8-bit images beside this report; a dash is what was not measured.",
+    "Intervals: 95 %, bootstrap over prompts, expanded percentile, none below 5 prompts; "
+    "differences are paired by prompt and bold where the interval excludes 0. KID and FID are of "
+    "all images at once: their intervals are `--interval`'s.",
 )
+PAPER_TITLE = (
+    "The paper's own numbers, over 100 there: of its full-size models, its prompts, and an energy "
+    "whose mode it does not state"
+)
+BETTER = {"BM ac": 1, "BM paper": 1, "CC": 1, "CLIP-I": 1, "KID": -1, "FID": -1}
 
 
 class Row(NamedTuple):
@@ -51,8 +67,9 @@ def write(
     results: MethodResults,
     reader: ShardReader | None,
     load_scorer: Callable[[], Scorer],
+    notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Write `report.md`, `report.json` and `report.html`, and return their paths.
+    """Write the report and return its files.
 
     Args:
         config: Of the command.
@@ -60,29 +77,53 @@ def write(
         results: The table's rows.
         reader: Photographs that the images are compared with; None for none.
         load_scorer: Gives the feature network.
+        notes: Why columns are empty.
 
     Raises:
         UserError: A photograph cannot be read, or the folder not be written.
     """
     # Numbers
     real = None if reader is None else reference_features(config, results, reader, load_scorer)
-    scores = [
-        (row.method.name, scores_of(rows, row.method.published, real, config.seed))
-        for row, rows in results
-    ]
+    scores = [(row.method.name, scores_of(rows, real, config.seed)) for row, rows in results]
+    energies = [(row.method.name, relative_energy(rows, config.seed)) for row, rows in results]
+    apertures = tuple(f"f/{number:g}" for number in config.f_numbers)
+    title = "Energy around the mean, over that of the last aperture (mean over prompts)"
     tables = [
-        Table("Every prompt at every aperture", COLUMNS, scores, NOTES),
         Table(
-            "Energy around the mean, over that of the last aperture (mean over prompts)",
-            tuple(f"f/{number:g}" for number in config.f_numbers),
-            [(row.method.name, relative_energy(rows)) for row, rows in results],
+            "Every prompt at every aperture",
+            COLUMNS,
+            scores,
+            (*NOTES, *notes),
+            best=BETTER,
+            blocks=blocks_of(results, config.seed),
         ),
+        Table(title, apertures, energies),
     ]
+    curves = [
+        Curve(name, [number_of(cell) for cell in cells], [interval_of(cell) for cell in cells])
+        for name, cells in energies
+    ]
+    plot = curve_plot(f"{title}, 95 % bands", "aperture", apertures, curves)
 
     # Images
     sheets = [sheet(config, prompt, results) for prompt in prompts[: config.sheets]]
     facts = facts_of(config, prompts, results, real)
-    return write_report(config.output, "Text to image", tables, sheets, facts)
+    return write_report(config.output, "Text to image", tables, sheets, facts, [plot])
+
+
+def blocks_of(results: MethodResults, seed: int) -> tuple[Block, ...]:
+    # Differences to the first method, and what the paper published of the rows
+    (first, base), others = results[0], results[1:]
+    lines = [(row.method.name, differences_of(rows, base, seed)) for row, rows in others]
+    title = f"Difference to {first.method.name}, paired by prompt"
+    paper: list[tuple[str, list[Cell]]] = []
+    for row, _ in results:
+        if (published := row.method.published.get(PUBLISHED)) is not None:
+            cells: list[Cell] = [None] * len(COLUMNS)
+            cells[COLUMNS.index("BM paper")] = published
+            paper.append((row.method.name, cells))
+    blocks = Block(title, lines, is_difference=True), Block(PAPER_TITLE, paper)
+    return tuple(block for block in blocks if block.rows)
 
 
 def reference_features(

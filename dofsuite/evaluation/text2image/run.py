@@ -9,11 +9,14 @@ images that are there are not generated again, also where they are scored with a
 CLIP or feature network.
 """
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from dofsuite.backbones import ClipImages
 from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
 from dofsuite.diffusion import draw_integer
 from dofsuite.errors import UserError
@@ -62,18 +65,44 @@ def run(config: Text2ImageConfig) -> None:
     for row in table:
         check_settings(image_folder(config.output, row.stem), row.cache_key, write=False)
 
+    # CLIP-I is left out where its network cannot be loaded
+    keys = [prompt.row for prompt in prompts]
+    is_complete = not any(pending(rows_folder(row, config), keys) for row in table)
+    notes = [] if is_complete else notes_on_clip(config)
+    config = replace(config, clip="none") if notes else config
+
     # This process's rows; a second pass only reads rows that other processes finished
     scorer = cache(lambda: load_scorer(config))
     for _ in range(2):
         rows = [method_rows(row, prompts, config, scorer) for row in table]
         results = [(row, own) for row, own in zip(table, rows, strict=True) if own is not None]
         if len(results) == len(table):
-            print(*write(config, prompts, results, photographs, scorer), sep="\n", flush=True)
+            print(
+                *write(config, prompts, results, photographs, scorer, notes), sep="\n", flush=True
+            )
             return
     print(
         f"{config.output}: other processes still compute rows; the last of them writes the report.",
         flush=True,
     )
+
+
+def notes_on_clip(config: Text2ImageConfig) -> list[str]:
+    # Why it cannot be loaded; none where it can, is not wanted, or is what KID and FID need
+    if config.clip == "none" or config.feature_network == "clip":
+        return []
+    try:
+        ClipImages(config.clip).load()
+    except UserError as error:
+        note = f"CLIP-I: empty, because it cannot be loaded here ({str(error).rstrip('.')})."
+        print(note, file=sys.stderr, flush=True)
+        return [note]
+    return []
+
+
+def rows_folder(row: Row, config: Text2ImageConfig) -> Path:
+    settings = row.cache_key | {"scores": config.scores()}
+    return config.output / "rows" / f"{row.stem}-{config_hash(settings)}"
 
 
 def table_row(file: Path, config: Text2ImageConfig) -> Row:
@@ -102,7 +131,7 @@ def method_rows(
 
     # Load before anything is written or computed: a network may be missing
     settings = row.cache_key | {"scores": config.scores()}
-    folder = config.output / "rows" / f"{row.stem}-{config_hash(settings)}"
+    folder = rows_folder(row, config)
     if missing := pending(folder, list(by_row)):
         load_scorer()
         if not all(has_images(folder_of(key), config.f_numbers) for key in missing):

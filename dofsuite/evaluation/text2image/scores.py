@@ -17,6 +17,8 @@ from torch import Tensor
 from dofsuite.backbones import ClipImages, SemanticSegmenter
 from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
 from dofsuite.evaluation.job import default_device
+from dofsuite.evaluation.statistics import Statistic, difference, estimate, ratio
+from dofsuite.evaluation.tables import Cell
 from dofsuite.evaluation.text2image.config import Text2ImageConfig
 from dofsuite.evaluation.text2image.features import (
     FeatureExtractor,
@@ -34,7 +36,6 @@ COLUMNS = (
     "ties ac",
     "BM paper",
     "ties paper",
-    "published BM",
     "CC",
     "CLIP-I",
     "KID",
@@ -110,54 +111,63 @@ def load_scorer(config: Text2ImageConfig) -> Scorer:
     return Scorer(segmenter, Agreement(top_k), embedder, extract, compared, device)
 
 
-def scores_of(
-    rows: Sequence[dict[str, Any]],
-    published: dict[str, float],
-    photographs: ReferenceFeatures | None,
-    seed: int,
-) -> list[float | None]:
-    """Return a method's numbers for `COLUMNS`, None where nothing was measured."""
+def statistics_of(rows: Sequence[dict[str, Any]]) -> dict[str, Statistic]:
+    """Return a method's scores as statistics over prompts; what was not measured is left out."""
     # Blur Monotonicity: shares of all pairs of neighboring apertures
-    numbers: list[float | None] = [
-        sum(row["blur"][mode][count] for row in rows)
-        / sum(row["blur"][mode]["pairs"] for row in rows)
-        for mode in MODES
-        for count in ("rises", "ties")
+    found = {}
+    for mode in MODES:
+        pairs = [row["blur"][mode]["pairs"] for row in rows]
+        for title, count in ((f"BM {mode}", "rises"), (f"ties {mode}", "ties")):
+            found[title] = ratio([row["blur"][mode][count] for row in rows], pairs)
+
+    # Content Consistency: of all pixels; CLIP-I: of all apertures
+    if rows[0]["consistency"] is not None:
+        counts = [[row["consistency"][name] for row in rows] for name in ("agreeing", "counted")]
+        if sum(counts[1]):
+            found["CC"] = ratio(*counts)
+        else:
+            warnings.warn(
+                "Content Consistency: no pixel has a class in two images; it is left out.",
+                stacklevel=2,
+            )
+    if rows[0]["clip_to_last"] is not None:
+        cosines = [row["clip_to_last"] for row in rows]
+        found["CLIP-I"] = ratio(list(map(math.fsum, cosines)), list(map(len, cosines)))
+    return found
+
+
+def scores_of(
+    rows: Sequence[dict[str, Any]], photographs: ReferenceFeatures | None, seed: int
+) -> list[Cell]:
+    """Return a method's numbers for `COLUMNS`, None where nothing was measured."""
+    found = statistics_of(rows)
+    cells: list[Cell] = [
+        estimate(found[name], seed) if name in found else None for name in COLUMNS[:-2]
     ]
-    numbers += [published.get(PUBLISHED), mean_consistency(rows), mean_clip(rows)]
-
-    # KID and FID
+    # KID and FID, which are of all images at once
     if photographs is None or rows[0]["features"] is None:
-        return [*numbers, None, None]
+        return [*cells, None, None]
     features = torch.tensor([each for row in rows for each in row["features"]], dtype=torch.float64)
-    return [*numbers, *photographs.distances(features, seed)]
+    return [*cells, *photographs.distances(features, seed)]
 
 
-def mean_consistency(rows: Sequence[dict[str, Any]]) -> float | None:
-    if rows[0]["consistency"] is None:
-        return None
-    agreeing = sum(row["consistency"]["agreeing"] for row in rows)
-    counted = sum(row["consistency"]["counted"] for row in rows)
-    if counted == 0:
-        warnings.warn(
-            "Content Consistency: no pixel has a class in two images; it is left out.",
-            stacklevel=2,
-        )
-        return None
-    return agreeing / counted
+def differences_of(
+    rows: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], seed: int
+) -> list[Cell]:
+    """Return `rows` minus `base`, of the same prompts, for `COLUMNS`; none of KID and FID."""
+    own, other = statistics_of(rows), statistics_of(base)
+    cells: list[Cell] = []
+    for name in COLUMNS:
+        is_measured = name in own and name in other
+        cells.append(difference(own[name], other[name], seed) if is_measured else None)
+    return cells
 
 
-def mean_clip(rows: Sequence[dict[str, Any]]) -> float | None:
-    if rows[0]["clip_to_last"] is None:
-        return None
-    cosines = [cosine for row in rows for cosine in row["clip_to_last"]]
-    return math.fsum(cosines) / len(cosines)
-
-
-def relative_energy(rows: Sequence[dict[str, Any]]) -> list[float | None]:
-    # Each aperture's energy around the mean over the last one's, as mean over prompts
+def relative_energy(rows: Sequence[dict[str, Any]], seed: int = 0) -> list[Cell]:
+    """Return each aperture's energy around the mean over the last one's, as mean over prompts."""
     sweeps = [row["energy_ac"] for row in rows if row["energy_ac"][-1] > 0]
     if not sweeps:
         return [None] * len(rows[0]["energy_ac"])
     shares = [[energy / sweep[-1] for energy in sweep] for sweep in sweeps]
-    return [math.fsum(column) / len(column) for column in zip(*shares, strict=True)]
+    ones = [1.0] * len(sweeps)
+    return [estimate(ratio(column, ones), seed) for column in zip(*shares, strict=True)]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from dofsuite.cli import Parser, run_command_line
 from dofsuite.errors import UserError
-from dofsuite.training.checkpoints.io import AtomicCheckpointIO, read_checkpoint
 
 
 def parser() -> Parser:
@@ -30,6 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if arguments.output.exists():
         raise UserError(f"{arguments.output}: there already; name another file.")
+    from dofsuite.training.checkpoints.io import AtomicCheckpointIO, read_checkpoint
+
     AtomicCheckpointIO().save_checkpoint(read_checkpoint(arguments.checkpoint), arguments.output)
     print(arguments.output)
 

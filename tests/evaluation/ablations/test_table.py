@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
 from dofsuite.evaluate import main
 from dofsuite.evaluation.ablations.sweep_runs import (
@@ -19,7 +20,8 @@ from dofsuite.evaluation.ablations.sweep_runs import (
     run_of,
     short_keys,
 )
-from dofsuite.evaluation.report import RunVariant, Table, write_report
+from dofsuite.evaluation.report import write_report
+from dofsuite.evaluation.tables import RunVariant, Table
 from dofsuite.experiment.command import read_command, read_sweep
 from dofsuite.experiment.experiment import read_experiment
 from dofsuite.files import write_json
@@ -98,8 +100,21 @@ def test_lines_that_differ_in_the_seed_alone_are_one_row_with_mean_and_spread(ru
         assert rows[name]["± lvcorr"] == pytest.approx(np.std(values, ddof=1), abs=1e-12)
         assert rows[name]["± mae"] == pytest.approx(0, abs=1e-12)
     text = Path("out/report.md").read_text()
-    assert "| schedule.width 4 | 3 | 0.920 | 0.026 | 0.040 | 0.000 |" in text
+    assert "| schedule.width 4 | 3 | 0.9200 | 0.0265 | 0.0400 | 0.0000 |" in text
     assert "runs/ablation_width/1 (seed 1)" in text
+
+
+def test_rows_are_compared_between_seeds_by_welchs_interval(runs, capsys):
+    tables(*sorted(runs.iterdir()))
+    (block,) = json.loads(Path("out/report.json").read_text())["tables"][0]["blocks"]
+    (row,) = block["rows"]
+    assert row["name"] == "schedule.width 6"
+    assert row["values"]["lvcorr"] == pytest.approx(np.mean(LVCORR[3:]) - np.mean(LVCORR[:3]))
+    low, high = row["intervals"]["lvcorr"]
+    theirs = stats.ttest_ind(LVCORR[3:], LVCORR[:3], equal_var=False).confidence_interval()
+    assert low <= theirs.low < theirs.high <= high  # our degrees of freedom are rounded down
+    assert "mae" not in row["intervals"]  # nothing varies
+    assert "Difference to schedule.width 4 between seeds" in capsys.readouterr().out
 
 
 def test_a_single_seed_has_no_spread(runs):

@@ -5,13 +5,13 @@ import pytest
 import torch
 from scipy import optimize, stats
 
+from dofsuite.evaluation.statistics import wilson_interval
 from dofsuite.evaluation.study.statistics import (
     binomial_p,
     bootstrap_intervals,
     bradley_terry,
     detectable_rate,
     holm,
-    wilson_interval,
 )
 
 COUNTS = [(0, 1), (1, 1), (0, 20), (3, 7), (42, 83), (69, 83), (83, 83), (250, 500), (1900, 2000)]

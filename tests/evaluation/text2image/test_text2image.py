@@ -5,6 +5,7 @@ and by two.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from itertools import pairwise
@@ -94,7 +95,9 @@ def test_a_lens_after_one_scene_only_blurs(folder, complete):
 
 def test_the_table_is_in_the_order_of_the_command(folder, complete):
     assert [row["name"] for row in complete["tables"][0]["rows"]][-1] == "Ours"
-    assert complete["tables"][0]["rows"][0]["values"]["published BM"] == 0.4847
+    paper = complete["tables"][0]["blocks"][-1]
+    assert paper["title"].startswith("The paper's own numbers")
+    assert paper["rows"][0]["values"]["BM paper"] == 0.4847
     assert (
         "top 1 of 9 classes, all pairs; chance is 0.111" in complete["facts"]["content consistency"]
     )
@@ -236,7 +239,6 @@ def test_other_scores_and_prompts_of_a_finished_table_leave_its_images(
         (["--compared", "5.6"], "--compared: an f-number that is none of --f-numbers"),
         (["--count", "0"], "--count: must be at least 1"),
         (["--focal-length", "0"], "focal_length_mm: 0 mm is not a camera's"),
-        (["--clip", "nowhere"], "nowhere"),
         (["--photographs", "nowhere"], "nowhere: --photographs: no such set"),
         (["--features", "magic"], "argument --features: invalid choice"),
         (["--top-k", "10"], "--top-k: the segmenter colors has 9 classes; choose fewer"),
@@ -262,3 +264,14 @@ def test_a_mistake_is_one_sentence(folder, words, change, said, capsys):
     error = capsys.readouterr().err
     assert said in error.splitlines()[-1]
     assert not (folder / "mistaken").exists()
+
+
+def test_a_clip_that_cannot_be_loaded_is_a_note(folder, words, complete, tmp_path, capsys):
+    """The pictures that are there are scored again, without it."""
+    shutil.copytree(folder / "complete" / "pictures", tmp_path / "out" / "pictures")
+    again = [word.replace(str(folder / "complete"), str(tmp_path / "out")) for word in words]
+    assert main([*again, "--clip", str(tmp_path / "nowhere")]) == 0
+    assert "CLIP-I: empty, because it cannot be loaded here" in capsys.readouterr().err
+    tables = json.loads((tmp_path / "out" / "report.json").read_text())["tables"]
+    assert tables[0]["rows"] == complete["tables"][0]["rows"]
+    assert any(note.startswith("CLIP-I: empty") for note in tables[0]["notes"])
