@@ -152,6 +152,7 @@ def read_experiment(command: Command) -> Experiment:
     for section in EXAMPLES:
         _check_class(command, content, sources, section)
     # Only now what takes seconds: a missing file or a doubled key is answered at once.
+    from dofsuite.experiment.confined import ALLOWED_BY, check_confined
     from dofsuite.experiment.messages import read_message
     from dofsuite.experiment.parser import ParserMistake
     from dofsuite.experiment.unknown_keys import (
@@ -173,6 +174,8 @@ def read_experiment(command: Command) -> Experiment:
         source, given = source_of(sources, message.key)
         raise unknown_key(source, given, resolved_without(command, content, given)) from None
     check_unknown_keys(sources, experiment.config)
+    if ALLOWED_BY not in command.importable:
+        check_confined(sources, experiment.config["trainer"])
     return experiment
 
 

@@ -15,6 +15,7 @@ from dofsuite.experiment.cards import CardName
 from dofsuite.experiment.nulls import null_is_a_value, nulls_as_content
 from dofsuite.training import RunCheckpoint
 
+# Whose classes a file may name; `confined` says what those of the trainer may be told to do.
 IMPORTABLE = ("dofsuite", "pytorch_lightning", "torch.nn", "torch.optim", "torch.utils.data")
 # Lightning's warnings that do not hold for our runs.
 IGNORED_WARNINGS = (

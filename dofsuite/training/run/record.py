@@ -115,6 +115,7 @@ def differing_key(
     )
     for key in keys:
         may_change = any(f"{key}.".startswith(f"{name}.") for name in MAY_CHANGE)
+        may_change |= key.endswith(".trust_remote_code")
         if before.get(key) != after.get(key) and key in may_differ and not may_change:
             return key, before.get(key), after.get(key)
     return None
