@@ -82,8 +82,8 @@ def rows_of(folder: str) -> list[dict[str, Any]]:
 
 def uninterrupted(folder: str, *words: str) -> str:
     """A run of the same experiment that is never signalled (its signal counts as already sent)."""
-    Path(folder).mkdir(parents=True)
-    Path(folder, "signalled").touch()
+    Path(folder).parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{folder}.signalled").touch()
     assert fit(*words, "--trainer.default_root_dir", folder) == 0
     return folder
 

@@ -53,11 +53,17 @@ class Experiment:
         Raises:
             UserError: It holds another one; names the first key that differs.
         """
+        from dofsuite.experiment.shards_of_run import check_same_shards
         from dofsuite.training.checkpoints.resume import checkpoints_of
-        from dofsuite.training.run.record import differing_key, differing_step, stored_config
+        from dofsuite.training.run.record import (
+            differing_key,
+            differing_step,
+            finished_at,
+            stored_config,
+        )
 
         stored = stored_config(folder)
-        if stored is None or not checkpoints_of(folder):
+        if stored is None or not (checkpoints_of(folder) or finished_at(folder)):
             return
         # A key whose value may not change.
         given = self.cli.resolved(without_defaults=True)
@@ -70,6 +76,7 @@ class Experiment:
         # The number of samples of an optimizer step.
         if step := differing_step(stored, self.config, folder):
             raise _mistake(self.sources, *step)
+        check_same_shards(self.sources, self.config, folder)
 
     def build(
         self, log: Logger, plugins: Sequence[Any], callbacks: Sequence[Callback], bar: Callback

@@ -4,6 +4,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,13 @@ def checkpoints_of(folder: Path) -> list[Path]:
     return sorted(numbered, key=step_of, reverse=True)
 
 
-def newest_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path | None:
+def newest_checkpoint(
+    folder: Path, say: Callable[[str], None] = print, *, is_own: bool = True
+) -> Path | None:
     """Return a run's newest undamaged checkpoint, or None for a run that has saved nothing yet.
 
-    A damaged one is reported to `say` and renamed to `*.damaged`; the one before it is used.
+    A damaged one is reported to `say`, and in the run's own folder renamed to `*.damaged`; the one
+    before it is used.
 
     Raises:
         UserError: There are checkpoints, and all of them are damaged.
@@ -47,9 +51,11 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path 
     for path in checkpoints:
         if (reason := damage_of(path)) is None:
             return path
-        say(f"{path}: damaged ({reason}); set aside, going back to the checkpoint before it.")
-        if path.exists():  # another rank may have been quicker
-            os.replace(path, path.with_name(path.name + ".damaged"))
+        done = "set aside" if is_own else "left as it is"
+        say(f"{path}: damaged ({reason}); {done}, going back to the checkpoint before it.")
+        if is_own:
+            with suppress(FileNotFoundError):  # another rank was quicker
+                os.replace(path, path.with_name(path.name + ".damaged"))
     if checkpoints:
         raise UserError(
             f"{folder / 'checkpoints'}: every checkpoint is damaged; "
@@ -90,7 +96,7 @@ def choose_start(folder: Path, continue_from: str | None) -> tuple[Path | None, 
         raise UserError(
             f"{earlier}: continue_from: there is no such run folder; run its experiment first."
         )
-    if (last := newest_checkpoint(earlier)) is None:
+    if (last := newest_checkpoint(earlier, is_own=False)) is None:
         raise UserError(f"{earlier}: continue_from: this run has saved no checkpoint yet.")
     return last, True
 
