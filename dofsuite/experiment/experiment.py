@@ -14,7 +14,7 @@ import yaml
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import COMMAND_LINE, Command
 from dofsuite.experiment.keys import ProvidedKeys, keys_of_options, source_of
-from dofsuite.experiment.yaml_file import read_experiment_file
+from dofsuite.experiment.yaml_file import check_option, read_experiment_file
 from dofsuite.training.run.dotted_keys import flat
 
 if TYPE_CHECKING:
@@ -93,11 +93,23 @@ class Experiment:
             UserError: A class refuses its values.
         """
         trainer = self.config["trainer"]
+        self._check_trainer(trainer)
         shown = [] if trainer["enable_progress_bar"] is False else [bar]
         with self.refused_values():
             return self.cli.build(
                 log, trainer["logger"] is not False, plugins, [*callbacks, *shown]
             )
+
+    def _check_trainer(self, trainer: dict[str, Any]) -> None:
+        """Check what Lightning would divide by, or name vaguely."""
+        from torch import cuda
+
+        if (trainer.get("accumulate_grad_batches") or 0) < 1:
+            reason = f"at least 1 is expected, not {trainer['accumulate_grad_batches']}"
+            raise _mistake(self.sources, "trainer.accumulate_grad_batches", reason)
+        if trainer.get("accelerator") in ("gpu", "cuda") and not cuda.is_available():
+            reason = "no GPU is here; leave the key out, or set it to cpu"
+            raise _mistake(self.sources, "trainer.accelerator", reason)
 
     def model(self) -> Any:
         """Build the model alone, which is configured and holds no weights yet.
@@ -129,7 +141,9 @@ class Experiment:
             root = root_of(error)
             if isinstance(root, UserError):
                 raise root from None
-            is_lightning_s = raised_in(root).startswith(("pytorch_lightning.", "lightning_fabric."))
+            # Of torch: what an optimizer or a loader says of a number.
+            refusing_packages = ("pytorch_lightning.", "lightning_fabric.", "torch.optim.")
+            is_lightning_s = raised_in(root).startswith((*refusing_packages, "torch.utils.data."))
             refusing = [ValueError] if is_lightning_s or not by_lightning else []
             if not isinstance(root, (MisconfigurationException, *refusing)):
                 raise root from root.__cause__
@@ -147,6 +161,8 @@ def read_experiment(command: Command) -> Experiment:
     """
     assert command.file is not None
     content = read_experiment_file(command.file)
+    for word in (*command.sweep_overrides, *command.overrides):
+        check_option(word.partition("=")[2] if word.startswith("--") else word)
     sources = (
         ProvidedKeys(str(command.file), tuple(flat(content)), as_option=False),
         ProvidedKeys(

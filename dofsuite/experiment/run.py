@@ -89,7 +89,7 @@ def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
     start, continues = choose_start(folder, experiment.config["continue_from"])
     checkpoint_io = AtomicCheckpointIO(on_load=as_warm_start if continues else None)
     # The trainer, with what a run of ours has.
-    log, last_validation = RunLog(folder), LastValidation()
+    log, last_validation = RunLog(folder), LastValidation(folder)
     callbacks = [last_validation, *([KeepNewOptimizerHparams()] if continues else [])]
     trainer = experiment.build(log, [checkpoint_io], callbacks, RunProgress())
     log.completed_steps = lambda: trainer.global_step

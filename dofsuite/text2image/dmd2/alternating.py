@@ -31,6 +31,7 @@ from dofsuite.text2image.networks import Networks
 from dofsuite.training.checkpoints.compatibility import TEXT2IMAGE_STATE_DICT, renamed
 from dofsuite.training.optimizers import fuse
 from dofsuite.training.run.log import logs_this_step
+from dofsuite.training.run.nonfinite import check_step
 from dofsuite.training.sharding import fsdp
 
 Losses = dict[str, Tensor]
@@ -64,9 +65,11 @@ class AlternatingOptimization(pl.LightningModule):
         self.lr_schedulers_by_name: dict[str, LambdaLR] = {}
         self.ema_generator: AveragedModel | None = None
         self.generated: GeneratedSample | None = None
-        # Figures that this step's losses noted, and the last of each name, which are logged.
+        # Figures that this step's losses noted, and the last of each name: ever, and since the last
+        # row of the log.
         self.noted: dict[str, list[Tensor]] = {}
         self.latest: dict[str, Tensor] = {}
+        self.unlogged: dict[str, Tensor] = {}
         # Copies on the meta device of what FSDP2 shards, and its gathered weights after training.
         self.meta_networks: dict[str, nn.Module] = {}
         self.full_networks: Any = None
@@ -128,6 +131,7 @@ class AlternatingOptimization(pl.LightningModule):
 
         # Gradients, and the sample that the next critic step reuses.
         losses, generated = self.accumulate_gradients(step, batch)
+        self.loss_terms = losses
         self.generated = GeneratedSample.joined(generated) if generated else None
         self.step_optimizers(step, active)
 
@@ -142,15 +146,18 @@ class AlternatingOptimization(pl.LightningModule):
         self.noted.setdefault(name, []).append(value.detach().float().mean())
 
     def log_latest(self, losses: Losses, batch_size: int) -> None:
-        """Log the last value of every loss and figure, in the steps that the trainer logs.
+        """Log the last value of every loss and figure since the last row, in logged steps.
 
-        A step has the figures of its network and kind alone; so every row has those of both.
+        A step has the figures of its network and kind alone; a row of several steps has more.
         """
         noted = {name: torch.stack(values).mean() for name, values in self.noted.items()}
         self.noted.clear()
-        self.latest |= {f"train/{name}": value for name, value in (losses | noted).items()}
+        new = {f"train/{name}": value for name, value in (losses | noted).items()}
+        self.latest |= new
+        self.unlogged |= new
         if logs_this_step(self.trainer):
-            self.log_dict(self.latest, batch_size=batch_size)
+            self.log_dict(self.unlogged, batch_size=batch_size)
+            self.unlogged = {}
 
     def active_optimizers(self, step: Step) -> list[str]:
         if step.stage == "teacher":
@@ -212,7 +219,11 @@ class AlternatingOptimization(pl.LightningModule):
             optimizer = optimizers[name]
             norm = nn.utils.clip_grad_norm_(self.trained[name].parameters(), clip)
             self.note(f"gradient_norm/{name}", fsdp.full(norm))
-            (optimizer.optimizer if name == "focus" else optimizer).step()
+            if name == "focus":
+                check_step(self, optimizer.optimizer)
+                optimizer.optimizer.step()
+            else:
+                optimizer.step()
             optimizer.zero_grad()
             if self.lr_schedulers_by_name:
                 self.lr_schedulers_by_name[name].step()

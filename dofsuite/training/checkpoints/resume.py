@@ -12,6 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from dofsuite.errors import UserError
+from dofsuite.files import write_text
 from dofsuite.training.checkpoints.io import read_checkpoint
 from dofsuite.training.checkpoints.sharded import REST
 
@@ -153,10 +154,54 @@ class KeepNewOptimizerHparams(Callback):
 
 
 class LastValidation(Callback):
-    """Records the step of the last complete validation, so that a run can end with one."""
+    """Records the step of the last complete validation, and makes up for one that was cut off.
 
-    step: int | None = None
+    A run that is stopped between a save and the end of the validation after it resumes behind that
+    validation: it is run again before the next step. Every run ends with one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read what earlier starts have recorded in the run folder."""
+        self.path = folder / ".validated"
+        try:
+            self.step: int | None = int(self.path.read_text())
+        except (OSError, ValueError):
+            self.step = None
+        self._is_checked = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Nothing is recorded at the first step, by older versions, and beyond the resumed step.
+        if self.step is None or self.step > trainer.global_step:
+            self._record(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Run the validation that was due at the resumed step, if it is not recorded."""
+        if self._is_checked:
+            return
+        self._is_checked = True
+        every = trainer.val_check_batch
+        if trainer.check_val_every_n_epoch is not None or not isinstance(every, int):
+            return
+        # Batches before this one; no step was made since the last validation where they agree.
+        loop = trainer.fit_loop.epoch_loop
+        is_due = loop.total_batch_idx > 0 and loop.total_batch_idx % every == 0
+        if not is_due or self.step == trainer.global_step or not trainer.enable_validation:
+            return
+        # As Lightning does it between two steps.
+        connector = trainer._logger_connector
+        first_iteration = connector._first_loop_iter
+        trainer.validating = True
+        loop.val_loop.run()
+        trainer.training = True
+        connector._first_loop_iter = first_iteration
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self.step = trainer.global_step
+            self._record(trainer)
+
+    def _record(self, trainer: Trainer) -> None:
+        self.step = trainer.global_step
+        if trainer.is_global_zero:
+            write_text(self.path, f"{self.step}\n")

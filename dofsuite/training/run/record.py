@@ -43,6 +43,7 @@ MAY_CHANGE = (
     MICRO_BATCHES,
     "trainer.strategy",
     "gpu",
+    "nonfinite",
     "trainer.val_check_interval",  # counted in batches
     "data.init_args.num_workers",
     "data.init_args.remote",
