@@ -381,7 +381,7 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(
 ) -> None:
     assert fit("x.yaml", f"{DATA}poison_at", "50") == 2
     err = capsys.readouterr().err
-    assert err.startswith("runs/x: step 24: not finite: ")
+    assert err.startswith("runs/x: step 25: not finite: batch[0]; ")
     assert [path.name for path in checkpoints_of(Path("runs/x"))] == [
         "step-00000020.ckpt",
         "step-00000010.ckpt",

@@ -43,7 +43,7 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
     with held(folder):
         experiment.check_against(folder)
         # Finished already: nothing is left to do under these limits.
-        if _is_finished(folder, experiment.config["trainer"]):
+        if _is_finished(experiment, folder):
             if first_rank:
                 _say_where(folder)
             return 0
@@ -59,13 +59,13 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
     return 0
 
 
-def _is_finished(folder: Path, limits: dict[str, Any]) -> bool:
+def _is_finished(experiment: Experiment, folder: Path) -> bool:
     """Whether a run has reached these limits, its export included, and say so.
 
     Raises:
         UserError: Something is left to do, and the checkpoints are gone that it needs.
     """
-    end = finished_at(folder)
+    end, limits = finished_at(folder), experiment.config["trainer"]
     if end is None:
         return False
     is_reached = 0 <= limits["max_steps"] <= end["step"] or all(
@@ -74,7 +74,8 @@ def _is_finished(folder: Path, limits: dict[str, Any]) -> bool:
     has_export = not end.get("export") or (folder / "export").is_dir()
     if not (is_reached and has_export):
         # From nothing it would be trained anew, and its export replaced.
-        if not checkpoints_of(folder):
+        had_checkpoints = end.get("checkpoints", experiment.config["continue_from"] is None)
+        if had_checkpoints and not checkpoints_of(folder):
             raise UserError(
                 f"{folder}: finished at step {end['step']}, but its checkpoints are gone, so that "
                 "it cannot go on; name another folder with --trainer.default_root_dir."
@@ -118,7 +119,10 @@ def _finish(trainer: Trainer, folder: Path, limits: dict[str, Any]) -> None:
     has_export = hasattr(model, "export")
     if has_export:
         replace_folder(folder / "export", model.export)
+    # A run that had nothing to train has saved no checkpoint.
+    has_checkpoints = bool(checkpoints_of(folder))
     end = {"step": trainer.global_step, **limits, "export": has_export}
+    end |= {"checkpoints": has_checkpoints}
     write_json(folder / "finished.json", {**end, "finished": time.strftime("%FT%T%z")})
     print(f"{folder}: finished at step {trainer.global_step}.")
     _say_where(folder)

@@ -73,9 +73,14 @@ def damage_of(checkpoint: Path) -> str | None:
         with zipfile.ZipFile(file) as archive:
             if (member := archive.testzip()) is not None:
                 return f"checksum of {member}"
+            # torch writes members as they are, and would read another length without a word.
+            if any(m.compress_type or m.compress_size != m.file_size for m in archive.infolist()):
+                return "its directory"
         state = read_checkpoint(checkpoint, mmap=True)
-    except (UserError, OSError, zipfile.BadZipFile) as error:
-        return (str(error.__cause__ or error) or "empty").splitlines()[0]
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        return (str(error.__cause__ or error) or type(error).__name__).splitlines()[0]
+    if not isinstance(state, dict):
+        return "no checkpoint"
     missing = {"state_dict", "optimizer_states", "loops", "global_step"} - state.keys()
     return f"without {', '.join(sorted(missing))}" if missing else None
 

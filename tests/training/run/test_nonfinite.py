@@ -30,7 +30,7 @@ TEXT2IMAGE["model"]["init_args"] |= {
         "init_args": {"downscale": 2, "channels": [32, 32], "num_tokens": 6},
     },
     "size_px": 32,
-    "stages": {"teacher": 1, "deep": 20},
+    "stages": {"teacher": 1, "deep": 18},
 }
 TEXT2IMAGE["data"]["init_args"] |= {"batch_size": 2, "size_px": 32}
 HERE = "tests.training.run.test_nonfinite"
