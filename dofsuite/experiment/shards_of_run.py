@@ -22,7 +22,8 @@ def shards_of(config: Mapping[str, Any]) -> dict[str, str]:
     # Sources and held-out set, as `ShardData` names them
     data = config["data"].get("init_args") or {}
     train = data.get("train")
-    folders = {f"data.train.{tag}": each for tag, each in train.items()} if _maps(train) else {}
+    sources = train if isinstance(train, dict) else {}
+    folders = {f"data.train.{tag}": each for tag, each in sources.items()}
     folders["data.val"] = data.get("val")
     return {
         key: fingerprint(read_manifest(Path(folder)))
@@ -61,8 +62,4 @@ def _recorded(folder: Path) -> dict[str, str]:
         recorded = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
         return {}
-    return recorded if _maps(recorded) else {}
-
-
-def _maps(value: Any) -> bool:
-    return isinstance(value, dict)
+    return recorded if isinstance(recorded, dict) else {}

@@ -40,7 +40,7 @@ def check_nodes(root: yaml.Node | None) -> None:
         _Refused: An alias stands inside what it names, aliases multiply to more than `MOST_NODES`,
             or a key is a list or a mapping.
     """
-    # How many values each node is, aliases followed; None while it is being counted
+    # How many values each node is, aliases followed; None while it is being counted.
     sizes: dict[int, int | None] = {}
 
     def count(node: yaml.Node) -> int:
@@ -58,6 +58,7 @@ def check_nodes(root: yaml.Node | None) -> None:
         sizes[id(node)] = total
         return total
 
+    # An empty file has no root
     if root is not None:
         count(root)
 

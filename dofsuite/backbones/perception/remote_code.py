@@ -56,6 +56,7 @@ class MayRunRemoteCode:
         """
         if (place := self.code_place()) is None:
             return
+        # Said by the user, for what cannot change afterwards
         path, revision = place
         name = type(self).__name__
         if not self.trust_remote_code:

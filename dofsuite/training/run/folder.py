@@ -126,6 +126,7 @@ def _lock(descriptor: int, folder: Path) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
+            # Held: by a live process, or by what one that has just died has left.
             holder = _holder(folder)
             if _is_gone(holder) and time.monotonic() < until:
                 time.sleep(0.2)
@@ -206,11 +207,11 @@ def is_run(folder: Path) -> bool:
         return True
     try:
         starts = json.loads((folder / "versions.json").read_text())
-        told = isinstance(starts, list) and all("started" in start for start in starts)
+        is_recorded = isinstance(starts, list) and all("started" in start for start in starts)
     except (OSError, ValueError, TypeError):
-        told = False
+        is_recorded = False
     commands = _lines(folder / "command.txt")
-    return told or any(" python -m dofsuite.fit" in line for line in commands)
+    return is_recorded or any(" python -m dofsuite.fit" in line for line in commands)
 
 
 def sweep(folder: Path) -> None:

@@ -149,6 +149,7 @@ class NonfiniteGuard(Callback):
             return
         step.is_reported = True
         folder = Path(trainer.default_root_dir)
+        # The batch beside the run, and what of it is not finite.
         path = folder / "nonfinite" / f"step-{step.number:08d}-rank{trainer.global_rank}.pt"
         _write(path, step)
         what = (
@@ -164,11 +165,12 @@ class NonfiniteGuard(Callback):
         print(f"{what}; left out ({self.skipped} of {self.skip}).", flush=True)
 
 
-def check_step(module: LightningModule, optimizer: Optimizer) -> None:
-    """Check a step that a module makes past Lightning. Raises as `NonfiniteGuard.check_step`."""
+def make_step(module: LightningModule, optimizer: Optimizer) -> None:
+    """Make a step past Lightning, checked like others. Raises as `NonfiniteGuard.check_step`."""
     callbacks: list[Any] = getattr(module.trainer, "callbacks", [])
     for guard in (each for each in callbacks if isinstance(each, NonfiniteGuard)):
         guard.check_step(module.trainer, module, optimizer)
+    optimizer.step()
 
 
 # Tensors of a batch that should be finite, by name.
