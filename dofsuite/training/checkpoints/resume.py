@@ -71,11 +71,13 @@ def damage_of(checkpoint: Path) -> str | None:
         # Of a sharded checkpoint the parts are told by their sizes: no rank reads the others' here.
         file = checkpoint / REST if checkpoint.is_dir() else checkpoint
         with zipfile.ZipFile(file) as archive:
-            if (member := archive.testzip()) is not None:
-                return f"checksum of {member}"
-            # torch writes members as they are, and would read another length without a word.
-            if any(m.compress_type or m.compress_size != m.file_size for m in archive.infolist()):
-                return "its directory"
+            if (name := archive.testzip()) is not None:
+                return f"checksum of {name}"
+            # torch reads what the directory says, another length or kind of member too, unchecked.
+            for member in archive.infolist():
+                is_compressed = member.compress_type or member.compress_size != member.file_size
+                if is_compressed or member.external_attr:
+                    return f"directory entry of {member.filename}"
         state = read_checkpoint(checkpoint, mmap=True)
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         return (str(error.__cause__ or error) or type(error).__name__).splitlines()[0]
