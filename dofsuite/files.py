@@ -111,7 +111,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-# Flush a folder's entries to disk, so that a rename survives a power cut.
+# Flush a file, or a folder's entries (so that a rename survives a power cut), to disk.
 def flush_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -135,6 +135,13 @@ def write_json(path: str | Path, data: Any) -> None:
     write_text(Path(path), json.dumps(data, indent=2, allow_nan=True) + "\n")
 
 
+# Flush all files of a folder to disk: its name must not survive a power cut without its content.
+def _flush_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        flush_folder(path)
+    flush_folder(folder)
+
+
 def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Fill a folder with `fill`; it gets the name `path` once complete, and replaces an older one.
 
@@ -147,6 +154,7 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
         try:
             make_folder(temporary)
             fill(temporary)
+            _flush_tree(temporary)
             if path.exists():
                 os.replace(path, previous)
             os.replace(temporary, path)

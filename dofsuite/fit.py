@@ -22,9 +22,11 @@ Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2 after saving (the same command goes on from 
 Ctrl-C ends without saving).
 """
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from dofsuite.cli import EXIT_MISTAKE
 from dofsuite.errors import UserError
@@ -59,13 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """End with the code that says go on.
+
+    Not by an exception, which is lost where the signal arrives inside a `__del__`. What is half
+    written has a temporary name, and the next start removes it.
+    """
+    os.write(2, f"stopped by {signal.Signals(number).name}; the same command goes on.\n".encode())
+    os._exit(EXIT_STOPPED)
+
 
 if __name__ == "__main__":
-    # Until training begins (imports, weights) there is nothing to save: end at once, with the code
-    # that says go on.
+    # Before the first step and after the last (imports, weights, export) there is nothing to save.
     for stop_signal in STOP_SIGNALS:
-        signal.signal(stop_signal, lambda number, frame: sys.exit(EXIT_STOPPED))
+        signal.signal(stop_signal, end_at_once)
     exit_code = main()
     # SLURM repeats signals; while the interpreter ends, one more must not change the exit code.
     for stop_signal in STOP_SIGNALS:

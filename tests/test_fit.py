@@ -82,8 +82,8 @@ def rows_of(folder: str) -> list[dict[str, Any]]:
 
 def uninterrupted(folder: str, *words: str) -> str:
     """A run of the same experiment that is never signalled (its signal counts as already sent)."""
-    Path(folder).mkdir(parents=True)
-    Path(folder, "signalled").touch()
+    Path(folder).parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{folder}.signalled").touch()
     assert fit(*words, "--trainer.default_root_dir", folder) == 0
     return folder
 
@@ -258,7 +258,10 @@ def test_a_stop_signal_ends_a_validation_too() -> None:
     assert last_state("runs/x")["global_step"] == 20
     assert not Path("runs/x/sheets").exists()
     assert fit(*words) == 0
+    # The validation that was cut off is there too.
+    assert Path("runs/x/sheets/step-00000020.png").exists()
     whole = uninterrupted("runs/whole", *words)
+    assert rows_of("runs/x") == rows_of(whole)
     torch.testing.assert_close(
         last_state("runs/x")["state_dict"], last_state(whole)["state_dict"], rtol=0, atol=0
     )
@@ -378,7 +381,7 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(
 ) -> None:
     assert fit("x.yaml", f"{DATA}poison_at", "50") == 2
     err = capsys.readouterr().err
-    assert err.startswith("runs/x: step 30: the weights are no longer finite")
+    assert err.startswith("runs/x: step 25: not finite: batch[0]; ")
     assert [path.name for path in checkpoints_of(Path("runs/x"))] == [
         "step-00000020.ckpt",
         "step-00000010.ckpt",

@@ -27,7 +27,12 @@ FIRST_OF_ALL = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", 
 
 
 def run_task(
-    folder: Path, exit_code: int, *words: str, script: Path = SCRIPT, **environment: str
+    folder: Path,
+    exit_code: int,
+    *words: str,
+    script: Path = SCRIPT,
+    replaced: dict[str, str] | None = None,
+    **environment: str,
 ) -> tuple[int, list[str]]:
     """Run the script as Slurm would, with its programs replaced by ones that note how they were
     called.
@@ -39,7 +44,9 @@ def run_task(
         ".venv/bin/python": f'echo "python $*" >> calls; exit {exit_code}',
     }
     (folder / "bin").mkdir()
+    programs |= replaced or {}
     for name, body in programs.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / name).chmod(0o755)
     path = f"{folder / 'bin'}:{os.environ['PATH']}"
@@ -64,6 +71,27 @@ def test_a_task_that_was_stopped_after_saving_is_queued_again(tmp_path: Path) ->
     ids = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
     code, calls = run_task(tmp_path, 143, "x.yaml", "s.txt", **ids)
     assert (code, calls[1:]) == (143, ["scontrol requeue 7_1"])
+
+
+@pytest.mark.parametrize("code", [138, 140])
+def test_a_signal_while_python_starts_is_a_stop_too(tmp_path: Path, code: int) -> None:
+    ended, calls = run_task(tmp_path, code, "x.yaml", "s.txt", SLURM_JOB_ID="9")
+    assert (ended, calls[1:]) == (code, ["scontrol requeue 9"])
+
+
+def test_a_signal_to_the_batch_script_alone_reaches_the_run(tmp_path: Path) -> None:
+    """As `scancel --signal=USR1 --batch` sends it; the run saves for a while before it ends."""
+    python = "trap 'sleep 0.3; exit 143' USR1; kill -USR1 $PPID; while :; do sleep 0.05; done"
+    replaced = {
+        "bin/srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
+        ".venv/bin/python": f"echo started >> calls; {python}",
+    }
+    code, calls = run_task(tmp_path, 0, "x.yaml", "s.txt", replaced=replaced, SLURM_JOB_ID="9")
+    assert (code, calls) == (143, ["started", "scontrol requeue 9"])
+
+
+def test_an_array_ends_all_ranks_of_a_step() -> None:
+    assert "srun --kill-on-bad-exit=1 " in SCRIPT.read_text()
 
 
 def test_a_users_mistake_is_not_queued_again(tmp_path: Path) -> None:

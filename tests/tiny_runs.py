@@ -132,7 +132,8 @@ class TinyData(pl.LightningDataModule):
         self.samples_seen = 0
 
     def numbers(self, size: int, signalling: bool) -> Numbers:
-        marker = run_folder(self.trainer) / "signalled"
+        folder = run_folder(self.trainer)
+        marker = folder.with_name(f"{folder.name}.signalled")
         return Numbers(
             size,
             self.signal_at if signalling else None,

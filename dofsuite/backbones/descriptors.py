@@ -16,11 +16,13 @@ from dofsuite.errors import UserError
 
 # Of exports from before the text encoders stayed loaded.
 REMOVED_ARGUMENTS = ("cache_prompts", "keep_text_encoders")
+# What a user says for one run; an export neither carries it nor can say it.
+TRUST = "trust_remote_code"
 
 
 def describe(descriptor: Any) -> dict[str, Any]:
     """Return a descriptor's class and arguments as plain values; attributes name the arguments."""
-    names = inspect.signature(type(descriptor).__init__).parameters.keys() - {"self"}
+    names = inspect.signature(type(descriptor).__init__).parameters.keys() - {"self", TRUST}
     return {
         "class": type(descriptor).__name__,
         "arguments": {name: getattr(descriptor, name) for name in sorted(names)},
@@ -50,7 +52,7 @@ def rebuild(described: dict[str, Any]) -> Any:
     arguments = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in described["arguments"].items()
-        if key not in REMOVED_ARGUMENTS
+        if key not in (*REMOVED_ARGUMENTS, TRUST)
     }
     return getattr(backbones, name)(**arguments)
 

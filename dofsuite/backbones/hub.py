@@ -42,6 +42,9 @@ def from_pretrained(
     # Weights are safetensors; a part without weights has no dtype.
     if dtype is not None:
         options |= {"dtype": dtype, "use_safetensors": True}
+    # Code that lies beside the weights does not run (left out, transformers would ask on the way).
+    if network.__module__.startswith("transformers.models.auto."):
+        options.setdefault("trust_remote_code", False)
     # A folder at once; from the hub, one process of a node first.
     try:
         if Path(path).exists():

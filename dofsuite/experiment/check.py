@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import yaml
 
+from dofsuite.backbones.perception.remote_code import MayRunRemoteCode
 from dofsuite.data.manifest import KINDS, MANIFEST_FILE
 from dofsuite.data.remote import is_remote
 from dofsuite.data.shard_files import files_of
@@ -59,6 +60,7 @@ def lines_of(experiment: Experiment, problems: list[str]) -> Iterator[str]:
     yield f"{experiment.sources[0].source}: the configuration is complete"
     yield from data_lines(config, problems)
     yield from download_lines(model)
+    yield from code_lines(model, config, problems)
     # What a step needs of a GPU
     with warnings.catch_warnings():
         # Small networks read their weights, which have no place on the meta device.
@@ -109,13 +111,37 @@ def data_lines(config: Mapping[str, Any], problems: list[str]) -> Iterator[str]:
             problems.append(f"{key}: {error}")
             yield f"{key}: {error}"
             continue
-        kinds = () if is_remote(folder) else KINDS
-        encoded = [kind for kind in kinds if (Path(folder) / kind / MANIFEST_FILE).is_file()]
+        encoded = kinds_beside(folder)
         beside = f"; encoded beforehand: {', '.join(encoded)}" if encoded else ""
         yield (
             f"{key}: {manifest.samples} samples in {len(manifest.shards)} shards, "
             f"{manifest.samples_with_depth} with depth{beside}; licence: {manifest.licence}"
         )
+
+
+def kinds_beside(folder: str) -> list[str]:
+    """Return the kinds of side-cars that lie beside a set of shards on this machine."""
+    kinds = () if is_remote(folder) or is_synthetic(folder) else KINDS
+    return [kind for kind in kinds if (Path(folder) / kind / MANIFEST_FILE).is_file()]
+
+
+def code_lines(model: Any, config: Mapping[str, Any], problems: list[str]) -> Iterator[str]:
+    """Say whose code a run executes; what is not trusted yet is a problem, with what to add."""
+    # Nothing of the camera is loaded without a lens, no saliency where the data bring its targets
+    folders = config["data"]["init_args"].get("train", {}).values()
+    brought = bool(folders) and all("focus_targets" in kinds_beside(each) for each in folders)
+    for name, network in vars(model).items():
+        place = network.code_place() if isinstance(network, MayRunRemoteCode) else None
+        unused = getattr(model, "lens", True) is None or (name == "saliency" and brought)
+        if place is None or unused:
+            continue
+        # A line for each
+        where = "@".join(filter(None, place))
+        yield f"code: model.{name}: {type(network).__name__} runs code of {where}"
+        try:
+            network.check_trusted(f"model.{name}")
+        except UserError as error:
+            problems.append(f"model.{name}: {error}")
 
 
 def disk_lines(

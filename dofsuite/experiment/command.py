@@ -89,7 +89,7 @@ def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.enviro
         print_config=own.print_config,
         check=own.check,
         help=own.help,
-        importable=tuple(name for names in own.allow_import for name in names.split(",")),
+        importable=tuple(_package(name) for names in own.allow_import for name in names.split(",")),
     )
     return command if command.help else _checked(command)
 
@@ -98,6 +98,16 @@ def _index(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
     return int(text)
+
+
+def _package(text: str) -> str:
+    is_path = all(part.isidentifier() for part in text.split("."))
+    if not is_path or text.split(".")[0] == "jsonargparse":
+        raise UserError(
+            f"{COMMAND_LINE}: --allow-import: {text!r} is no package that may be allowed; name "
+            "one, as in --allow-import mypackage."
+        )
+    return text
 
 
 def _checked(command: Command) -> Command:

@@ -14,7 +14,7 @@ import yaml
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import COMMAND_LINE, Command
 from dofsuite.experiment.keys import ProvidedKeys, keys_of_options, source_of
-from dofsuite.experiment.yaml_file import read_experiment_file
+from dofsuite.experiment.yaml_file import check_option, read_experiment_file
 from dofsuite.training.run.dotted_keys import flat
 
 if TYPE_CHECKING:
@@ -53,11 +53,17 @@ class Experiment:
         Raises:
             UserError: It holds another one; names the first key that differs.
         """
+        from dofsuite.experiment.shards_of_run import check_same_shards
         from dofsuite.training.checkpoints.resume import checkpoints_of
-        from dofsuite.training.run.record import differing_key, differing_step, stored_config
+        from dofsuite.training.run.record import (
+            differing_key,
+            differing_step,
+            finished_at,
+            stored_config,
+        )
 
         stored = stored_config(folder)
-        if stored is None or not checkpoints_of(folder):
+        if stored is None or not (checkpoints_of(folder) or finished_at(folder)):
             return
         # A key whose value may not change.
         given = self.cli.resolved(without_defaults=True)
@@ -70,6 +76,7 @@ class Experiment:
         # The number of samples of an optimizer step.
         if step := differing_step(stored, self.config, folder):
             raise _mistake(self.sources, *step)
+        check_same_shards(self.sources, self.config, folder)
 
     def build(
         self, log: Logger, plugins: Sequence[Any], callbacks: Sequence[Callback], bar: Callback
@@ -86,11 +93,23 @@ class Experiment:
             UserError: A class refuses its values.
         """
         trainer = self.config["trainer"]
+        self._check_trainer(trainer)
         shown = [] if trainer["enable_progress_bar"] is False else [bar]
         with self.refused_values():
             return self.cli.build(
                 log, trainer["logger"] is not False, plugins, [*callbacks, *shown]
             )
+
+    def _check_trainer(self, trainer: dict[str, Any]) -> None:
+        """Check what Lightning would divide by, or name vaguely."""
+        from torch import cuda
+
+        if (trainer.get("accumulate_grad_batches") or 0) < 1:
+            reason = f"at least 1 is expected, not {trainer['accumulate_grad_batches']}"
+            raise _mistake(self.sources, "trainer.accumulate_grad_batches", reason)
+        if trainer.get("accelerator") in ("gpu", "cuda") and not cuda.is_available():
+            reason = "no GPU is here; leave the key out, or set it to cpu"
+            raise _mistake(self.sources, "trainer.accelerator", reason)
 
     def model(self) -> Any:
         """Build the model alone, which is configured and holds no weights yet.
@@ -122,7 +141,9 @@ class Experiment:
             root = root_of(error)
             if isinstance(root, UserError):
                 raise root from None
-            is_lightning_s = raised_in(root).startswith(("pytorch_lightning.", "lightning_fabric."))
+            # Of torch: what an optimizer or a loader says of a number.
+            refusing_packages = ("pytorch_lightning.", "lightning_fabric.", "torch.optim.")
+            is_lightning_s = raised_in(root).startswith((*refusing_packages, "torch.utils.data."))
             refusing = [ValueError] if is_lightning_s or not by_lightning else []
             if not isinstance(root, (MisconfigurationException, *refusing)):
                 raise root from root.__cause__
@@ -140,6 +161,8 @@ def read_experiment(command: Command) -> Experiment:
     """
     assert command.file is not None
     content = read_experiment_file(command.file)
+    for word in (*command.sweep_overrides, *command.overrides):
+        check_option(word.partition("=")[2] if word.startswith("--") else word)
     sources = (
         ProvidedKeys(str(command.file), tuple(flat(content)), as_option=False),
         ProvidedKeys(
@@ -152,6 +175,7 @@ def read_experiment(command: Command) -> Experiment:
     for section in EXAMPLES:
         _check_class(command, content, sources, section)
     # Only now what takes seconds: a missing file or a doubled key is answered at once.
+    from dofsuite.experiment.confined import ALLOWED_BY, check_confined
     from dofsuite.experiment.messages import read_message
     from dofsuite.experiment.parser import ParserMistake
     from dofsuite.experiment.unknown_keys import (
@@ -173,6 +197,8 @@ def read_experiment(command: Command) -> Experiment:
         source, given = source_of(sources, message.key)
         raise unknown_key(source, given, resolved_without(command, content, given)) from None
     check_unknown_keys(sources, experiment.config)
+    if ALLOWED_BY not in command.importable:
+        check_confined(sources, experiment.config["trainer"])
     return experiment
 
 

@@ -155,9 +155,18 @@ def raised_in(error: BaseException) -> str:
     return frames[-1].f_globals.get("__name__", "") if frames else ""
 
 
+def _is_number(value: Any, number: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == number
+
+
 def key_named_in(reason: str, config: dict[str, Any]) -> str:
     """The key that a refused value's reason is about: the first named one that is unambiguous."""
     keys = flat(config)
+    # torch names no key, but the number: "Invalid learning rate: -1.0".
+    if match := re.search(r"(?:Invalid .*: |got \w+=)(-?[\d.e+-]+)$", reason):
+        same = [key for key, value in keys.items() if _is_number(value, float(match[1]))]
+        if len(same) == 1:
+            return same[0]
     for dotted in re.findall(r"\w+(?:\.\w+)*", reason):
         for name in (dotted, *dotted.split(".")):
             named = [key for key in keys if f".{key}".endswith(f".{name}")]

@@ -13,8 +13,9 @@ from pytorch_lightning.loggers import Logger
 
 from dofsuite.experiment.cards import CardName
 from dofsuite.experiment.nulls import null_is_a_value, nulls_as_content
-from dofsuite.training import RunCheckpoint
+from dofsuite.training import NonfiniteGuard, RunCheckpoint
 
+# Whose classes a file may name; `confined` says what those of the trainer may be told to do.
 IMPORTABLE = ("dofsuite", "pytorch_lightning", "torch.nn", "torch.optim", "torch.utils.data")
 # Lightning's warnings that do not hold for our runs.
 IGNORED_WARNINGS = (
@@ -97,6 +98,7 @@ class ExperimentCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run of ours has beside Lightning's three."""
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(NonfiniteGuard, "nonfinite")
         parser.add_argument(
             "--gpu",
             type=CardName | None,

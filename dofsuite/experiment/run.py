@@ -2,26 +2,29 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
 
+from dofsuite.errors import UserError
 from dofsuite.experiment.command import EXIT_STOPPED
 from dofsuite.experiment.experiment import Experiment
+from dofsuite.experiment.shards_of_run import record_shards
 from dofsuite.files import replace_folder, write_json
 from dofsuite.training.checkpoints.io import AtomicCheckpointIO
 from dofsuite.training.checkpoints.resume import (
     KeepNewOptimizerHparams,
     LastValidation,
     as_warm_start,
+    checkpoints_of,
     choose_start,
     step_of,
 )
+from dofsuite.training.run.folder import held, is_first_rank
 from dofsuite.training.run.log import RunLog
 from dofsuite.training.run.progress import RunProgress
-from dofsuite.training.run.record import finished_at, is_first_rank, locked, write_record
+from dofsuite.training.run.record import finished_at, write_record
 from dofsuite.training.run.stopping import RunStopped, shield_workers
 from dofsuite.training.run.threads import use_usable_cores
 
@@ -37,18 +40,11 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
     """
     use_usable_cores()
     folder, first_rank = experiment.folder, is_first_rank()
-    with locked(folder) if first_rank else nullcontext():
+    with held(folder):
         experiment.check_against(folder)
         # Finished already: nothing is left to do under these limits.
-        end, limits = finished_at(folder), experiment.config["trainer"]
-        if end is not None and (
-            all(end.get(name) == limits.get(name) for name in LIMITS)
-            or 0 <= limits["max_steps"] <= end["step"]
-        ):
+        if _is_finished(experiment, folder):
             if first_rank:
-                print(
-                    f"{folder}: finished at step {end['step']}; raise --trainer.max_steps to go on."
-                )
                 _say_where(folder)
             return 0
         # Begin or resume.
@@ -63,16 +59,44 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
     return 0
 
 
+def _is_finished(experiment: Experiment, folder: Path) -> bool:
+    """Whether a run has reached these limits, its export included, and say so.
+
+    Raises:
+        UserError: Something is left to do, and the checkpoints are gone that it needs.
+    """
+    end, limits = finished_at(folder), experiment.config["trainer"]
+    if end is None:
+        return False
+    is_reached = 0 <= limits["max_steps"] <= end["step"] or all(
+        end.get(name) == limits.get(name) for name in LIMITS
+    )
+    has_export = not end.get("export") or (folder / "export").is_dir()
+    if not (is_reached and has_export):
+        # From nothing it would be trained anew, and its export replaced.
+        had_checkpoints = end.get("checkpoints", experiment.config["continue_from"] is None)
+        if had_checkpoints and not checkpoints_of(folder):
+            raise UserError(
+                f"{folder}: finished at step {end['step']}, but its checkpoints are gone, so that "
+                "it cannot go on; name another folder with --trainer.default_root_dir."
+            )
+        return False
+    if is_first_rank():
+        print(f"{folder}: finished at step {end['step']}; raise --trainer.max_steps to go on.")
+    return True
+
+
 def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
     start, continues = choose_start(folder, experiment.config["continue_from"])
     checkpoint_io = AtomicCheckpointIO(on_load=as_warm_start if continues else None)
     # The trainer, with what a run of ours has.
-    log, last_validation = RunLog(folder), LastValidation()
+    log, last_validation = RunLog(folder), LastValidation(folder)
     callbacks = [last_validation, *([KeepNewOptimizerHparams()] if continues else [])]
     trainer = experiment.build(log, [checkpoint_io], callbacks, RunProgress())
     log.completed_steps = lambda: trainer.global_step
     if trainer.is_global_zero:
         write_record(folder, experiment.config, argv)
+        record_shards(experiment.config, folder)
         log.resume(step_of(start) if start else 0)
         if start is not None:
             print(
@@ -92,12 +116,14 @@ def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
 
 def _finish(trainer: Trainer, folder: Path, limits: dict[str, Any]) -> None:
     model: Any = trainer.lightning_module
-    if hasattr(model, "export"):
+    has_export = hasattr(model, "export")
+    if has_export:
         replace_folder(folder / "export", model.export)
-    write_json(
-        folder / "finished.json",
-        {"step": trainer.global_step, **limits, "finished": time.strftime("%FT%T%z")},
-    )
+    # A run that had nothing to train has saved no checkpoint.
+    has_checkpoints = bool(checkpoints_of(folder))
+    end = {"step": trainer.global_step, **limits, "export": has_export}
+    end |= {"checkpoints": has_checkpoints}
+    write_json(folder / "finished.json", {**end, "finished": time.strftime("%FT%T%z")})
     print(f"{folder}: finished at step {trainer.global_step}.")
     _say_where(folder)
 

@@ -40,7 +40,7 @@ def check_unknown_keys(sources: Sequence[ProvidedKeys], resolved: dict[str, Any]
 def unknown_key(source: ProvidedKeys, key: str, resolved: dict[str, Any] | None) -> UserError:
     """The error for a key that does not exist; `resolved` is the experiment without that key."""
     meant = nearest(resolved, key) if resolved else None
-    hint = f"; did you mean {source.spelled(meant)}?" if meant else "."
+    hint = f"; did you mean {source.spelled(meant)}?" if meant and meant != key else "."
     return UserError(f"{source.source}: {source.spelled(key)}: no such key{hint}")
 
 

@@ -168,6 +168,7 @@ class Refocus(RefocusRun):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L = L_flow + lambda L_stack, eq. (6), on one example per sample."""
         losses = self.losses(self.example(batch))
+        self.loss_terms = {name: loss.detach() for name, loss in losses.items()}
         logged = losses | (self.flow_by_time.flush() if self.is_logging_step(batch_idx) else {})
         self.log_dict(
             {f"train/{name}": loss for name, loss in logged.items()}, batch_size=len(batch.key)

@@ -33,7 +33,7 @@ class FocusTargets:
             UserError: One cannot be loaded, or packages that it needs are missing.
         """
         for description in (self.depth, self.saliency):
-            description.check_packages()
+            description.check_runnable()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         depth, saliency = self.depth.load().to(device), self.saliency.load().to(device)
 

@@ -103,8 +103,10 @@ class Networks(nn.Module):
         """
         super().__init__()
         # What the camera's networks lack is said before SDXL is loaded.
-        for description in filter(None, (depth, saliency) if has_lens else ()):
-            description.check_packages()
+        of_camera = {"model.depth": depth, "model.saliency": saliency} if has_lens else {}
+        for key, description in of_camera.items():
+            if description is not None:
+                description.check_runnable(key)
         # The real score, and its copies: all three get the EXIF embedding, so that weights can be
         # copied between them; only the named ones are given EXIF.
         teacher, self.codec, self.prompts, self.prediction = backbone.load()

@@ -7,6 +7,7 @@ from dofsuite.training.ema import EmaWeights as EmaWeights
 from dofsuite.training.lr_schedule import LrSchedule as LrSchedule
 from dofsuite.training.run.divergence import check_not_diverged as check_not_diverged
 from dofsuite.training.run.log import RunLog as RunLog
+from dofsuite.training.run.nonfinite import NonfiniteGuard as NonfiniteGuard
 from dofsuite.training.run.progress import RunProgress as RunProgress
 from dofsuite.training.sample_sheet import write_sheet as write_sheet
 from dofsuite.training.sharding.strategy import FullySharded as FullySharded

@@ -13,7 +13,7 @@ from transformers import AutoModelForDepthEstimation
 
 from dofsuite.backbones.hub import HubWeights, from_pretrained
 from dofsuite.backbones.perception.frozen import DensePrediction, Frozen
-from dofsuite.backbones.perception.packages import NeedsPackages
+from dofsuite.backbones.perception.remote_code import MayRunRemoteCode
 from dofsuite.errors import UserError
 
 # Lower bound of every depth.
@@ -27,7 +27,7 @@ class DepthModel(Protocol):
         """Display values [b, 3, h, w] in [0, 1] to depth [b, 1, h, w] > 0, larger is farther."""
 
 
-class Depth(NeedsPackages, ABC):
+class Depth(MayRunRemoteCode, ABC):
     """A light description of a depth model."""
 
     @abstractmethod

@@ -13,6 +13,8 @@ from dofsuite.backbones.perception.frozen import Frozen, normalize
 from dofsuite.errors import UserError
 
 REPOSITORY = "yvanyin/metric3d"
+# The newest commit of its main branch (2025-03-13).
+COMMIT = "eb5b6fac0dc155e4e52f576e304fbf11655ff339"
 # Input height and width of the ViT models; images are fitted and padded (*stated* there).
 INPUT_PX = (616, 1064)
 # Focal length of the canonical camera, in which the network predicts (*stated* there).
@@ -72,8 +74,9 @@ class Metric3DDepth(Frozen):
 class Metric3D(Depth):
     """Metric3Dv2 with a ViT encoder (BSD-2-Clause): the paper's frozen depth model.
 
-    *Stated*, but for its size. Its code and weights are fetched by torch.hub, and it needs mmcv,
-    mmengine, timm and torchvision: `dofsuite[metric3d]`. It predicts depth for a camera with
+    *Stated*, but for its size. Its code is fetched by torch.hub at a commit and fetches the weights
+    itself, as a pickle: the user has to trust it. It needs mmcv, mmengine, timm and torchvision:
+    `dofsuite[metric3d]`. It predicts depth for a camera with
     a focal length of 1000 px; a real camera's depth is that times its own focal length in px over
     1000 (canonical camera transformation, sec. 3.1 there).
     """
@@ -93,8 +96,9 @@ class Metric3D(Depth):
         encoder: Literal["vit_small", "vit_large", "vit_giant2"] = "vit_large",
         focal_length_mm: float | None = None,
         sensor_width_mm: float = 36.0,
-        revision: str = "main",
+        revision: str = COMMIT,
         dtype: Literal["bfloat16", "float32"] = "float32",
+        trust_remote_code: bool = False,
     ) -> None:
         """Name the weights.
 
@@ -104,19 +108,25 @@ class Metric3D(Depth):
                 depth, whose scale the focus predictor then learns (*inferred*: a generated image
                 has no camera).
             sensor_width_mm: Of that camera.
-            revision: Branch, tag or commit of the repository, whose code is run here.
+            revision: Commit of the repository, whose code is run here.
             dtype: Of the frozen weights.
+            trust_remote_code: Run that code (*ours*: not unless said).
         """
         self.encoder, self.revision = encoder, revision
-        self.dtype = dtype
+        self.dtype, self.trust_remote_code = dtype, trust_remote_code
         self.focal_length_mm, self.sensor_width_mm = focal_length_mm, sensor_width_mm
+
+    def code_place(self) -> tuple[str, str | None]:
+        return REPOSITORY, self.revision
 
     def load(self) -> Metric3DDepth:
         """Load code and weights.
 
         Raises:
-            UserError: They cannot be downloaded, or a package that they need is missing.
+            UserError: The code is not trusted, they cannot be downloaded, or a package that they
+                need is missing.
         """
+        self.check_trusted()
         source = f"{REPOSITORY}:{self.revision}"
         try:
             # The processes of a node one after another: they would unpack into the same folder.

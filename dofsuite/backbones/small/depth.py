@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
@@ -10,6 +11,7 @@ from dofsuite.backbones.perception.depth import NEAREST_M, Depth
 from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.backbones.perception.saliency import Saliency
 from dofsuite.backbones.small.build import saved_folder, seeded
+from dofsuite.errors import UserError
 
 
 class SmallDense:
@@ -51,7 +53,13 @@ class SmallDense:
             # Not from_pretrained, whose progress bars would run through every command.
             folder = saved_folder(self.weights, packaged, "config.json", "model.safetensors")
             network = DepthAnythingForDepthEstimation(DepthAnythingConfig.from_pretrained(folder))
-            network.load_state_dict(load_file(folder / "model.safetensors"))
+            try:
+                network.load_state_dict(load_file(folder / "model.safetensors"))
+            except (SafetensorError, RuntimeError) as error:
+                raise UserError(
+                    f"{folder / 'model.safetensors'}: weights: not those of a small {packaged} "
+                    "network; take a whole copy of the folder."
+                ) from error
         return DensePrediction(network, None, smallest)
 
 

@@ -31,6 +31,7 @@ from dofsuite.text2image.networks import Networks
 from dofsuite.training.checkpoints.compatibility import TEXT2IMAGE_STATE_DICT, renamed
 from dofsuite.training.optimizers import fuse
 from dofsuite.training.run.log import logs_this_step
+from dofsuite.training.run.nonfinite import make_step
 from dofsuite.training.sharding import fsdp
 
 Losses = dict[str, Tensor]
@@ -64,9 +65,10 @@ class AlternatingOptimization(pl.LightningModule):
         self.lr_schedulers_by_name: dict[str, LambdaLR] = {}
         self.ema_generator: AveragedModel | None = None
         self.generated: GeneratedSample | None = None
-        # Figures that this step's losses noted, and the last of each name, which are logged.
+        # Figures that this step's losses noted, and the last of each name: ever, and since the last
+        # row of the log.
         self.noted: dict[str, list[Tensor]] = {}
-        self.latest: dict[str, Tensor] = {}
+        self.latest, self.unlogged = dict[str, Tensor](), dict[str, Tensor]()
         # Copies on the meta device of what FSDP2 shards, and its gathered weights after training.
         self.meta_networks: dict[str, nn.Module] = {}
         self.full_networks: Any = None
@@ -142,15 +144,18 @@ class AlternatingOptimization(pl.LightningModule):
         self.noted.setdefault(name, []).append(value.detach().float().mean())
 
     def log_latest(self, losses: Losses, batch_size: int) -> None:
-        """Log the last value of every loss and figure, in the steps that the trainer logs.
+        """Log the last value of every loss and figure since the last row, in logged steps.
 
-        A step has the figures of its network and kind alone; so every row has those of both.
+        A step has the figures of its network and kind alone; a row of several steps has more.
         """
         noted = {name: torch.stack(values).mean() for name, values in self.noted.items()}
         self.noted.clear()
-        self.latest |= {f"train/{name}": value for name, value in (losses | noted).items()}
+        new = {f"train/{name}": value for name, value in (losses | noted).items()}
+        self.latest |= new
+        self.unlogged |= new
         if logs_this_step(self.trainer):
-            self.log_dict(self.latest, batch_size=batch_size)
+            self.log_dict(self.unlogged, batch_size=batch_size)
+            self.unlogged = {}
 
     def active_optimizers(self, step: Step) -> list[str]:
         if step.stage == "teacher":
@@ -169,7 +174,7 @@ class AlternatingOptimization(pl.LightningModule):
         parts = split_batch(batch, self.training_config.micro_batches)
         pending = self.pending_sample(step, batch)
         samples = pending.split(len(parts)) if pending else [None] * len(parts)
-        totals: Losses = {}
+        self.loss_terms: Losses = {}
         generated = []
         for number, (part, sample) in enumerate(zip(parts, samples, strict=True), start=1):
             # Gradients are reduced over ranks in the last backward alone.
@@ -179,9 +184,9 @@ class AlternatingOptimization(pl.LightningModule):
                 losses = {"loss": torch.stack(list(losses.values())).sum(), **losses}
                 self.manual_backward(losses["loss"] / len(parts))
             for name, loss in losses.items():
-                totals[name] = totals.get(name, 0) + loss.detach() / len(parts)
+                self.loss_terms[name] = self.loss_terms.get(name, 0) + loss.detach() / len(parts)
             generated += [new] if new is not None else []
-        return totals, generated
+        return self.loss_terms, generated
 
     def pending_sample(self, step: Step, batch: Batch) -> GeneratedSample | None:
         """Return the sample buffered from the last generator step, if this step learns from it.
@@ -199,9 +204,8 @@ class AlternatingOptimization(pl.LightningModule):
         if self.meta_networks:
             return fsdp.no_sync([getattr(self.networks, name) for name in self.meta_networks])
         strategy = self.trainer.strategy
-        if isinstance(strategy, ParallelStrategy):
-            return strategy.block_backward_sync()
-        return nullcontext()
+        is_parallel = isinstance(strategy, ParallelStrategy)
+        return strategy.block_backward_sync() if is_parallel else nullcontext()
 
     def step_optimizers(self, step: Step, active: list[str]) -> None:
         """Clip and step: the counted optimizer through Lightning, the focus predictor's past it."""
@@ -209,10 +213,14 @@ class AlternatingOptimization(pl.LightningModule):
         optimizers = dict(zip(self.trained, all_optimizers, strict=True))
         clip = self.training_config.gradient_clip
         for name in active:
+            # The gradient's norm, clipped, and the step.
             optimizer = optimizers[name]
             norm = nn.utils.clip_grad_norm_(self.trained[name].parameters(), clip)
             self.note(f"gradient_norm/{name}", fsdp.full(norm))
-            (optimizer.optimizer if name == "focus" else optimizer).step()
+            if name == "focus":
+                make_step(self, optimizer.optimizer)
+            else:
+                optimizer.step()
             optimizer.zero_grad()
             if self.lr_schedulers_by_name:
                 self.lr_schedulers_by_name[name].step()

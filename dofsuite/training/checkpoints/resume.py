@@ -4,6 +4,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from dofsuite.errors import UserError
+from dofsuite.files import write_text
 from dofsuite.training.checkpoints.io import read_checkpoint
 from dofsuite.training.checkpoints.sharded import REST
 
@@ -35,10 +37,13 @@ def checkpoints_of(folder: Path) -> list[Path]:
     return sorted(numbered, key=step_of, reverse=True)
 
 
-def newest_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path | None:
+def newest_checkpoint(
+    folder: Path, say: Callable[[str], None] = print, *, is_own: bool = True
+) -> Path | None:
     """Return a run's newest undamaged checkpoint, or None for a run that has saved nothing yet.
 
-    A damaged one is reported to `say` and renamed to `*.damaged`; the one before it is used.
+    A damaged one is reported to `say`, and in the run's own folder renamed to `*.damaged`; the one
+    before it is used.
 
     Raises:
         UserError: There are checkpoints, and all of them are damaged.
@@ -47,9 +52,11 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path 
     for path in checkpoints:
         if (reason := damage_of(path)) is None:
             return path
-        say(f"{path}: damaged ({reason}); set aside, going back to the checkpoint before it.")
-        if path.exists():  # another rank may have been quicker
-            os.replace(path, path.with_name(path.name + ".damaged"))
+        done = "set aside" if is_own else "left as it is"
+        say(f"{path}: damaged ({reason}); {done}, going back to the checkpoint before it.")
+        if is_own:
+            with suppress(FileNotFoundError):  # another rank was quicker
+                os.replace(path, path.with_name(path.name + ".damaged"))
     if checkpoints:
         raise UserError(
             f"{folder / 'checkpoints'}: every checkpoint is damaged; "
@@ -64,11 +71,18 @@ def damage_of(checkpoint: Path) -> str | None:
         # Of a sharded checkpoint the parts are told by their sizes: no rank reads the others' here.
         file = checkpoint / REST if checkpoint.is_dir() else checkpoint
         with zipfile.ZipFile(file) as archive:
-            if (member := archive.testzip()) is not None:
-                return f"checksum of {member}"
+            if (name := archive.testzip()) is not None:
+                return f"checksum of {name}"
+            # torch reads what the directory says, another length or kind of member too, unchecked.
+            for member in archive.infolist():
+                is_compressed = member.compress_type or member.compress_size != member.file_size
+                if is_compressed or member.external_attr:
+                    return f"directory entry of {member.filename}"
         state = read_checkpoint(checkpoint, mmap=True)
-    except (UserError, OSError, zipfile.BadZipFile) as error:
-        return (str(error.__cause__ or error) or "empty").splitlines()[0]
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        return (str(error.__cause__ or error) or type(error).__name__).splitlines()[0]
+    if not isinstance(state, dict):
+        return "no checkpoint"
     missing = {"state_dict", "optimizer_states", "loops", "global_step"} - state.keys()
     return f"without {', '.join(sorted(missing))}" if missing else None
 
@@ -90,7 +104,7 @@ def choose_start(folder: Path, continue_from: str | None) -> tuple[Path | None, 
         raise UserError(
             f"{earlier}: continue_from: there is no such run folder; run its experiment first."
         )
-    if (last := newest_checkpoint(earlier)) is None:
+    if (last := newest_checkpoint(earlier, is_own=False)) is None:
         raise UserError(f"{earlier}: continue_from: this run has saved no checkpoint yet.")
     return last, True
 
@@ -147,10 +161,54 @@ class KeepNewOptimizerHparams(Callback):
 
 
 class LastValidation(Callback):
-    """Records the step of the last complete validation, so that a run can end with one."""
+    """Records the step of the last complete validation, and makes up for one that was cut off.
 
-    step: int | None = None
+    A run that is stopped between a save and the end of the validation after it resumes behind that
+    validation: it is run again before the next step. Every run ends with one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read what earlier starts have recorded in the run folder."""
+        self.path = folder / ".validated"
+        try:
+            self.step: int | None = int(self.path.read_text())
+        except (OSError, ValueError):
+            self.step = None
+        self._is_checked = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Nothing is recorded at the first step, by older versions, and beyond the resumed step.
+        if self.step is None or self.step > trainer.global_step:
+            self._record(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Run the validation that was due at the resumed step, if it is not recorded."""
+        if self._is_checked:
+            return
+        self._is_checked = True
+        every = trainer.val_check_batch
+        if trainer.check_val_every_n_epoch is not None or not isinstance(every, int):
+            return
+        # Batches before this one; no step was made since the last validation where they agree.
+        loop = trainer.fit_loop.epoch_loop
+        is_due = loop.total_batch_idx > 0 and loop.total_batch_idx % every == 0
+        if not is_due or self.step == trainer.global_step or not trainer.enable_validation:
+            return
+        # As Lightning does it between two steps.
+        connector = trainer._logger_connector
+        first_iteration = connector._first_loop_iter
+        trainer.validating = True
+        loop.val_loop.run()
+        trainer.training = True
+        connector._first_loop_iter = first_iteration
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self.step = trainer.global_step
+            self._record(trainer)
+
+    def _record(self, trainer: Trainer) -> None:
+        self.step = trainer.global_step
+        if trainer.is_global_zero:
+            write_text(self.path, f"{self.step}\n")

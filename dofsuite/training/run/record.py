@@ -5,16 +5,12 @@ machine (world size, workers, sharding), on which the global sample order does n
 samples of an optimizer step may be split otherwise, but their number stays (`global_batch`).
 """
 
-import fcntl
 import json
-import os
 import platform
 import shlex
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,7 @@ import torch
 import yaml
 
 from dofsuite.errors import UserError
-from dofsuite.files import as_user_error, make_folder, write_json, write_text
+from dofsuite.files import as_user_error, write_json, write_text
 from dofsuite.training.run.dotted_keys import flat
 from dofsuite.training.run.global_batch import (
     ACCUMULATED,
@@ -47,6 +43,7 @@ MAY_CHANGE = (
     MICRO_BATCHES,
     "trainer.strategy",
     "gpu",
+    "nonfinite",
     "trainer.val_check_interval",  # counted in batches
     "data.init_args.num_workers",
     "data.init_args.remote",
@@ -56,44 +53,6 @@ MAY_CHANGE = (
     "model.init_args.gradient_checkpointing",
     "model.init_args.acceleration",
 )
-LOCK_NAME = ".lock"
-
-
-def is_first_rank() -> bool:
-    """Whether this process is rank 0, by the launcher's environment (there is no trainer yet)."""
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-    return next((int(os.environ[name]) for name in names if name in os.environ), 0) == 0
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock the run folder, so that a requeued task and a stuck old one never write together.
-
-    Raises:
-        UserError: Another process holds the lock, or the folder cannot be written.
-    """
-    path = make_folder(folder) / LOCK_NAME
-    with as_user_error(path):
-        file = open(path, "a+")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"{folder}: another process is running this experiment here ({file.read()})."
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            # A start that failed its checks leaves nothing behind.
-            with suppress(OSError):
-                if os.listdir(folder) == [LOCK_NAME]:
-                    path.unlink()
-                    folder.rmdir()
 
 
 def differing_key(
@@ -115,6 +74,7 @@ def differing_key(
     )
     for key in keys:
         may_change = any(f"{key}.".startswith(f"{name}.") for name in MAY_CHANGE)
+        may_change |= key.endswith(".trust_remote_code")
         if before.get(key) != after.get(key) and key in may_differ and not may_change:
             return key, before.get(key), after.get(key)
     return None

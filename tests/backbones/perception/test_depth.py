@@ -223,5 +223,5 @@ def test_metric3d_names_the_package_that_it_lacks(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "torch.hub", types.SimpleNamespace(load=load))
     monkeypatch.setattr(torch, "hub", sys.modules["torch.hub"])
-    with pytest.raises(UserError, match=r"metric3d:main: vit_large: .*pip install mmengine"):
-        Metric3D().load()
+    with pytest.raises(UserError, match=r"metric3d:\w{40}: vit_large: .*pip install mmengine"):
+        Metric3D(trust_remote_code=True).load()

@@ -75,7 +75,7 @@ def test_birefnet_is_shown_a_square_and_its_last_scale_is_read():
 def test_without_network_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"ZhengPeng7/BiRefNet: .*local copy"):
-        BiRefNet().load()
+        BiRefNet(trust_remote_code=True).load()
 
 
 def test_the_packages_that_remote_code_lacks_are_named(tmp_path):
@@ -96,7 +96,7 @@ def test_the_packages_that_remote_code_lacks_are_named(tmp_path):
     with pytest.raises(
         UserError, match=r"packages that are not installed; pip install no_such_package_here\."
     ):
-        BiRefNet(str(tmp_path), revision=None).load()
+        BiRefNet(str(tmp_path), revision=None, trust_remote_code=True).load()
 
 
 def test_missing_packages_are_said_before_sdxl_is_loaded():
@@ -104,10 +104,11 @@ def test_missing_packages_are_said_before_sdxl_is_loaded():
         def load(self):
             raise AssertionError("SDXL was loaded first")
 
-    arguments = (NeverLoaded(), SmallDepth(), BiRefNet(), FocusPredictorConfig())
+    birefnet = BiRefNet(trust_remote_code=True)
+    arguments = (NeverLoaded(), SmallDepth(), birefnet, FocusPredictorConfig())
     with pytest.raises(UserError, match=r"BiRefNet: .*kornia.*pip install 'dofsuite\[saliency\]'"):
         Networks(*arguments, (), 64, True, None, False)
     with pytest.raises(
         UserError, match=r"Metric3D: .*mmcv-lite.*pip install 'dofsuite\[metric3d\]'"
     ):
-        Metric3D().check_packages()
+        Metric3D(trust_remote_code=True).check_runnable()

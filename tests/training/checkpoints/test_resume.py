@@ -9,7 +9,12 @@ import torch
 
 from dofsuite.errors import UserError
 from dofsuite.training import AtomicCheckpointIO
-from dofsuite.training.checkpoints.resume import checkpoint_path, choose_start, newest_checkpoint
+from dofsuite.training.checkpoints.resume import (
+    checkpoint_path,
+    choose_start,
+    damage_of,
+    newest_checkpoint,
+)
 
 
 def save(folder: Path, step: int, **more: object) -> Path:
@@ -78,3 +83,22 @@ def test_a_run_to_continue_must_be_there(tmp_path: Path, make: bool, reason: str
         (tmp_path / "earlier").mkdir()
     with pytest.raises(UserError, match=reason):
         choose_start(tmp_path / "own", str(tmp_path / "earlier"))
+
+
+def test_any_damage_of_a_checkpoint_is_a_reason_and_never_a_traceback(tmp_path: Path) -> None:
+    """A byte changed, zeros, cuts: 300 places of the file, its directory and its ends included."""
+    whole = tmp_path / "whole.ckpt"
+    state = {"state_dict": {"weight": torch.arange(64.0)}, "optimizer_states": [], "loops": {}}
+    AtomicCheckpointIO().save_checkpoint({**state, "global_step": 1}, whole)
+    data = whole.read_bytes()
+    assert damage_of(whole) is None
+    damaged = tmp_path / "damaged.ckpt"
+    for place in range(0, len(data), max(1, len(data) // 300)):
+        changed = bytes([data[place] ^ 0xFF])
+        damaged.write_bytes(data[:place] + changed + data[place + 1 :])
+        if damage_of(damaged) is None:  # a byte that says nothing, such as a date
+            read = AtomicCheckpointIO().load_checkpoint(damaged)
+            assert torch.equal(read["state_dict"]["weight"], torch.arange(64.0))
+    for text in (b"", b"PK", data[:200], data[200:], data + data, bytes(len(data)), b"[" * 99):
+        damaged.write_bytes(text)
+        assert text == data + data or damage_of(damaged) is not None

@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from dofsuite.errors import UserError
-from dofsuite.training.run.record import differing_key, locked, write_record
+from dofsuite.training.run.folder import locked
+from dofsuite.training.run.record import differing_key, write_record
 from dofsuite.training.run.threads import usable_cores
 
 CONFIG = {
@@ -83,7 +84,7 @@ def test_the_record_is_readable_and_counts_starts(
 
 def test_two_processes_cannot_share_a_folder(tmp_path: Path) -> None:
     program = (
-        "import sys; from dofsuite.training.run.record import locked\n"
+        "import sys; from dofsuite.training.run.folder import locked\n"
         "with locked(__import__('pathlib').Path(sys.argv[1])):\n"
         "    print('held', flush=True); sys.stdin.read()"
     )

@@ -1,0 +1,78 @@
+"""A file or an option that is no tree of words and values is one sentence, at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dofsuite.errors import UserError
+from dofsuite.experiment.command import read_command
+from dofsuite.experiment.yaml_file import check_option, read_experiment_file
+from dofsuite.fit import main
+from tests.experiment.test_mistakes import write
+
+NINE = ",".join(["x"] * 9)
+BOMB = f"a0: &a0 [{NINE}]\n" + "".join(
+    f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+FILES = {
+    "a list in itself": ("a: &a [*a]\n", "an alias stands inside of what it names"),
+    "a mapping in itself": ("model: &m {x: *m}\n", "an alias stands inside of what it names"),
+    "a list as key": ("? [1, 2]\n: 3\n", "a key has to be a word"),
+    "a mapping as key": ("? {a: 1}\n: 3\n", "a key has to be a word"),
+    "a number as key": ("1: 3\n", "a key has to be a word; put it in quotes"),
+    "nothing as key": ("null: 3\n", "a key has to be a word; put it in quotes"),
+    "a billion laughs": (BOMB, "aliases multiply to more than"),
+    "brackets": (f"a: {'[' * 400}{']' * 400}\n", "nested too deep"),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), FILES.values(), ids=FILES)
+def test_a_file_that_is_no_tree_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"x\.yaml: .*{sentence}"):
+        read_experiment_file(tmp_path / "x.yaml")
+
+
+def test_aliases_of_ordinary_use_are_read(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: 2}\n")
+    assert read_experiment_file(tmp_path / "x.yaml")["d"] == {"b": 1, "e": 2}
+
+
+def test_an_option_is_refused_likewise() -> None:
+    for text in ("[" * 1000, "{" * 1000, "&a [*a]"):
+        with pytest.raises(UserError, match="command line: "):
+            check_option(text)
+    check_option("[1, {a: null}]")
+    check_option("a: b: c")  # text, which the parser judges
+
+
+@pytest.mark.parametrize("package", ["*", "", "a b", "jsonargparse", "os.*"])
+def test_what_is_no_package_cannot_be_allowed(package: str) -> None:
+    with pytest.raises(UserError, match=r"--allow-import: .* is no package that may be allowed"):
+        read_command(["x.yaml", "--allow-import", package])
+
+
+NUMBERS = {
+    "accumulation": (["--trainer.accumulate_grad_batches", "0"], "at least 1 is expected, not 0"),
+    "rate": (["--model.schedule.learning_rate", "-1"], "Invalid learning rate: -1.0"),
+    "gpu": (
+        ["--trainer.accelerator", "gpu"],
+        "no GPU is here; leave the key out, or set it to cpu",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "sentence"), NUMBERS.values(), ids=NUMBERS)
+def test_a_number_that_cannot_be_is_named_by_its_key(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main([write({}), *words, "--allow-import", "tests"]) == 2
+    assert f"command line: {words[0]}: {sentence}" in capsys.readouterr().err
