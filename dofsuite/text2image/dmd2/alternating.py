@@ -204,8 +204,11 @@ class AlternatingOptimization(pl.LightningModule):
         if self.meta_networks:
             return fsdp.no_sync([getattr(self.networks, name) for name in self.meta_networks])
         strategy = self.trainer.strategy
-        is_parallel = isinstance(strategy, ParallelStrategy)
-        return strategy.block_backward_sync() if is_parallel else nullcontext()
+        return (
+            strategy.block_backward_sync()
+            if isinstance(strategy, ParallelStrategy)
+            else nullcontext()
+        )
 
     def step_optimizers(self, step: Step, active: list[str]) -> None:
         """Clip and step: the counted optimizer through Lightning, the focus predictor's past it."""

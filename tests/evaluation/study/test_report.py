@@ -27,7 +27,8 @@ def people(study):
 @pytest.fixture(scope="module")
 def report(study, people):
     files = write(study, people)
-    assert [file.name for file in files] == ["report.md", "report.json", "report.html"]
+    names = ["report.md", "report.json", "report.html", "tables.tex"]
+    assert [file.name for file in files] == names
     return json.loads(files[1].read_text())
 
 
