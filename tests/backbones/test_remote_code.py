@@ -107,6 +107,7 @@ def test_code_beside_the_weights_does_not_run(name: str, tmp_path: Path, marker:
     assert "[y/N]" not in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FROM_A_FOLDER)
 def test_nobody_is_asked_whether_code_may_run(
     name: str, tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch
