@@ -14,7 +14,10 @@ from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
-NO_SLURM = "no SLURM here that may be started: as root, apt-get install slurmctld slurmd munge"
+NO_SLURM = (
+    "no SLURM that may be started: as root, apt-get install slurmctld slurmd slurm-client munge, "
+    "where none runs"
+)
 # Signals without a second's wait; a node that is silent for ten seconds is down, and its jobs are
 # queued again five seconds later.
 CONFIG = """
@@ -53,7 +56,11 @@ PartitionName=ci Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def can_start() -> bool:
-    return not MISSING and os.geteuid() == 0
+    """Whether this is root's machine, with the programs, and no SLURM that already runs."""
+    if MISSING or os.geteuid() != 0:
+        return False
+    running = subprocess.run(["pgrep", "-x", "slurmd|slurmctld"], capture_output=True, check=False)
+    return running.returncode != 0
 
 
 class OneNodeSlurm:
@@ -92,15 +99,15 @@ class OneNodeSlurm:
     def start_node(self) -> None:
         subprocess.run(["slurmd", "-f", self.config], check=True, env=self.env)
 
-    def kill_node(self, processes: str) -> None:
+    def kill_node(self, command: Path) -> None:
         """End the node's daemon, its steps and what they run, as a machine that loses power.
 
         Args:
-            processes: A pattern of what its steps run.
+            command: Named by what its steps run, and by nothing else on this machine.
         """
         os.kill(int((self.folder / "slurmd.pid").read_text()), signal.SIGKILL)
         subprocess.run(["pkill", "-KILL", "slurmstepd"], check=False)
-        subprocess.run(["pkill", "-KILL", "-f", processes], check=False)
+        subprocess.run(["pkill", "-KILL", "-f", str(command)], check=False)
 
     def call(self, *words: str | Path) -> str:
         done = subprocess.run(

@@ -72,7 +72,7 @@ def test_tasks_stopped_by_time_limit_signal_and_a_dead_node_end_as_the_undisturb
     slurm.call("scontrol", "update", f"JobId={job}_0", f"TimeLimit={slurm.minutes(job) + 1}")
     slurm.signal_batch(f"{job}_1")
     slurm.wait(lambda: saved_steps(runs[2]) or saved_steps(runs[3]), 240)
-    slurm.kill_node("dofsuite.fit")
+    slurm.kill_node(folder / "paced.yaml")
     slurm.wait(lambda: "down" in slurm.call("sinfo", "-h", "-o", "%T"), 60)
     slurm.start_node()
     slurm.wait(lambda: not slurm.jobs(), 400)
