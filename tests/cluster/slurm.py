@@ -22,6 +22,8 @@ NO_SLURM = (
 # queued again five seconds later.
 CONFIG = """
 ClusterName=ci
+# Steps that an earlier controller has lost must not be taken for its own.
+FirstJobId={first_job}
 SlurmctldHost={host}({address})
 SlurmUser=root
 SlurmdUser=root
@@ -75,7 +77,8 @@ class OneNodeSlurm:
         for name in ("state", "spool"):
             (self.folder / name).mkdir()
         address = socket.gethostbyname(self.host)
-        text = CONFIG.format(host=self.host, address=address, folder=self.folder)
+        names = {"host": self.host, "address": address, "folder": self.folder}
+        text = CONFIG.format(**names, first_job=1000 + os.getpid() % 60000)
         self.config.write_text(text)
         # Munge, unless it runs
         if subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode:

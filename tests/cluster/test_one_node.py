@@ -68,8 +68,9 @@ def test_tasks_stopped_by_time_limit_signal_and_a_dead_node_end_as_the_undisturb
     runs = [folder / "runs" / "four" / str(index) for index in range(4)]
 
     # 0: its time limit. 1: a signal to the batch shell alone. 2: the node dies. 3: nothing
-    slurm.wait(lambda: saved_steps(runs[0]) and saved_steps(runs[1]), 240)
+    slurm.wait(lambda: saved_steps(runs[0]), 240)
     slurm.call("scontrol", "update", f"JobId={job}_0", f"TimeLimit={slurm.minutes(job) + 1}")
+    slurm.wait(lambda: saved_steps(runs[1]), 240)
     slurm.signal_batch(f"{job}_1")
     slurm.wait(lambda: saved_steps(runs[2]) or saved_steps(runs[3]), 240)
     slurm.kill_node(folder / "paced.yaml")
