@@ -157,7 +157,7 @@ def test_a_saved_photograph_is_the_lens_command_s_and_keeps_its_exif(photo_file,
     assert Image.open(saved).getexif().get_ifd(0x8769)[0xA405] == 75
 
 
-@pytest.mark.parametrize("sweep", ["aperture", "focus"])
+@pytest.mark.parametrize("sweep", ["aperture", pytest.param("focus", marks=pytest.mark.slow)])
 def test_an_animation_has_its_frames_there_and_back(workspace, tmp_path, sweep):
     workspace = replace(workspace, path=tmp_path / "photo.png")
     path = animate(workspace, Shot(focus=(0.5, 0.5)), sweep, "gif", False, tmp_path)

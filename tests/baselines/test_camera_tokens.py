@@ -100,6 +100,7 @@ def test_what_is_named_learns_and_nothing_else(name):
     assert all("lora" in key for key in of_unet) == (name != "all weights")
 
 
+@pytest.mark.slow
 def test_what_an_aperture_means_can_be_learnt_from_the_tokens_alone():
     """Flat pictures of one caption, dark ones at f/1.8 and bright ones at f/22."""
     side, count = 16, 8

@@ -33,6 +33,7 @@ def test_words_have_unit_variance_and_nothing_in_common():
     assert (first * second).mean().item() == pytest.approx(0, abs=0.03)
 
 
+@pytest.mark.slow
 def test_another_python_with_another_hash_seed_says_the_same():
     program = (
         "from dofsuite.backbones import WordEncoder\n"

@@ -190,7 +190,7 @@ def tables_of(output):
     return found
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_two_and_three_processes_print_the_same_table(
     report, benchmark, clip, model, tmp_path, monkeypatch, processes
 ):

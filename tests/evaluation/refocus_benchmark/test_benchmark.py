@@ -110,7 +110,7 @@ def test_the_manifest_lists_every_file_with_its_checksum(folder):
     assert listed == {
         str(path.relative_to(folder))
         for path in folder.rglob("*.*")
-        if path.suffix in (".png", ".csv")
+        if path.suffix in (".png", ".csv") and path.name != "samples.csv"  # which rivals fill
     }
     assert len(listed) == 3 * (2 + 6) + 1
     for name, entry in manifest["files"].items():

@@ -91,7 +91,7 @@ def one_rank(monkeypatch):
 
 
 SHORT = {
-    "stages": Stages(teacher=1, deep=0, critic_steps=1),
+    "stages": Stages(teacher=1, deep=0, critic_steps=1, critic_order="same_kind"),
     "training": Training(warmup_steps=2, ema_decay=0.5),
 }
 
