@@ -11,11 +11,10 @@ from dofsuite.curation.merge import set_name
 from dofsuite.curation.settings import Curation
 from dofsuite.curation.tally import KEPT
 from dofsuite.curation.verdicts import Item, Mapper, left
+from dofsuite.evaluation.statistics import wilson_interval
 
 # Of a tar's images, drawn tars tell how many there are in all.
 MOST_SHARDS = 50
-# Standard normal quantile of 95 %.
-Z = 1.96
 
 
 class Cost(NamedTuple):
@@ -34,19 +33,6 @@ class DryRun(NamedTuple):
     counts: Counter[str]
     costs: dict[str, Cost]
     kept_bytes: int
-
-
-def wilson(count: int, drawn: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (JASA 22, 1927).
-
-    >>> [round(bound, 4) for bound in wilson(10, 100)]
-    [0.0552, 0.1744]
-    """
-    share = count / drawn
-    middle = share + Z**2 / (2 * drawn)
-    half = Z * math.sqrt(share * (1 - share) / drawn + Z**2 / (4 * drawn**2))
-    scale = 1 + Z**2 / drawn
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def evenly(count: int, wanted: int) -> list[int]:
@@ -111,7 +97,7 @@ def say_dry_run(result: DryRun, say: Callable[[str], None]) -> None:
     say(f"{drawn} of about {total:,} images, drawn evenly")
     # Yields, then rejections
     for key in sorted(key for key in result.counts if key.endswith(f"/{KEPT}")):
-        low, high = (round(bound * total) for bound in wilson(result.counts[key], drawn))
+        low, high = (round(bound * total) for bound in wilson_interval(result.counts[key], drawn))
         expected = round(result.counts[key] / drawn * total)
         name = key.partition("/")[0]
         say(f"{name}: {expected:,} expected, {low:,} to {high:,} (95 %), before duplicates")

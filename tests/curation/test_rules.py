@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from dofsuite.curation.answers import read_answers
-from dofsuite.curation.dry_run import wilson
 from dofsuite.curation.inputs import find_inputs
 from dofsuite.curation.merge import balance, plan_samples, read_decisions
 from dofsuite.curation.merge_settings import MergeSettings
@@ -140,13 +139,6 @@ def test_balance_cuts_the_larger_set_and_names_what_it_left_out():
     assert [len(each) for each in samples.values()] == [7, 7]
     assert {each.rule for each in rejections} == {"balance"}
     assert len(rejections) == 3
-
-
-def test_wilson_s_interval_is_scipy_s():
-    # scipy.stats.binomtest(count, drawn).proportion_ci(method="wilson"), SciPy 1.16
-    expected = {(0, 50): (0.0, 0.07134760), (3, 1000): (0.00102073, 0.00878331)}
-    for (count, drawn), interval in expected.items():
-        assert wilson(count, drawn) == pytest.approx(interval, abs=1e-5)
 
 
 def test_recorded_answers_and_decisions_are_checked_line_by_line(tmp_path):
