@@ -22,7 +22,12 @@ TRUST = "trust_remote_code"
 
 def describe(descriptor: Any) -> dict[str, Any]:
     """Return a descriptor's class and arguments as plain values; attributes name the arguments."""
-    names = inspect.signature(type(descriptor).__init__).parameters.keys() - {"self", TRUST}
+    # A class without arguments of its own has `object`'s *args and **kwargs
+    parameters = inspect.signature(type(descriptor).__init__).parameters.values()
+    named = {
+        each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    }
+    names = named - {"self", TRUST}
     return {
         "class": type(descriptor).__name__,
         "arguments": {name: getattr(descriptor, name) for name in sorted(names)},

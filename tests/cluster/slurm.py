@@ -136,6 +136,11 @@ class OneNodeSlurm:
         elapsed = self.call("squeue", "-h", "-j", f"{job}_0", "-o", "%M")
         return int(elapsed.split(":")[-2])
 
+    def log(self, folder: Path, job: str, index: int) -> str:
+        """What a task of an array has written."""
+        path = folder / f"dofsuite-{job}_{index}.log"
+        return path.read_text() if path.exists() else ""
+
     def signal_batch(self, task: str) -> None:
         """Send USR1 to a task's shell alone.
 
