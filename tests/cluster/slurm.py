@@ -61,8 +61,11 @@ def can_start() -> bool:
     """Whether this is root's machine, with the programs, and no SLURM that already runs."""
     if MISSING or os.geteuid() != 0:
         return False
-    running = subprocess.run(["pgrep", "-x", "slurmd|slurmctld"], capture_output=True, check=False)
-    return running.returncode != 0
+    found = (
+        subprocess.run(["pgrep", "-x", daemon], capture_output=True, check=False)
+        for daemon in ("slurmd", "slurmctld")
+    )
+    return all(each.returncode for each in found)
 
 
 class OneNodeSlurm:
