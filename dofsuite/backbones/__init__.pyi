@@ -6,6 +6,7 @@ from dofsuite.backbones.flux.flux import Backbone as Backbone
 from dofsuite.backbones.flux.flux import FluxModules as FluxModules
 from dofsuite.backbones.flux.flux import PretrainedFlux as PretrainedFlux
 from dofsuite.backbones.flux.lora import Lora as Lora
+from dofsuite.backbones.perception.blur import BlurModel as BlurModel
 from dofsuite.backbones.perception.captioner import Captioner as Captioner
 from dofsuite.backbones.perception.captioner import CaptionWriter as CaptionWriter
 from dofsuite.backbones.perception.clip import ClipEmbedder as ClipEmbedder
@@ -31,6 +32,7 @@ from dofsuite.backbones.sdxl.prompt_encoder import SdxlPromptEncoder as SdxlProm
 from dofsuite.backbones.sdxl.sdxl import PretrainedSdxl as PretrainedSdxl
 from dofsuite.backbones.sdxl.sdxl import Sdxl as Sdxl
 from dofsuite.backbones.sdxl.sdxl import SdxlModules as SdxlModules
+from dofsuite.backbones.small.blur import SmallBlur as SmallBlur
 from dofsuite.backbones.small.depth import SmallDepth as SmallDepth
 from dofsuite.backbones.small.depth import SmallSaliency as SmallSaliency
 from dofsuite.backbones.small.flux import SmallFlux as SmallFlux

@@ -1,0 +1,53 @@
+"""The blur classifier that comes with dofsuite: a ResNeXt-FPN of 0.8 M weights."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from dofsuite.backbones.perception.blur import BlurModel, ResNeXtFpn, ResNeXtFpnConfig
+from dofsuite.backbones.small.build import saved_folder, seeded
+
+
+class SmallBlur:
+    """A light description of a blur classifier that judges images at a short side of 128 px."""
+
+    def __init__(
+        self, weights: str | None = "packaged", size_px: int | None = None, seed: int = 0
+    ) -> None:
+        """Describe the network.
+
+        Args:
+            weights: `packaged`, the one that comes with dofsuite; a folder that a run of
+                `dofsuite.pretraining.BlurClassifier` exported; or null, a new network.
+            size_px: Short side at which it judges; null: at which it was trained, of a new network
+                128.
+            seed: Of a new network's weights.
+        """
+        self.weights, self.size_px, self.seed = weights, size_px, seed
+
+    def load(self) -> BlurModel:
+        """Build the network, frozen, in evaluation mode.
+
+        Raises:
+            UserError: `weights` names a folder without a saved network.
+        """
+        if self.weights is None:
+            with seeded(self.seed):
+                return BlurModel(ResNeXtFpn(ResNeXtFpnConfig()), self.size_px or 128)
+        folder = saved_folder(self.weights, "blur", "config.json", "model.safetensors")
+        saved = json.loads((folder / "config.json").read_text())
+        trained_size_px = saved.pop("size_px")
+        config = ResNeXtFpnConfig(**saved | {"widths": tuple(saved["widths"])})
+        network = ResNeXtFpn(config).float()
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+        return BlurModel(network, self.size_px or trained_size_px)
+
+
+def save_blur(model: BlurModel, folder: Path) -> None:
+    """Write a blur classifier: its sizes as JSON, its weights as 16-bit safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.network.config._asdict() | {"size_px": model.size_px}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    weights = {name: value.detach().half() for name, value in model.network.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
