@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import cast
 
 from dofsuite.cli import option
-from dofsuite.curation.choice import DEFAULT_CAPTIONER, DEFAULT_VLM, NO_NETWORK, Choice
+from dofsuite.curation.choice import (
+    DEFAULT_BLUR_CLASSIFIER,
+    DEFAULT_CAPTIONER,
+    DEFAULT_VLM,
+    NO_NETWORK,
+    Choice,
+)
 from dofsuite.curation.merge_settings import MergeSettings
 from dofsuite.curation.rules import Purpose, changed, rules_of
 from dofsuite.curation.settings import Settings
@@ -97,6 +103,12 @@ class CurateConfig:
     phones: Path | None = option(
         "--phones", type=Path, metavar="FILE", default=None, help="more smartphones: MAKE | MODEL"
     )
+    blur_classifier: str = option(
+        "--blur-classifier",
+        metavar="DIR|packaged|none",
+        default=DEFAULT_BLUR_CLASSIFIER,
+        help="tells no, desirable and undesirable blur apart; default: %(default)s, the small one",
+    )
     vlm: str = option(
         "--vlm",
         metavar="PATH_OR_ID",
@@ -183,6 +195,7 @@ class CurateConfig:
             thresholds=changed(self.threshold),
             sharpness=_by_source(self.sharpness),
             networks=Choice(
+                blur=self.blur_classifier if "blur" in rules else NO_NETWORK,
                 photograph=self.vlm if "photograph" in rules else NO_NETWORK,
                 caption=self.captioner if purpose == "text2image" else NO_NETWORK,
             ),

@@ -25,10 +25,25 @@ class Network(Protocol):
 
 
 def load_blur(path: str) -> Network:
-    raise UserError(
-        "blur: some images have no recorded answer; give a file that has one (--answers FILE), or "
-        "leave the rule out (--without blur)."
-    )
+    from dofsuite.backbones import SmallBlur
+    from dofsuite.backbones.perception.blur import VERDICTS, verdict_probabilities
+
+    if path == NO_NETWORK:
+        raise UserError(
+            "--blur-classifier: none: some images have no recorded answer; name a classifier, or "
+            "leave the rule out (--without blur)."
+        )
+    try:
+        classifier: Any = SmallBlur(path).load().to(default_device())
+    except UserError as error:
+        raise UserError(f"--blur-classifier: {error}") from error
+
+    # Each at its own shape
+    def verdict(image: Tensor) -> str:
+        kinds = classifier(image[None].to(default_device()))
+        return VERDICTS[int(verdict_probabilities(kinds).argmax())]
+
+    return lambda images: [verdict(image) for image in images]
 
 
 def load_photograph(path: str) -> Network:

@@ -199,8 +199,9 @@ def test_mistakes_are_one_sentence(tmp_path, capsys, words, sentence):
 
 def test_a_missing_classifier_is_said_and_nothing_is_made_up(curated, tmp_path, capsys):
     photos = curated.folder / "photos"
-    assert curate(photos, "-o", tmp_path / "out", *OPTIONS) == 2
-    assert "blur: some images have no recorded answer" in capsys.readouterr().err
+    words = (photos, "-o", tmp_path / "out", "--blur-classifier", "none", *OPTIONS)
+    assert curate(*words) == 2
+    assert "--blur-classifier: none: some images have no recorded answer" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("verdicts/*"))
 
 

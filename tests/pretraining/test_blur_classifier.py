@@ -8,7 +8,12 @@ from dofsuite.backbones import SmallBlur
 from dofsuite.backbones.perception.blur import KINDS, VERDICTS
 from dofsuite.pretraining import BlurClassifier
 from dofsuite.pretraining.blur_classifier import VERDICT_INDEX, balanced_kinds
-from dofsuite.pretraining.blurred_kinds import BlurSizes, draw_cameras, photograph
+from dofsuite.pretraining.blurred_kinds import (
+    BlurSizes,
+    draw_cameras,
+    photograph,
+    with_smooth_surfaces,
+)
 from tests.pretraining.test_surrogates import batch_of, scenes  # noqa: F401  (a fixture)
 
 SIZES = BlurSizes()
@@ -66,6 +71,21 @@ def test_an_image_without_blur_is_left_as_it_is_and_a_subject_in_focus_too(two_p
     assert torch.allclose(photograph(image, two_planes[:8], still, SIZES.gamma), image, atol=1e-6)
 
 
+def test_a_smooth_surface_loses_its_detail_and_keeps_its_edges(two_planes):
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    inside = two_planes[:2] > 0
+    image = torch.where(inside, 0.5 + image / 2, image / 4)
+    is_smooth = torch.tensor([[True] + [False] * 5, [False] * 5 + [True]])
+    far, near = with_smooth_surfaces(image, two_planes[:2], is_smooth)
+    # What is smooth varies slowly, the rest is left as it is
+    assert far[:, :12].std() < 0.2 * image[0, :, :12].std()
+    assert torch.equal(far[:, 20:44, 20:44], image[0, :, 20:44, 20:44])
+    assert torch.equal(near[:, :12], image[1, :, :12])
+    # The step between the surfaces is where it was: nothing of one is in the other
+    assert near[:, 20:44, 20:44].min() > 0.6
+    assert far[:, 18:20, 20:44].max() < 0.25
+
+
 def test_a_third_of_the_training_images_has_each_verdict():
     kind = balanced_kinds((torch.arange(900) + 0.5) / 900)
     assert torch.bincount(VERDICT_INDEX[kind]).tolist() == [300, 300, 300]
@@ -73,7 +93,9 @@ def test_a_third_of_the_training_images_has_each_verdict():
 
 
 def test_training_lowers_the_loss_and_the_export_judges_alike(scenes, tmp_path):  # noqa: F811
-    module = BlurClassifier(optimizer=lambda p: torch.optim.AdamW(p, lr=2e-3))
+    module = BlurClassifier(
+        smooth_share=0.5, optimizer=lambda p: torch.optim.AdamW(p, lr=2e-3)
+    )
     batch = batch_of(scenes[:3])
     trainer = pl.Trainer(
         max_steps=8,

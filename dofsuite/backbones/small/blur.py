@@ -1,4 +1,4 @@
-"""The blur classifier that comes with dofsuite: a ResNeXt-FPN of 0.8 M weights."""
+"""The blur classifier that comes with dofsuite: a ResNeXt-FPN of 0.2 M weights."""
 
 import json
 from pathlib import Path
