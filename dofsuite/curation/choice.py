@@ -12,13 +12,11 @@ DEFAULT_VLM = "OpenGVLab/InternVL3-1B-hf"
 # Paper: BLIP-2, size not stated.
 DEFAULT_CAPTIONER = "Salesforce/blip2-opt-2.7b"
 NO_NETWORK = "none"
-# The small one that comes with dofsuite.
-DEFAULT_BLUR_CLASSIFIER = "packaged"
 
 
 class Choice(NamedTuple):
     """Which networks a curation uses: hub ids or folders, or `none`; of blur `packaged` too."""
 
-    blur: str = DEFAULT_BLUR_CLASSIFIER
+    blur: str = NO_NETWORK
     photograph: str = DEFAULT_VLM
     caption: str = DEFAULT_CAPTIONER

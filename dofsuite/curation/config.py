@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from dofsuite.cli import option
-from dofsuite.curation.choice import (
-    DEFAULT_BLUR_CLASSIFIER,
-    DEFAULT_CAPTIONER,
-    DEFAULT_VLM,
-    NO_NETWORK,
-    Choice,
-)
+from dofsuite.curation.choice import DEFAULT_CAPTIONER, DEFAULT_VLM, NO_NETWORK, Choice
 from dofsuite.curation.merge_settings import MergeSettings
 from dofsuite.curation.rules import Purpose, changed, rules_of
 from dofsuite.curation.settings import Settings
@@ -106,8 +100,9 @@ class CurateConfig:
     blur_classifier: str = option(
         "--blur-classifier",
         metavar="DIR|packaged|none",
-        default=DEFAULT_BLUR_CLASSIFIER,
-        help="tells no, desirable and undesirable blur apart; default: %(default)s, the small one",
+        default=NO_NETWORK,
+        help="tells no, desirable and undesirable blur apart; packaged: the small one that comes "
+        "with dofsuite; default: %(default)s",
     )
     vlm: str = option(
         "--vlm",

@@ -23,13 +23,7 @@ from dofsuite.backbones.perception.blur import (
 from dofsuite.backbones.small.blur import SmallBlur, save_blur
 from dofsuite.data import Batch
 from dofsuite.data.batch import check_has_depth
-from dofsuite.pretraining.blurred_kinds import (
-    SLABS,
-    BlurSizes,
-    draw_cameras,
-    photograph,
-    with_smooth_surfaces,
-)
+from dofsuite.pretraining.blurred_kinds import BlurSizes, draw_cameras, photograph
 
 # Verdict of each kind, by index.
 VERDICT_INDEX = torch.tensor([VERDICTS.index(VERDICT_OF[kind]) for kind in KINDS])
@@ -45,7 +39,6 @@ class BlurClassifier(pl.LightningModule):
         backbone: SmallBlur = SmallBlur(weights=None),  # noqa: B008  (a light descriptor)
         sizes: BlurSizes = BlurSizes(),  # noqa: B008
         noise_std: float = 0.03,
-        smooth_share: float = 0.0,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.05),
         seed: int = 0,
     ) -> None:
@@ -56,8 +49,6 @@ class BlurClassifier(pl.LightningModule):
             sizes: Of the blur.
             noise_std: Largest standard deviation of the sensor noise that is added to a photograph,
                 in display values; drawn uniformly from 0 (*ours*).
-            smooth_share: Largest share of a training scene's surfaces that lose their own detail;
-                drawn uniformly from 0 (*ours*).
             optimizer: Its learning rate is the peak of the cosine decay.
             seed: Of all draws.
         """
@@ -65,10 +56,7 @@ class BlurClassifier(pl.LightningModule):
         if noise_std < 0:
             raise ValueError(f"noise_std: must be 0 or above, got {noise_std}")
         self.backbone, self.sizes = backbone, sizes
-        if not 0 <= smooth_share <= 1:
-            raise ValueError(f"smooth_share: must be 0 to 1, got {smooth_share}")
-        self.noise_std, self.smooth_share = noise_std, smooth_share
-        self.optimizer, self.seed = optimizer, seed
+        self.noise_std, self.optimizer, self.seed = noise_std, optimizer, seed
         self.model = None
         self.accuracy = MulticlassAccuracy(len(VERDICTS), average="macro")
         self.recall_of_kind = MulticlassAccuracy(len(KINDS), average="none")
@@ -83,14 +71,6 @@ class BlurClassifier(pl.LightningModule):
         index = batch.index.tolist()
         u = diffusion.draw_uniform(self.seed, index, "which blur", 2).to(self.device)
         kind = balanced_kinds(u[:, 0])
-        # Surfaces of their own detail and smooth ones
-        if self.smooth_share:
-            v = diffusion.draw_uniform(self.seed, index, "smooth surfaces", 1 + SLABS)
-            v = v.to(self.device)
-            is_smooth = v[:, 1:] < self.smooth_share * v[:, :1]
-            smooth = with_smooth_surfaces(batch.image_srgb, batch.disparity, is_smooth)
-            batch = batch._replace(image_srgb=smooth)
-        # The photograph and its noise
         image = self.blurred(batch, kind, index)
         noise = diffusion.draw_noise(image.shape[1:], self.seed, index, "sensor").to(self.device)
         image = image + self.noise_std * u[:, 1, None, None, None] * noise

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from dofsuite import diffusion
 from dofsuite.backbones.perception.blur import KINDS
@@ -20,8 +19,6 @@ from dofsuite.optics.motion import blur_along_path, shaken_path, straight_path
 
 SUBJECT_SHARE = 0.05
 PATH_POINTS = 33
-# Slabs of disparity that stand for the surfaces of a scene.
-SLABS = 6
 
 
 @dataclass(frozen=True)
@@ -116,50 +113,6 @@ def draw_cameras(
     shaken = shaken_path(length_px, normal.to(disparity.device))
     path_px = torch.where(is_kind["camera_shake"][:, None, None], shaken, straight)
     return Camera(level_px, focus, path_px * moves[:, None, None])
-
-
-def with_smooth_surfaces(
-    image_srgb: Float[Tensor, "b 3 h w"],
-    disparity: Float[Tensor, "b 1 h w"],
-    is_smooth: Bool[Tensor, "b s"],
-    reach: float = 0.25,
-) -> Float[Tensor, "b 3 h w"]:
-    """Take the detail from some surfaces and leave their edges sharp, as of sky, walls and water.
-
-    A surface is a slab of disparity. In a smooth one, weights m of the slab,
-
-        image = box(m image) / box(m)
-
-    over boxes that do not leave it, twice; far wider than the largest blur, whose traces a smaller
-    box would leave. Without such surfaces a classifier takes a lack of detail for blur.
-
-    Args:
-        image_srgb: In display values.
-        disparity: 0 far to 1 near.
-        is_smooth: Of each image and slab.
-        reach: Half the side of a box over the image's short side (*ours*).
-    """
-    slabs = is_smooth.shape[1]
-    slab = (disparity * slabs).long().clamp(0, slabs - 1)
-    half_px = max(1, round(reach * min(image_srgb.shape[-2:])))
-    for number in range(slabs):
-        inside = (slab == number).to(image_srgb)
-        covered = _box(inside, half_px).clamp(min=1e-6)
-        mean = image_srgb
-        for _ in range(2):
-            mean = _box(inside * mean, half_px) / covered
-        changes = inside * is_smooth[:, number, None, None, None]
-        image_srgb = torch.where(changes > 0, mean, image_srgb)
-    return image_srgb
-
-
-# Mean over boxes, zeros outside of the image; running sums, whose time does not depend on the box.
-def _box(x: Tensor, half_px: int) -> Tensor:
-    for dim in (-1, -2):
-        x = x.transpose(dim, -1)
-        sums = pad(x, (half_px + 1, half_px)).cumsum(-1)
-        x = (sums[..., 2 * half_px + 1 :] - sums[..., : -2 * half_px - 1]).transpose(dim, -1)
-    return x / (2 * half_px + 1) ** 2
 
 
 def photograph(

@@ -1,19 +1,16 @@
-"""The kinds of blur against the radii that define them, and the classifier that is trained on them."""
+"""The kinds of blur against the radii that define them, and the classifier trained on them."""
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.nn import functional
 
 from dofsuite.backbones import SmallBlur
-from dofsuite.backbones.perception.blur import KINDS, VERDICTS
+from dofsuite.backbones.perception.blur import KINDS, VERDICTS, verdict_probabilities
+from dofsuite.data.synthetic.motorcycle import motorcycle
 from dofsuite.pretraining import BlurClassifier
 from dofsuite.pretraining.blur_classifier import VERDICT_INDEX, balanced_kinds
-from dofsuite.pretraining.blurred_kinds import (
-    BlurSizes,
-    draw_cameras,
-    photograph,
-    with_smooth_surfaces,
-)
+from dofsuite.pretraining.blurred_kinds import BlurSizes, draw_cameras, photograph
 from tests.pretraining.test_surrogates import batch_of, scenes  # noqa: F401  (a fixture)
 
 SIZES = BlurSizes()
@@ -71,21 +68,6 @@ def test_an_image_without_blur_is_left_as_it_is_and_a_subject_in_focus_too(two_p
     assert torch.allclose(photograph(image, two_planes[:8], still, SIZES.gamma), image, atol=1e-6)
 
 
-def test_a_smooth_surface_loses_its_detail_and_keeps_its_edges(two_planes):
-    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    inside = two_planes[:2] > 0
-    image = torch.where(inside, 0.5 + image / 2, image / 4)
-    is_smooth = torch.tensor([[True] + [False] * 5, [False] * 5 + [True]])
-    far, near = with_smooth_surfaces(image, two_planes[:2], is_smooth)
-    # What is smooth varies slowly, the rest is left as it is
-    assert far[:, :12].std() < 0.2 * image[0, :, :12].std()
-    assert torch.equal(far[:, 20:44, 20:44], image[0, :, 20:44, 20:44])
-    assert torch.equal(near[:, :12], image[1, :, :12])
-    # The step between the surfaces is where it was: nothing of one is in the other
-    assert near[:, 20:44, 20:44].min() > 0.6
-    assert far[:, 18:20, 20:44].max() < 0.25
-
-
 def test_a_third_of_the_training_images_has_each_verdict():
     kind = balanced_kinds((torch.arange(900) + 0.5) / 900)
     assert torch.bincount(VERDICT_INDEX[kind]).tolist() == [300, 300, 300]
@@ -93,9 +75,7 @@ def test_a_third_of_the_training_images_has_each_verdict():
 
 
 def test_training_lowers_the_loss_and_the_export_judges_alike(scenes, tmp_path):  # noqa: F811
-    module = BlurClassifier(
-        smooth_share=0.5, optimizer=lambda p: torch.optim.AdamW(p, lr=2e-3)
-    )
+    module = BlurClassifier(optimizer=lambda p: torch.optim.AdamW(p, lr=2e-3))
     batch = batch_of(scenes[:3])
     trainer = pl.Trainer(
         max_steps=8,
@@ -126,3 +106,29 @@ def test_the_balanced_accuracy_counts_verdicts_not_kinds(scenes):  # noqa: F811
     module.validation_step(batch_of(scenes[:1]), 0)
     assert module.accuracy.compute().item() == pytest.approx(1 / len(VERDICTS))
     assert module.recall_of_kind.compute().tolist() == [0, 0, 0, 0, 1]
+
+
+def test_the_packaged_classifier_judges_a_held_out_photograph_s_renderings():
+    """Eight crops of the Middlebury motorcycle, each with the five kinds of blur."""
+    scene, side = motorcycle(), 128
+    image = torch.from_numpy(scene.image_srgb).permute(2, 0, 1)[None] / 255
+    disparity = 1 / torch.from_numpy(scene.depth_m)[None, None]
+    classifier, kinds = SmallBlur().load(), torch.arange(len(KINDS))
+    right = torch.zeros(len(KINDS))
+    for number in range(8):
+        # A crop, its disparity from 0 to 1
+        left, size = 30 * number, 500 - 20 * number
+        rows, columns = slice(0, size), slice(left, left + size)
+        crop = functional.interpolate(image[..., rows, columns], (side, side), mode="area")
+        depth = functional.interpolate(disparity[..., rows, columns], (side, side))
+        depth = (depth - depth.min()) / (depth.max() - depth.min())
+        # A photograph with each kind of blur
+        crops, depths = (each.expand(len(KINDS), -1, -1, -1) for each in (crop, depth))
+        indices = range(len(KINDS) * number, len(KINDS) * (number + 1))
+        camera = draw_cameras(kinds, depths, SIZES, 3, indices)
+        pictures = photograph(crops.contiguous(), depths.contiguous(), camera, SIZES.gamma)
+        verdicts = verdict_probabilities(classifier(pictures)).argmax(1)
+        right += verdicts == VERDICT_INDEX
+    recalls = [right[VERDICT_INDEX == v].mean() / 8 for v in range(len(VERDICTS))]
+    print([round(float(each), 3) for each in recalls])
+    assert sum(recalls) / len(recalls) >= 0.9
