@@ -7,6 +7,8 @@ from torch.nn import functional
 
 from dofsuite.backbones import SmallBlur
 from dofsuite.backbones.perception.blur import KINDS, VERDICTS, verdict_probabilities
+from dofsuite.curation.networks import load_blur
+from dofsuite.curation.rules import BLUR_LABELS
 from dofsuite.data.synthetic.motorcycle import motorcycle
 from dofsuite.pretraining import BlurClassifier
 from dofsuite.pretraining.blur_classifier import VERDICT_INDEX, balanced_kinds
@@ -106,6 +108,13 @@ def test_the_balanced_accuracy_counts_verdicts_not_kinds(scenes):  # noqa: F811
     module.validation_step(batch_of(scenes[:1]), 0)
     assert module.accuracy.compute().item() == pytest.approx(1 / len(VERDICTS))
     assert module.recall_of_kind.compute().tolist() == [0, 0, 0, 0, 1]
+
+
+def test_curate_asks_it_and_has_its_words():
+    image = torch.from_numpy(motorcycle().image_srgb).permute(2, 0, 1) / 255
+    blurred = functional.avg_pool2d(image, 25, stride=1, padding=12)
+    assert load_blur("packaged")([image, blurred]) == ["none", "undesirable"]
+    assert BLUR_LABELS == VERDICTS
 
 
 def test_the_packaged_classifier_judges_a_held_out_photograph_s_renderings():
