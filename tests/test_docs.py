@@ -145,7 +145,7 @@ def test_curate_commands_are_read() -> None:
 def test_batch_scripts_and_their_arguments_exist() -> None:
     for words in commands("sbatch"):
         files = [word for word in words if not word.startswith("-")]
-        given = [file for file in files if not file.isdecimal()]
+        given = [file for file in files if not file.isdecimal() and file != "true"]
         assert len(given) == (3 if "experiments/slurm/array.sbatch" in given else 2)
         assert all((ROOT / file).is_file() for file in given)
 

@@ -56,7 +56,8 @@ class BlurClassifier(pl.LightningModule):
         if noise_std < 0:
             raise ValueError(f"noise_std: must be 0 or above, got {noise_std}")
         self.backbone, self.sizes = backbone, sizes
-        self.noise_std, self.optimizer, self.seed = noise_std, optimizer, seed
+        self.noise_std, self.seed = noise_std, seed
+        self.optimizer = optimizer
         self.model = None
         self.accuracy = MulticlassAccuracy(len(VERDICTS), average="macro")
         self.recall_of_kind = MulticlassAccuracy(len(KINDS), average="none")

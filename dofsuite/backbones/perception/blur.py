@@ -126,7 +126,7 @@ class BlurModel(Frozen):
         """Return the probabilities of `KINDS` for display values in [0, 1] of any size."""
         return self.network(self.reduced(image).to(self.dtype)).float().softmax(1)
 
-    def reduced(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    def reduced(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 r s"]:
         """Bring the short side to `size_px`, with antialiasing."""
         height, width = image.shape[-2:]
         scale = self.size_px / min(height, width)

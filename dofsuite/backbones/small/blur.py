@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from dofsuite.backbones.perception.blur import BlurModel, ResNeXtFpn, ResNeXtFpnConfig
 from dofsuite.backbones.small.build import saved_folder, seeded
+from dofsuite.errors import UserError
 
 
 class SmallBlur:
@@ -24,21 +25,30 @@ class SmallBlur:
                 128.
             seed: Of a new network's weights.
         """
-        self.weights, self.size_px, self.seed = weights, size_px, seed
+        self.weights, self.seed = weights, seed
+        self.size_px = size_px
 
     def load(self) -> BlurModel:
         """Build the network, frozen, in evaluation mode.
 
         Raises:
-            UserError: `weights` names a folder without a saved network.
+            UserError: `weights` names a folder without a saved network, or with another one.
         """
+        # A new network
         if self.weights is None:
             with seeded(self.seed):
                 return BlurModel(ResNeXtFpn(ResNeXtFpnConfig()), self.size_px or 128)
+        # A saved one: its sizes, then its weights
         folder = saved_folder(self.weights, "blur", "config.json", "model.safetensors")
-        saved = json.loads((folder / "config.json").read_text())
-        trained_size_px = saved.pop("size_px")
-        config = ResNeXtFpnConfig(**saved | {"widths": tuple(saved["widths"])})
+        try:
+            saved = json.loads((folder / "config.json").read_text())
+            trained_size_px = saved.pop("size_px")
+            config = ResNeXtFpnConfig(**saved | {"widths": tuple(saved["widths"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{folder}: config.json: this is no blur classifier; name a folder that a run of "
+                "dofsuite.pretraining.BlurClassifier exported."
+            ) from error
         network = ResNeXtFpn(config).float()
         network.load_state_dict(load_file(folder / "model.safetensors"))
         return BlurModel(network, self.size_px or trained_size_px)
