@@ -6,8 +6,9 @@ from typing import Literal, get_args
 from dofsuite.cli import option
 from dofsuite.errors import UserError
 
-# `dofsuite.refocus.two_pass.SplitBackward`, and the names of `dofsuite.benchmarks.lens.FFT_DTYPES`.
+# `dofsuite.refocus.two_pass.SplitBackward`, which torch would have to be imported for.
 SplitBackward = Literal["none", "losses", "rows"]
+# Of torch.
 FFT_DTYPES = ("float32", "float64")
 
 

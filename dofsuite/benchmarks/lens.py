@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dofsuite.benchmarks.config import FFT_DTYPES as FFT_DTYPE_NAMES
 from dofsuite.benchmarks.config import LensConfig as Config
 from dofsuite.benchmarks.machine import Machine
 from dofsuite.benchmarks.measurement import Measurement
@@ -23,7 +24,7 @@ from dofsuite.optics.cost import lens_cost
 FLOOR_BYTES_PER_PX = 28 + 60
 # Radius up to which the peers are timed beside the fast methods: their time grows with radius^2.
 LOOP_UP_TO_PX = 20
-FFT_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+FFT_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in FFT_DTYPE_NAMES}
 
 
 def measure(config: Config) -> Iterator[Measurement]:

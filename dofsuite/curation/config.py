@@ -7,11 +7,11 @@ from typing import cast
 
 from dofsuite.cli import option
 from dofsuite.curation.choice import DEFAULT_CAPTIONER, DEFAULT_VLM, NO_NETWORK, Choice
+from dofsuite.curation.inputs import TarCache
 from dofsuite.curation.merge_settings import MergeSettings
 from dofsuite.curation.rules import Purpose, changed, rules_of
 from dofsuite.curation.settings import Settings
 from dofsuite.data.manifest import sha256_of
-from dofsuite.data.remote import RemoteCache
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 
@@ -215,9 +215,9 @@ class CurateConfig:
             depth_kind=self.depth_kind,
         )
 
-    def remote_cache(self) -> RemoteCache:
+    def tar_cache(self) -> TarCache:
         """Where this machine keeps copies of input shards at addresses."""
-        return RemoteCache(str(self.cache) if self.cache else None, max_gb=self.cache_gb)
+        return TarCache(str(self.cache) if self.cache else None, max_gb=self.cache_gb)
 
     def part_and_parts(self) -> tuple[int, int]:
         """Which part of a stage this process does, from 0, and of how many.

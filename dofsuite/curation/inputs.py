@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 from dofsuite.curation.header import HEADER_BYTES
 from dofsuite.data.decode import DECODERS
 from dofsuite.data.packing.match_files import CAPTION_EXTENSION, find_pairs
-from dofsuite.data.remote import RemoteCache, is_remote
+from dofsuite.data.remote import CacheWords, RemoteCache, is_remote
 from dofsuite.data.shard_cache import CachedFile, ShardCache
 from dofsuite.data.tar_index import MAX_MEMBER_BYTES
 from dofsuite.errors import UserError
@@ -26,12 +26,12 @@ from dofsuite.images import IMAGE_EXTENSIONS
 KEPT_EXTENSIONS = (*IMAGE_EXTENSIONS, CAPTION_EXTENSION, "json", *DECODERS)
 TAR_BLOCK = 512
 SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
-# The cache speaks of an experiment's keys and a set's manifest; here there are options and a list.
-WORDS = {
-    "data.remote.max_gb": "--cache-gb",
-    ", or raise data.remote.tries": "",
-    "the manifest's": "the one given",
-}
+
+
+class TarCache(RemoteCache):
+    """Where copies of tars at addresses are kept; here there are options and a list."""
+
+    words = CacheWords("--cache-gb", more_tries="", checksum="the one given")
 
 
 class Entry(NamedTuple):
@@ -83,7 +83,7 @@ class Reader:
             release: Closes other readers of this process where the cache has no room.
         """
         self.shard, self._release = shard, release
-        self._cache = cache or RemoteCache()
+        self._cache = cache or TarCache()
         # A tar that ends early: what is wrong with it, found by `entries`.
         self.damage: str | None = None
         self._copy: CachedFile | None = None
@@ -98,14 +98,7 @@ class Reader:
         if not self.shard.is_remote:
             return Path(self.shard.path)
         address, sha256 = self.shard.path, self.shard.sha256
-        try:
-            cache = ShardCache(self._cache)
-            self._copy = cache.open(address, None, sha256, release=self._release)
-        except UserError as error:
-            text = str(error)
-            for key, words in WORDS.items():
-                text = text.replace(key, words)
-            raise UserError(text) from error
+        self._copy = ShardCache(self._cache).open(address, None, sha256, release=self._release)
         return self._copy.path
 
     @cached_property

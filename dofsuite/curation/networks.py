@@ -1,11 +1,10 @@
 """The networks that curation asks, each loaded when the first image needs it.
 
-Images are `[3, h, w]` display values in [0, 1], upright, at most `REDUCED_PX` on the long side. The
-blur classifier is given a batch; vision-language models take one image at a time, so that an answer
-does not depend on its neighbors.
+Images are `[3, h, w]` display values in [0, 1], upright, at most `REDUCED_PX` on the long side, and
+judged one at a time, so that an answer does not depend on its neighbors.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -20,8 +19,8 @@ ANSWER_TOKENS, CAPTION_TOKENS = 8, 60
 class Network(Protocol):
     """What answers one question about images."""
 
-    def __call__(self, images: Sequence[Tensor]) -> Sequence[str]:
-        """Return an answer an image: for `blur` one of `BLUR_LABELS`, else a text."""
+    def __call__(self, image: Tensor) -> str:
+        """Return the answer: for `blur` one of `BLUR_LABELS`, else a text."""
 
 
 def load_blur(path: str) -> Network:
@@ -33,17 +32,18 @@ def load_blur(path: str) -> Network:
             "--blur-classifier: none: some images have no recorded answer; name a classifier, or "
             "leave the rule out (--without blur)."
         )
+    device = default_device()
     try:
-        classifier: Any = SmallBlur(path).load().to(default_device())
+        classifier: Any = SmallBlur(path).load().to(device)
     except UserError as error:
         raise UserError(f"--blur-classifier: {error}") from error
 
-    # Each at its own shape
+    # The likeliest verdict, of its kinds together
     def verdict(image: Tensor) -> str:
-        kinds = classifier(image[None].to(default_device()))
+        kinds = classifier(image[None].to(device))
         return VERDICTS[int(verdict_probabilities(kinds).argmax())]
 
-    return lambda images: [verdict(image) for image in images]
+    return verdict
 
 
 def load_photograph(path: str) -> Network:
@@ -84,4 +84,4 @@ def _language_model(path: str, prompt: str | None, tokens: int, flag: str) -> Ne
         writer: Any = described.load().to(default_device())
     except UserError as error:
         raise UserError(f"{flag}: {error}") from error
-    return lambda images: [writer.caption(image) for image in images]
+    return writer.caption

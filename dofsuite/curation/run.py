@@ -39,7 +39,7 @@ def curate(config: CurateConfig, say: Say = print) -> None:
         raise UserError(f"{config.output}: nothing was begun here; begin with --stage map.")
     shards = None if is_begun else find_inputs(config.inputs, config.images_per_shard)
     begin(config.output, settings, shards)
-    curation = Curation(config.output, config.remote_cache())
+    curation = Curation(config.output, config.tar_cache())
 
     # The stages
     with on_engine(config):
@@ -65,7 +65,7 @@ def try_out(config: CurateConfig, samples: int) -> DryRun:
     shards = find_inputs(config.inputs, config.images_per_shard)
     with TemporaryDirectory() as folder, one_thread():
         begin(Path(folder), config.settings(), shards)
-        return dry_run(Curation(Path(folder), config.remote_cache()), samples)
+        return dry_run(Curation(Path(folder), config.tar_cache()), samples)
 
 
 def map_work(folder: Path, cache: RemoteCache) -> Work:
@@ -82,7 +82,7 @@ def map_part(curation: Curation, config: CurateConfig, part: tuple[int, int]) ->
     items = part_of(curation.input_count, part)
     with claimed(curation.folder, "map", items):
         missing = [item for item in items if not curation.verdict_file(item).is_file()]
-        work = partial(map_work, cache=config.remote_cache())
+        work = partial(map_work, cache=config.tar_cache())
         if config.ray is None:
             run_items(work, curation.folder, missing, config.workers, "verdicts")
         else:
@@ -115,7 +115,7 @@ def write_part(curation: Curation, config: CurateConfig, part: tuple[int, int], 
     items = part_of(len(shards), part)
     with claimed(curation.folder, "write", items):
         missing = [item for item in items if not shards[item].record(curation.folder).is_file()]
-        work = partial(write_work, cache=config.remote_cache())
+        work = partial(write_work, cache=config.tar_cache())
         if config.ray is None:
             run_items(work, curation.folder, missing, config.workers, "shards")
         else:

@@ -30,8 +30,6 @@ from dofsuite.images import load_upright
 
 # Long side at which sharpness is measured and networks are asked (*ours*: the training's size).
 REDUCED_PX = 1024
-# Of the blur classifier; the others take one image at a time.
-BLUR_BATCH = 16
 
 
 class Item(NamedTuple):
@@ -89,22 +87,13 @@ class Mapper:
 
     def answer(self, question: str, reader: Reader, items: Sequence[Item]) -> None:
         """Answer a question about images: from the record, else by the network."""
-        unanswered = []
         for item in items:
             answer = self.recorded.get(item.entry.name, {}).get(question)
+            by = "recorded"
             if answer is None:
-                unanswered.append(item)
-            else:
-                item.row[question], item.row[f"{question}_by"] = answer, "recorded"
-
-        # A batch never crosses the input shard: an answer may depend on its batch in the last bit
-        size = BLUR_BATCH if question == "blur" else 1
-        for start in range(0, len(unanswered), size):
-            batch = unanswered[start : start + size]
-            answers = self.network(question)([reduced_values(reader, item.entry) for item in batch])
-            for item, answer in zip(batch, answers, strict=True):
-                item.row[question] = answer
-                item.row[f"{question}_by"] = getattr(self.choice, question)
+                answer = self.network(question)(reduced_values(reader, item.entry))
+                by = getattr(self.choice, question)
+            item.row[question], item.row[f"{question}_by"] = answer, by
 
     def _questioning(self, question: str) -> RunStage:
         def run(reader: Reader, items: Sequence[Item]) -> None:

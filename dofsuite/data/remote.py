@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 from dofsuite.errors import UserError
 from dofsuite.files import cache_folder
@@ -43,6 +43,14 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 MAX_MANIFEST_BYTES = 2**30
 
 
+class CacheWords(NamedTuple):
+    """What errors call the settings of a cache, and whose checksum a copy is compared with."""
+
+    max_gb: str = "data.remote.max_gb"
+    more_tries: str = ", or raise data.remote.tries"
+    checksum: str = "the manifest's"
+
+
 @dataclass(frozen=True)
 class RemoteCache:
     """Where copies of remote shards are kept, and how they are fetched. All defaults *ours*."""
@@ -59,10 +67,11 @@ class RemoteCache:
     """How often a copy is tried before the run ends."""
     first_wait_s: float = 1.0
     """Pause after the first failed try, doubled after every other."""
+    words: ClassVar[CacheWords] = CacheWords()
 
     def __post_init__(self) -> None:
         if not 0 < self.max_gb < float("inf"):
-            raise UserError(f"data.remote.max_gb: it must be above 0, not {self.max_gb}.")
+            raise UserError(f"{self.words.max_gb}: it must be above 0, not {self.max_gb}.")
         if self.tries < 1 or self.first_wait_s < 0:
             raise UserError("data.remote: tries must be at least 1 and first_wait_s at least 0.")
 
@@ -188,7 +197,7 @@ def tried(address: str, settings: RemoteCache, copy: Callable[[], Result]) -> Re
             if attempt == settings.tries:
                 raise UserError(
                     f"{address}: it could not be copied in {settings.tries} tries: {reason}: "
-                    "check the network and the address, or raise data.remote.tries."
+                    f"check the network and the address{settings.words.more_tries}."
                 ) from error
             wait_s = settings.first_wait_s * 2 ** (attempt - 1)
             log.warning(

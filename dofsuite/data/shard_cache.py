@@ -109,8 +109,8 @@ class ShardCache:
                 keep = ()
                 if time.monotonic() > deadline:
                     raise UserError(
-                        f"data.remote.max_gb: {self.settings.max_gb:g} GB in {self.folder} are all "
-                        f"in use and {address} has no room: raise it."
+                        f"{self.settings.words.max_gb}: {self.settings.max_gb:g} GB in "
+                        f"{self.folder} are all in use and {address} has no room: raise it."
                     ) from None
                 time.sleep(0.2)
 
@@ -144,7 +144,7 @@ class ShardCache:
                 raise UserError(f"{address}: the server does not say its size: download the set.")
         if size > self.max_bytes:
             raise UserError(
-                f"data.remote.max_gb: {address} has {size / 1e9:.3g} GB, more than "
+                f"{self.settings.words.max_gb}: {address} has {size / 1e9:.3g} GB, more than "
                 f"{self.settings.max_gb:g}: raise it."
             )
         with as_user_error(path):
@@ -168,7 +168,7 @@ class ShardCache:
                 more = "more" if total > size else str(total)
                 raise _DamagedError(f"{more} bytes came where {size} were expected")
             if sha256 is not None and hashed.hexdigest() != sha256:
-                raise _DamagedError("its sha256 is not the manifest's")
+                raise _DamagedError(f"its sha256 is not {self.settings.words.checksum}")
             file.flush()
             os.fsync(file.fileno())
             os.replace(file.name, path)

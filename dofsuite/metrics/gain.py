@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dofsuite.metrics.guards import check_same_shape
 from dofsuite.metrics.scalar_metric import ScalarMetric
-from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
+from dofsuite.metrics.sharpness import Levels, checked_levels, gain_of_ends, sharpness_curves
 
 
 def blur_gain(
@@ -103,13 +103,11 @@ class BlurGain(ScalarMetric):
 
 def _gain(preds_curve: Tensor, target_curve: Tensor, levels: Tensor) -> Tensor:
     """The gain of curves [s], which may be sums or means: the number of scenes cancels."""
-    lowest, highest = levels.argmin(), levels.argmax()
-    preds_log_ratio = (preds_curve[highest] / preds_curve[lowest]).log()
-    gain = preds_log_ratio / (target_curve[highest] / target_curve[lowest]).log()
-    if bool(gain.isfinite()):
-        return gain
-    warnings.warn(
-        "BlurGain: the truth does not change with the level or an image is flat; set to 0.",
-        stacklevel=3,
-    )
-    return torch.zeros_like(gain)
+    ends = torch.stack([levels.argmin(), levels.argmax()])
+    gain, is_none = gain_of_ends(preds_curve[ends][None], target_curve[ends][None])
+    if bool(is_none):
+        warnings.warn(
+            "BlurGain: the truth does not change with the level or an image is flat; set to 0.",
+            stacklevel=3,
+        )
+    return gain[0]

@@ -8,9 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dofsuite.metrics.guards import check_same_shape, one_of, short
-from dofsuite.metrics.precision import tolerance
 from dofsuite.metrics.scalar_metric import ScalarMetric, draw_curve
-from dofsuite.metrics.sharpness import Levels, checked_levels, sharpness_curves
+from dofsuite.metrics.sharpness import (
+    Levels,
+    checked_levels,
+    correlation_by_row,
+    sharpness_curves,
+)
 
 # Which definition; see `lv_corr`.
 Variant = Literal["level_mean", "level_per_scene", "genphoto_diff"]
@@ -171,19 +175,13 @@ def _correlations(
 
 def _pearson(curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
     """Pearson's correlation row by row; 0, with a warning, where a row is constant."""
-    a, b = (rows - rows.mean(dim=1, keepdim=True) for rows in (curves, against))
-    norm_a, norm_b = a.norm(dim=1), b.norm(dim=1)
-    # Constant up to rounding.
-    rounding = tolerance(curves, 1e-9, 1e-5)
-    constant = norm_a <= rounding * curves.norm(dim=1)
-    constant |= norm_b <= rounding * against.norm(dim=1)
+    correlation, constant = correlation_by_row(curves, against)
     if bool(constant.any()):
         warnings.warn(
             "LVCorr: sharpness changes at no level or evenly at all; the score is set to 0.",
             stacklevel=3,
         )
-    correlation: Tensor = (a * b).sum(dim=1) / (norm_a * norm_b).masked_fill(constant, 1.0)
-    return correlation.masked_fill(constant, 0.0)
+    return correlation
 
 
 def _check_variant(variant: Variant, levels: Tensor) -> Variant:

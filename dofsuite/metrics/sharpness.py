@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,7 +13,7 @@ from dofsuite.metrics.guards import (
     display_values,
     finite_numbers,
 )
-from dofsuite.metrics.precision import widen, widest_float
+from dofsuite.metrics.precision import tolerance, widen, widest_float
 from dofsuite.optics import laplacian, srgb_to_luma
 from dofsuite.optics.color import LUMA_BT601
 
@@ -131,6 +131,31 @@ def sharpness_curves(sweep: Tensor, num_levels: int, name: str = "preds") -> Flo
         ValueError: if `sweep` is not [batch, num_levels, 3, h, w], floating-point and not empty.
     """
     return _variances(display_sweep(sweep, num_levels, name, "levels"))
+
+
+def correlation_by_row(
+    curves: Float[Tensor, "n s"], against: Float[Tensor, "n s"]
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Pearson's correlation row by row, and which rows are constant up to rounding: 0 there."""
+    a, b = (rows - rows.mean(dim=1, keepdim=True) for rows in (curves, against))
+    norm_a, norm_b = a.norm(dim=1), b.norm(dim=1)
+    rounding = tolerance(curves, 1e-9, 1e-5)
+    constant = norm_a <= rounding * curves.norm(dim=1)
+    constant |= norm_b <= rounding * against.norm(dim=1)
+    correlation: Tensor = (a * b).sum(dim=1) / (norm_a * norm_b).masked_fill(constant, 1.0)
+    return correlation.masked_fill(constant, 0.0), constant
+
+
+def gain_of_ends(
+    preds: Float[Tensor, "n 2"], target: Float[Tensor, "n 2"]
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """log(LV(b_max) / LV(b_min)) over the truth's of sharpness at b_min and b_max, row by row.
+
+    Sums or means over scenes: their number cancels. And which rows have no such number: 0 there.
+    """
+    gain = (preds[:, 1] / preds[:, 0]).log() / (target[:, 1] / target[:, 0]).log()
+    is_none = ~gain.isfinite()
+    return gain.masked_fill(is_none, 0.0), is_none
 
 
 def local_sharpness(

@@ -24,6 +24,7 @@ from dofsuite.backbones.small.blur import SmallBlur, save_blur
 from dofsuite.data import Batch
 from dofsuite.data.batch import check_has_depth
 from dofsuite.pretraining.blurred_kinds import BlurSizes, draw_cameras, photograph
+from dofsuite.pretraining.cosine_decay import with_cosine_decay
 
 # Verdict of each kind, by index.
 VERDICT_INDEX = torch.tensor([VERDICTS.index(VERDICT_OF[kind]) for kind in KINDS])
@@ -114,15 +115,7 @@ class BlurClassifier(pl.LightningModule):
         return photograph(batch.image_srgb, batch.disparity, camera, self.sizes.gamma)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build the optimizer with cosine decay to 0 at the end of the run (*ours*)."""
-        optimizer = self.optimizer(self.parameters())
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, max(1, self.trainer.max_steps)
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return with_cosine_decay(self.optimizer(self.parameters()), self.trainer.max_steps)
 
     def export(self, folder: Path) -> None:
         """Write the network as 16-bit safetensors."""

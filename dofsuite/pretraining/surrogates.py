@@ -20,6 +20,7 @@ from dofsuite import diffusion
 from dofsuite.backbones import Depth, Saliency, SmallDepth, SmallSaliency
 from dofsuite.backbones.small.depth import save_small
 from dofsuite.data import Batch
+from dofsuite.pretraining.cosine_decay import with_cosine_decay
 
 # Depth of disparity 1 and of disparity 0 in the synthetic scenes.
 NEAR_M, FAR_M = 1.0, 10.0
@@ -109,15 +110,7 @@ class Surrogate(pl.LightningModule, ABC):
         return losses["loss"]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build the optimizer with cosine decay to 0 at the end of the run (*ours*)."""
-        optimizer = self.optimizer(self.parameters())
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, max(1, self.trainer.max_steps)
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return with_cosine_decay(self.optimizer(self.parameters()), self.trainer.max_steps)
 
     def export(self, folder: Path) -> None:
         """Write the network in transformers' format, as 16-bit safetensors."""

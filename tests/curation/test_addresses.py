@@ -9,8 +9,7 @@ import tarfile
 
 import pytest
 
-from dofsuite.curation.inputs import InputShard, Reader, find_inputs
-from dofsuite.data.remote import RemoteCache
+from dofsuite.curation.inputs import InputShard, Reader, TarCache, find_inputs
 from dofsuite.errors import UserError
 from tests.curation.conftest import OPTIONS, curate, results
 from tests.curation.photographs import DEEP, SHALLOW, jpeg
@@ -108,7 +107,7 @@ def test_what_an_address_or_a_list_gets_wrong_is_named(near, tmp_path):
 def test_a_copy_that_fails_ends_with_its_address_and_reason(server: Server, tmp_path, capsys):
     server.files["a/b.tar"] = data = tar_of(0, 2)
     address = f"{server.address}/a/b.tar"
-    cache = RemoteCache(str(tmp_path), first_wait_s=0.01, tries=3)
+    cache = TarCache(str(tmp_path), first_wait_s=0.01, tries=3)
     names = ["a/b/0000", "a/b/0001"]
     # Dies in the middle: again; always: named
     server.cut["a/b.tar"] = 2

@@ -1,7 +1,6 @@
 """The kinds of blur against the radii that define them, and the classifier trained on them."""
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch.nn import functional
 
@@ -13,6 +12,7 @@ from dofsuite.data.synthetic.motorcycle import motorcycle
 from dofsuite.pretraining import BlurClassifier
 from dofsuite.pretraining.blur_classifier import VERDICT_INDEX, balanced_kinds
 from dofsuite.pretraining.blurred_kinds import BlurSizes, draw_cameras, photograph
+from tests.cpu_trainer import cpu_trainer
 from tests.pretraining.test_surrogates import batch_of, scenes  # noqa: F401  (a fixture)
 
 SIZES = BlurSizes()
@@ -79,14 +79,7 @@ def test_a_third_of_the_training_images_has_each_verdict():
 def test_training_lowers_the_loss_and_the_export_judges_alike(scenes, tmp_path):  # noqa: F811
     module = BlurClassifier(optimizer=lambda p: torch.optim.AdamW(p, lr=2e-3))
     batch = batch_of(scenes[:3])
-    trainer = pl.Trainer(
-        max_steps=8,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        limit_val_batches=0,
-    )
+    trainer = cpu_trainer(None, 8, [], enable_checkpointing=False, limit_val_batches=0)
     losses = []
     step = module.training_step
     module.training_step = lambda *inputs: losses.append(step(*inputs)) or losses[-1]
@@ -113,7 +106,7 @@ def test_the_balanced_accuracy_counts_verdicts_not_kinds(scenes):  # noqa: F811
 def test_curate_asks_it_and_has_its_words():
     image = torch.from_numpy(motorcycle().image_srgb).permute(2, 0, 1) / 255
     blurred = functional.avg_pool2d(image, 25, stride=1, padding=12)
-    assert load_blur("packaged")([image, blurred]) == ["none", "undesirable"]
+    assert list(map(load_blur("packaged"), [image, blurred])) == ["none", "undesirable"]
     assert BLUR_LABELS == VERDICTS
 
 

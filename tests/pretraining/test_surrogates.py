@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from dofsuite.backbones import SmallDepth, SmallSaliency
@@ -10,6 +9,7 @@ from dofsuite.data import Batch
 from dofsuite.data.synthetic.layered_scenes import LayeredRecipe, depth_m_of, layered_scenes
 from dofsuite.pretraining import DepthSurrogate, SaliencySurrogate
 from dofsuite.pretraining.surrogates import depth_target_m, known, saliency_target
+from tests.cpu_trainer import cpu_trainer
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +109,7 @@ def test_a_few_steps_lower_the_loss_and_the_export_outputs_alike(module, small, 
     surrogate.configure_model()
     with torch.no_grad():
         before = surrogate.losses(surrogate.model(batch.image_srgb), batch, known(batch))["loss"]
-    trainer = pl.Trainer(
-        max_steps=25,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-    )
+    trainer = cpu_trainer(None, 25, [], enable_checkpointing=False)
     trainer.fit(surrogate, torch.utils.data.DataLoader([batch] * 25, batch_size=None))
     with torch.no_grad():
         output = surrogate.model(batch.image_srgb)

@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
 from dofsuite.backbones.perception.blur import BlurModel, ResNeXtFpn, ResNeXtFpnConfig
-from dofsuite.backbones.small.build import saved_folder, seeded
+from dofsuite.backbones.small.build import (
+    WEIGHTS_FILE,
+    load_weights,
+    save_weights,
+    saved_folder,
+    seeded,
+)
 from dofsuite.errors import UserError
 
 
@@ -39,7 +43,7 @@ class SmallBlur:
             with seeded(self.seed):
                 return BlurModel(ResNeXtFpn(ResNeXtFpnConfig()), self.size_px or 128)
         # A saved one: its sizes, then its weights
-        folder = saved_folder(self.weights, "blur", "config.json", "model.safetensors")
+        folder = saved_folder(self.weights, "blur", "config.json", WEIGHTS_FILE)
         try:
             saved = json.loads((folder / "config.json").read_text())
             trained_size_px = saved.pop("size_px")
@@ -50,7 +54,7 @@ class SmallBlur:
                 "dofsuite.pretraining.BlurClassifier exported."
             ) from error
         network = ResNeXtFpn(config).float()
-        network.load_state_dict(load_file(folder / "model.safetensors"))
+        load_weights(network, folder, "blur")
         return BlurModel(network, self.size_px or trained_size_px)
 
 
@@ -59,5 +63,4 @@ def save_blur(model: BlurModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = model.network.config._asdict() | {"size_px": model.size_px}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    weights = {name: value.detach().half() for name, value in model.network.state_dict().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_weights(model.network, folder)

@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from dofsuite.backbones.perception.depth import NEAREST_M, Depth
 from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.backbones.perception.saliency import Saliency
-from dofsuite.backbones.small.build import saved_folder, seeded
-from dofsuite.errors import UserError
+from dofsuite.backbones.small.build import (
+    WEIGHTS_FILE,
+    load_weights,
+    save_weights,
+    saved_folder,
+    seeded,
+)
 
 
 class SmallDense:
@@ -51,15 +54,9 @@ class SmallDense:
                 network = DepthAnythingForDepthEstimation(config)
         else:
             # Not from_pretrained, whose progress bars would run through every command.
-            folder = saved_folder(self.weights, packaged, "config.json", "model.safetensors")
+            folder = saved_folder(self.weights, packaged, "config.json", WEIGHTS_FILE)
             network = DepthAnythingForDepthEstimation(DepthAnythingConfig.from_pretrained(folder))
-            try:
-                network.load_state_dict(load_file(folder / "model.safetensors"))
-            except (SafetensorError, RuntimeError) as error:
-                raise UserError(
-                    f"{folder / 'model.safetensors'}: weights: not those of a small {packaged} "
-                    "network; take a whole copy of the folder."
-                ) from error
+            load_weights(network, folder, packaged)
         return DensePrediction(network, None, smallest)
 
 
@@ -131,7 +128,4 @@ def save_small(network: Any, folder: Path) -> None:
     """Write a small network in float16, which transformers' from_pretrained can read too."""
     network.config.architectures = [type(network).__name__]
     network.config.save_pretrained(folder)
-    weights = {
-        name: value.detach().half().contiguous() for name, value in network.state_dict().items()
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_weights(network, folder)

@@ -11,6 +11,7 @@ from torch import Tensor
 from dofsuite.evaluation.refocus_benchmark.config import SOURCES
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.evaluation.statistics import Statistic, ratio
+from dofsuite.metrics.sharpness import correlation_by_row, gain_of_ends
 
 # Column -> key in a row.
 SCORES = {
@@ -22,8 +23,6 @@ SCORES = {
 }
 TASKS = ("refocus", "bokeh", "deblur")
 HIT_RATE = "focus hit rate"
-# Relative size below which a sharpness curve is constant: `dofsuite.metrics.lv_corr`'s.
-CONSTANT = 1e-9
 # The scores of samples by key.
 Rows = dict[str, dict[str, Any]]
 
@@ -90,13 +89,22 @@ def means_of(benchmark: Benchmark, rows: Rows, samples: Sequence[Sample]) -> Col
 
 def hit_rate_of(benchmark: Benchmark, rows: Rows) -> dict[str, Statistic]:
     # How often a refocus image is sharper at its own point than the scene's others are there
-    hits, counts = [], []
+    found = hits_of(benchmark, rows)
+    scenes = [
+        [found[sample.key] for sample in samples if sample.key in found]
+        for samples in by_scene(benchmark, "refocus")
+    ]
+    return {HIT_RATE: ratio(list(map(sum, scenes)), list(map(len, scenes)))} if found else {}
+
+
+def hits_of(benchmark: Benchmark, rows: Rows) -> dict[str, bool]:
+    """Return which refocus images hit, of the scenes of which all are covered, by sample."""
+    hits: dict[str, bool] = {}
     for samples in by_scene(benchmark, "refocus"):
         found = scene_hits([rows[sample.key] for sample in samples if sample.key in rows])
-        complete = len(samples) > 1 and len(found) == len(samples)
-        hits.append(sum(found) if complete else 0)
-        counts.append(len(found) if complete else 0)
-    return {HIT_RATE: ratio(hits, counts)} if sum(counts) else {}
+        if len(samples) > 1 and len(found) == len(samples):
+            hits |= {sample.key: hit for sample, hit in zip(samples, found, strict=True)}
+    return hits
 
 
 def scene_hits(rows: Sequence[dict[str, Any]]) -> list[bool]:
@@ -168,7 +176,9 @@ def sweep_of(benchmark: Benchmark, rows: Rows) -> dict[str, Statistic]:
 
     # Blur gain, of the lowest and the highest level
     ends = torch.cat([curve[:, [0, -2]] for curve in curves.values()] + [count[:, None]], dim=1)
-    found["blur gain"] = Statistic(ends, lambda totals: masked(blur_gain(totals[:, :-1]), totals))
+    found["blur gain"] = Statistic(
+        ends, lambda totals: masked(gain_of_ends(totals[:, :2], totals[:, 2:4])[0], totals)
+    )
     return found
 
 
@@ -181,17 +191,7 @@ def level_correlation(
     curves: Float[Tensor, "r levels"], levels: Float[Tensor, " levels"]
 ) -> Float[Tensor, " r"]:
     """Return -corr(level, sharpness) of every row; 0 where the row is constant."""
-    centered = curves - curves.mean(dim=1, keepdim=True)
-    falling = levels.mean() - levels
-    norms = centered.norm(dim=1)
-    correlation = centered @ falling / (norms * falling.norm())
-    return correlation.masked_fill(norms <= CONSTANT * curves.norm(dim=1), 0.0)
-
-
-def blur_gain(ends: Float[Tensor, "r 4"]) -> Float[Tensor, " r"]:
-    """Return log(LV(b_max) / LV(b_min)) over the truth's, of [preds min, max, truth min, max]."""
-    gain = (ends[:, 1] / ends[:, 0]).log() / (ends[:, 3] / ends[:, 2]).log()
-    return gain.where(gain.isfinite(), 0.0)
+    return correlation_by_row(curves, -levels.expand_as(curves))[0]
 
 
 def common_keys(every: Collection[Rows]) -> set[str]:

@@ -18,11 +18,10 @@ from dofsuite.evaluation.refocus.estimates import (
     TASKS,
     Columns,
     Rows,
-    by_scene,
     columns_of,
     common_keys,
+    hits_of,
     restricted,
-    scene_hits,
 )
 from dofsuite.evaluation.refocus.methods import Method
 from dofsuite.evaluation.refocus.perturbation import TITLES
@@ -293,14 +292,6 @@ def samples_csv(benchmark: Benchmark, results: Sequence[MethodResults]) -> str:
             line |= {"scene": sample.scene, "source": source_of[sample.scene]}
             line |= {"task": sample.task, "bokeh_level": f"{sample.bokeh_level:g}"}
             line |= {name: row[name] for name in names}
-            writer.writerow(line | {"focus_hit": hits.get(sample.key)})
+            hit = hits.get(sample.key)
+            writer.writerow(line | {"focus_hit": None if hit is None else int(hit)})
     return file.getvalue()
-
-
-def hits_of(benchmark: Benchmark, rows: Rows) -> dict[str, int]:
-    hits: dict[str, int] = {}
-    for samples in by_scene(benchmark, "refocus"):
-        found = scene_hits([rows[sample.key] for sample in samples if sample.key in rows])
-        if len(samples) > 1 and len(found) == len(samples):
-            hits |= {sample.key: int(hit) for sample, hit in zip(samples, found, strict=True)}
-    return hits
