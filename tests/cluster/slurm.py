@@ -147,10 +147,12 @@ class OneNodeSlurm:
     def signal_batch(self, task: str) -> None:
         """Send USR1 to a task's shell alone.
 
-        scancel repeats it and then fails with "Job can not be altered now", though it arrived.
+        It arrives at once; scancel repeats it for more than a minute, and then fails with "Job can
+        not be altered now". It is not waited for so long.
         """
         words = ["scancel", "--signal=USR1", "--batch", task]
-        subprocess.run(words, env=self.env, capture_output=True, check=False)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(words, env=self.env, capture_output=True, check=False, timeout=5)
 
     def jobs(self) -> list[str]:
         """`ID STATE` of the jobs that have not ended."""

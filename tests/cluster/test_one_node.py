@@ -20,7 +20,7 @@ from tests.tiny_runs import EXPERIMENT
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "slurm" / "array.sbatch"
-STEPS = 250
+STEPS = 400
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not can_start(), reason=NO_SLURM)]
 
