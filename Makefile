@@ -22,11 +22,11 @@ test: setup setup-base
 test-all: setup setup-base
 	DOFSUITE_BASE_PYTHON=$(BASE_VENV)/bin/python $(VENV)/bin/python -m pytest -m "not gpu and not weights"
 
-# The page in a browser: with Debian's chromium; where it is missing they are skipped, and say so. Jobs under a SLURM of
-# one node: pytest -m slow tests/cluster, as root, with Debian's slurmctld, slurmd, slurm-client and munge.
+# The page in a browser, and jobs under a SLURM of one node: as root, with Debian's chromium, slurmctld, slurmd,
+# slurm-client and munge; what is missing is skipped, and says so.
 test-system: setup
 	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[app]'
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -m slow tests/app -rs
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -m slow tests/app tests/cluster -rs
 
 # What one GPU has to show, in stages (STAGES="lens text2image" for some of them).
 gpu-rows: setup
