@@ -19,7 +19,7 @@ from dofsuite.backbones.model_card import model_card
 from dofsuite.backbones.sdxl.adapters import has_lora, merge_lora, save_unet_lora
 from dofsuite.backbones.sdxl.prediction_type import save_scheduler
 from dofsuite.errors import UserError
-from dofsuite.text2image.camera.exif import ExifTimeEmbedding, without_exif
+from dofsuite.text2image.camera.exif import EXIF_FOLDER, ExifTimeEmbedding, without_exif
 from dofsuite.text2image.settings import Text2ImageSettings
 from dofsuite.training.sharding.fsdp import gather_to_cpu
 
@@ -118,7 +118,7 @@ def save_unet(unet: Any, is_exif_conditioned: bool, dtype: torch.dtype, folder: 
     if isinstance(unet.time_embedding, ExifTimeEmbedding):
         embedder = without_exif(unet)
         if is_exif_conditioned:
-            embedder.save_pretrained(folder / "exif_embedder")
+            embedder.save_pretrained(folder / EXIF_FOLDER)
     unet.save_pretrained(folder / "unet")
 
 

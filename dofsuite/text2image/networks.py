@@ -20,7 +20,7 @@ from dofsuite.backbones.sdxl.unet_weights import load_unet_weights
 from dofsuite.data import Batch
 from dofsuite.diffusion import scaled_linear_alphas_cumprod, to_device
 from dofsuite.errors import UserError
-from dofsuite.text2image.camera.exif import with_exif
+from dofsuite.text2image.camera.exif import saved_embedder, with_exif
 from dofsuite.text2image.camera.focus_predictor import FocusPredictor
 from dofsuite.text2image.dmd2.denoiser import ConditionedDenoiser
 from dofsuite.text2image.dmd2.discriminator import Discriminator
@@ -122,8 +122,14 @@ class Networks(nn.Module):
         if generator_from is not None:
             generator = copy.deepcopy(teacher)
             load_unet_weights(generator, generator_from, "model.generator_from")
+        trained_embedder = saved_embedder(backbone.folder)
+        if trained_embedder is not None and "teacher" not in exif_conditioned:
+            raise UserError(
+                f"model.exif_conditioned: the weights in {backbone.folder} were trained with EXIF; "
+                "name teacher there too."
+            )
         if exif_conditioned:
-            embedder = with_exif(teacher).time_embedding.exif
+            embedder = with_exif(teacher, trained_embedder).time_embedding.exif
             if generator is not teacher:
                 with_exif(generator, copy.deepcopy(embedder))
         starts: dict[str, Any] = {"teacher": teacher, "generator": generator, "critic": teacher}

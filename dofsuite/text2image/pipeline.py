@@ -33,6 +33,7 @@ from dofsuite.backbones.pipeline_io import (
 from dofsuite.diffusion import scaled_linear_alphas_cumprod
 from dofsuite.errors import UserError
 from dofsuite.text2image.camera.exif import (
+    EXIF_FOLDER,
     Exif,
     ExifEmbedder,
     ExifTimeEmbedding,
@@ -113,7 +114,7 @@ class Text2ImagePipeline(DiffusionPipeline):
         # The generator, with the codec and prompt encoder of its base.
         modules = exported_sdxl(place, backbone or rebuild(settings.backbone))
         if settings.is_exif_conditioned:
-            with_exif(modules.unet, exported_part(ExifEmbedder, place, "exif_embedder"))
+            with_exif(modules.unet, exported_part(ExifEmbedder, place, EXIF_FOLDER))
 
         # The camera.
         lens = settings.build_lens()

@@ -7,12 +7,15 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from dofsuite.backbones import Metric3D, PretrainedFlux, SmallFlux, SmallSdxl
+from dofsuite.backbones import Metric3D, PretrainedFlux, SmallDepth, SmallFlux, SmallSdxl
 from dofsuite.backbones.descriptors import describe, rebuild
+from dofsuite.backbones.sdxl.prediction_type import save_scheduler
 from dofsuite.backbones.sdxl.unet_calls import predict
 from dofsuite.errors import UserError
 from dofsuite.text2image import Exif, ExifEmbedder, FocusPredictor
 from dofsuite.text2image.dmd2.stages import Stages
+from dofsuite.text2image.export import save_unet
+from dofsuite.text2image.networks import FocusPredictorConfig, Networks
 from dofsuite.text2image.settings import Text2ImageSettings
 from dofsuite.training.sharding.fsdp import gather_to_cpu
 from tests.text2image.tiny_run import tiny_module, train, untrained_depth
@@ -91,6 +94,37 @@ def test_another_run_starts_from_the_trained_teacher(runs, noisy):
         predicted(unet, noisy),
         predicted(SmallSdxl(downscale=2, channels=(32, 32)).load().unet, noisy),
     )
+
+
+def test_another_run_starts_from_what_the_teacher_learned_of_exif(tmp_path):
+    def networks(backbone, *conditioned):
+        return Networks(
+            backbone,
+            SmallDepth(),
+            None,
+            FocusPredictorConfig(),
+            conditioned,
+            32,
+            False,
+            None,
+            False,
+        )
+
+    trained = networks(SmallSdxl(downscale=2, channels=(32, 32)), "teacher")
+    with torch.no_grad():
+        trained.teacher.time_embedding.exif.last.weight.normal_(std=0.05)
+    noisy = torch.randn(2, 12, 16, 16), torch.tensor([999, 249]), trained.prompts.encode(["a", "b"])
+    exif = Exif.checked(2.0, [50, 85])
+    expected = predicted(trained.teacher, noisy, exif)
+    save_unet(trained.teacher, True, torch.float32, tmp_path)
+    save_scheduler("v_prediction", tmp_path)
+    trained.codec.save_pretrained(tmp_path / "codec")
+
+    # With EXIF it is the same; without, half of what it learned would be left out
+    saved = SmallSdxl(weights=str(tmp_path))
+    assert torch.equal(predicted(networks(saved, "teacher").teacher, noisy, exif), expected)
+    with pytest.raises(UserError, match=r"^model\.exif_conditioned: .* name teacher there too"):
+        networks(saved, "critic")
 
 
 def test_the_focus_predictor_predicts_as_it_did(runs):

@@ -5,6 +5,7 @@ configuration is checked in seconds, and a checkpoint never holds a frozen netwo
 """
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -31,6 +32,11 @@ class SdxlModules(NamedTuple):
 
 class Sdxl(ABC):
     """A light description of SDXL weights."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the weights; None where they lie in none."""
+        return None
 
     @abstractmethod
     def load(self) -> SdxlModules:
@@ -62,6 +68,11 @@ class PretrainedSdxl(HubWeights, Sdxl):
         """
         super().__init__(path, revision, dtype)
         self.vae, self.vae_dtype = vae, vae_dtype
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the weights, if `path` is one."""
+        return Path(self.path) if Path(self.path).is_dir() else None
 
     @property
     def vae_place(self) -> tuple[str, str, str | None]:

@@ -1,5 +1,7 @@
 """A small network of SDXL's class over an exactly invertible codec, for training on a laptop."""
 
+from pathlib import Path
+
 from diffusers import UNet2DConditionModel
 
 from dofsuite.backbones.codec import SpaceToDepthCodec
@@ -36,8 +38,8 @@ class SmallSdxl(Sdxl):
         """Describe the network.
 
         Args:
-            weights: A folder that a run exported (`unet/`, `codec/`, `scheduler/`); null is a new
-                network of the values below.
+            weights: A folder that a run exported (`unet/`, `codec/`, `scheduler/`), or `packaged`,
+                the teacher that comes with dofsuite; null is a new network of the values below.
             channels: Width of every level, each half the size of the one before; the first without
                 attention, as in SDXL. Multiples of 32. The first must be at least
                 3 x downscale^2: a narrower first level cannot represent the identity on the latent,
@@ -69,13 +71,23 @@ class SmallSdxl(Sdxl):
         self.pooled_dim, self.prediction = pooled_dim, prediction
         self.downscale, self.whitening = downscale, whitening
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of `weights`.
+
+        Raises:
+            UserError: It holds no saved network.
+        """
+        return None if self.weights is None else saved_folder(self.weights, "sdxl", *SAVED_FILES)
+
     def load(self) -> SdxlModules:
         """Build the network, or read it from a folder.
 
         Raises:
             UserError: `weights` names a folder without a saved network, or it cannot be read.
         """
-        if self.weights is None:
+        folder = self.folder
+        if folder is None:
             codec, prediction = SpaceToDepthCodec(self.downscale, self.whitening), self.prediction
             # SDXL's block types for any number of levels: no attention at full resolution.
             attending = len(self.channels) - 1
@@ -99,10 +111,9 @@ class SmallSdxl(Sdxl):
                     ),
                 )
         else:
-            folder = saved_folder(self.weights, "sdxl", *SAVED_FILES)
             unet = exported_part(UNet2DConditionModel, folder, "unet")
             codec = exported_part(SpaceToDepthCodec, folder, "codec")
-            prediction = read_prediction(self.weights)
+            prediction = read_prediction(str(folder))
         # The added embedding is the pooled prompt followed by the embedded size conditioning.
         config = unet.config
         size_dim = NUM_TIME_IDS * config.addition_time_embed_dim

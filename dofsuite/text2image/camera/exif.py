@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dofsuite.backbones.hub import exported_part
 from dofsuite.errors import UserError
 from dofsuite.exif import FULL_FRAME_WIDTH_MM
 
@@ -146,6 +148,21 @@ class ExifTimeEmbedding(nn.Module):
         if condition is None:
             return embedding
         return embedding + self.exif(condition).to(embedding.dtype)
+
+
+EXIF_FOLDER = "exif_embedder"
+
+
+def saved_embedder(folder: Path | None) -> ExifEmbedder | None:
+    """Return the embedder that an export wrote beside its UNet; None where there is none.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if folder is None or not (folder / EXIF_FOLDER).is_dir():
+        return None
+    embedder: ExifEmbedder = exported_part(ExifEmbedder, folder, EXIF_FOLDER)
+    return embedder
 
 
 def with_exif(

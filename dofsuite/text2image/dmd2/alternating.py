@@ -26,7 +26,10 @@ from dofsuite.text2image.dmd2 import checks
 from dofsuite.text2image.dmd2.sample_buffer import GeneratedSample, split_batch
 from dofsuite.text2image.dmd2.stages import Stages, Step
 from dofsuite.text2image.dmd2.trained_weights import TrainedWeights, is_trained
-from dofsuite.text2image.dmd2.training_options import Training, linear_warmup
+from dofsuite.text2image.dmd2.training_options import (
+    Training,
+    linear_warmup_and_cooldown,
+)
 from dofsuite.text2image.networks import Networks
 from dofsuite.training.checkpoints.compatibility import TEXT2IMAGE_STATE_DICT, renamed
 from dofsuite.training.optimizers import fuse
@@ -244,9 +247,16 @@ class AlternatingOptimization(pl.LightningModule):
             name: self.optimizer_factories[name](list(group.parameters()))
             for name, group in self.trained.items()
         }
-        if self.training_config.warmup_steps:
+        given = self.training_config
+        if given.warmup_steps or given.teacher_cooldown_steps:
+            cooldown_steps = {"teacher": given.teacher_cooldown_steps}
             self.lr_schedulers_by_name = {
-                name: LambdaLR(optimizer, linear_warmup(self.training_config.warmup_of(name)))
+                name: LambdaLR(
+                    optimizer,
+                    linear_warmup_and_cooldown(
+                        given.warmup_of(name), cooldown_steps.get(name, 0), self.stages.teacher
+                    ),
+                )
                 for name, optimizer in optimizers.items()
             }
         fused = [fuse(optimizer) for optimizer in optimizers.values()]

@@ -19,6 +19,9 @@ class Training:
     `critic`, `focus`, `teacher`; none where it is not named). *Ours*: 0. DMD2: 500 of a scheduler
     that its 64 processes advance together in every iteration, so 8 of the critic and 2 of the
     generator."""
+    teacher_cooldown_steps: int = 0
+    """Last steps of the teacher stage, in which the teacher's learning rate falls linearly to 0
+    (*ours*)."""
     working_copies: bool = True
     """Under bf16-mixed without sharding, call the UNets from bfloat16 copies of their weights,
     refreshed once per optimizer step (*ours*): autocast would round each weight in every call. The
@@ -30,10 +33,10 @@ class Training:
         warmup = self.warmup_steps
         by_optimizer = warmup if isinstance(warmup, dict) else dict.fromkeys(OPTIMIZERS, warmup)
         fewest = min(by_optimizer.values(), default=0)
-        if self.micro_batches < 1 or self.gradient_clip <= 0 or fewest < 0:
-            raise ValueError(
-                "micro_batches must be 1 or more, gradient_clip above 0, warmup_steps 0 or more"
-            )
+        if self.micro_batches < 1 or self.gradient_clip <= 0:
+            raise ValueError("micro_batches must be 1 or more, gradient_clip above 0")
+        if min(fewest, self.teacher_cooldown_steps) < 0:
+            raise ValueError("warmup_steps and teacher_cooldown_steps must be 0 or more")
         if unknown := sorted(by_optimizer.keys() - set(OPTIMIZERS)):
             raise ValueError(
                 f"warmup_steps: {unknown[0]} is no optimizer; name some of {', '.join(OPTIMIZERS)}"
@@ -47,6 +50,18 @@ class Training:
         return self.warmup_steps
 
 
-def linear_warmup(steps: int) -> Callable[[int], float]:
-    """Return a factor of the learning rate after `done` steps: 1 / n, 2 / n, ... 1."""
-    return lambda done: min(1.0, (done + 1) / max(steps, 1))
+def linear_warmup_and_cooldown(
+    warmup_steps: int, cooldown_steps: int = 0, end: int = 0
+) -> Callable[[int], float]:
+    """Return a factor of the learning rate after `done` steps.
+
+    It is 1 / w, 2 / w, ... 1 in the w steps of the warm-up, and 1, ... 2 / c, 1 / c in the c steps
+    of the cool-down, the last of which is step `end` - 1.
+    """
+
+    def factor(done: int) -> float:
+        rising = (done + 1) / max(warmup_steps, 1)
+        falling = (end - done) / cooldown_steps if cooldown_steps else 1.0
+        return max(0.0, min(1.0, rising, falling))
+
+    return factor
