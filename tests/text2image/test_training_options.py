@@ -7,7 +7,6 @@ import pytorch_lightning as pl
 import torch
 
 from dofsuite.text2image import Stages, Training
-from dofsuite.text2image.dmd2.training_options import linear_warmup_and_cooldown
 from tests.text2image.tiny import still, tiny_module, train
 
 pytestmark = pytest.mark.filterwarnings(
@@ -75,7 +74,7 @@ def test_gradients_are_clipped_to_their_largest_norm():
 def test_each_optimizer_has_a_warm_up_of_its_own():
     options = Training(warmup_steps={"generator": 2, "critic": 4})
     factors = {
-        name: [linear_warmup_and_cooldown(options.warmup_of(name))(done) for done in range(5)]
+        name: [options.lr_schedule(name).factor(done, 8) for done in range(5)]
         for name in ("generator", "critic", "focus")
     }
     assert factors == {
@@ -85,9 +84,11 @@ def test_each_optimizer_has_a_warm_up_of_its_own():
     }
 
 
-def test_cool_down_ends_with_the_teacher_s_stage():
-    factor = linear_warmup_and_cooldown(2, 4, end=8)
-    assert [factor(done) for done in range(10)] == [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
+def test_the_teacher_alone_cools_down_until_its_stage_ends():
+    options = Training(warmup_steps={"teacher": 2}, teacher_cooldown_steps=4)
+    schedule = options.lr_schedule("teacher")
+    assert [schedule.factor(done, 8) for done in range(9)] == [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
+    assert [options.lr_schedule("critic").factor(done, 8) for done in range(9)] == [1] * 9
 
 
 @pytest.mark.parametrize("steps", [{"critic": -1}, {"fake": 2}, -1])

@@ -8,6 +8,7 @@ Lightning (and past a gradient scaler: bfloat16 needs none, `16-mixed` is not su
 from abc import abstractmethod
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -26,10 +27,7 @@ from dofsuite.text2image.dmd2 import checks
 from dofsuite.text2image.dmd2.sample_buffer import GeneratedSample, split_batch
 from dofsuite.text2image.dmd2.stages import Stages, Step
 from dofsuite.text2image.dmd2.trained_weights import TrainedWeights, is_trained
-from dofsuite.text2image.dmd2.training_options import (
-    Training,
-    linear_warmup_and_cooldown,
-)
+from dofsuite.text2image.dmd2.training_options import Training
 from dofsuite.text2image.networks import Networks
 from dofsuite.training.checkpoints.compatibility import TEXT2IMAGE_STATE_DICT, renamed
 from dofsuite.training.optimizers import fuse
@@ -247,14 +245,13 @@ class AlternatingOptimization(pl.LightningModule):
             name: self.optimizer_factories[name](list(group.parameters()))
             for name, group in self.trained.items()
         }
-        given = self.training_config
-        if given.warmup_steps or given.teacher_cooldown_steps:
-            cooldown_steps = {"teacher": given.teacher_cooldown_steps}
+        if self.training_config.has_lr_schedules:
             self.lr_schedulers_by_name = {
                 name: LambdaLR(
                     optimizer,
-                    linear_warmup_and_cooldown(
-                        given.warmup_of(name), cooldown_steps.get(name, 0), self.stages.teacher
+                    partial(
+                        self.training_config.lr_schedule(name).factor,
+                        max_steps=self.stages.teacher,
                     ),
                 )
                 for name, optimizer in optimizers.items()

@@ -1,7 +1,8 @@
 """Micro-batches, clipping, warm-up, working copies and the EMA of alternating optimization."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+
+from dofsuite.training.lr_schedule import LrSchedule
 
 OPTIMIZERS = ("generator", "critic", "focus", "teacher")
 
@@ -44,24 +45,14 @@ class Training:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay: between 0 and 1 is expected, not {self.ema_decay}")
 
-    def warmup_of(self, optimizer: str) -> int:
-        if isinstance(self.warmup_steps, dict):
-            return self.warmup_steps.get(optimizer, 0)
-        return self.warmup_steps
+    @property
+    def has_lr_schedules(self) -> bool:
+        return bool(self.warmup_steps or self.teacher_cooldown_steps)
 
-
-def linear_warmup_and_cooldown(
-    warmup_steps: int, cooldown_steps: int = 0, end: int = 0
-) -> Callable[[int], float]:
-    """Return a factor of the learning rate after `done` steps.
-
-    It is 1 / w, 2 / w, ... 1 in the w steps of the warm-up, and 1, ... 2 / c, 1 / c in the c steps
-    of the cool-down, the last of which is step `end` - 1.
-    """
-
-    def factor(done: int) -> float:
-        rising = (done + 1) / max(warmup_steps, 1)
-        falling = (end - done) / cooldown_steps if cooldown_steps else 1.0
-        return max(0.0, min(1.0, rising, falling))
-
-    return factor
+    def lr_schedule(self, optimizer: str) -> LrSchedule:
+        """Return an optimizer's schedule; the teacher's ends with its stage."""
+        warmup = self.warmup_steps
+        return LrSchedule(
+            warmup.get(optimizer, 0) if isinstance(warmup, dict) else warmup,
+            self.teacher_cooldown_steps if optimizer == "teacher" else 0,
+        )
