@@ -20,7 +20,7 @@ class Defocus:
 
     sharp_share: float = 0.12
     """Share of inputs without blur."""
-    uniform_share: float = 0.5
+    uniform_share: float = 0.58
     """Share of inputs with one disc for the whole frame; the others have discs by depth."""
     radius_px: tuple[float, float] = (0.6, 9.0)
     """Smallest and largest radius, drawn log-uniformly; by depth, the largest one in the scene."""

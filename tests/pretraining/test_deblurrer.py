@@ -134,7 +134,8 @@ def test_the_experiment_trains_goes_on_and_exports(
     assert fit([*command, "--trainer.max_steps=3"]) == 0
     assert "resuming from" in capsys.readouterr().out
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    (gains,) = [line for line in logged if "val/gain_r4_n2" in line]
+    gains = [line for line in logged if "val/gain_r4_n2" in line][-1]
+    assert gains["step"] == 3
     assert gains["val/psnr_r0_n0"] > 20
     model = SmallDeblur(weights=str(tmp_path / "export")).load()
     assert isinstance(model.network, nn.Module)
