@@ -18,6 +18,20 @@ Method = Literal["auto", "occlusion", "layered", "gather", "exact"]
 class LensConfig(PhotosConfig):
     """The options of a lens that needs no model."""
 
+    # Made sharp first
+    deblur: bool = option(
+        "--deblur",
+        default=False,
+        action="store_true",
+        help="first restore what is out of focus by up to about 4 px, by a small network; alone, "
+        "without --focus and --bokeh, the restored photograph is written",
+    )
+    deblur_weights: str = option(
+        "--deblur-weights",
+        default="packaged",
+        metavar="DIR",
+        help="for --deblur: a network that you trained; default: the one that comes with dofsuite",
+    )
     # Where it is sharp
     focus_disparity: tuple[float, ...] = option(
         "--focus-disparity",
@@ -94,6 +108,22 @@ class LensConfig(PhotosConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.deblur_weights != "packaged" and not self.deblur:
+            raise UserError("--deblur-weights: nothing is restored; add --deblur.")
+        if not self.only_deblurs:
+            self._check_lens()
+        elif self.animate:
+            raise UserError(
+                "--animate: one picture does not move; give several --bokeh or --focus."
+            )
+
+    @property
+    def only_deblurs(self) -> bool:
+        """Whether the photograph is restored and not blurred anew."""
+        focus, blur = self.focus or self.focus_disparity, self.bokeh or self.f_number
+        return self.deblur and not (focus or blur)
+
+    def _check_lens(self) -> None:
         # One way to focus, one to blur
         if bool(self.focus) == bool(self.focus_disparity):
             raise UserError("lens: give --focus X,Y (or --focus-disparity D, not both).")

@@ -72,9 +72,9 @@ class Deblurring(pl.LightningModule):
 
     def configure_model(self) -> None:
         if self.model is None:
-            # Channels last: a quarter less time on a CPU
-            model = self.backbone.load().requires_grad_(True)
-            self.model = model.to(memory_format=torch.channels_last)
+            self.model = self.backbone.load().requires_grad_(True)
+            # Less time on a CPU
+            self.model.network.to(memory_format=torch.channels_last)
 
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
         """Minimize Charbonnier's loss against the scene in focus."""

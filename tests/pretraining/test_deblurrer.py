@@ -13,9 +13,11 @@ from torch import nn
 
 from dofsuite.backbones import DeblurModel, SmallDeblur
 from dofsuite.backbones.small.deblur import save_deblur
+from dofsuite.data import RandomSceneData
 from dofsuite.errors import UserError
 from dofsuite.fit import main as fit
 from dofsuite.optics import linear_to_srgb, srgb_to_linear
+from dofsuite.pretraining import Deblurring
 from dofsuite.pretraining.defocused import (
     Defocus,
     draw_noise_std,
@@ -23,6 +25,7 @@ from dofsuite.pretraining.defocused import (
     photographed,
     with_noise,
 )
+from tests.cpu_trainer import cpu_trainer
 
 YAML = Path(__file__).parents[2] / "experiments" / "pretraining" / "small_deblur.yaml"
 DEFOCUS = Defocus()
@@ -121,6 +124,20 @@ def test_a_saved_network_is_the_same_to_16_bits(untrained: DeblurModel, tmp_path
         SmallDeblur(weights=str(tmp_path)).load()
 
 
+def test_three_steps_learn_validate_and_export(tmp_path: Path) -> None:
+    module = Deblurring(backbone=SmallDeblur(weights=None, width=4, blocks=(1,), middle_blocks=1))
+    data = RandomSceneData(batch_size=2, size_px=56, val_size_px=64)
+    trainer = cpu_trainer(tmp_path, 3, [], limit_val_batches=1, val_check_interval=3)
+    trainer.fit(module, datamodule=data)
+    assert data.samples_seen == 6
+    assert {"val/gain_r2_n0", "val/gain_r8_n2", "val/psnr_r0_n0"} <= set(trainer.logged_metrics)
+    assert trainer.logged_metrics["val/psnr_r0_n0"] > 20
+    module.export(tmp_path / "export")
+    network = SmallDeblur(weights=str(tmp_path / "export")).load().network
+    assert network.last.weight.abs().max() > 0
+
+
+@pytest.mark.slow
 def test_the_experiment_trains_goes_on_and_exports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,11 @@ class RestorationConfig(NamedTuple):
     middle_blocks: int = 4
 
 
+def _start_at_zero(convolution: nn.Conv2d) -> None:
+    for weight in convolution.parameters():
+        nn.init.zeros_(weight)
+
+
 class ResidualBlock(nn.Module):
     """x + conv3(relu(conv3(x))); the second convolution starts at zero."""
 
@@ -36,8 +41,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        _start_at_zero(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(relu(self.first(x)))
@@ -63,8 +67,7 @@ class RestorationNet(nn.Module):
         self.up, self.decoder = nn.ModuleList(up), nn.ModuleList(decoder)
         self.middle = nn.Sequential(*(ResidualBlock(channels) for _ in range(config.middle_blocks)))
         self.last = nn.Conv2d(config.width, 12, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        _start_at_zero(self.last)
 
     @property
     def multiple_px(self) -> int:

@@ -40,6 +40,17 @@ class SmallDeblur:
         self.weights, self.seed = weights, seed
         self.config = RestorationConfig(width, tuple(blocks), middle_blocks)
 
+    @property
+    def weights_file(self) -> Path:
+        """The saved weights.
+
+        Raises:
+            UserError: There are none.
+        """
+        if self.weights is None:
+            raise UserError("weights: a new deblurrer has no file; name a folder.")
+        return saved_folder(self.weights, "deblur", "config.json", WEIGHTS_FILE) / WEIGHTS_FILE
+
     def load(self) -> DeblurModel:
         """Build the network, frozen, in evaluation mode.
 
@@ -51,7 +62,7 @@ class SmallDeblur:
             with seeded(self.seed):
                 return DeblurModel(RestorationNet(self.config))
         # A saved one: its sizes, then its weights
-        folder = saved_folder(self.weights, "deblur", "config.json", WEIGHTS_FILE)
+        folder = self.weights_file.parent
         try:
             saved = json.loads((folder / "config.json").read_text())
             config = RestorationConfig(**saved | {"blocks": tuple(saved["blocks"])})
