@@ -23,6 +23,7 @@ RADII_PX = tuple(9 ** (k / 11) for k in range(12))
 REACH_PX = 40
 # Size of the grid on which filters are computed, before they are cut.
 GRID_PX = 160
+KEPT_UP_TO_PX = 256
 
 
 def noise_to_signal(radius_px: float) -> tuple[float, float]:
@@ -63,6 +64,8 @@ class WienerBank(nn.Module):
         filters = [wiener_filter(r, k) for r in RADII_PX for k in noise_to_signal(r)]
         # Not saved: it follows from the constants above
         self.register_buffer("taps", torch.stack(filters), persistent=False)
+        # Of small images, whose transfer functions take as long as their answers
+        self._kept: dict[tuple[int, int], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.taps)
@@ -77,9 +80,18 @@ class WienerBank(nn.Module):
         height, width = luma.shape[-2:]
         margin = (REACH_PX,) * 4
         light = pad(srgb_to_linear(luma.float()), margin, mode="replicate")
-        size = [-(-side // 32) * 32 for side in light.shape[-2:]]
-        spectrum = torch.fft.rfft2(light, s=size)
-        filtered = torch.fft.irfft2(spectrum * torch.fft.rfft2(self.taps, s=size), s=size)
+        size = tuple(-(-side // 32) * 32 for side in light.shape[-2:])
+        spectrum = torch.fft.rfft2(light, s=size) * self._transfer(size).to(light.device)
+        filtered = torch.fft.irfft2(spectrum, s=size)
         first = 2 * REACH_PX
         inside = filtered[..., first : first + height, first : first + width]
         return (linear_to_srgb(inside.clamp(0, 1)) - luma).to(image_srgb.dtype)
+
+    def _transfer(self, size: tuple[int, ...]) -> Tensor:
+        height, width = size
+        if (height, width) in self._kept:
+            return self._kept[height, width]
+        transfer = torch.fft.rfft2(self.taps, s=size)
+        if max(size) <= KEPT_UP_TO_PX:
+            self._kept[height, width] = transfer
+        return transfer
