@@ -23,7 +23,7 @@ class LensConfig(PhotosConfig):
         "--deblur",
         default=False,
         action="store_true",
-        help="first restore what is out of focus by up to about 4 px, by a small network; alone, "
+        help="first restore what is out of focus, by a small network (--deblur-weights); alone, "
         "without --focus and --bokeh, the restored photograph is written",
     )
     deblur_weights: str = option(

@@ -12,10 +12,8 @@ from scipy.ndimage import convolve
 from torch import nn
 
 from dofsuite.backbones import DeblurModel, SmallDeblur
-from dofsuite.backbones.perception.wiener import RADII_PX, WienerBank
 from dofsuite.backbones.small.deblur import save_deblur
 from dofsuite.data import RandomSceneData
-from dofsuite.data.synthetic.photographs import photograph
 from dofsuite.errors import UserError
 from dofsuite.fit import main as fit
 from dofsuite.optics import linear_to_srgb, srgb_to_linear
@@ -48,7 +46,7 @@ def untrained() -> DeblurModel:
     model = SmallDeblur(weights=None, width=4, blocks=(1, 1), middle_blocks=1).load()
     generator = torch.Generator().manual_seed(0)
     for weight in model.parameters():
-        weight.data = torch.randn(weight.shape, generator=generator) * 0.06
+        weight.data = torch.randn(weight.shape, generator=generator) * 0.15
     return model
 
 
@@ -64,9 +62,7 @@ def test_tiles_give_what_the_whole_gives(untrained: DeblurModel, height: int, wi
     done: list[tuple[int, int]] = []
     tiles = untrained.restore(image, tile_px=30, on_tile=lambda *count: done.append(count))
     assert (tiles - image).abs().max() > 0.05
-    # Random weights amplify the rounding of the FFTs, whose sizes differ
-    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-4)
-    assert (tiles - whole).abs().mean() < 1e-5
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
     assert len(done) == done[-1][0] == done[-1][1] == -(-height // 32) * -(-width // 32)
 
 
@@ -75,7 +71,7 @@ def test_nothing_is_seen_beyond_the_margin(untrained: DeblurModel) -> None:
     changed = image.clone()
     changed[..., 48 + untrained.network.reach_px + 8 :] = 0
     difference = (untrained(image) - untrained(changed)).abs().amax((0, 1, 2))
-    assert difference[:48].max() < 1e-4
+    assert difference[:48].max() < 1e-6
     assert difference[-8:].max() > 0.01
 
 
@@ -88,26 +84,6 @@ def test_one_disc_is_a_convolution_of_light() -> None:
     difference = (blurred[0] - expected)[..., inside, inside].abs()
     assert difference.max() < 0.02
     assert (blurred[0] - image[0])[..., inside, inside].abs().max() > 0.3
-
-
-def test_inverse_filters_are_convolutions_of_light_and_undo_their_disc() -> None:
-    image = torch.from_numpy(np.array(photograph("camera"))[200:328, 180:308, :1] / 255).float()
-    gray = image.permute(2, 0, 1).expand(3, -1, -1)
-    number = 2 * 7  # 4.05 px, for little noise
-    assert RADII_PX[7] == pytest.approx(4.05, abs=0.01)
-    light = convolve(srgb_to_linear(gray[0]).numpy().astype(float), disc(RADII_PX[7]))
-    blurred = linear_to_srgb(torch.from_numpy(light).float()).expand(1, 3, -1, -1)
-    restored = blurred[0, 0] + WienerBank()(blurred)[0, number]
-    # SciPy's answer
-    taps = WienerBank().taps[number].numpy()
-    expected = linear_to_srgb(
-        torch.from_numpy(convolve(light, taps[::-1, ::-1], mode="nearest")).clamp(0, 1)
-    )
-    torch.testing.assert_close(restored, expected.float(), rtol=0, atol=2e-4)
-    # Nearer to the truth, away from the border
-    inside = slice(30, -30)
-    errors = [(x - gray[0])[inside, inside].square().mean() for x in (blurred[0, 0], restored)]
-    assert 10 * torch.log10(errors[0] / errors[1]) > 0.5
 
 
 def test_radii_are_none_one_or_by_depth_in_the_shares_that_are_set() -> None:
