@@ -44,9 +44,7 @@ class Deblurring(pl.LightningModule):
         backbone: SmallDeblur = SmallDeblur(weights=None),  # noqa: B008  (a light descriptor)
         defocus: Defocus = Defocus(),  # noqa: B008
         margin_px: int = 12,
-        optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(
-            p, lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4
-        ),
+        optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3),
         lr_schedule: LrSchedule = LrSchedule(warmup_steps=100, cooldown_steps=400),  # noqa: B008
         seed: int = 0,
     ) -> None:

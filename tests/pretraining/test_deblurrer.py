@@ -151,6 +151,8 @@ def test_the_experiment_trains_goes_on_and_exports(
     assert fit([*command, "--trainer.max_steps=2"]) == 0
     assert fit([*command, "--trainer.max_steps=3"]) == 0
     assert "resuming from" in capsys.readouterr().out
+    # Nothing in the record that another process would write otherwise
+    assert "Unable to serialize" not in (tmp_path / "config.yaml").read_text()
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     gains = [line for line in logged if "val/gain_r4_n2" in line][-1]
     assert gains["step"] == 3
