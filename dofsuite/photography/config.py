@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from dofsuite.cli import option
@@ -19,18 +20,14 @@ class LensConfig(PhotosConfig):
     """The options of a lens that needs no model."""
 
     # Made sharp first
-    deblur: bool = option(
+    deblur: Path | None = option(
         "--deblur",
-        default=False,
-        action="store_true",
-        help="first restore what is out of focus, by a small network (--deblur-weights); alone, "
-        "without --focus and --bokeh, the restored photograph is written",
-    )
-    deblur_weights: str = option(
-        "--deblur-weights",
-        default="packaged",
+        type=Path,
+        default=None,
         metavar="DIR",
-        help="for --deblur: a network that you trained; default: the one that comes with dofsuite",
+        help="first restore what is out of focus, by a network that you trained "
+        "(experiments/pretraining/small_deblur.yaml): its export; without --focus and --bokeh, "
+        "the restored photograph is written",
     )
     # Where it is sharp
     focus_disparity: tuple[float, ...] = option(
@@ -108,8 +105,6 @@ class LensConfig(PhotosConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.deblur_weights != "packaged" and not self.deblur:
-            raise UserError("--deblur-weights: nothing is restored; add --deblur.")
         if not self.only_deblurs:
             self._check_lens()
         elif self.animate:
@@ -121,7 +116,7 @@ class LensConfig(PhotosConfig):
     def only_deblurs(self) -> bool:
         """Whether the photograph is restored and not blurred anew."""
         focus, blur = self.focus or self.focus_disparity, self.bokeh or self.f_number
-        return self.deblur and not (focus or blur)
+        return self.deblur is not None and not (focus or blur)
 
     def _check_lens(self) -> None:
         # One way to focus, one to blur

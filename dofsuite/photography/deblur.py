@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,15 +18,14 @@ if TYPE_CHECKING:
 class Deblurrer:
     """A restoration network, loaded when the first photograph needs it, and once."""
 
-    def __init__(self, weights: str = "packaged", device: torch.device | None = None) -> None:
+    def __init__(self, folder: Path, device: torch.device | None = None) -> None:
         """Name the network.
 
         Args:
-            weights: `packaged`, the one that comes with dofsuite, or a folder that a run of
-                `dofsuite.pretraining.Deblurring` exported.
+            folder: What a run of `dofsuite.pretraining.Deblurring` exported.
             device: Where it runs; None: the GPU if there is one.
         """
-        self.weights = weights
+        self.folder = folder
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @cached_property
@@ -36,7 +36,7 @@ class Deblurrer:
             raise UserError(
                 f"--deblur: it needs {error.name}: pip install 'dofsuite[photo]'."
             ) from error
-        return SmallDeblur(self.weights).load().to(self.device)
+        return SmallDeblur(str(self.folder)).load().to(self.device)
 
     def __call__(self, photo: Photo, on_tile: OnTile = lambda done, total: None) -> Photo:
         """Restore a photograph; opacity stays, and a gray photograph stays gray.

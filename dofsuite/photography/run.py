@@ -42,7 +42,7 @@ class Networks(NamedTuple):
     """What a photograph may need; each is loaded when it is used."""
 
     estimate: DepthEstimator
-    deblur: Deblurrer
+    deblur: Deblurrer | None
 
 
 def photograph_all(config: LensConfig) -> None:
@@ -55,11 +55,12 @@ def photograph_all(config: LensConfig) -> None:
     photos = list(dict.fromkeys(photo_paths(config.photos)))
     variants = variants_of(config)
     outputs = checked_outputs(config, photos, variants)
-    networks = Networks(DepthEstimator(config.depth_model), Deblurrer(config.deblur_weights))
+    deblur = Deblurrer(config.deblur) if config.deblur else None
+    networks = Networks(DepthEstimator(config.depth_model), deblur)
 
     def photograph_file(path: Path) -> None:
-        if config.only_deblurs:
-            _deblur_file(config, path, outputs[path], networks.deblur)
+        if deblur and config.only_deblurs:
+            _deblur_file(config, path, outputs[path], deblur)
         else:
             _photograph_file(config, path, variants, outputs[path], networks)
 
@@ -119,7 +120,7 @@ def _photograph_file(
     if depth is None:
         raise UserError("--depth: a lens needs depth; give FILE, auto or plane.")
     # What is out of focus is restored once for all variants
-    if config.deblur:
+    if networks.deblur:
         with tile_bar(f"{path.name}, deblurring") as on_tile:
             photo = networks.deblur(photo, on_tile)
     frames = []

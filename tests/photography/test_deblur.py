@@ -41,7 +41,7 @@ def lens(*words: object) -> int:
 def test_deblurring_alone_writes_the_network_s_answer_at_full_size(
     photo: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--deblur", "--deblur-weights", weights, "-o")
+    words = ("--deblur", weights, "-o")
     assert lens(photo, *words, tmp_path / "out.png") == 0
     assert np.abs(values_of(tmp_path / "out.png") - values_of(photo) - 25.5).max() <= 0.6
     assert "54x37, deblurred" in capsys.readouterr().out
@@ -58,7 +58,7 @@ def test_deblurring_alone_writes_the_network_s_answer_at_full_size(
 def test_a_lens_then_blurs_the_restored_photograph(
     photo: Path, weights: Path, tmp_path: Path
 ) -> None:
-    sharpen = ("--deblur", "--deblur-weights", weights)
+    sharpen = ("--deblur", weights)
     assert lens(photo, *sharpen, "-o", tmp_path / "first.png") == 0
     blur = ("--focus", "0.5,0.9", "--bokeh", "30", *WORDS, "-o")
     assert lens(tmp_path / "first.png", *blur, tmp_path / "second.png") == 0
@@ -73,10 +73,9 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     out = ("-o", tmp_path / "out.png")
     cases = [
-        (("--deblur-weights", tmp_path), "add --deblur"),
-        (("--deblur", "--focus", "0.5,0.5"), "give --bokeh B or --f-number N"),
-        (("--deblur", "--deblur-weights", tmp_path), "holds no small deblur network"),
-        (("--deblur", "--animate", "webp"), "one picture does not move"),
+        (("--deblur", tmp_path, "--focus", "0.5,0.5"), "give --bokeh B or --f-number N"),
+        (("--deblur", tmp_path), "holds no small deblur network"),
+        (("--deblur", tmp_path, "--animate", "webp"), "one picture does not move"),
     ]
     for words, said in cases:
         assert lens(photo, *words, *out) == 2

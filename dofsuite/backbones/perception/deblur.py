@@ -47,6 +47,10 @@ class ResidualBlock(nn.Module):
         return x + self.second(relu(self.first(x)))
 
 
+def _residual_blocks(count: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
+
+
 class RestorationNet(nn.Module):
     """Image in, image out; a new network returns its input."""
 
@@ -55,17 +59,16 @@ class RestorationNet(nn.Module):
         self.config = config
         channels = config.width
         self.first = nn.Conv2d(12, channels, 3, padding=1)
-        encoder, down, up, decoder = [], [], [], []
+        self.encoder, self.down = nn.ModuleList(), nn.ModuleList()
+        self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
         for count in config.blocks:
-            encoder.append(nn.Sequential(*(ResidualBlock(channels) for _ in range(count))))
-            down.append(nn.Conv2d(channels, 2 * channels, 2, stride=2))
+            self.encoder.append(_residual_blocks(count, channels))
+            self.down.append(nn.Conv2d(channels, 2 * channels, 2, stride=2))
             # 1 x 1, then pixel shuffle: twice the size, half the channels
-            up.append(nn.Conv2d(2 * channels, 4 * channels, 1))
-            decoder.append(nn.Sequential(*(ResidualBlock(channels) for _ in range(count))))
+            self.up.append(nn.Conv2d(2 * channels, 4 * channels, 1))
+            self.decoder.append(_residual_blocks(count, channels))
             channels *= 2
-        self.encoder, self.down = nn.ModuleList(encoder), nn.ModuleList(down)
-        self.up, self.decoder = nn.ModuleList(up), nn.ModuleList(decoder)
-        self.middle = nn.Sequential(*(ResidualBlock(channels) for _ in range(config.middle_blocks)))
+        self.middle = _residual_blocks(config.middle_blocks, channels)
         self.last = nn.Conv2d(config.width, 12, 3, padding=1)
         _start_at_zero(self.last)
 

@@ -1,4 +1,4 @@
-"""The deblurrer that comes with dofsuite: a U-Net of 0.9 M weights."""
+"""The deblurrer of `dofsuite.lens --deblur`: a U-Net of 0.9 M weights."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ class SmallDeblur:
 
     def __init__(
         self,
-        weights: str | None = "packaged",
+        weights: str | None = None,
         width: int = 24,
         blocks: tuple[int, ...] = (2, 2),
         middle_blocks: int = 4,
@@ -28,9 +28,8 @@ class SmallDeblur:
         """Describe the network.
 
         Args:
-            weights: `packaged`, the one that comes with dofsuite; a folder that a run of
-                `dofsuite.pretraining.Deblurring` exported; or null, a new network of the values
-                below.
+            weights: A folder that a run of `dofsuite.pretraining.Deblurring` exported; or null, a
+                new network of the values below.
             width: Channels at half the image's size, doubled at each coarser scale.
             blocks: Residual blocks of the encoder's scales, from fine to coarse; as many in the
                 decoder.

@@ -30,7 +30,6 @@ from dofsuite.refocus.rendering import photograph
 
 # A uniform blur has the radius of a point whose disparity differs by as much from the focal plane.
 UNIFORM_DISTANCE = 0.5
-PACKAGED_DEBLURRER = "packaged"
 USES_TRUTH = "uses the truth's depth and the renderer that made the truth, which no photograph has"
 
 
@@ -210,9 +209,8 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
 
     Args:
         benchmark: Whose renderer and gamma are used.
-        source: `packaged`, the deblurrer that comes with dofsuite, or the folder of one that
-            `dofsuite.pretraining.Deblurring` exported; a trained run or export, used at level 0
-            with the focus at the center; a network saved by torch.export (`.pt2`, images
+        source: A deblurrer that `dofsuite.pretraining.Deblurring` exported; a trained run or
+            export, used at level 0 with the focus at the center; a network saved by torch.export (`.pt2`, images
             [1, 3, h, w] in [0, 1] to the same); or a folder in which PATH/SCENE/SAMPLE.png is that
             sample's reference, deblurred elsewhere, by Restormer for example.
         seed: Of a run's noise.
@@ -225,7 +223,7 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
 
     # First stage: a network, a run at level 0, or a folder of images
     name = f"two_stage ({source.parent.name if source.name == 'export' else source.stem})"
-    if str(source) == PACKAGED_DEBLURRER or (source / "model.safetensors").is_file():
+    if (source / "model.safetensors").is_file():
         deblur = deblurrer(source, name)
     elif source.suffix == ".pt2":
         network = exported_network(source)
@@ -237,8 +235,8 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         deblur = folder(benchmark, source, name)
     else:
         raise UserError(
-            f"{source}: --two-stage: give a run, a network as .pt2, a folder of images, packaged, "
-            "or a deblurrer's export."
+            f"{source}: --two-stage: give a run, a network as .pt2, a folder of images, or a "
+            "deblurrer's export."
         )
 
     # Second stage: the renderer
@@ -256,7 +254,7 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
 
 
 def deblurrer(source: Path, name: str) -> Method:
-    """Return the restoration network of `dofsuite.lens --deblur`: `packaged`, or its folder."""
+    """Return the restoration network of `dofsuite.lens --deblur`."""
     from dofsuite.backbones import SmallDeblur
 
     small = SmallDeblur(weights=str(source))
