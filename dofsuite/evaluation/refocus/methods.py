@@ -210,9 +210,10 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
     Args:
         benchmark: Whose renderer and gamma are used.
         source: A deblurrer that `dofsuite.pretraining.Deblurring` exported; a trained run or
-            export, used at level 0 with the focus at the center; a network saved by torch.export (`.pt2`, images
-            [1, 3, h, w] in [0, 1] to the same); or a folder in which PATH/SCENE/SAMPLE.png is that
-            sample's reference, deblurred elsewhere, by Restormer for example.
+            export, used at level 0 with the focus at the center; a network saved by torch.export
+            (`.pt2`, images [1, 3, h, w] in [0, 1] to the same); or a folder in which
+            PATH/SCENE/SAMPLE.png is that sample's reference, deblurred elsewhere, by Restormer for
+            example.
         seed: Of a run's noise.
         steps: A run's Euler steps; None is its own.
 
