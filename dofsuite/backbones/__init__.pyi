@@ -11,6 +11,7 @@ from dofsuite.backbones.perception.captioner import Captioner as Captioner
 from dofsuite.backbones.perception.captioner import CaptionWriter as CaptionWriter
 from dofsuite.backbones.perception.clip import ClipEmbedder as ClipEmbedder
 from dofsuite.backbones.perception.clip import ClipImages as ClipImages
+from dofsuite.backbones.perception.deblur import DeblurModel as DeblurModel
 from dofsuite.backbones.perception.depth import Depth as Depth
 from dofsuite.backbones.perception.depth import DepthAnything as DepthAnything
 from dofsuite.backbones.perception.depth import DepthModel as DepthModel
@@ -33,6 +34,7 @@ from dofsuite.backbones.sdxl.sdxl import PretrainedSdxl as PretrainedSdxl
 from dofsuite.backbones.sdxl.sdxl import Sdxl as Sdxl
 from dofsuite.backbones.sdxl.sdxl import SdxlModules as SdxlModules
 from dofsuite.backbones.small.blur import SmallBlur as SmallBlur
+from dofsuite.backbones.small.deblur import SmallDeblur as SmallDeblur
 from dofsuite.backbones.small.depth import SmallDepth as SmallDepth
 from dofsuite.backbones.small.depth import SmallSaliency as SmallSaliency
 from dofsuite.backbones.small.flux import SmallFlux as SmallFlux

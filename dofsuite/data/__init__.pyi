@@ -11,3 +11,8 @@ from dofsuite.data.source_mix import ShareRamp as ShareRamp
 from dofsuite.data.source_mix import SourceMix as SourceMix
 from dofsuite.data.synthetic.motorcycle import Motorcycle as Motorcycle
 from dofsuite.data.synthetic.motorcycle import motorcycle as motorcycle
+from dofsuite.data.synthetic.random_scenes import RandomScene as RandomScene
+from dofsuite.data.synthetic.random_scenes import SceneShares as SceneShares
+from dofsuite.data.synthetic.random_scenes import random_scene as random_scene
+from dofsuite.data.synthetic.scene_data import RandomSceneData as RandomSceneData
+from dofsuite.data.synthetic.scene_data import SceneBatch as SceneBatch

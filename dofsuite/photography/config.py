@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from dofsuite.cli import option
@@ -18,6 +19,16 @@ Method = Literal["auto", "occlusion", "layered", "gather", "exact"]
 class LensConfig(PhotosConfig):
     """The options of a lens that needs no model."""
 
+    # Made sharp first
+    deblur: Path | None = option(
+        "--deblur",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="first restore what is out of focus, by a network that you trained "
+        "(experiments/pretraining/small_deblur.yaml): its export; without --focus and --bokeh, "
+        "the restored photograph is written",
+    )
     # Where it is sharp
     focus_disparity: tuple[float, ...] = option(
         "--focus-disparity",
@@ -94,6 +105,20 @@ class LensConfig(PhotosConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.only_deblurs:
+            self._check_lens()
+        elif self.animate:
+            raise UserError(
+                "--animate: one picture does not move; give several --bokeh or --focus."
+            )
+
+    @property
+    def only_deblurs(self) -> bool:
+        """Whether the photograph is restored and not blurred anew."""
+        focus, blur = self.focus or self.focus_disparity, self.bokeh or self.f_number
+        return self.deblur is not None and not (focus or blur)
+
+    def _check_lens(self) -> None:
         # One way to focus, one to blur
         if bool(self.focus) == bool(self.focus_disparity):
             raise UserError("lens: give --focus X,Y (or --focus-disparity D, not both).")

@@ -1,8 +1,10 @@
 """From options to pictures: every photograph, every focus, every amount of blur."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 from tqdm import tqdm
@@ -12,8 +14,9 @@ from dofsuite.files import write_bytes
 from dofsuite.photography.animation import encode_animation, frame_of
 from dofsuite.photography.camera import radius_of
 from dofsuite.photography.config import LensConfig
+from dofsuite.photography.deblur import Deblurrer
 from dofsuite.photography.example import EXAMPLE, example_photo
-from dofsuite.photography.full_size import blurred_photo
+from dofsuite.photography.full_size import OnTile, blurred_photo
 from dofsuite.photography.photo import Photo
 from dofsuite.photography.photo_encoding import lost_in, write_photo
 from dofsuite.photography.photo_file import read_photo
@@ -35,6 +38,13 @@ from dofsuite.photography.sweep import (
 DEPTH_EXTENSIONS = (".npy", ".png", ".jpg", ".jpeg", ".webp")
 
 
+class Networks(NamedTuple):
+    """What a photograph may need; each is loaded when it is used."""
+
+    estimate: DepthEstimator
+    deblur: Deblurrer | None
+
+
 def photograph_all(config: LensConfig) -> None:
     """Render all photographs; a bad one is reported and the others are done.
 
@@ -45,12 +55,16 @@ def photograph_all(config: LensConfig) -> None:
     photos = list(dict.fromkeys(photo_paths(config.photos)))
     variants = variants_of(config)
     outputs = checked_outputs(config, photos, variants)
-    estimate = DepthEstimator(config.depth_model)
-    for_each_photo(
-        "lens",
-        photos,
-        lambda path: _photograph_file(config, path, variants, outputs[path], estimate),
-    )
+    deblur = Deblurrer(config.deblur) if config.deblur else None
+    networks = Networks(DepthEstimator(config.depth_model), deblur)
+
+    def photograph_file(path: Path) -> None:
+        if deblur and config.only_deblurs:
+            _deblur_file(config, path, outputs[path], deblur)
+        else:
+            _photograph_file(config, path, variants, outputs[path], networks)
+
+    for_each_photo("lens", photos, photograph_file)
 
 
 def for_each_photo(name: str, photos: Sequence[Path], make: Callable[[Path], None]) -> None:
@@ -83,17 +97,32 @@ def open_photo(
     return photo, None if config.depth == "none" else depth_of(config, path, photo, estimate)
 
 
+def _deblur_file(config: LensConfig, path: Path, outputs: Outputs, deblur: Deblurrer) -> None:
+    """Read one photograph, restore it, write it; its depth is not needed."""
+    photo = example_photo()[0] if path == EXAMPLE else read_photo(path)
+    (output,) = outputs.stills
+    with tile_bar(output.name) as on_tile:
+        write_photo(deblur(photo, on_tile), output)
+    height, width = photo.size
+    print(f"{output}: {width}x{height}, deblurred")
+    finish_photo(config, path, outputs, [], (*photo.notes, *lost_in(photo, output)))
+
+
 def _photograph_file(
     config: LensConfig,
     path: Path,
     variants: Sequence[Variant],
     outputs: Outputs,
-    estimate: DepthEstimator,
+    networks: Networks,
 ) -> None:
     """Read one photograph, render each variant, write the pictures and the animation."""
-    photo, depth = open_photo(config, path, estimate)
+    photo, depth = open_photo(config, path, networks.estimate)
     if depth is None:
         raise UserError("--depth: a lens needs depth; give FILE, auto or plane.")
+    # What is out of focus is restored once for all variants
+    if networks.deblur:
+        with tile_bar(f"{path.name}, deblurring") as on_tile:
+            photo = networks.deblur(photo, on_tile)
     frames = []
     for variant, output in zip(variants, outputs.stills, strict=True):
         # Blur
@@ -162,14 +191,21 @@ def _depth_map(config: PhotosConfig, path: Path) -> Path:
     return found[0]
 
 
-def _rendered(config: LensConfig, photo: Photo, radius_px: Tensor, name: str) -> Photo:
-    """Blur a photograph with a progress bar."""
+@contextmanager
+def tile_bar(name: str) -> Iterator[OnTile]:
+    """A progress bar of the tiles of a photograph."""
     with tqdm(desc=name, unit="tile", disable=None, leave=False) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total, bar.n = total, done
             bar.refresh()
 
+        yield show
+
+
+def _rendered(config: LensConfig, photo: Photo, radius_px: Tensor, name: str) -> Photo:
+    """Blur a photograph with a progress bar."""
+    with tile_bar(name) as on_tile:
         return blurred_photo(
-            photo, radius_px, config.method, show, aperture=config.aperture, gamma=config.gamma
+            photo, radius_px, config.method, on_tile, aperture=config.aperture, gamma=config.gamma
         )

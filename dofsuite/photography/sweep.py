@@ -24,7 +24,9 @@ class Variant(NamedTuple):
 
 
 def variants_of(config: LensConfig) -> list[Variant]:
-    """Every focus with every amount of blur, focus outermost."""
+    """Every focus with every amount of blur, focus outermost; or the restored photograph alone."""
+    if config.only_deblurs:
+        return [Variant((0.5, 0.5), 0.0, None, "_deblurred")]
     focuses: tuple[tuple[float, float] | float, ...] = config.focus or config.focus_disparity
     variants = []
     for focus in focuses:

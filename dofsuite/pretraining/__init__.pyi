@@ -1,4 +1,5 @@
 from dofsuite.pretraining.blur_classifier import BlurClassifier as BlurClassifier
+from dofsuite.pretraining.deblurrer import Deblurring as Deblurring
 from dofsuite.pretraining.refocus_base import RefocusPretraining as RefocusPretraining
 from dofsuite.pretraining.surrogates import DepthSurrogate as DepthSurrogate
 from dofsuite.pretraining.surrogates import SaliencySurrogate as SaliencySurrogate

@@ -43,7 +43,7 @@ class RefocusConfig:
         type=Path,
         metavar="NETWORK",
         default=(),
-        help="deblur by a run, .pt2 or folder; render",
+        help="deblur by a run, .pt2, folder or deblurrer; render",
     )
     deconvolution: bool = option(
         "--deconvolution", action="store_true", default=False, help="after Bando and Nishita 2007"

@@ -209,21 +209,24 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
 
     Args:
         benchmark: Whose renderer and gamma are used.
-        source: A trained run or export, used at level 0 with the focus at the center; a network
-            saved by torch.export (`.pt2`, images [1, 3, h, w] in [0, 1] to the same); or a folder
-            in which PATH/SCENE/SAMPLE.png is that sample's reference, deblurred elsewhere, by
-            Restormer for example.
+        source: A deblurrer that `dofsuite.pretraining.Deblurring` exported; a trained run or
+            export, used at level 0 with the focus at the center; a network saved by torch.export
+            (`.pt2`, images [1, 3, h, w] in [0, 1] to the same); or a folder in which
+            PATH/SCENE/SAMPLE.png is that sample's reference, deblurred elsewhere, by Restormer for
+            example.
         seed: Of a run's noise.
         steps: A run's Euler steps; None is its own.
 
     Raises:
-        UserError: There is nothing of the three kinds at `source`.
+        UserError: There is nothing of these kinds at `source`.
     """
     from dofsuite.refocus.settings import RefocusSettings
 
     # First stage: a network, a run at level 0, or a folder of images
     name = f"two_stage ({source.parent.name if source.name == 'export' else source.stem})"
-    if source.suffix == ".pt2":
+    if (source / "model.safetensors").is_file():
+        deblur = deblurrer(source, name)
+    elif source.suffix == ".pt2":
         network = exported_network(source)
         identity = {"network": hash_named_files([(".", source)])}
         deblur = Method(name, lambda sample, reference, _: network(reference), identity)
@@ -233,7 +236,8 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         deblur = folder(benchmark, source, name)
     else:
         raise UserError(
-            f"{source}: --two-stage: give a run, a network as .pt2, or a folder of images."
+            f"{source}: --two-stage: give a run, a network as .pt2, a folder of images, or a "
+            "deblurrer's export."
         )
 
     # Second stage: the renderer
@@ -248,6 +252,16 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         stores_images=True,
         remark="; ".join(filter(None, (f"{name}: {USES_TRUTH}", deblur.remark))),
     )
+
+
+def deblurrer(source: Path, name: str) -> Method:
+    """Return the restoration network of `dofsuite.lens --deblur`."""
+    from dofsuite.backbones import SmallDeblur
+
+    small = SmallDeblur(weights=str(source))
+    network = small.load()
+    identity = {"network": hash_named_files([(".", small.weights_file)])}
+    return Method(name, lambda sample, reference, _: network.restore(reference[0])[None], identity)
 
 
 def exported_network(path: Path) -> Callable[[Tensor], Tensor]:

@@ -17,6 +17,8 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from dofsuite.backbones import SmallDeblur
+from dofsuite.backbones.small.deblur import save_deblur
 from dofsuite.errors import UserError
 from dofsuite.evaluation.refocus.run import named_runs
 from dofsuite.evaluation.refocus_benchmark.format import read_benchmark
@@ -340,10 +342,14 @@ def test_two_stages_take_an_exported_network(benchmark, tmp_path, capsys):
     torch.export.save(
         torch.export.export(Unchanged(), (torch.zeros(1, 3, 32, 32),)), tmp_path / "unchanged.pt2"
     )
-    assert (
-        evaluate(benchmark, tmp_path / "out", "--two-stage", str(tmp_path / "unchanged.pt2")) == 0
-    )
+    # A deblurrer of this suite that has learned nothing leaves the picture too
+    save_deblur(SmallDeblur(weights=None, width=4, blocks=(1,)).load(), tmp_path / "new")
+    words = [word for name in ("unchanged.pt2", "new") for word in ("--two-stage", tmp_path / name)]
+    assert evaluate(benchmark, tmp_path / "out", *map(str, words)) == 0
     name = "two_stage (unchanged)"
+    for table in (BOKEH, DEBLUR, REFOCUS):
+        of_ours = cells(tmp_path / "out", table, "two_stage (new)")["MAE"]
+        assert of_ours == cells(tmp_path / "out", table, name)["MAE"]
     assert cells(tmp_path / "out", BOKEH, name)["MAE"] == 0  # the reference is all in focus
     copy = cells(tmp_path / "out", DEBLUR, "copy")["MAE"]
     assert cells(tmp_path / "out", DEBLUR, name)["MAE"] == pytest.approx(

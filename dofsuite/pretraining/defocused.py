@@ -1,0 +1,100 @@
+"""Defocused photographs to restore: discs in linear light, over the frame or by depth, and noise.
+
+Everything is a function of (seed, scene number). Inputs are 8-bit display values, as of a file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dofsuite import diffusion
+from dofsuite.optics import linear_to_srgb, render_bokeh, srgb_to_linear
+
+
+@dataclass(frozen=True)
+class Defocus:
+    """What is drawn for the inputs (all *ours*)."""
+
+    sharp_share: float = 0.12
+    """Share of inputs without blur."""
+    uniform_share: float = 0.58
+    """Share of inputs with one disc for the whole frame; the others have discs by depth."""
+    radius_px: tuple[float, float] = (0.6, 9.0)
+    """Smallest and largest radius, drawn log-uniformly; by depth, the largest one in the scene."""
+    clean_share: float = 0.3
+    """Share of inputs without noise."""
+    noise_std: float = 3 / 255
+    """Largest standard deviation of the noise of the others, in display values; uniform from 0."""
+    num_layers: int = 6
+    """Layers of the renderer with occlusion."""
+
+    def __post_init__(self) -> None:
+        shares = {"sharp_share": self.sharp_share, "uniform_share": self.uniform_share}
+        for name, share in (shares | {"clean_share": self.clean_share}).items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}: a share between 0 and 1 is expected, not {share}")
+        if self.sharp_share + self.uniform_share > 1:
+            raise ValueError("uniform_share: with sharp_share it is above 1")
+        if not 0 < self.radius_px[0] <= self.radius_px[1]:
+            raise ValueError(f"radius_px: a range above 0 is expected, not {self.radius_px}")
+        if self.noise_std < 0:
+            raise ValueError(f"noise_std: must be 0 or above, got {self.noise_std}")
+
+
+def draw_radius_px(
+    disparity: Float[Tensor, "b 1 h w"], defocus: Defocus, seed: int, indices: Sequence[int]
+) -> Float[Tensor, "b 1 h w"]:
+    """Draw the signed blur radius of every pixel, a function of (seed, index) alone.
+
+    - Without blur: 0.
+    - Over the frame: one radius.
+    - By depth: level x (disparity - focus), the focus between .2 behind and .2 in front of the
+      scene, the level such that the largest radius is what was drawn.
+    """
+    u = diffusion.draw_uniform(seed, indices, "defocus", 3)[:, :, None, None, None].unbind(1)
+    low, high = defocus.radius_px
+    radius_px = low * (high / low) ** u[1]
+    # By depth
+    distance = disparity - (1.4 * u[2] - 0.2)
+    by_depth = radius_px * distance / distance.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    # Over the frame, or none
+    is_uniform = u[0] < defocus.sharp_share + defocus.uniform_share
+    blurred = torch.where(is_uniform, radius_px.expand_as(disparity), by_depth)
+    return torch.where(u[0] < defocus.sharp_share, torch.zeros_like(disparity), blurred)
+
+
+def photographed(
+    all_in_focus: Float[Tensor, "b 3 h w"],
+    radius_px: Float[Tensor, "b 1 h w"],
+    num_layers: int = 6,
+) -> Float[Tensor, "b 3 h w"]:
+    """Blur display values in linear light: one disc by its kernel, others with occlusion."""
+    images = []
+    for image, radius in zip(all_in_focus[:, None], radius_px[:, None], strict=True):
+        low, high = radius.aminmax()
+        if low == high == 0:
+            images.append(image)
+            continue
+        method, layers = ("layered", None) if low == high else ("occlusion", num_layers)
+        light = srgb_to_linear(image)
+        light = render_bokeh(light, radius, method, layers, fft_dtype=torch.float32)
+        images.append(linear_to_srgb(light.clamp(0, 1)))
+    return torch.cat(images)
+
+
+def with_noise(
+    image: Float[Tensor, "b 3 h w"], std: Float[Tensor, "b"], seed: int, indices: Sequence[int]
+) -> Float[Tensor, "b 3 h w"]:
+    """Add normal noise to display values and round them to 8 bits, as a file holds them."""
+    normal = diffusion.draw_noise(image.shape[1:], seed, indices, "display noise").to(image)
+    noisy = image + std[:, None, None, None].to(image) * normal
+    return (noisy.clamp(0, 1) * 255).round() / 255
+
+
+def draw_noise_std(defocus: Defocus, seed: int, indices: Sequence[int]) -> Float[Tensor, "b"]:
+    """Draw the standard deviation of each input's noise."""
+    u = diffusion.draw_uniform(seed, indices, "noise level", 2).unbind(1)
+    return torch.where(u[0] < defocus.clean_share, 0.0, defocus.noise_std * u[1])
