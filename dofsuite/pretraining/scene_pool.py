@@ -1,7 +1,6 @@
 """`ScenePool`: random scenes drawn once, kept in memory, and given out in an order that resumes."""
 
 import os
-import sys
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,6 +32,7 @@ CHUNK = 64
 def pooled_batch(planes: Tensor, index: Tensor) -> Batch:
     """Return drawn scenes, [b, 5, size, size] in [0, 1], at their positions in the run."""
     count, missing = len(planes), torch.full((len(planes),), torch.nan)
+    # A batch of synthetic scenes has no EXIF, captions or side-cars.
     return Batch(
         image_srgb=planes[:, :3],
         disparity=planes[:, 3:4],
@@ -236,8 +236,3 @@ class PoolBatches:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
-
-
-if __name__ == "__main__":
-    # Draws a pool of as many scenes as the argument says.
-    ScenePool(int(sys.argv[1]), batch_size=1).prepare_data()

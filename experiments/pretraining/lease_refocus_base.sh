@@ -27,7 +27,9 @@ for stage in "${stages[@]}"; do
     echo "$(date -u +%FT%TZ) $stage"
     case $stage in
         # Scenes into the cache folder, on all cores
-        scenes) "$python" -m dofsuite.pretraining.scene_pool "${SCENES:-40000}" ;;
+        scenes)
+            "$python" -c "from dofsuite.pretraining import ScenePool
+ScenePool(${SCENES:-40000}, batch_size=1).prepare_data()" ;;
         base)
             "$python" -m dofsuite.fit "${words[@]}" --trainer.max_time "00:00:0${MINUTES:-8}:00" ;;
         pack)
