@@ -24,6 +24,8 @@ from dofsuite.experiment.command import read_command
 from dofsuite.lens import parser as lens_parser
 from dofsuite.photography.config import LensConfig
 from dofsuite.refocus.__main__ import parser as refocus_parser
+from dofsuite.refocus.measure import parser as measure_parser
+from dofsuite.refocus.measure_config import MeasureConfig
 from dofsuite.simulate import parser as simulate_parser
 from dofsuite.simulation.config import SimulateConfig
 from dofsuite.text2image.__main__ import parser as text2image_parser
@@ -39,6 +41,7 @@ MODULES = (
         "lens",
         "bench",
         "refocus",
+        "refocus.measure",
         "text2image",
         "data",
         "app",
@@ -109,6 +112,11 @@ def test_refocus_and_text2image_commands_are_read() -> None:
         assert refocus_parser().parse_args(words).focus
     for words in commands("python -m dofsuite.text2image"):
         assert text2image_parser().parse_args(words).f_number
+
+
+def test_measure_commands_are_read() -> None:
+    for words in commands("python -m dofsuite.refocus.measure"):
+        assert config_from(MeasureConfig, measure_parser().parse_args(words)).count >= 1
 
 
 def test_bench_commands_are_read_and_each_is_named() -> None:

@@ -43,6 +43,8 @@ class Batch(NamedTuple):
             dtype; `[b, 0, 0, 0]` where there are none.
         focus_target: `[b]` float32: depths to focus on, on the depth model's scale, that lay beside
             the shards; `[b, 0]` where there are none.
+        given_disparity: `[b, 1, h, w]`: disparity as a depth model might give it, where `disparity`
+            is exact; empty where there is none.
     """
 
     image_srgb: Tensor
@@ -61,6 +63,7 @@ class Batch(NamedTuple):
     prompt_pooled: Tensor
     latent: Tensor = torch.zeros(0)
     focus_target: Tensor = torch.zeros(0)
+    given_disparity: Tensor = torch.zeros(0)
 
 
 def check_has_depth(batch: Batch) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from dofsuite.backbones import Codec
 from dofsuite.data import Batch, check_has_depth
 from dofsuite.refocus.flow_by_time import FlowByTime, ValidationFlow
 from dofsuite.refocus.probe import Probe, ProbeQuery, ProbeRun
@@ -32,6 +33,7 @@ class RefocusRun(pl.LightningModule):
     rendering: Rendering
     seed: int
     flow_by_time: FlowByTime
+    codec: Codec
 
     @abstractmethod
     def predict(self, batch: Batch, query: ProbeQuery) -> Tensor:
@@ -86,6 +88,7 @@ class RefocusRun(pl.LightningModule):
             self.predict,
             self.trainer.world_size,
             self.trainer.global_rank,
+            2 * self.codec.downscale,
         )
         # Also on a rank without a batch: NCCL reduces nothing on the CPU.
         self._probe_run.metrics.to(self.device)

@@ -1,12 +1,13 @@
 """The control probe and the sample sheet: does the model follow the camera on held-out scenes?
 
 The flow loss hardly moves in training and does not measure control; LVCorr alone can be gamed (a
-tenth of the blur scores higher than the true renderer). So the probe has four numbers, each next to
-the ground truth's: LVCorr, blur gain, focus hit rate, and the mean absolute error next to those of
-`copy` (the unchanged reference) and `oracle` (BokehMe's exact kernel). The focus hit rate compares
-two images refocused from the all-in-focus image, so it measures control alone and chance is 0.5;
-for the refocus hit rate each is refocused from the other, which needs deblurring too, and `copy`
-has nearly 0.
+tenth of the blur scores higher than the true renderer). So the probe has many numbers
+(`ProbeScores`), and beside them in `metrics.json` those of the ground truth and of three predictors
+without a model: `copy` (the unchanged reference), `uniform_blur` (which ignores the point) and
+`renderer_without_deblurring` (the renderer on the reference as it is given). The focus hit rate
+compares two images refocused from the all-in-focus image, so it measures control alone and chance
+is 0.5; for the refocus hit rate each is refocused from the other, which needs deblurring too, and
+`copy` has nearly 0. `mae_oracle` is the error of BokehMe's exact kernel.
 """
 
 from collections.abc import Callable
@@ -22,10 +23,11 @@ from dofsuite import diffusion
 from dofsuite.data import Batch
 from dofsuite.files import write_json
 from dofsuite.images import draw_marker
-from dofsuite.metrics import BlurGain, FocusHitRate, LVCorr
 from dofsuite.optics import bokeh_radius_px, display_to_linear, linear_to_display, render_bokeh
 from dofsuite.refocus.cameras import Cameras, choose, point_of
+from dofsuite.refocus.probe_scores import ProbeScores, absolute_error
 from dofsuite.refocus.rendering import Rendering, input_width_px, photograph
+from dofsuite.refocus.without_model import uniform_blur, without_deblurring
 from dofsuite.training import check_not_diverged, write_sheet
 from dofsuite.training.validation import compute_all, num_scenes_on_rank
 
@@ -104,27 +106,28 @@ class ProbeRun:
         predict: Predictor,
         world_size: int = 1,
         rank: int = 0,
+        token_px: int = 8,
     ) -> None:
+        """Begin a pass; `token_px` is the side of a model's token, whose borders are looked at."""
         self.probe, self.rendering = probe, rendering
         self.seed, self.predict = seed, predict
         self.scenes_left = num_scenes_on_rank(probe.scenes, rank, world_size)
         self.num_scenes = 0
-        levels = [float(level) for level in probe.levels]
+        self.scores = {
+            name: ProbeScores(probe.levels, token_px)
+            for name in (
+                "model",
+                "truth",
+                "copy",
+                "uniform_blur",
+                "renderer_without_deblurring",
+            )
+        }
         # Any: torch types the items of a ModuleDict as modules without `update`.
-        self.metrics: Any = torch.nn.ModuleDict(
-            {
-                "lvcorr": LVCorr(levels),
-                "lvcorr_truth": LVCorr(levels),
-                "blur_gain": BlurGain(levels),
-                "focus_hit_rate": FocusHitRate(),
-                "refocus_hit_rate": FocusHitRate(),
-                "focus_hit_rate_truth": FocusHitRate(),
-                "mae": MeanMetric(),
-                "mae_copy": MeanMetric(),
-                "mae_oracle": MeanMetric(),
-                "scenes": SumMetric(),
-            }
-        )
+        self.others: Any = torch.nn.ModuleDict({"mae_oracle": MeanMetric(), "scenes": SumMetric()})
+        self.metrics = torch.nn.ModuleDict({**self.scores, "others": self.others})
+        # Numbers of what needs no model, and of the ground truth; known after `values`.
+        self.baselines: dict[str, dict[str, float]] = {}
         self.sheet: list[tuple[str, list[Tensor]]] = []
 
     def update(self, batch: Batch) -> None:
@@ -135,7 +138,7 @@ class ProbeRun:
         # This rank's share of the probe's scenes
         count = min(self.scenes_left, len(batch.key))
         self.scenes_left -= count
-        self.metrics["scenes"].update(count)
+        self.others["scenes"].update(count)
         batch = Batch._make(field[:count] for field in batch)
         # Predict, score, and keep the first scenes for the sheet
         queries = self.queries(batch)
@@ -172,49 +175,72 @@ class ProbeRun:
     def score(
         self, batch: Batch, queries: Queries, all_queries: list[ProbeQuery], preds: list[Tensor]
     ) -> None:
-        # Strength of the blur over the sweep
-        count = len(queries.sweep)
-        sweep = torch.stack(preds[:count], 1)  # [b, levels, 3, h, w]
-        true_sweep = torch.stack([query.target for query in queries.sweep], 1)
-        self.metrics["lvcorr"].update(sweep)
-        self.metrics["lvcorr_truth"].update(true_sweep)
-        self.metrics["blur_gain"].update(sweep, true_sweep)
-        # Which of the two points is the sharper one
-        pairs = {
-            "focus_hit_rate": preds[count : count + 2],
-            "refocus_hit_rate": preds[count + 2 :],
-            "focus_hit_rate_truth": [query.target for query in queries.pair],
+        # The model, and what needs none
+        images = {
+            "model": preds,
+            "truth": [query.target for query in all_queries],
+            "copy": [query.reference for query in all_queries],
+            "uniform_blur": [self.uniform_blur(query) for query in all_queries],
+            "renderer_without_deblurring": [
+                self.without_deblurring(batch, query) for query in all_queries
+            ],
         }
-        for name, pair in pairs.items():
-            self.metrics[name].update(torch.stack(pair, 1), torch.stack(queries.points, 1))
-        # Error of the prediction, the unchanged reference and the exact kernel
-        for query, pred in zip(all_queries, preds, strict=True):
-            images = {
-                "mae": pred,
-                "mae_copy": query.reference,
-                "mae_oracle": self.oracle(batch, query.camera),
-            }
-            for name, image in images.items():
-                self.metrics[name].update((image - query.target).abs().mean(dim=(1, 2, 3)))
+        # Blur radius at the sweep's ends
+        weakest, strongest = (queries.sweep[i].camera for i in (0, -1))
+        radii_px = (self.radius_px(batch, weakest), self.radius_px(batch, strongest))
+        points = torch.stack(queries.points, 1)
+        for name, of_predictor in images.items():
+            self.scores[name].update(of_predictor, images["truth"], points, radii_px)
+        # BokehMe's exact kernel
+        for query in all_queries:
+            error = absolute_error(self.oracle(batch, query.camera), query.target)
+            self.others["mae_oracle"].update(error)
 
-    def oracle(self, batch: Batch, camera: Cameras) -> Tensor:
-        """Render with BokehMe's exact kernel: its error is the training renderer's own."""
-        gamma, width_px = self.rendering.gamma, input_width_px(batch.image_srgb)
-        radius_px = bokeh_radius_px(
+    def uniform_blur(self, query: ProbeQuery) -> Tensor:
+        image = query.reference
+        return uniform_blur(image, input_width_px(image), query.camera, self.rendering)
+
+    def without_deblurring(self, batch: Batch, query: ProbeQuery) -> Tensor:
+        # From the all-in-focus image it makes the truth.
+        if query.reference is batch.image_srgb:
+            return query.target
+        image = query.reference
+        width_px = input_width_px(image)
+        return without_deblurring(image, batch.disparity, width_px, query.camera, self.rendering)
+
+    def radius_px(self, batch: Batch, camera: Cameras) -> Tensor:
+        return bokeh_radius_px(
             batch.disparity,
             camera.focus_disparity,
             camera.bokeh_level,
-            width_px,
+            input_width_px(batch.image_srgb),
             self.rendering.reference_width_px,
         )
+
+    def oracle(self, batch: Batch, camera: Cameras) -> Tensor:
+        """Render with BokehMe's exact kernel: its error is the training renderer's own."""
+        gamma, radius_px = self.rendering.gamma, self.radius_px(batch, camera)
         light = render_bokeh(display_to_linear(batch.image_srgb, gamma), radius_px, method="exact")
         return linear_to_display(light, gamma).clamp(0, 1)
 
     def values(self) -> dict[str, float]:
-        """Return the probe's numbers. Collective: must be called on all ranks."""
-        values = compute_all(self.metrics)
-        self.num_scenes = int(values.pop("scenes"))
-        return values
+        """Return the model's numbers, and those of others that the run log has beside them.
+
+        Collective: must be called on all ranks.
+        """
+        others = compute_all(self.others)
+        self.num_scenes = int(others.pop("scenes"))
+        numbers = {name: scores.values() for name, scores in self.scores.items()}
+        values = numbers.pop("model")
+        self.baselines = numbers
+        truth = numbers["truth"]
+        return values | {
+            "lvcorr_truth": truth["lvcorr"],
+            "focus_hit_rate_truth": truth["focus_hit_rate"],
+            "mae_copy": numbers["copy"]["mae"],
+            "mae_uniform_blur": numbers["uniform_blur"]["mae"],
+            "mae_oracle": others["mae_oracle"],
+        }
 
     def write(self, folder: Path, step: int, values: dict[str, float]) -> Path | None:
         """Write `metrics.json` and the sheet, whose path is returned if there is one."""
@@ -223,7 +249,8 @@ class ProbeRun:
             "pair_level": self.probe.pair_level,
             "scenes": self.num_scenes,
         }
-        write_json(folder / "metrics.json", {"step": step, "probe": values, **settings})
+        numbers = {"step": step, "probe": values, "baselines": self.baselines}
+        write_json(folder / "metrics.json", numbers | settings)
         if not self.sheet:
             return None
         # One column for each image of `sheet_rows`

@@ -105,6 +105,7 @@ def test_batch_has_the_types_it_promises(shards: Path) -> None:
         "prompt_pooled": torch.float16,
         "latent": torch.float32,
         "focus_target": torch.float32,
+        "given_disparity": torch.float32,
     }
     assert batch.width_px.tolist() == [8, 8, 8]
     numbers = [int(key[1:]) for key in batch.key]

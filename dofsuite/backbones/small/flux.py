@@ -1,5 +1,7 @@
 """A small network of FLUX's class over an exactly invertible codec, for training on a laptop."""
 
+from typing import Literal
+
 import torch
 from diffusers import FluxTransformer2DModel
 
@@ -7,6 +9,7 @@ from dofsuite.backbones.codec import SpaceToDepthCodec
 from dofsuite.backbones.flux.flux import Backbone, FluxModules
 from dofsuite.backbones.hub import exported_part
 from dofsuite.backbones.small.build import saved_folder, seeded
+from dofsuite.backbones.small.flux_copy_init import start_copying
 from dofsuite.backbones.small.flux_init import start_near_identity
 
 
@@ -22,6 +25,7 @@ class SmallFlux(Backbone):
         downscale: int = 4,
         whitening: float = 0.6,
         seed: int = 0,
+        start: Literal["near_identity", "copying"] = "near_identity",
     ) -> None:
         """Describe the network.
 
@@ -35,8 +39,12 @@ class SmallFlux(Backbone):
             whitening: How far the codec flattens the spectrum of photographs (0 not at all, 1
                 fully; *ours*).
             seed: Of a new network's weights.
+            start: How a new network begins (*ours*): `near_identity`, tokens that pass through
+                (`flux_init`); `copying`, the reference copied exactly (`flux_copy_init`), for
+                which the network must be wider than a token.
         """
-        self.weights, self.seed = weights, seed
+        self.weights, self.start = weights, start
+        self.seed = seed
         self.heads = heads
         self.double_blocks, self.single_blocks = double_blocks, single_blocks
         self.downscale, self.whitening = downscale, whitening
@@ -60,7 +68,10 @@ class SmallFlux(Backbone):
                     pooled_projection_dim=16,
                     axes_dims_rope=(8, 12, 12),
                 )
-                start_near_identity(transformer)
+                if self.start == "copying":
+                    start_copying(transformer)
+                else:
+                    start_near_identity(transformer)
         else:
             # The packaged base, or one that a run exported.
             folder = saved_folder(self.weights, "flux", "transformer/config.json")

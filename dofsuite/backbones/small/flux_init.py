@@ -43,7 +43,7 @@ def start_near_identity(transformer: Any, grid: int = 8) -> None:
         grid: Tokens along a side of the images; only the point look-up depends on it.
     """
     _pass_tokens_through(transformer)
-    _write_prompt(transformer.context_embedder)
+    write_prompt(transformer.context_embedder)
     for name, module in transformer.named_modules():
         kind = name.rsplit(".", 2)[-2:]
         if kind[-1] == "linear" and kind[0] in {"norm", "norm1", "norm1_context"}:
@@ -53,8 +53,8 @@ def start_near_identity(transformer: Any, grid: int = 8) -> None:
         elif kind[-1] == "attn":
             _attend_to_streams(module, transformer.config.num_attention_heads)
     for block in transformer.single_transformer_blocks:
-        _attend_to_prompt(block.attn, transformer)
-    _attend_to_point(transformer.transformer_blocks[0], transformer, grid)
+        attend_to_prompt(block.attn, transformer)
+    attend_to_point(transformer.transformer_blocks[0], transformer, grid)
 
 
 def _pass_tokens_through(transformer: Any) -> None:
@@ -80,7 +80,7 @@ def _signature(width: int) -> Tensor:
     return signature
 
 
-def _write_prompt(embedder: nn.Linear) -> None:
+def write_prompt(embedder: nn.Linear) -> None:
     """Embed a prompt's first 3 numbers as differences of feature pairs; add the signature."""
     nn.init.normal_(embedder.weight, std=0.05)
     embedder.weight[:8] = 0.0
@@ -114,7 +114,7 @@ def _attend_locally(norm: Any, axes_dims: tuple[int, int, int]) -> None:
     norm.weight.copy_(weight)
 
 
-def _rotated(angle: float | Tensor) -> Tensor:
+def rotated(angle: float | Tensor) -> Tensor:
     angle = torch.as_tensor(angle, dtype=torch.float32)
     return torch.stack([angle.cos() - angle.sin(), angle.sin() + angle.cos()], dim=-1)
 
@@ -130,10 +130,10 @@ def _attend_to_streams(attention: Any, heads: int) -> None:
     for projection in (attention.to_q, attention.to_k):
         projection.weight.view(heads, -1, projection.in_features)[:own] *= 0.5
         projection.bias.view(heads, -1)[:own] = 1.0
-    attention.to_q.bias.view(heads, -1)[:own, :2] = _rotated((torch.arange(own) % 3).float())
+    attention.to_q.bias.view(heads, -1)[:own, :2] = rotated((torch.arange(own) % 3).float())
 
 
-def _attend_to_prompt(attention: Any, transformer: Any) -> None:
+def attend_to_prompt(attention: Any, transformer: Any) -> None:
     """Let the last head attend to the token with the prompt's signature, at any position."""
     heads, width = transformer.config.num_attention_heads, transformer.inner_dim
     # Each axis's slowest frequency, and pairs that the query leaves at 0.
@@ -154,7 +154,7 @@ def _attend_to_prompt(attention: Any, transformer: Any) -> None:
     key.bias.view(heads, -1)[-1, idle] = 4.0
 
 
-def _attend_to_point(block: Any, transformer: Any, grid: int) -> None:
+def attend_to_point(block: Any, transformer: Any, grid: int) -> None:
     """Let two heads of the prompt token attend to the depth token at (x, y).
 
     A rotary angle is linear in the position. The query pair (1, 1) + u (-1, 1) is (1, 1) rotated by
@@ -174,11 +174,11 @@ def _attend_to_point(block: Any, transformer: Any, grid: int) -> None:
     used = [0, 1, *(pair + k for pair in pairs.values() for k in range(2))]
     weight[:, used], bias[:, used] = 0.0, 0.0
     weight[:heads], bias[:heads] = 0.0, 0.0
-    bias[:heads, :2] = _rotated(2.0)
+    bias[:heads, :2] = rotated(2.0)
     center = theta * (grid - 1) / 2
     for number, pair in pairs.items():
-        bias[:heads, pair : pair + 2] = _rotated(center)
-        slope = 1.1 * theta * grid / 2 / 3.0 * _rotated(center + math.pi / 2) / 2
+        bias[:heads, pair : pair + 2] = rotated(center)
+        slope = 1.1 * theta * grid / 2 / 3.0 * rotated(center + math.pi / 2) / 2
         weight[:heads, pair : pair + 2, 2 * number] = slope
         weight[:heads, pair : pair + 2, 2 * number + 1] = -slope
         attention.norm_added_q.weight[pair : pair + 2] = POINT_POSITION

@@ -11,7 +11,7 @@ Crops are reduced with antialiasing, never enlarged, and the most detailed of fi
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -39,6 +39,8 @@ class SceneRecipe:
     scenes: int
     # Every scene is a function of (seed, its number).
     seed: int
+    # Whether a scene is cut from one photograph alone, each in turn.
+    one_photograph: bool = False
 
 
 class Layer(NamedTuple):
@@ -69,6 +71,11 @@ class Scene(NamedTuple):
 def scenes(recipe: SceneRecipe) -> Iterator[Scene]:
     """Yield the recipe's scenes in order; each is a function of the seed and its number."""
     for number in range(recipe.scenes):
+        if recipe.one_photograph:
+            name = recipe.photographs[number % len(recipe.photographs)]
+            of_one = replace(recipe, photographs=(name,))
+            yield draw_scene(of_one, np.random.default_rng([recipe.seed, number]))
+            continue
         yield draw_scene(recipe, np.random.default_rng([recipe.seed, number]))
 
 

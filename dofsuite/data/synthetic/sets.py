@@ -1,10 +1,12 @@
 """The synthetic sets: written as shards on first use, from scikit-image's photographs.
 
 `synthetic:photo` and `synthetic:texture` are for training, `synthetic:val` for validation (of one
-photograph, coffee, that the training sets do not contain), `synthetic:motorcycle` for evaluation
-only. `captioned_sets.py` has those with captions and EXIF: `synthetic:deep` and `synthetic:shallow`
-for training, `synthetic:prompts` and `synthetic:shallow_val` held out. They lie in
-`$DOFSUITE_CACHE` (default `~/.cache/dofsuite`), in a folder named after their content's version.
+photograph, coffee, that the training sets do not contain), `synthetic:held_out` for a wider probe
+(scenes of coffee, Chelsea and the motorcycle, one photograph each in turn; `synthetic:photo` and
+`synthetic:texture` contain Chelsea, the random scenes none of them), `synthetic:motorcycle` for
+evaluation only. `captioned_sets.py` has those with captions and EXIF: `synthetic:deep` and
+`synthetic:shallow` for training, `synthetic:prompts` and `synthetic:shallow_val` held out. They lie
+in `$DOFSUITE_CACHE` (default `~/.cache/dofsuite`), in a folder named after their content's version.
 """
 
 import io
@@ -48,7 +50,14 @@ RECIPES = {
         seed=2,
     ),
     "val": SceneRecipe(("coffee",), (), 0.0, scenes=64, seed=3),
+    "held_out": SceneRecipe(
+        ("coffee", "chelsea", "motorcycle_left"), (), 0.0, scenes=96, seed=4, one_photograph=True
+    ),
 }
+# Those of validation.
+HELD_OUT = ("val", "held_out")
+# Of the motorcycle's picture.
+MIDDLEBURY = "Middlebury Stereo 2014 (see data_manifests/middlebury_motorcycle.yaml)"
 
 
 def resolve(folder: str | os.PathLike[str]) -> Path:
@@ -112,22 +121,25 @@ def _write(name: str, path: Path) -> None:
     if name == "motorcycle":
         samples, split = _motorcycle_samples(), "test"
         facts = {
-            "licence": "Middlebury Stereo 2014 (see data_manifests/middlebury_motorcycle.yaml)",
+            "licence": MIDDLEBURY,
             "depth_kind": "depth",
             "depth_unit": "m",
         }
     elif name in CAPTIONED_SETS:
         samples, split = captioned_samples(name, LICENCE), CAPTIONED_SETS[name].split
     else:
-        samples, split = _scene_samples(name), "val" if name == "val" else "train"
+        samples, split = _scene_samples(name), "val" if name in HELD_OUT else "train"
+        if name == "held_out":
+            facts["licence"] = f"{LICENCE}; {MIDDLEBURY}"
     write_shards(path, samples, source=name, split=split, **facts)
 
 
 def _scene_samples(name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     for number, scene in enumerate(scenes(RECIPES[name])):
+        is_middlebury = any(layer.photograph == "motorcycle_left" for layer in scene.layers)
         record = {
             "source": f"{OLD_PREFIX}{name}",
-            "licence": LICENCE,
+            "licence": MIDDLEBURY if is_middlebury else LICENCE,
             "depth": STORED_DISPARITY,
             "layers": [layer._asdict() for layer in scene.layers],
         }

@@ -26,10 +26,10 @@ from dofsuite.evaluation.refocus.config import Perturbation
 from dofsuite.evaluation.refocus_benchmark.format import Benchmark, Sample
 from dofsuite.evaluation.refocus_benchmark.samples_csv import read_predictions
 from dofsuite.images import IMAGE_EXTENSIONS, read_image, resize
+from dofsuite.refocus import without_model
 from dofsuite.refocus.rendering import photograph
+from dofsuite.refocus.without_model import UNIFORM_DISTANCE
 
-# A uniform blur has the radius of a point whose disparity differs by as much from the focal plane.
-UNIFORM_DISTANCE = 0.5
 USES_TRUTH = "uses the truth's depth and the renderer that made the truth, which no photograph has"
 
 
@@ -80,10 +80,8 @@ def uniform_blur(benchmark: Benchmark) -> Method:
     """
 
     def predict(sample: Sample, reference: Tensor, disparity: Tensor) -> Tensor:
-        plane = torch.full_like(disparity, sample.focus_disparity)
-        # Towards the middle of [0, 1], so that it stays in the range of disparities
-        sign = -1 if sample.focus_disparity > 0.5 else 1
-        return render(benchmark, reference, plane + sign * UNIFORM_DISTANCE, sample)
+        width_px = torch.tensor([float(benchmark.size_px)])
+        return without_model.uniform_blur(reference, width_px, sample.camera, benchmark.rendering)
 
     remark = "uniform_blur: one blur of radius b / 2 for the whole picture, whatever the point"
     identity = {"kind": "uniform_blur", "distance": UNIFORM_DISTANCE}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,12 @@ def test_no_validation_photograph_is_in_training() -> None:
     assert val == {"coffee"}
     assert train == set(RECIPES["photo"].photographs) | set(RECIPES["texture"].textures)
     assert not train & val
+
+
+def test_each_held_out_scene_is_of_one_photograph() -> None:
+    recipe = replace(RECIPES["held_out"], scenes=6)
+    names = [{layer.photograph for layer in scene.layers} for scene in scenes(recipe)]
+    assert names == [{name} for name in (*recipe.photographs, *recipe.photographs)]
 
 
 def test_training_on_held_out_sets_is_refused(
