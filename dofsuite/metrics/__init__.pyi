@@ -1,3 +1,8 @@
+from dofsuite.metrics.alignment import Alignment as Alignment
+from dofsuite.metrics.alignment import AlignmentFit as AlignmentFit
+from dofsuite.metrics.alignment import color_drift as color_drift
+from dofsuite.metrics.alignment import fit_alignment as fit_alignment
+from dofsuite.metrics.alignment import misalignment as misalignment
 from dofsuite.metrics.consistency import ContentConsistency as ContentConsistency
 from dofsuite.metrics.consistency import Segmenter as Segmenter
 from dofsuite.metrics.consistency import chance_consistency as chance_consistency
