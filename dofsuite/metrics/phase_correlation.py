@@ -82,8 +82,8 @@ def fit_alignment(
         >>> import torch
         >>> image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         >>> fit = fit_alignment(image.roll(2, dims=-1), image)
-        >>> fit.shift_px.round(decimals=2).tolist(), round(fit.scale.item(), 3)
-        ([[2.0, 0.0]], 1.0)
+        >>> round(fit.shift_px[0, 0].item(), 2), round(fit.scale.item(), 3)
+        (2.0, 1.0)
     """
     preds, reference = checked_pair(preds, reference)
     fits = [_fit(*pair) for pair in zip(_luma(preds), _luma(reference), strict=True)]

@@ -39,8 +39,8 @@ SAMPLES = "samples"
 FEW_SCENES = 10
 ALIGNMENT_TITLE = "Alignment with the picture given: nothing should move or change its color"
 ALIGNMENT_NOTE = (
-    "alignment: means over the samples in which something is sharp in both pictures, whose share is "
-    "in the last column; the oracle's numbers are what refocusing itself and the measurement leave"
+    "alignment: means over the samples in which something is sharp in both pictures, whose share "
+    "is in the last column; the oracle's are what refocusing and the measurement leave"
 )
 # Title, columns after the number of samples, and the paper's rows; `columns_of` has this order.
 TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
