@@ -36,6 +36,8 @@ BAND, FIRST_BAND = (1 / 16, 0.35), (1 / 16, 0.15)
 # pictures of different things had at most .1, refocused ones with a common sharp place .8).
 FEWEST_TILES, LEAST_COHERENCE = 4, 0.4
 LARGEST_ERROR_PX = 0.25
+# Gauss-Newton's steps in each band, and a step after which there is none.
+MOST_STEPS, SMALLEST_STEP_PX = 5, 2e-3
 # Added to what is divided by.
 TINY = 1e-30
 
@@ -118,13 +120,14 @@ def _fit(pred: Float[Tensor, "h w"], reference: Float[Tensor, "h w"]) -> tuple[T
         coarser = functional.avg_pool2d(finer, 2)
         pyramid.append((coarser[0], coarser[1]))
 
-    # Search at the coarsest, then refine: a shift doubles from one level to the next
-    position, error = _search(*pyramid[-1]), reference.new_tensor(math.nan)
-    position, _ = _refine(*pyramid[-1], position, [FIRST_BAND] * 3)
-    for level, pair in enumerate(reversed(pyramid)):
-        if level > 0:
-            position = position * position.new_tensor([2.0, 2.0, 1.0])
-        position, error = _refine(*pair, position, [BAND] * 4)
+    # Search at the coarsest: nearly always the scale is almost 1
+    position, error = _search(*pyramid[-1], (1.0,))
+    if bool(error.isnan()):
+        position, error = _search(*pyramid[-1], SEARCHED_SCALES)
+    # Refine: a shift doubles from one level to the next
+    for pair in reversed(pyramid[:-1]):
+        position = position * position.new_tensor([2.0, 2.0, 1.0])
+        position, error = _refine(*pair, position, BAND)
     return position, error
 
 
@@ -159,14 +162,16 @@ def _spectrum(tiles: Float[Tensor, "*k h w"]) -> Tensor:
     return spectrum
 
 
-def _search(pred: Tensor, reference: Tensor) -> Float[Tensor, "3"]:
-    # The best phase correlation of the whole pictures over a list of scales, to whole pixels
+def _search(
+    pred: Tensor, reference: Tensor, scales: Sequence[float]
+) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
+    # The best phase correlation of the whole pictures over some scales, to whole pixels; refined
     height, width = reference.shape
     frequency = torch.hypot(*_frequencies(height, width, reference))
     band = (frequency > 1 / 64) * torch.exp(-((frequency / FIRST_BAND[1]) ** 2))
     true, best = _spectrum(reference), -math.inf
     found = reference.new_tensor([0.0, 0.0, 1.0])
-    for scale in SEARCHED_SCALES:
+    for scale in scales:
         # Nearly white, so that the peak is narrow
         warped, _ = _warp_back(pred, reference.new_tensor([0.0, 0.0, scale]))
         cross = _spectrum(warped) * true.conj()
@@ -178,23 +183,26 @@ def _search(pred: Tensor, reference: Tensor) -> Float[Tensor, "3"]:
             y = (row + height // 2) % height - height // 2
             x = (column + width // 2) % width - width // 2
             best, found = height_of_peak, reference.new_tensor([x * scale, y * scale, scale])
-    return found
+    found, _ = _refine(pred, reference, found, FIRST_BAND)
+    return _refine(pred, reference, found, BAND)
 
 
 def _refine(
     pred: Tensor,
     reference: Tensor,
     position: Float[Tensor, "3"],
-    bands: Sequence[tuple[float, float]],
+    band: tuple[float, float],
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
-    # Gauss-Newton: warp back, fit what is left, add it
+    # Gauss-Newton: warp back, fit what is left, add it, until it is nothing
     tiles = _Tiles(reference)
     error = reference.new_tensor(math.nan)
-    for band in bands:
+    for _ in range(MOST_STEPS):
         warped, is_inside = _warp_back(pred, position)
         step, error = tiles.fit(warped, is_inside, band)
         shift = position[:2] + position[2] * step[:2]
         position = torch.cat([shift, position[2:] * (1 + step[2:])])
+        if bool((step[:2].norm() + step[2].abs() * tiles.half_px) < SMALLEST_STEP_PX):
+            break
     return position, error
 
 
