@@ -1,3 +1,6 @@
+from dofsuite.metrics.alignment import Alignment as Alignment
+from dofsuite.metrics.alignment import misalignment as misalignment
+from dofsuite.metrics.color_difference import color_drift as color_drift
 from dofsuite.metrics.consistency import ContentConsistency as ContentConsistency
 from dofsuite.metrics.consistency import Segmenter as Segmenter
 from dofsuite.metrics.consistency import chance_consistency as chance_consistency
@@ -14,4 +17,6 @@ from dofsuite.metrics.level_correlation import lv_corr as lv_corr
 from dofsuite.metrics.monotonicity import BlurMonotonicity as BlurMonotonicity
 from dofsuite.metrics.monotonicity import blur_energy as blur_energy
 from dofsuite.metrics.monotonicity import blur_monotonicity as blur_monotonicity
+from dofsuite.metrics.phase_correlation import AlignmentFit as AlignmentFit
+from dofsuite.metrics.phase_correlation import fit_alignment as fit_alignment
 from dofsuite.metrics.sharpness import laplacian_variance as laplacian_variance

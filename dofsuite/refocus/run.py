@@ -23,6 +23,7 @@ from dofsuite.photography.sweep import (
 )
 from dofsuite.refocus.config import RefocusConfig
 from dofsuite.refocus.full_size import full_size_photo
+from dofsuite.refocus.moved import what_moved
 from dofsuite.refocus.pipeline import RefocusPipeline
 from dofsuite.refocus.settings import RefocusSettings
 
@@ -92,10 +93,12 @@ def _refocus_photo(
         ),
     )
     # At the network's size, or at the photograph's
-    frames = []
+    frames, moved = [], []
     for answer, point, level, output in zip(
         answers.cpu(), points, levels, outputs.stills, strict=True
     ):
+        if said := what_moved(answer, photo.to_srgb()):
+            moved.append(f"{output.name}: the model {' and '.join(said)}; a refocus does not")
         refocused = Photo(answer, exif=photo.exif)
         if config.full_size and depth is not None:
             width_px = pipe.camera.config.reference_width_px
@@ -106,5 +109,5 @@ def _refocus_photo(
         height, width = refocused.size
         x, y = point
         print(f"{output}: {width}x{height}, focus {x:g},{y:g}, bokeh {level:g}")
-    notes = (*photo.notes, *lost_in(refocused, outputs.stills[0]))
+    notes = (*photo.notes, *moved, *lost_in(refocused, outputs.stills[0]))
     finish_photo(config, path, outputs, frames, notes)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dofsuite.metrics import (
+    Alignment,
     BlurGain,
     BlurMonotonicity,
     CLIPImageSimilarity,
@@ -24,6 +25,7 @@ from dofsuite.metrics import (
     content_consistency,
     focus_hit_rate,
     lv_corr,
+    misalignment,
 )
 from tests.metrics.conftest import LEVELS, sweep_of_contrast
 
@@ -70,6 +72,13 @@ def every_metric() -> dict[str, Case]:
             (preds[:, 0], target[:, 0]),
         ),
     }
+    for quantity in ("shift", "scale", "color"):
+        # Every scene moves by a pixel: there is something to find
+        cases[f"alignment_{quantity}"] = Case(
+            lambda quantity=quantity: Alignment(quantity),
+            lambda p, r, quantity=quantity: misalignment(p, r, quantity).mean(),
+            (preds[:, 0].roll(1, dims=-1), preds[:, 0]),
+        )
     for mode in ("paper", "ac", "high_band", "laplacian"):
         cases[f"blur_monotonicity_{mode}"] = Case(
             lambda mode=mode: BlurMonotonicity(mode=mode),

@@ -74,6 +74,12 @@ class RefocusConfig:
     clip_iqa: Literal["clip_iqa", "none"] = option(
         "--clip-iqa", choices=("clip_iqa", "none"), default="clip_iqa", help="its model"
     )
+    features: Literal["packaged", "none"] = option(
+        "--features",
+        choices=("packaged", "none"),
+        default="packaged",
+        help="ST-LPIPS and EfficientNet-Lite0, of the extra `features`",
+    )
     sheet_scenes: int = option(
         "--sheet-scenes",
         type=int,

@@ -16,11 +16,16 @@ from dofsuite.metrics.sharpness import correlation_by_row, gain_of_ends
 # Column -> key in a row.
 SCORES = {
     "CLIP-I": "clip_i",
+    "EfficientNet": "efficientnet",
     "MAE": "mae",
     "PSNR": "psnr",
     "LPIPS": "lpips",
+    "ST-LPIPS": "st_lpips",
     "CLIP-IQA": "clip_iqa",
 }
+# Columns of the samples that could be measured.
+ALIGNMENT = {"shift px": "shift_px", "scale error": "scale_error", "color drift": "color_drift"}
+MEASURED = "share aligned"
 TASKS = ("refocus", "bokeh", "deblur")
 HIT_RATE = "focus hit rate"
 # The scores of samples by key.
@@ -41,7 +46,8 @@ def columns_of(benchmark: Benchmark, rows: Rows) -> list[Columns]:
     the three tasks does not. A column of which a sample lacks the score is left out.
 
     Returns:
-        Of refocus, bokeh, deblur, all sub-tasks (Tables 3 to 6), and all sub-tasks by source.
+        Of refocus, bokeh, deblur, all sub-tasks (Tables 3 to 6), all sub-tasks by source, and
+        alignment.
     """
     covered = [sample for sample in benchmark.samples if sample.key in rows]
     every = means_of(benchmark, rows, covered)
@@ -65,10 +71,18 @@ def columns_of(benchmark: Benchmark, rows: Rows) -> list[Columns]:
     for source in SOURCES:
         samples = [sample for sample in covered if source_of[sample.scene] == source]
         by_source |= prefixed(source, means_of(benchmark, rows, samples))
+
+    # Alignment, of all sub-tasks and the shift of each
+    aligned = alignment_of(benchmark, rows, covered)
+    for task in TASKS:
+        own = [sample for sample in covered if sample.task == task]
+        shift = alignment_of(benchmark, rows, own).get("shift px")
+        aligned |= {f"{task} shift px": shift} if shift else {}
     return [
         *by_task.values(),
         Columns(every.samples, ablations),
         Columns(every.samples, by_source),
+        Columns(every.samples, aligned),
     ]
 
 
@@ -85,6 +99,28 @@ def means_of(benchmark: Benchmark, rows: Rows, samples: Sequence[Sample]) -> Col
             by_scene[index[sample.scene]].append(value)
         found[title] = ratio(list(map(math.fsum, by_scene)), list(map(len, by_scene)))
     return Columns(len(samples), found)
+
+
+def alignment_of(
+    benchmark: Benchmark, rows: Rows, samples: Sequence[Sample]
+) -> dict[str, Statistic]:
+    index = {scene.scene: number for number, scene in enumerate(benchmark.scenes)}
+    found: dict[str, Statistic] = {}
+    counts = [0] * len(benchmark.scenes)
+    for sample in samples:
+        counts[index[sample.scene]] += 1
+    # Means over the samples that could be measured, clustered by scene, and the share of these
+    for title, name in ALIGNMENT.items():
+        by_scene: list[list[float]] = [[] for _ in benchmark.scenes]
+        for sample in samples:
+            if (value := rows[sample.key][name]) is not None:
+                by_scene[index[sample.scene]].append(value)
+        measured = list(map(len, by_scene))
+        if any(measured):
+            found[title] = ratio(list(map(math.fsum, by_scene)), measured)
+        if samples and name == "shift_px":
+            found[MEASURED] = ratio(measured, counts)
+    return found
 
 
 def hit_rate_of(benchmark: Benchmark, rows: Rows) -> dict[str, Statistic]:

