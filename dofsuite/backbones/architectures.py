@@ -15,7 +15,8 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel, UNet2DConditionMode
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from dofsuite.backbones.codec import VaeCodec
-from dofsuite.backbones.flux.flux import Backbone, FluxModules, PretrainedFlux
+from dofsuite.backbones.family import Backbone, BackboneModules
+from dofsuite.backbones.flux.flux import PretrainedFlux
 from dofsuite.backbones.perception.depth import NEAREST_M, Depth, DepthAnything
 from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.backbones.perception.metric3d import Metric3D
@@ -94,14 +95,14 @@ class RandomFlux(Backbone):
         self.transformer, self.vae = transformer, vae
         self.dtype, self.num_text_tokens = dtype, num_text_tokens
 
-    def load(self) -> FluxModules:
+    def load(self) -> BackboneModules:
         # Built in its dtype from the start: a float32 copy may not fit in memory.
         with default_dtype(self.dtype):
             transformer = FluxTransformer2DModel.from_config(dict(self.transformer))
             codec = VaeCodec(AutoencoderKL.from_config(dict(self.vae)))
         config = transformer.config
         text_tokens = torch.zeros(self.num_text_tokens, config.joint_attention_dim)
-        return FluxModules(
+        return BackboneModules(
             transformer.eval().requires_grad_(False),
             codec,
             torch.zeros(config.pooled_projection_dim),

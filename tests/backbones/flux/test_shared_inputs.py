@@ -2,9 +2,7 @@
 
 import torch
 
-from dofsuite.backbones import Lora, SmallFlux
-from dofsuite.backbones.flux.lora import share_low_precision_inputs
-from dofsuite.refocus.flux_tokens import predict_velocity
+from dofsuite.backbones import Lora, SmallFlux, family_of
 
 
 def test_one_low_precision_input_for_q_k_v_and_mlp_changes_no_bit_and_saves_memory():
@@ -17,7 +15,7 @@ def test_one_low_precision_input_for_q_k_v_and_mlp_changes_no_bit_and_saves_memo
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter)
         if shared:
-            share_low_precision_inputs(transformer)
+            family_of(transformer).share_low_precision_inputs(transformer)
         storages = {}
 
         def keep(tensor, storages=storages):
@@ -30,7 +28,7 @@ def test_one_low_precision_input_for_q_k_v_and_mlp_changes_no_bit_and_saves_memo
             torch.autocast("cpu", torch.bfloat16),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
-            velocity = predict_velocity(
+            velocity = family_of(transformer).predict_velocity(
                 transformer, latent, latent, latent, prompt, torch.rand(1), torch.zeros(16)
             )
         saved_bytes.append(sum(t.untyped_storage().nbytes() for t in storages.values()))
