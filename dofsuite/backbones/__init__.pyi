@@ -9,6 +9,7 @@ from dofsuite.backbones.family import Family as Family
 from dofsuite.backbones.family import PositionIds as PositionIds
 from dofsuite.backbones.flux.flux import REFERENCE_BACKBONE as REFERENCE_BACKBONE
 from dofsuite.backbones.flux.flux import PretrainedFlux as PretrainedFlux
+from dofsuite.backbones.klein.klein import PretrainedKlein as PretrainedKlein
 from dofsuite.backbones.lora import Lora as Lora
 from dofsuite.backbones.perception.blur import BlurModel as BlurModel
 from dofsuite.backbones.perception.captioner import Captioner as Captioner
@@ -40,6 +41,7 @@ from dofsuite.backbones.small.blur import SmallBlur as SmallBlur
 from dofsuite.backbones.small.depth import SmallDepth as SmallDepth
 from dofsuite.backbones.small.depth import SmallSaliency as SmallSaliency
 from dofsuite.backbones.small.flux import SmallFlux as SmallFlux
+from dofsuite.backbones.small.klein import SmallKlein as SmallKlein
 from dofsuite.backbones.small.sdxl import SmallSdxl as SmallSdxl
 from dofsuite.backbones.small.word_encoder import WordEncoder as WordEncoder
 from dofsuite.backbones.text_to_image import PretrainedTextToImage as PretrainedTextToImage

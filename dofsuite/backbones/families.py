@@ -2,12 +2,16 @@
 
 from typing import Any
 
-from diffusers import FluxTransformer2DModel
+from diffusers import Flux2Transformer2DModel, FluxTransformer2DModel
 
 from dofsuite.backbones.family import Family
 from dofsuite.backbones.flux.family import Flux1
+from dofsuite.backbones.klein.family import Flux2Klein
 
-FAMILIES: dict[type, Family] = {FluxTransformer2DModel: Flux1()}
+FAMILIES: dict[type, Family] = {
+    FluxTransformer2DModel: Flux1(),
+    Flux2Transformer2DModel: Flux2Klein(),
+}
 
 
 def family_of(transformer: Any) -> Family:
