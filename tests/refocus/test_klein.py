@@ -29,6 +29,7 @@ def fit(folder: str, steps: int) -> dict:
     return AtomicCheckpointIO().load_checkpoint(checkpoints_of(Path(folder))[0])
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_same_weights_and_its_export_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment = copy.deepcopy(EXPERIMENT)
