@@ -3,9 +3,17 @@
 from dofsuite.backbones.architectures import (
     RandomDepth,
     RandomFlux,
+    RandomKlein,
     RandomSaliency,
     RandomSdxl,
     default_dtype,
 )
 
-__all__ = ["RandomDepth", "RandomFlux", "RandomSaliency", "RandomSdxl", "default_dtype"]
+__all__ = [
+    "RandomDepth",
+    "RandomFlux",
+    "RandomKlein",
+    "RandomSaliency",
+    "RandomSdxl",
+    "default_dtype",
+]

@@ -1,5 +1,5 @@
-"""Folders in the layout in which SDXL and FLUX.1-dev are published, of networks small enough for a
-test, and a photographer's folder.
+"""Folders in the layout in which SDXL, FLUX.1-dev and FLUX.2 klein are published, of networks small
+enough for a test, and a photographer's folder.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -120,6 +122,28 @@ def save_flux(folder: Path) -> None:
         torch.bfloat16
     ).save_pretrained(folder / "text_encoder")
     tokenizer().save_pretrained(folder / "tokenizer")
+    FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True).save_pretrained(
+        folder / "scheduler"
+    )
+
+
+def save_klein(folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """FLUX.2 klein's parts that refocusing loads: no text encoder."""
+    torch.manual_seed(0)
+    Flux2Transformer2DModel(
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        timestep_guidance_channels=32,
+        guidance_embeds=False,
+        axes_dims_rope=(4, 4, 4, 4),
+    ).to(dtype).save_pretrained(folder / "transformer")
+    vae = AutoencoderKLFlux2(block_out_channels=(8, 8, 16, 16), norm_num_groups=4)
+    vae.bn.running_mean.normal_(std=0.2)
+    vae.bn.running_var.uniform_(0.1, 2.0)
+    vae.to(dtype).save_pretrained(folder / "vae")
     FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True).save_pretrained(
         folder / "scheduler"
     )

@@ -7,10 +7,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 
-from dofsuite.backbones import Backbone, Lora, PretrainedFlux
+from dofsuite.backbones import Backbone, BackboneModules, Lora, PretrainedFlux
 from dofsuite.backbones.codec import VaeCodec
 from dofsuite.backbones.descriptors import describe
-from dofsuite.backbones.flux.flux import FluxModules
 from dofsuite.refocus import CameraEmbedder, RefocusPipeline
 from dofsuite.refocus.export import export_adapter
 from dofsuite.refocus.settings import RefocusSettings
@@ -32,10 +31,10 @@ class LocalFlux(Backbone):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load(self) -> FluxModules:
+    def load(self) -> BackboneModules:
         transformer = FluxTransformer2DModel.from_pretrained(self.path, subfolder="transformer")
         vae = AutoencoderKL.from_pretrained(self.path, subfolder="vae")
-        return FluxModules(transformer, VaeCodec(vae), torch.zeros(24))
+        return BackboneModules(transformer, VaeCodec(vae), torch.zeros(24))
 
 
 @pytest.fixture(params=[0, 3], ids=["camera token alone", "with the empty prompt's tokens"])

@@ -2,10 +2,15 @@ from dofsuite.backbones.acceleration import Acceleration as Acceleration
 from dofsuite.backbones.codec import Codec as Codec
 from dofsuite.backbones.codec import SpaceToDepthCodec as SpaceToDepthCodec
 from dofsuite.backbones.codec import VaeCodec as VaeCodec
-from dofsuite.backbones.flux.flux import Backbone as Backbone
-from dofsuite.backbones.flux.flux import FluxModules as FluxModules
+from dofsuite.backbones.families import family_of as family_of
+from dofsuite.backbones.family import Backbone as Backbone
+from dofsuite.backbones.family import BackboneModules as BackboneModules
+from dofsuite.backbones.family import Family as Family
+from dofsuite.backbones.family import PositionIds as PositionIds
+from dofsuite.backbones.flux.flux import REFERENCE_BACKBONE as REFERENCE_BACKBONE
 from dofsuite.backbones.flux.flux import PretrainedFlux as PretrainedFlux
-from dofsuite.backbones.flux.lora import Lora as Lora
+from dofsuite.backbones.klein.klein import PretrainedKlein as PretrainedKlein
+from dofsuite.backbones.lora import Lora as Lora
 from dofsuite.backbones.perception.blur import BlurModel as BlurModel
 from dofsuite.backbones.perception.captioner import Captioner as Captioner
 from dofsuite.backbones.perception.captioner import CaptionWriter as CaptionWriter
@@ -38,6 +43,7 @@ from dofsuite.backbones.small.deblur import SmallDeblur as SmallDeblur
 from dofsuite.backbones.small.depth import SmallDepth as SmallDepth
 from dofsuite.backbones.small.depth import SmallSaliency as SmallSaliency
 from dofsuite.backbones.small.flux import SmallFlux as SmallFlux
+from dofsuite.backbones.small.klein import SmallKlein as SmallKlein
 from dofsuite.backbones.small.sdxl import SmallSdxl as SmallSdxl
 from dofsuite.backbones.small.word_encoder import WordEncoder as WordEncoder
 from dofsuite.backbones.text_to_image import PretrainedTextToImage as PretrainedTextToImage

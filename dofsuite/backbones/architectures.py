@@ -8,14 +8,24 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    Flux2Transformer2DModel,
+    FluxTransformer2DModel,
+    UNet2DConditionModel,
+)
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from dofsuite.backbones.codec import VaeCodec
-from dofsuite.backbones.flux.flux import Backbone, FluxModules, PretrainedFlux
+from dofsuite.backbones.family import Backbone, BackboneModules
+from dofsuite.backbones.flux.flux import PretrainedFlux
+from dofsuite.backbones.klein.codec import Flux2VaeCodec
+from dofsuite.backbones.klein.klein import PretrainedKlein
 from dofsuite.backbones.perception.depth import NEAREST_M, Depth, DepthAnything
 from dofsuite.backbones.perception.frozen import DensePrediction
 from dofsuite.backbones.perception.metric3d import Metric3D
@@ -41,6 +51,14 @@ FLUX1_DEV_VAE = KL_VAE | {
 SDXL_VAE = KL_VAE | {"latent_channels": 4, "sample_size": 1024, "scaling_factor": 0.13025}
 
 FLUX1_DEV = {"num_layers": 19, "num_single_layers": 38, "guidance_embeds": True}
+
+KLEIN_4B = {
+    "num_layers": 5,
+    "num_single_layers": 20,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 7680,
+    "guidance_embeds": False,
+}
 
 SDXL_UNET = {
     "sample_size": 128,
@@ -94,14 +112,14 @@ class RandomFlux(Backbone):
         self.transformer, self.vae = transformer, vae
         self.dtype, self.num_text_tokens = dtype, num_text_tokens
 
-    def load(self) -> FluxModules:
+    def load(self) -> BackboneModules:
         # Built in its dtype from the start: a float32 copy may not fit in memory.
         with default_dtype(self.dtype):
             transformer = FluxTransformer2DModel.from_config(dict(self.transformer))
             codec = VaeCodec(AutoencoderKL.from_config(dict(self.vae)))
         config = transformer.config
         text_tokens = torch.zeros(self.num_text_tokens, config.joint_attention_dim)
-        return FluxModules(
+        return BackboneModules(
             transformer.eval().requires_grad_(False),
             codec,
             torch.zeros(config.pooled_projection_dim),
@@ -117,6 +135,35 @@ class RandomFlux(Backbone):
         names = ("num_layers", "num_single_layers")
         transformer = {**self.transformer, **dict(zip(names, depths, strict=True))}
         return RandomFlux(transformer, self.vae, self.dtype, self.num_text_tokens)
+
+
+class RandomKlein(Backbone):
+    """FLUX.2 klein 4B, or another configuration of its classes."""
+
+    def __init__(
+        self,
+        transformer: Mapping[str, Any] = KLEIN_4B,
+        vae: Mapping[str, Any] = MappingProxyType({}),
+        dtype: str = "bfloat16",
+    ) -> None:
+        self.transformer, self.vae = transformer, vae
+        self.dtype = dtype
+
+    def load(self) -> BackboneModules:
+        with default_dtype(self.dtype):
+            transformer = Flux2Transformer2DModel.from_config(dict(self.transformer))
+            codec = Flux2VaeCodec(AutoencoderKLFlux2.from_config(dict(self.vae)))
+        return BackboneModules(transformer.eval().requires_grad_(False), codec, torch.zeros(0))
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        return self.transformer["num_layers"], self.transformer["num_single_layers"]
+
+    def of_depths(self, depths: tuple[int, ...]) -> "RandomKlein":
+        """Return it with other numbers of double and single blocks."""
+        names = ("num_layers", "num_single_layers")
+        transformer = {**self.transformer, **dict(zip(names, depths, strict=True))}
+        return RandomKlein(transformer, self.vae, self.dtype)
 
 
 class RandomSdxl(Sdxl):
@@ -188,13 +235,19 @@ def without_weights(descriptor: Any) -> Any:
     A folder's own configuration is read; a hub id counts as the published model of its class. What
     comes with dofsuite is returned as it is.
     """
-    # The two denoisers
+    # The denoisers
     if isinstance(descriptor, PretrainedFlux):
         return RandomFlux(
             _config(descriptor.path, "transformer", FLUX1_DEV),
             _config(descriptor.path, "vae", FLUX1_DEV_VAE),
             descriptor.dtype,
             descriptor.empty_prompt_tokens,
+        )
+    if isinstance(descriptor, PretrainedKlein):
+        return RandomKlein(
+            _config(descriptor.path, "transformer", KLEIN_4B),
+            _config(descriptor.path, "vae", {}),
+            descriptor.dtype,
         )
     if isinstance(descriptor, PretrainedSdxl):
         return RandomSdxl(

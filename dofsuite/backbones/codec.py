@@ -36,7 +36,7 @@ class Codec(Protocol):
 
 
 class VaeCodec(nn.Module):
-    """A frozen diffusers `AutoencoderKL` with its own shift and scale, run in the VAE's dtype.
+    """A frozen diffusers VAE with its own shift and scale, run in the VAE's dtype.
 
     Its weights get no gradient, its input does, so a loss on a decoded or an encoded image can be
     backpropagated. A VAE in half precision runs without autocast, which on CUDA would run the norms
@@ -48,21 +48,27 @@ class VaeCodec(nn.Module):
         self.vae = vae.eval().requires_grad_(False)
         self.latent_channels = vae.config.latent_channels
         self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
-        # FLUX's VAE has a shift, SDXL's has none.
-        self.shift: float = vae.config.shift_factor or 0.0
+        # FLUX.1's VAE has a shift, SDXL's has none.
+        self.shift: float = vae.config.get("shift_factor") or 0.0
 
     def encode(self, image: Tensor) -> Tensor:
         """Encode and scale the posterior's mode (*ours*: stacking needs one latent an image)."""
         with self._own_precision(image):
             latent = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mode()
-        return (latent - self.shift) * self.vae.config.scaling_factor
+        return self.normalized(latent)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Decode to float32: a CPU cannot resize bfloat16, and near white its steps are 1/256."""
-        latent = latent / self.vae.config.scaling_factor + self.shift
+        latent = self.denormalized(latent)
         with self._own_precision(latent):
             image = self.vae.decode(latent.to(self.vae.dtype), return_dict=False)[0]
         return at_least_float32(image)
+
+    def normalized(self, latent: Tensor) -> Tensor:
+        return (latent - self.shift) * self.vae.config.scaling_factor
+
+    def denormalized(self, latent: Tensor) -> Tensor:
+        return latent / self.vae.config.scaling_factor + self.shift
 
     def _own_precision(self, like: Tensor) -> AbstractContextManager[object]:
         return nullcontext() if self.vae.dtype == torch.float32 else without_autocast(like)

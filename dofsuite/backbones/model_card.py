@@ -16,6 +16,8 @@ LICENSES = {
     "black-forest-labs/FLUX.1-dev": DEV_LICENSE,
     "black-forest-labs/FLUX.1-Kontext-dev": DEV_LICENSE,
     "black-forest-labs/FLUX.1-schnell": {"license": "apache-2.0"},
+    "black-forest-labs/FLUX.2-klein-base-4B": {"license": "apache-2.0"},
+    "black-forest-labs/FLUX.2-klein-4B": {"license": "apache-2.0"},
     "stabilityai/stable-diffusion-xl-base-1.0": {"license": "openrail++"},
 }
 TAGS = ("depth-of-field", "bokeh", "dofsuite")

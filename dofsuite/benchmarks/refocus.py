@@ -6,7 +6,6 @@ import torch
 
 from dofsuite.backbones import Acceleration, Backbone
 from dofsuite.backbones.architectures import RandomFlux
-from dofsuite.backbones.flux.lora import share_low_precision_inputs
 from dofsuite.benchmarks.config import RefocusConfig as Config
 from dofsuite.benchmarks.machine import Machine
 from dofsuite.benchmarks.measurement import Measurement
@@ -63,7 +62,7 @@ def training_step(
     # Built where it is timed
     with device:
         module.configure_model()
-    share_low_precision_inputs(module.transformer)
+    module.sampler.family.share_low_precision_inputs(module.transformer)
     module.to(device)
     trained = [p for p in module.parameters() if p.requires_grad]
     optimizer = fuse(torch.optim.AdamW(trained, lr=1e-4))

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 
 # Names that an experiment file may say it is made for.
-CardName = Literal["A100-40", "A100", "H100", "H200"]
+CardName = Literal["RTX4090", "A100-40", "A100", "H100", "H200"]
 GIB = 2**30
 # Left free for CUDA's context, libraries' workspaces and fragmentation.
 SPARE_GIB = 3.0
@@ -27,6 +27,7 @@ class Card(NamedTuple):
 # H200: measured (8192^3, torch 2.11). The others: their data sheet's dense rate times the share of
 # it that the H200 reaches, 792 of 989.
 CARDS: dict[CardName, Card] = {
+    "RTX4090": Card("RTX4090", 23.5, 132),
     "A100-40": Card("A100-40", 39.4, 250),
     "A100": Card("A100", 79.1, 250),
     "H100": Card("H100", 78.0, 792),

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from dofsuite.backbones import PretrainedFlux, PretrainedSdxl
+from dofsuite.backbones import PretrainedFlux, PretrainedKlein, PretrainedSdxl
 from dofsuite.backbones.hub import HubWeights
 
 # GB of each part, as published, and the licence of the whole.
@@ -14,6 +14,8 @@ PUBLISHED = {
         {"transformer": 23.8, "vae": 0.17, "text_encoder": 0.25, "text_encoder_2": 9.5},
         "FLUX.1-dev non-commercial",
     ),
+    "black-forest-labs/FLUX.2-klein-base-4B": ({"transformer": 7.75, "vae": 0.17}, "Apache-2.0"),
+    "black-forest-labs/FLUX.2-klein-4B": ({"transformer": 7.75, "vae": 0.17}, "Apache-2.0"),
     "stabilityai/stable-diffusion-xl-base-1.0": (
         {"unet": 10.3, "vae": 0.33, "text_encoder": 0.49, "text_encoder_2": 2.8},
         "CreativeML OpenRAIL++-M",
@@ -46,6 +48,8 @@ def parts_of(hub: HubWeights) -> list[str]:
     if isinstance(hub, PretrainedFlux):
         tokens = ["text_encoder_2"] if hub.empty_prompt_tokens else []
         return ["transformer", "vae", "text_encoder", *tokens]
+    if isinstance(hub, PretrainedKlein):
+        return ["transformer", "vae"]
     if isinstance(hub, PretrainedSdxl):
         return ["unet", "text_encoder", "text_encoder_2", *([] if hub.vae else ["vae"])]
     return [""]

@@ -1,4 +1,4 @@
-"""The camera token: a linear map of focus point and bokeh level to FLUX's prompt embeddings."""
+"""The camera token: a linear map of focus point and bokeh level to the base's prompt embeddings."""
 
 from typing import Literal
 
@@ -38,7 +38,8 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
             focus_range: Range of the focus point as an input, [0, 1] or [-1, 1] (*ours*).
             reference_width_px: Width at which a bokeh level is pixels of radius per unit of
                 disparity.
-            pooled_dim: Width of the pooled text vector (`pooled_projection_dim`).
+            pooled_dim: Width of the pooled text vector (`pooled_projection_dim`); 0 where the base
+                takes none.
             num_text_tokens: Tokens of the empty prompt that follow the camera token.
         """
         super().__init__()
@@ -47,7 +48,7 @@ class CameraEmbedder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.projector.bias)
         with torch.no_grad():
             self.projector.weight[:3] = torch.eye(3)
-        self.register_buffer("pooled_text", torch.zeros(pooled_dim))
+        self.register_buffer("pooled_text", torch.zeros(pooled_dim), persistent=pooled_dim > 0)
         if num_text_tokens:
             self.register_buffer("text_tokens", torch.zeros(num_text_tokens, dim))
 

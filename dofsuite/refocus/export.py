@@ -7,12 +7,12 @@ LoRA file), `refocus.json` (`RefocusSettings`) and a model card.
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import FluxTransformer2DModel
 
 from dofsuite.backbones import Codec, SpaceToDepthCodec
-from dofsuite.backbones.flux.lora import load_lora, save_lora
+from dofsuite.backbones.lora import load_lora, save_lora
 from dofsuite.backbones.model_card import model_card
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.settings import RefocusSettings, unreadable
@@ -32,7 +32,7 @@ The adapter is a derivative of its base: the base's licence holds for it{licence
 
 def export_adapter(
     folder: Path,
-    transformer: FluxTransformer2DModel,
+    transformer: Any,
     camera: CameraEmbedder,
     settings: RefocusSettings,
     dtype: torch.dtype = torch.float32,
@@ -46,7 +46,7 @@ def export_adapter(
     (folder / "README.md").write_text(card)
 
 
-def export_base(folder: Path, transformer: FluxTransformer2DModel, codec: Codec) -> None:
+def export_base(folder: Path, transformer: Any, codec: Codec) -> None:
     """Write all weights of the transformer in float16, and the codec if it is a small one."""
     half = copy.deepcopy(transformer)
     # Parameter by parameter: buffers keep their dtype.
@@ -57,7 +57,7 @@ def export_base(folder: Path, transformer: FluxTransformer2DModel, codec: Codec)
         codec.save_pretrained(folder / "codec")
 
 
-def read_adapter(transformer: FluxTransformer2DModel, export: Path) -> None:
+def read_adapter(transformer: Any, export: Path) -> None:
     """Load an export's adapter into its base model.
 
     Raises:

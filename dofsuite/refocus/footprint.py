@@ -8,7 +8,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dofsuite.backbones import Acceleration
 from dofsuite.backbones.architectures import without_weights
-from dofsuite.backbones.flux.lora import share_low_precision_inputs
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.module import Example, Refocus
 from dofsuite.training.footprint import Footprint, count_by_depth, measure
@@ -40,7 +39,7 @@ def _count(
     with torch.device("meta"):
         module.configure_model()
     if is_mixed_precision and module.lora is not None:
-        share_low_precision_inputs(module.transformer)
+        module.sampler.family.share_low_precision_inputs(module.transformer)
     with fakes:
         module.to_empty(device="cpu")
         images, example = _inputs(module, batch_size, size_px)

@@ -10,9 +10,14 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
 from dofsuite import diffusion
-from dofsuite.backbones import Acceleration, Backbone, Lora, PretrainedFlux
+from dofsuite.backbones import (
+    REFERENCE_BACKBONE,
+    Acceleration,
+    Backbone,
+    Lora,
+    PositionIds,
+)
 from dofsuite.backbones.descriptors import describe
-from dofsuite.backbones.flux.lora import share_low_precision_inputs
 from dofsuite.data import Batch
 from dofsuite.diffusion import TimestepSampling
 from dofsuite.optics import downsample_mask, stack_images, stack_mask
@@ -20,12 +25,11 @@ from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.cameras import NUM_UNIFORMS, Cameras, CameraSampling, draw_cameras
 from dofsuite.refocus.export import export_adapter, export_base
 from dofsuite.refocus.flow_by_time import VALIDATION_TIMES, FlowByTime, ValidationFlow
-from dofsuite.refocus.flux_tokens import PositionIds, check_token_grid
 from dofsuite.refocus.lightning_hooks import RefocusRun
 from dofsuite.refocus.losses import Stacking, flow_loss, mean_square_of_each, stacking_loss
 from dofsuite.refocus.probe import Probe, ProbeQuery
 from dofsuite.refocus.rendering import Rendering, input_width_px, photograph
-from dofsuite.refocus.sampling import Sampler
+from dofsuite.refocus.sampling import Sampler, check_token_grid
 from dofsuite.refocus.settings import RefocusSettings
 from dofsuite.refocus.two_pass import SplitBackward, backward_by_rows, backward_early
 from dofsuite.training.lr_schedule import LrSchedule
@@ -53,8 +57,8 @@ class Refocus(RefocusRun):
 
     def __init__(
         self,
-        backbone: Backbone = PretrainedFlux(),  # noqa: B008  (a light description, never changed)
-        lora: Lora | None = Lora(),  # noqa: B008
+        backbone: Backbone = REFERENCE_BACKBONE,
+        lora: Lora | None = Lora(),  # noqa: B008  (a light description, never changed)
         camera_sampling: CameraSampling = CameraSampling(),  # noqa: B008
         rendering: Rendering = Rendering(),  # noqa: B008
         stacking: Stacking = Stacking(),  # noqa: B008
@@ -78,7 +82,7 @@ class Refocus(RefocusRun):
         """Store the configuration; weights are loaded in `configure_model`.
 
         Args:
-            backbone: Which FLUX.
+            backbone: The base model, of any backbone family; the paper's by default (*stated*).
             lora: The adapter; null trains all of the transformer's weights.
             camera_sampling: Focal planes, bokeh levels and focus points of the training images.
             rendering: How those images are rendered.
@@ -94,9 +98,10 @@ class Refocus(RefocusRun):
                 and the export use no depth either (*stated*: "training and inference").
             level_scale: Bokeh level that the camera token scales to 1 (*inferred*).
             focus_range: Range of the focus point in the camera token, [0, 1] or [-1, 1] (*ours*).
-            guidance_embed: FLUX.1-dev's distilled guidance, in training and inference (*inferred*:
-                1, as in FLUX adapters).
-            position_ids: Of reference and depth tokens (*inferred*).
+            guidance_embed: The distilled guidance of a base that takes one, in training and
+                inference (*inferred*: 1, as in adapters of FLUX.1-dev).
+            position_ids: Of reference and depth tokens (*inferred*): `kontext`, streams apart, by
+                the numbers that the base's family gives its references; `shared`, one for all.
             split_backward: Rows of a sample whose activations are alive at a time, with the same
                 gradients: `none`, all three; `losses`, the flow row's, then the two stacking
                 rows'; `rows`, one, for one more forward pass (a sixth of the step's FLOPs).
@@ -150,7 +155,7 @@ class Refocus(RefocusRun):
                 self.level_scale,
                 self.focus_range,
                 self.rendering.reference_width_px,
-                self.transformer.config.pooled_projection_dim,
+                len(pooled_text),
                 0 if text_tokens is None else len(text_tokens),
             )
         self.camera.pooled_text.copy_(pooled_text)
@@ -159,7 +164,7 @@ class Refocus(RefocusRun):
         if self.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
         if self.lora is not None and self._trainer and "mixed" in str(self._trainer.precision):
-            share_low_precision_inputs(self.transformer)
+            self.sampler.family.share_low_precision_inputs(self.transformer)
         self.acceleration.apply(self.transformer, self.gradient_checkpointing)
         self.acceleration.apply_to_codec(self.codec)
 

@@ -6,22 +6,17 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DiffusionPipeline,
-    FlowMatchEulerDiscreteScheduler,
-    FluxTransformer2DModel,
-)
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from dofsuite.backbones import Backbone, RelativeDepth, SpaceToDepthCodec, VaeCodec
+from dofsuite.backbones import Backbone, Codec, PositionIds, RelativeDepth, family_of
 from dofsuite.backbones.hub import exported_part
 from dofsuite.backbones.pipeline_io import (
     Generators,
@@ -34,7 +29,6 @@ from dofsuite.backbones.pipeline_io import (
 from dofsuite.images import image_values, minmax_normalize, resize
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.export import CAMERA, read_adapter
-from dofsuite.refocus.flux_tokens import PositionIds
 from dofsuite.refocus.sampling import Sampler
 from dofsuite.refocus.settings import RefocusSettings, load_base
 
@@ -53,7 +47,7 @@ StepCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]
 
 
 class RefocusPipeline(DiffusionPipeline):
-    """Refocus images with FLUX, a refocus adapter and its camera token.
+    """Refocus images with a base model, a refocus adapter and its camera token.
 
     Example:
         >>> pipe = RefocusPipeline.from_export("runs/quickstart")  # doctest: +SKIP
@@ -65,8 +59,8 @@ class RefocusPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        transformer: FluxTransformer2DModel,
-        vae: AutoencoderKL | SpaceToDepthCodec,
+        transformer: nn.Module,
+        vae: nn.Module,
         camera: CameraEmbedder,
         scheduler: FlowMatchEulerDiscreteScheduler,
         guidance_embed: float = 1.0,
@@ -130,7 +124,7 @@ class RefocusPipeline(DiffusionPipeline):
         read_adapter(modules.transformer, export)
         return cls(
             modules.transformer,
-            getattr(modules.codec, "vae", modules.codec),
+            cast(nn.Module, getattr(modules.codec, "vae", modules.codec)),
             camera,
             FlowMatchEulerDiscreteScheduler(shift=settings.time_shift),
             **settings.pipeline_config(),
@@ -143,8 +137,8 @@ class RefocusPipeline(DiffusionPipeline):
         return self.transformer.device
 
     @property
-    def codec(self) -> VaeCodec | SpaceToDepthCodec:
-        return VaeCodec(self.vae) if isinstance(self.vae, AutoencoderKL) else self.vae
+    def codec(self) -> Codec:
+        return family_of(self.transformer).codec(self.vae)
 
     @property
     def sampler(self) -> Sampler:
@@ -267,7 +261,7 @@ class RefocusPipeline(DiffusionPipeline):
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """Return (height, width) in whole tokens: about size_px ** 2 pixels, the same aspect ratio.
 
-        Paper: squares only. Here: any shape, because FLUX's position ids allow it; only squares
+        Paper: squares only. Here: any shape, because position ids allow it; only squares
         were trained.
         """
         token_px = 2 * self.codec.downscale

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dofsuite.backbones import Codec
+from dofsuite.backbones import Codec, Family, PositionIds, family_of
+from dofsuite.errors import UserError
 from dofsuite.refocus.camera_embedder import CameraEmbedder
-from dofsuite.refocus.flux_tokens import PositionIds, predict_velocity
 
 # (step, latent after it) -> latent to continue with.
 AfterStep = Callable[[int, Tensor], Tensor]
@@ -40,14 +40,33 @@ def euler(
     return latent
 
 
+def check_token_grid(height: int, width: int, downscale: int) -> None:
+    """Check that images divide into tokens of 2 x `downscale` pixels.
+
+    Raises:
+        UserError: A side is not a multiple of a token's.
+    """
+    token_px = 2 * downscale
+    if height % token_px or width % token_px:
+        nearest = max(token_px, round(min(height, width) / token_px) * token_px)
+        raise UserError(
+            f"data.size_px: images of {width}x{height} px do not divide into tokens of {token_px} "
+            f"px; set a multiple of {token_px}, such as {nearest}."
+        )
+
+
 class Sampler(NamedTuple):
     """The networks of a refocus model and the settings of their calls."""
 
-    transformer: Any  # FLUX with the adapter
+    transformer: Any  # With the adapter
     codec: Codec
     camera: CameraEmbedder
     guidance_embed: float
     position_ids: PositionIds
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.transformer)
 
     def encode(self, image: Float[Tensor, "b 3 h_px w_px"]) -> Float[Tensor, "b c h w"]:
         """Encode display values in [0, 1] to float32 latents."""
@@ -62,7 +81,7 @@ class Sampler(NamedTuple):
         camera_token: Float[Tensor, "b k e"],
     ) -> Float[Tensor, "b c h w"]:
         """Predict the velocity, theta(z_t, t, I_r, D, c)."""
-        return predict_velocity(
+        return self.family.predict_velocity(
             self.transformer,
             noisy,
             reference,

@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dofsuite.backbones import Backbone, FluxModules, PretrainedFlux
+from dofsuite.backbones import Backbone, BackboneModules, PositionIds
 from dofsuite.backbones.descriptors import rebuild
 from dofsuite.backbones.export_settings import ExportSettings
+from dofsuite.backbones.hub import HubWeights
 from dofsuite.errors import UserError
-from dofsuite.refocus.flux_tokens import PositionIds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class RefocusSettings(ExportSettings):
     OLD_KEYS: ClassVar = {"guidance": "guidance_embed", "sees_depth": "uses_depth"}
 
     backbone: dict[str, Any]
-    """The FLUX, as `describe` has it."""
+    """The base model, as `describe` has it."""
     guidance_embed: float
     position_ids: PositionIds
     num_inference_steps: int
@@ -62,12 +62,12 @@ class RefocusSettings(ExportSettings):
         }
 
 
-def load_base(backbone: Backbone) -> FluxModules:
+def load_base(backbone: Backbone) -> BackboneModules:
     """Load the base model; where a pretrained one is missing, the error says how to name a copy."""
     try:
         return backbone.load()
     except UserError as error:
-        if not isinstance(backbone, PretrainedFlux):
+        if not isinstance(backbone, HubWeights):
             raise
         raise UserError(
             f"{error} Name another copy of the base: --base of dofsuite.refocus, or base= of "

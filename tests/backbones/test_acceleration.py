@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from dofsuite.backbones import Lora, SmallFlux, SmallSdxl
+from dofsuite.backbones import Lora, SmallFlux, SmallSdxl, family_of
 from dofsuite.backbones.acceleration import Acceleration
 from dofsuite.errors import UserError
-from dofsuite.refocus.flux_tokens import predict_velocity
 
 
 def small_flux():
@@ -19,7 +18,7 @@ def predicted(transformer):
     generator = torch.Generator().manual_seed(0)
     latent = torch.randn(1, 12, 8, 8, generator=generator)
     prompt = torch.randn(1, 1, 64, generator=generator)
-    return predict_velocity(
+    return family_of(transformer).predict_velocity(
         transformer, latent, latent, latent, prompt, torch.full((1,), 0.5), torch.zeros(16)
     )
 

@@ -3,7 +3,7 @@
 import pytest
 from huggingface_hub import ModelCard
 
-from dofsuite.backbones import PretrainedFlux, PretrainedSdxl, SmallFlux
+from dofsuite.backbones import PretrainedFlux, PretrainedKlein, PretrainedSdxl, SmallFlux
 from dofsuite.backbones.descriptors import describe
 from dofsuite.backbones.model_card import model_card
 
@@ -27,10 +27,11 @@ def card_of(descriptor) -> ModelCard:
             },
         ),
         (PretrainedFlux("black-forest-labs/FLUX.1-schnell"), {"license": "apache-2.0"}),
+        (PretrainedKlein(), {"license": "apache-2.0"}),
         (PretrainedSdxl(), {"license": "openrail++"}),
         (PretrainedSdxl("someone/sdxl-finetune"), {}),
     ],
-    ids=["FLUX.1-dev", "FLUX.1-schnell", "SDXL", "unknown"],
+    ids=["FLUX.1-dev", "FLUX.1-schnell", "klein", "SDXL", "unknown"],
 )
 def test_the_hub_reads_base_and_licence(descriptor, license_fields):
     card = card_of(descriptor)

@@ -1,1 +1,1 @@
-"""FLUX: the transformer, its VAE, and LoRA."""
+"""FLUX.1: its family, and its published weights."""

@@ -1,38 +1,14 @@
-"""FLUX: descriptors that build its transformer and VAE, always as the same diffusers classes.
+"""FLUX.1's published weights: transformer, VAE, and the empty prompt's embeddings."""
 
-A descriptor (`PretrainedFlux`, `SmallFlux`) is light and holds plain values; `load()` builds the
-weights. So a run's configuration is checked in seconds, and a checkpoint never holds a frozen
-network.
-"""
-
-from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor
 
-from dofsuite.backbones.codec import Codec, VaeCodec
+from dofsuite.backbones.codec import VaeCodec
+from dofsuite.backbones.family import Backbone, BackboneModules
 from dofsuite.backbones.hub import HubWeights, from_pretrained, pretrained_tokenizer
-
-
-class FluxModules(NamedTuple):
-    """The parts of FLUX that training needs; no text encoder."""
-
-    transformer: FluxTransformer2DModel
-    codec: Codec
-    # [pooled_projection_dim] pooled text vector of the empty prompt.
-    pooled_text: Tensor
-    # [k, joint_attention_dim] the empty prompt's tokens, if the model is to see any.
-    text_tokens: Tensor | None = None
-
-
-class Backbone(ABC):
-    """A light description of FLUX weights."""
-
-    @abstractmethod
-    def load(self) -> FluxModules:
-        """Build the networks on torch's current default device, frozen, in evaluation mode."""
 
 
 class PretrainedFlux(HubWeights, Backbone):
@@ -61,7 +37,7 @@ class PretrainedFlux(HubWeights, Backbone):
             raise ValueError(f"empty_prompt_tokens: 0 or more, not {empty_prompt_tokens}")
         self.empty_prompt_tokens = empty_prompt_tokens
 
-    def load(self) -> FluxModules:
+    def load(self) -> BackboneModules:
         """Load transformer and VAE, and encode the empty prompt (CLIP-L takes a second).
 
         Raises:
@@ -75,7 +51,7 @@ class PretrainedFlux(HubWeights, Backbone):
         pooled = self._pooled_empty_prompt()
         text_tokens = self._empty_prompt() if self.empty_prompt_tokens else None
         transformer.eval().requires_grad_(False)
-        return FluxModules(transformer, VaeCodec(vae), pooled, text_tokens)
+        return BackboneModules(transformer, VaeCodec(vae), pooled, text_tokens)
 
     # Return CLIP's pooled vector of the empty prompt, as FluxPipeline computes it.
     def _pooled_empty_prompt(self) -> Tensor:
@@ -105,3 +81,7 @@ class PretrainedFlux(HubWeights, Backbone):
         ).input_ids
         with torch.no_grad():
             return encoder(tokens)[0][0].float()
+
+
+# The paper's base (*stated*).
+REFERENCE_BACKBONE = PretrainedFlux()

@@ -12,8 +12,8 @@ from diffusers.training_utils import _collate_lora_metadata
 from peft import get_peft_model_state_dict
 from torch import Tensor, nn
 
-from dofsuite.backbones.flux.lora import attach_lora
 from dofsuite.backbones.hub import from_pretrained
+from dofsuite.backbones.lora import attach_lora
 
 # Endings of names: the linears of an attention layer, self and cross; and with all that LCM-LoRA
 # (arXiv 2311.05556) and DMD2's code adapt, the rest of the transformer and the convolutions.

@@ -6,7 +6,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from dofsuite.backbones.codec import SpaceToDepthCodec
-from dofsuite.backbones.flux.flux import Backbone, FluxModules
+from dofsuite.backbones.family import Backbone, BackboneModules
 from dofsuite.backbones.hub import exported_part
 from dofsuite.backbones.small.build import saved_folder, seeded
 from dofsuite.backbones.small.flux_copy_init import start_copying
@@ -49,7 +49,7 @@ class SmallFlux(Backbone):
         self.double_blocks, self.single_blocks = double_blocks, single_blocks
         self.downscale, self.whitening = downscale, whitening
 
-    def load(self) -> FluxModules:
+    def load(self) -> BackboneModules:
         """Build the network, or read it from the package or a folder.
 
         Raises:
@@ -78,4 +78,4 @@ class SmallFlux(Backbone):
             transformer = exported_part(FluxTransformer2DModel, folder, "transformer")
             codec = exported_part(SpaceToDepthCodec, folder, "codec")
         pooled = torch.zeros(transformer.config.pooled_projection_dim)
-        return FluxModules(transformer.eval().requires_grad_(False), codec, pooled)
+        return BackboneModules(transformer.eval().requires_grad_(False), codec, pooled)

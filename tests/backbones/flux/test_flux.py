@@ -8,8 +8,8 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from dofsuite.backbones import Lora, PretrainedFlux, SmallFlux
+from dofsuite.backbones.flux.family import Flux1
 from dofsuite.errors import UserError
-from dofsuite.refocus.flux_tokens import position_ids
 from tests.full_size import RandomFlux
 
 
@@ -96,7 +96,7 @@ def test_the_informed_start_looks_where_the_prompt_says(x, y):
     keys = attention.norm_k(attention.to_k(torch.randn(1, 192, width)).unflatten(-1, (6, 32)))[
         :, :, 0
     ]
-    cos, sin = transformer.pos_embed(position_ids(16, 16))
+    cos, sin = transformer.pos_embed(Flux1().position_ids(16, 16))
     pairs = keys.unflatten(-1, (16, 2))
     turned = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).flatten(-2)
     weights = torch.softmax((query @ (keys * cos + turned * sin).mT)[0, 0] / 32**0.5, dim=0)

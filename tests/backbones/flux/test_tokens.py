@@ -4,8 +4,9 @@ import pytest
 import torch
 from diffusers import FluxKontextPipeline
 
-from dofsuite.backbones import Lora, SmallFlux
-from dofsuite.refocus.flux_tokens import pack, position_ids, predict_velocity, unpack
+from dofsuite.backbones import Lora, SmallFlux, family_of
+from dofsuite.backbones.family import pack, unpack
+from dofsuite.backbones.flux.family import Flux1
 
 
 def test_packing_is_the_stock_pipeline_s():
@@ -22,7 +23,7 @@ def test_noise_ids_are_the_stock_pipeline_s_and_the_reference_s_are_kontext_s():
     stock = FluxKontextPipeline._prepare_latent_image_ids(
         1, 3, 4, torch.device("cpu"), torch.float32
     )
-    ids = position_ids(6, 8)
+    ids = Flux1().position_ids(6, 8)
     assert torch.equal(ids[:12], stock)
     kontext = stock.clone()
     kontext[:, 0] = 1
@@ -31,7 +32,7 @@ def test_noise_ids_are_the_stock_pipeline_s_and_the_reference_s_are_kontext_s():
 
 
 def test_shared_ids_are_the_same_for_all_three_streams():
-    ids = position_ids(4, 4, "shared")
+    ids = Flux1().position_ids(4, 4, "shared")
     assert torch.equal(ids[:4], ids[4:8])
     assert torch.equal(ids[:4], ids[8:])
 
@@ -46,7 +47,7 @@ def test_a_bfloat16_base_with_a_float32_adapter_predicts_in_float32(autocast):
     Lora(rank=4).attach(transformer)
     latent, prompt = torch.randn(1, 12, 8, 8), torch.randn(1, 1, 64)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        output = predict_velocity(
+        output = family_of(transformer).predict_velocity(
             transformer, latent, latent, latent, prompt, torch.rand(1), torch.zeros(16)
         )
     assert output.dtype == torch.float32

@@ -1,0 +1,78 @@
+"""FLUX.1 as a backbone family: 3-column ids, pooled text, a guidance embedding."""
+
+import math
+import re
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel
+from diffusers.loaders import FluxLoraLoaderMixin
+from diffusers.models.normalization import AdaLayerNormZero, AdaLayerNormZeroSingle
+from jaxtyping import Float
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor
+
+from dofsuite.backbones.codec import VaeCodec
+from dofsuite.backbones.family import Family
+
+
+class Flux1(Family):
+    """FLUX.1: dev, Kontext and schnell."""
+
+    # As FLUX Kontext numbers its references
+    stream_numbers = (0, 1, 2)
+    id_axes = 3
+    # 19 x 12 + 38 x 5 = 418 in FLUX.1-dev.
+    lora_targets = re.compile(
+        r"(single_)?transformer_blocks\.\d+\.("
+        r"attn\.(to_q|to_k|to_v|to_out\.0|add_q_proj|add_k_proj|add_v_proj|to_add_out)"
+        r"|ff\.net\.(0\.proj|2)|ff_context\.net\.(0\.proj|2)|proj_mlp|proj_out)"
+    )
+    lora_mixin = FluxLoraLoaderMixin
+
+    def text_ids(self, count: int, device: torch.device) -> Float[Tensor, "k axes"]:
+        return torch.zeros(count, 3, device=device)
+
+    def conditioning(
+        self,
+        transformer: FluxTransformer2DModel,
+        t: Tensor,
+        pooled_text: Tensor,
+        guidance_embed: float,
+    ) -> dict[str, Any]:
+        pooled = pooled_text.to(transformer.dtype).expand(len(t), -1)
+        # FLUX.1-dev is guidance-distilled
+        is_guided = transformer.config.guidance_embeds
+        guidance = torch.full_like(t, guidance_embed) if is_guided else None
+        return {"pooled_projections": pooled, "guidance": guidance}
+
+    def vae_codec(self, vae: AutoencoderKL) -> VaeCodec:
+        return VaeCodec(vae)
+
+    def share_low_precision_inputs(self, transformer: FluxTransformer2DModel) -> None:
+        """The norms cast their output once, and PEFT's cast is off.
+
+        Otherwise q, k, v and the MLP each save their own copy for the backward pass, 3 of the about
+        20 widths that a single block saves.
+        """
+        for module in transformer.modules():
+            if isinstance(module, AdaLayerNormZero | AdaLayerNormZeroSingle):
+                module.register_forward_hook(_as_autocast_would)
+            if isinstance(module, BaseTunerLayer):
+                module.cast_input_dtype_enabled = False
+
+    def time_shift(self, num_tokens: int, num_steps: int) -> float:
+        from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+        return math.exp(calculate_shift(num_tokens))
+
+
+# Of a norm's outputs, the first is the input of the block's linears, the rest are modulations.
+def _as_autocast_would(
+    module: torch.nn.Module, inputs: Any, outputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    normed, *modulations = outputs
+    device = normed.device.type
+    if torch.is_autocast_enabled(device):
+        normed = normed.to(torch.get_autocast_dtype(device))
+    return normed, *modulations

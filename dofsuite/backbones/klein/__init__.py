@@ -1,0 +1,1 @@
+"""FLUX.2 klein: its family, its codec, and its published weights."""
