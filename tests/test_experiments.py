@@ -10,12 +10,12 @@ import pytest
 import torch
 import yaml
 
-from dofsuite.backbones import PretrainedFlux, PretrainedSdxl, SmallSaliency
+from dofsuite.backbones import PretrainedFlux, PretrainedKlein, PretrainedSdxl, SmallSaliency
 from dofsuite.experiment.command import read_command, read_sweep
 from dofsuite.experiment.experiment import read_experiment
 from dofsuite.text2image import Stages
 from dofsuite.training import RunLog, RunProgress
-from tests.full_size import RandomDepth, RandomFlux, RandomSdxl
+from tests.full_size import RandomDepth, RandomFlux, RandomKlein, RandomSdxl
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT / "experiments", ROOT / "experiments" / "pretraining")
@@ -56,7 +56,10 @@ def build(command: list[str], tmp_path: Path):
         )
     if isinstance(backbone, PretrainedFlux):
         model.backbone = RandomFlux()
-    with torch.device("meta" if isinstance(backbone, PretrainedFlux | PretrainedSdxl) else "cpu"):
+    if isinstance(backbone, PretrainedKlein):
+        model.backbone = RandomKlein()
+    pretrained = PretrainedFlux | PretrainedKlein | PretrainedSdxl
+    with torch.device("meta" if isinstance(backbone, pretrained) else "cpu"):
         model.configure_model()
     return model, experiment
 

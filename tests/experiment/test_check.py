@@ -92,6 +92,8 @@ FULL_SIZE = [
     "refocus_flux_512_h200.yaml",
     "refocus_flux_1024.yaml",
     "refocus_flux_1024_h200.yaml",
+    "refocus_klein_512.yaml",
+    "refocus_klein_1024.yaml",
     "text2image_deep.yaml",
     "text2image_deep_h200.yaml",
     "text2image_full.yaml",
