@@ -189,7 +189,7 @@ def test_sharded_adapters_train_as_plain_ones(tmp_path):
         if distributed.is_initialized():
             distributed.destroy_process_group()
     for step, expected in losses.items():
-        assert found[step] == pytest.approx(expected, rel=1e-3 if step < 2 else 5e-2), step
+        assert found[step] == pytest.approx(expected, rel=1e-3 if step < 1 else 5e-2), step
     after = weights_of(plain.networks.generator)
     adapters = [name for name in begin if "lora_" in name]
     assert all(torch.equal(state[name], begin[name]) for name in begin.keys() - set(adapters))
