@@ -2,6 +2,8 @@
 transformer work.
 """
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -10,22 +12,39 @@ from torch.utils.flop_counter import FlopCounterMode
 from dofsuite.refocus import Refocus
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.module import Example
-from tests.full_size import RandomFlux
+from tests.full_size import RandomFlux, RandomKlein
 
-WIDTH, DOUBLE, SINGLE, RANK = 3072, 19, 38, 64
+WIDTH, RANK = 3072, 64
 
 
-def minimum_flops(tokens_per_stream, rows=3, double=DOUBLE, single=SINGLE):
-    """Forward and backward of FLUX.1-dev with a frozen base and LoRA on the 418 linears, over
-    [camera | 3 streams].
+class Base(NamedTuple):
+    """Widths in units of WIDTH, of what one token passes in a block."""
+
+    descriptor: RandomFlux | RandomKlein
+    linears: int  # Products of input and output width, summed over a block's linears
+    double_adapters: int  # Input and output widths, summed over its adapters
+    single_adapters: int
+    latent_channels: int
+
+
+# q, k, v, out, an MLP of width 4; q, k, v, in and out of the single blocks.
+FLUX1 = Base(RandomFlux(), 12, 4 * 2 + 2 * 5, 3 * 2 + 5 + 6, 16)
+# q, k, v, out, a gated MLP of width 3 (in 1 -> 6, out 3 -> 1); 1 -> 3 + 6, 1 + 3 -> 1.
+KLEIN = Base(RandomKlein(), 4 + 6 + 3, 4 * 2 + 7 + 4, 10 + 5, 32)
+
+
+def minimum_flops(base, tokens_per_stream, rows=3, depths=None):
+    """Forward and backward of a frozen base with LoRA on all its blocks' linears, over [camera | 3
+    streams].
 
     FLOPs are twice the multiply-adds. A frozen linear costs its forward and the gradient of its
     input, an adapter also that of its weights, attention twice its forward (performance.md B.1).
     """
+    double, single = depths or base.descriptor.depths
     n = 3 * tokens_per_stream + 1
-    linear = 2 * (double + single) * 12 * WIDTH**2 * n
+    linear = 2 * (double + single) * base.linears * WIDTH**2 * n
     attention = 2 * (double + single) * 2 * n**2 * WIDTH
-    adapter_widths = double * (4 * 2 + 2 * 5) + single * (3 * 2 + 5 + 6)
+    adapter_widths = double * base.double_adapters + single * base.single_adapters
     adapters = 2 * n * RANK * adapter_widths * WIDTH
     return rows * (2 * linear + 3 * attention + 3 * adapters)
 
@@ -38,8 +57,8 @@ def module():
     return module
 
 
-def example(size_px):
-    def latent(channels=16):
+def example(size_px, channels):
+    def latent(channels=channels):
         return torch.empty(1, channels, size_px // 8, size_px // 8, device="meta")
 
     camera = Cameras(
@@ -52,16 +71,19 @@ def example(size_px):
 
 
 @pytest.mark.parametrize(
-    ("size_px", "split_backward", "calls", "depths"),
+    ("base", "size_px", "split_backward", "calls", "depths"),
     [
-        (512, "none", 1, (2, 4)),
-        pytest.param(512, "none", 1, (DOUBLE, SINGLE), marks=pytest.mark.slow),
-        pytest.param(1024, "losses", 2, (DOUBLE, SINGLE), marks=pytest.mark.slow),
+        (FLUX1, 512, "none", 1, (2, 4)),
+        (KLEIN, 512, "none", 1, (2, 4)),
+        pytest.param(FLUX1, 512, "none", 1, None, marks=pytest.mark.slow),
+        pytest.param(FLUX1, 1024, "losses", 2, None, marks=pytest.mark.slow),
+        pytest.param(KLEIN, 512, "losses", 2, None, marks=pytest.mark.slow),
     ],
 )
-def test_a_step_costs_its_minimum_and_no_text_tokens(size_px, split_backward, calls, depths):
+def test_a_step_costs_its_minimum_and_no_text_tokens(base, size_px, split_backward, calls, depths):
     """All blocks are alike: some at full width say the same as all."""
-    module = Refocus(backbone=RandomFlux().of_depths(depths), split_backward=split_backward)
+    descriptor = base.descriptor.of_depths(depths or base.descriptor.depths)
+    module = Refocus(backbone=descriptor, split_backward=split_backward)
     with torch.device("meta"):
         module.configure_model()
     shapes = []
@@ -70,9 +92,9 @@ def test_a_step_costs_its_minimum_and_no_text_tokens(size_px, split_backward, ca
         with_kwargs=True,
     )
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        module.losses(example(size_px))["loss"].backward()
+        module.losses(example(size_px, base.latent_channels))["loss"].backward()
     hook.remove()
-    minimum = minimum_flops((size_px // 16) ** 2, 3, *depths)
+    minimum = minimum_flops(base, (size_px // 16) ** 2, 3, depths)
     ratio = counter.get_total_flops() / minimum
     print(
         f"{size_px} px: {counter.get_total_flops() / 1e12:.1f} TFLOP, {ratio:.4f} of the minimum, "
@@ -86,8 +108,8 @@ def test_a_step_costs_its_minimum_and_no_text_tokens(size_px, split_backward, ca
 
 
 def test_the_minimum_is_the_published_one():
-    assert minimum_flops(1024, rows=1) == pytest.approx(102.8e12, rel=0.005)
-    assert minimum_flops(4096, rows=1) == pytest.approx(649e12, rel=0.005)
+    assert minimum_flops(FLUX1, 1024, rows=1) == pytest.approx(102.8e12, rel=0.005)
+    assert minimum_flops(FLUX1, 4096, rows=1) == pytest.approx(649e12, rel=0.005)
 
 
 def test_what_is_trained_is_the_adapter_and_the_camera_token(module):
