@@ -240,11 +240,13 @@ class AlternatingOptimization(pl.LightningModule):
         checks.check_sources(self.stages, self.trainer)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
-        """One optimizer per parameter group, in the order of `trained`, with linear warm-up."""
+        """One optimizer per parameter group, in the order of `trained`."""
+        # What is trained, each at its own rate.
         optimizers = {
             name: self.optimizer_factories[name](list(group.parameters()))
             for name, group in self.trained.items()
         }
+        # Their rates over the run.
         if self.training_config.has_lr_schedules:
             self.lr_schedulers_by_name = {
                 name: LambdaLR(
