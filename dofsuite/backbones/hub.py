@@ -45,7 +45,9 @@ def from_pretrained(
     # Code that lies beside the weights does not run (left out, transformers would ask on the way).
     if network.__module__.startswith("transformers.models.auto."):
         options.setdefault("trust_remote_code", False)
-    # A folder at once; from the hub, one process of a node first.
+    # A folder at once; from the hub, one process of a node first. A load that fails leaves the
+    # weights' dtype as torch's default (diffusers 0.42).
+    default_dtype = torch.get_default_dtype()
     try:
         if Path(path).exists():
             with _without_bars():
@@ -59,6 +61,8 @@ def from_pretrained(
     except Exception as error:
         part = f"{subfolder}: " if subfolder else ""
         raise UserError(f"{path}: {part}{reason_of(path, error)}") from error
+    finally:
+        torch.set_default_dtype(default_dtype)
 
 
 @contextmanager

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from dofsuite.backbones import SmallFlux
+from dofsuite.backbones import SmallFlux, family_of
 from dofsuite.diffusion import euler_times
-from dofsuite.refocus.flux_tokens import predict_velocity
 from dofsuite.refocus.sampling import euler
 
 
@@ -23,7 +22,7 @@ def end_of_flow(modules, reference, depth, token, seed) -> torch.Tensor:
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed))
 
     def velocity(latent, t):
-        return predict_velocity(
+        return family_of(modules.transformer).predict_velocity(
             modules.transformer, latent, reference, depth, token, t, modules.pooled_text
         )
 
@@ -50,7 +49,7 @@ def test_velocity_at_any_time_leads_to_the_reference():
     noisy = torch.randn(reference.shape, generator=torch.Generator().manual_seed(1))
     for t in (0.2, 0.5, 0.9, 1.0):
         with torch.no_grad():
-            velocity = predict_velocity(
+            velocity = family_of(modules.transformer).predict_velocity(
                 modules.transformer,
                 noisy,
                 reference,

@@ -87,4 +87,5 @@ def test_a_local_folder_loads_as_the_hub_would(tmp_path):
     assert modules.transformer.dtype == modules.codec.vae.dtype == torch.bfloat16
     assert not any(p.requires_grad for p in modules.transformer.parameters())
     with pytest.raises(UserError, match=r"transformer: the folder lacks this part"):
-        PretrainedKlein(str(tmp_path / "vae"), dtype="float32").load()
+        PretrainedKlein(str(tmp_path / "vae")).load()
+    assert torch.get_default_dtype() == torch.float32

@@ -29,17 +29,17 @@ pytestmark = pytest.mark.filterwarnings(
 class StoredSdxl(SmallSdxl):
     """A UNet in a file of safetensors, as a pretrained one."""
 
-    folder = Path()
+    unet_folder = Path()
 
     def load(self) -> Any:
-        unet = UNet2DConditionModel.from_pretrained(self.folder, torch_dtype=torch.float32)
+        unet = UNet2DConditionModel.from_pretrained(self.unet_folder, torch_dtype=torch.float32)
         return super().load()._replace(unet=unet.eval().requires_grad_(False))
 
 
 def module(folder: Path, **options: Any) -> Text2Image:
     """Not built yet: it is by the trainer, once there is a device mesh."""
     backbone = StoredSdxl(**SIZES, prediction="epsilon")
-    backbone.folder = folder
+    backbone.unet_folder = folder
     optimizers = {f"{name}_optimizer": adam for name in ("generator", "critic", "teacher", "focus")}
     return Text2Image(
         backbone=backbone,
