@@ -7,15 +7,17 @@ from dofsuite.backbones import Lora, SmallFlux, SmallKlein, family_of
 
 
 @pytest.mark.parametrize(
-    ("backbone", "saved_share"),
+    ("backbone", "copies", "tokens"),
     [
-        (SmallFlux(weights=None, heads=4, single_blocks=4, downscale=2), 0.92),
-        (SmallKlein(heads=4, single_blocks=4), 0.99),
+        # Of q, k, v and MLP in four single blocks one copy each instead of four
+        (SmallFlux(weights=None, heads=4, single_blocks=4, downscale=2), 12, 193),
+        # Of q, k and v of the double block's image tokens one instead of three
+        (SmallKlein(heads=4, single_blocks=4), 2, 192),
     ],
     ids=["FLUX.1", "klein"],
 )
 def test_one_low_precision_input_for_q_k_v_and_mlp_changes_no_bit_and_saves_memory(
-    backbone, saved_share
+    backbone, copies, tokens
 ):
     results, saved_bytes = [], []
     for shared in (False, True):
@@ -46,5 +48,5 @@ def test_one_low_precision_input_for_q_k_v_and_mlp_changes_no_bit_and_saves_memo
         trained = [p for p in transformer.parameters() if p.requires_grad]
         results.append([velocity, *torch.autograd.grad(velocity.square().sum(), trained)])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-    print(saved_bytes)
-    assert saved_bytes[1] < saved_share * saved_bytes[0]
+    # At least these: what attention saves besides differs between CPUs
+    assert saved_bytes[0] - saved_bytes[1] >= copies * tokens * 128 * torch.bfloat16.itemsize
