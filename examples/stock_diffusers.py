@@ -61,6 +61,8 @@ def refocus(
     """Display values [1, 3, h, w] and disparity [1, 1, h, w] in [0, 1] to the refocused image."""
     # Stock networks with the exported LoRA
     settings = json.loads((export / "refocus.json").read_text())
+    if settings.get("conditions", "full") != "full":
+        raise SystemExit(f"{export}: conditions: stock FLUX.1 runs adapters trained with 'full'.")
     options = {"torch_dtype": dtype}
     transformer = FluxTransformer2DModel.from_pretrained(base, subfolder="transformer", **options)
     vae = AutoencoderKL.from_pretrained(base, subfolder="vae", **options).to(device)

@@ -4,8 +4,9 @@ python examples/stock_klein.py EXPORT PHOTO DEPTH X Y BOKEH OUT [BASE [STEPS]]
 
 EXPORT is the export of a run on FLUX.2 klein, such as `refocus_klein_512`. DEPTH is a gray picture,
 nearer is brighter; X, Y the point in focus as fractions of width and height; BOKEH the level. BASE
-is FLUX.2 klein on the hub or a folder. The photograph and its depth are Flux2KleinPipeline's two
-reference images, the camera is its prompt.
+is FLUX.2 klein on the hub or a folder. The photograph and its depth are the pipeline's two
+reference images, the camera is its prompt. An adapter trained with `conditions: cached` runs in
+diffusers' KV pipeline, which reads them once.
 """
 
 import json
@@ -16,6 +17,7 @@ import torch
 from diffusers import (
     AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinKVPipeline,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
 )
@@ -53,7 +55,11 @@ def refocus(
     # The stock pipeline without its text encoder, with the exported LoRA
     settings = json.loads((export / "refocus.json").read_text())
     options = {"torch_dtype": dtype}
-    pipe = Flux2KleinPipeline(
+    conditions = settings.get("conditions", "full")
+    if conditions == "time_zero":
+        raise SystemExit(f"{export}: conditions: no pipeline of diffusers runs 'time_zero'.")
+    pipeline = Flux2KleinKVPipeline if conditions == "cached" else Flux2KleinPipeline
+    pipe = pipeline(
         FlowMatchEulerDiscreteScheduler(shift=settings["time_shift"]),
         AutoencoderKLFlux2.from_pretrained(base, subfolder="vae", **options),
         None,
@@ -78,8 +84,8 @@ def refocus(
         prompt_embeds=camera_token(export, focus_point, level).to(device, dtype),
         latents=torch.nn.functional.pixel_unshuffle(noise, 2),
         num_inference_steps=steps or settings["num_inference_steps"],
-        guidance_scale=1.0,
         output_type=output_type,
+        **({} if conditions == "cached" else {"guidance_scale": 1.0}),
     ).images[0]
 
 

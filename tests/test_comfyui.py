@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,21 @@ def test_the_graph_is_whole(node):
     assert camera["inputs"].keys() == node.INPUT_TYPES()["required"].keys()
 
 
-def test_an_adapter_whose_references_are_not_numbered_is_refused(node, base_and_export):  # noqa: F811
-    _, export = base_and_export
+@pytest.mark.parametrize("key", ["position_ids", "conditions"])
+def test_an_adapter_that_comfyui_would_run_otherwise_is_refused(
+    node,
+    base_and_export,  # noqa: F811
+    tmp_path,
+    key,
+):
+    export = shutil.copytree(base_and_export[1], tmp_path / "changed")
     file = export / "refocus.json"
-    file.write_text(file.read_text().replace("kontext", "shared"))
+    settings = json.loads(file.read_text())
+    other = {"position_ids": "shared", "conditions": "cached"}[key]
+    assert settings[key] != other
+    file.write_text(json.dumps(settings | {key: other}))
     latent = {"samples": torch.zeros(1, 16, 4, 4)}
-    with pytest.raises(ValueError, match="position_ids"):
+    with pytest.raises(ValueError, match=key):
         node.condition(str(export), latent, latent, 0.5, 0.5, 3.0)
 
 

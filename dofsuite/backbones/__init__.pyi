@@ -5,6 +5,8 @@ from dofsuite.backbones.codec import VaeCodec as VaeCodec
 from dofsuite.backbones.families import family_of as family_of
 from dofsuite.backbones.family import Backbone as Backbone
 from dofsuite.backbones.family import BackboneModules as BackboneModules
+from dofsuite.backbones.family import ConditionCache as ConditionCache
+from dofsuite.backbones.family import Conditions as Conditions
 from dofsuite.backbones.family import Family as Family
 from dofsuite.backbones.family import PositionIds as PositionIds
 from dofsuite.backbones.flux.flux import REFERENCE_BACKBONE as REFERENCE_BACKBONE

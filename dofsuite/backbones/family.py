@@ -7,6 +7,7 @@ token (and the empty prompt's tokens after it).
 
 import re
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -19,6 +20,19 @@ from dofsuite.backbones.codec import Codec, SpaceToDepthCodec
 # the numbers that the family's own editing model gives to its references (*inferred*); `shared`:
 # all three have the same ids, as in OminiControl's aligned tasks.
 PositionIds = Literal["kontext", "shared"]
+
+# What reference and depth are to the network (*stated*: full attention among all tokens). `full`:
+# tokens like the noise's, modulated by its flow time. `time_zero`: the same, but modulated as at
+# flow time 0, because they are clean. `cached`: that, and they attend to one another alone, so that
+# their keys and values are computed once an image, not once a step.
+Conditions = Literal["full", "time_zero", "cached"]
+
+
+@dataclass
+class ConditionCache:
+    """Keys and values of an image's conditions, which the first step of its sampling fills."""
+
+    layers: Any = None
 
 
 class BackboneModules(NamedTuple):
@@ -71,6 +85,8 @@ class Family(ABC):
     lora_targets: re.Pattern[str]
     # The loader of diffusers that reads and writes the family's adapters.
     lora_mixin: Any
+    # The pipeline of diffusers that runs adapters trained with `cached` conditions, if there is one
+    cached_pipeline: str | None = None
 
     @abstractmethod
     def text_ids(self, count: int, device: torch.device) -> Float[Tensor, "k axes"]:
@@ -97,8 +113,45 @@ class Family(ABC):
         """
 
     @abstractmethod
+    def set_clean_conditions(self, transformer: Any, attend_to_all: bool) -> None:
+        """Ready a transformer for conditions at flow time 0; after adapters are attached.
+
+        Args:
+            transformer: Calls of `predict_velocity` must have the same `conditions` from here on.
+            attend_to_all: `time_zero`; otherwise `cached`.
+        """
+
+    @abstractmethod
+    def predict_noise_tokens(
+        self,
+        transformer: Any,
+        condition: Float[Tensor, "b m d"],
+        noisy: Float[Tensor, "b n d"],
+        ids: Float[Tensor, "m_n axes"],
+        cache: ConditionCache | None,
+        attend_to_all: bool,
+        **inputs: Any,
+    ) -> Float[Tensor, "b n d"]:
+        """Predict the noise tokens' velocity with clean conditions.
+
+        Args:
+            transformer: As `set_clean_conditions` left it.
+            condition: Tokens of reference and depth; unread where the cache is filled.
+            noisy: Tokens of the noisy latent.
+            ids: Position ids of both, in that order.
+            cache: None: nothing is kept.
+            attend_to_all: Whether the conditions see all tokens.
+            inputs: What the transformer takes beside image tokens and their ids.
+        """
+
+    @abstractmethod
     def time_shift(self, num_tokens: int, num_steps: int) -> float:
         """Return the shift of flow times with which the family's own pipeline samples."""
+
+    def set_conditions(self, transformer: Any, conditions: Conditions) -> None:
+        """Ready a transformer for what reference and depth are to it."""
+        if conditions != "full":
+            self.set_clean_conditions(transformer, conditions == "time_zero")
 
     def codec(self, vae: Any) -> Codec:
         """Return the codec of a VAE; a codec that stands in its place is returned as it is."""
@@ -138,25 +191,47 @@ class Family(ABC):
         pooled_text: Float[Tensor, "p"],
         guidance_embed: float = 1.0,
         scheme: PositionIds = "kontext",
+        conditions: Conditions = "full",
+        cache: ConditionCache | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """Predict the velocity theta(z_t, t, I_r, D, c) in one forward pass with full attention.
+        """Predict the velocity theta(z_t, t, I_r, D, c) in one forward pass.
 
         The camera token takes the place of the prompt embeddings: the text stream, which has its
         own weights in the double blocks (*inferred*: the paper says "concatenate all these
         tokens"). There are no text tokens: 512 empty ones would cost 16 % of FLUX.1's FLOPs at 512
         px.
         Paper: the timestep embedding is added to the noisy tokens. Here: the transformer's own
-        modulation, the same for all tokens, because the pretrained weights expect it.
+        modulation, because the pretrained weights expect it; the same for all tokens, or with
+        clean `conditions` for noise and camera alone.
         """
+        # Image tokens and their ids; what the transformer takes beside them
         _, _, h, w = noisy.shape
-        tokens = torch.cat([pack(noisy), pack(reference), pack(depth)], dim=1)  # [b, 3 n, 4 c]
-        output = transformer(
-            hidden_states=tokens.to(transformer.dtype),
-            encoder_hidden_states=camera_token.to(transformer.dtype),
-            timestep=t.to(noisy.device),
-            img_ids=self.position_ids(h, w, scheme, noisy.device),
-            txt_ids=self.text_ids(camera_token.shape[1], noisy.device),
-            return_dict=False,
+        noise_tokens, *others = (pack(latent) for latent in (noisy, reference, depth))
+        ids, n = self.position_ids(h, w, scheme, noisy.device), (h // 2) * (w // 2)
+        inputs = {
+            "encoder_hidden_states": camera_token.to(transformer.dtype),
+            "timestep": t.to(noisy.device),
+            "txt_ids": self.text_ids(camera_token.shape[1], noisy.device),
             **self.conditioning(transformer, t, pooled_text, guidance_embed),
-        )[0]
-        return unpack(output[:, : (h // 2) * (w // 2)].float(), h, w)  # of the noise's tokens alone
+        }
+        # Full attention, one flow time
+        if conditions == "full":
+            tokens = torch.cat([noise_tokens, *others], dim=1)  # [b, 3 n, 4 c]
+            output = transformer(
+                hidden_states=tokens.to(transformer.dtype),
+                img_ids=ids,
+                return_dict=False,
+                **inputs,
+            )[0]
+            return unpack(output[:, :n].float(), h, w)  # of the noise's tokens alone
+        # Clean conditions
+        output = self.predict_noise_tokens(
+            transformer,
+            torch.cat(others, dim=1).to(transformer.dtype),
+            noise_tokens.to(transformer.dtype),
+            torch.cat([ids[n:], ids[:n]]),
+            cache,
+            conditions == "time_zero",
+            **inputs,
+        )
+        return unpack(output.float(), h, w)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dofsuite.backbones import Codec, SpaceToDepthCodec
+from dofsuite.backbones import Codec, SpaceToDepthCodec, family_of
 from dofsuite.backbones.lora import load_lora, save_lora
 from dofsuite.backbones.model_card import model_card
 from dofsuite.refocus.camera_embedder import CameraEmbedder
@@ -28,6 +28,12 @@ Trained with dofsuite (DiffCamera, arXiv 2509.26599) on {base}.
 
 The adapter is a derivative of its base: the base's licence holds for it{licence}.
 """
+# Where the conditions are not the stock transformer's.
+CLEAN_CARD = """
+It was trained with `conditions: {conditions}`: {pipelines}.
+"""
+NO_STOCK = "`RefocusPipeline` of dofsuite runs it, and no stock pipeline can"
+STOCK_TOO = "beside `RefocusPipeline` of dofsuite, `{pipeline}` of diffusers runs it"
 
 
 def export_adapter(
@@ -43,6 +49,10 @@ def export_adapter(
     camera.save_pretrained(folder / CAMERA)
     settings.write(folder)
     card = model_card(CARD, settings.backbone, "adapter", "image-to-image", ["lora"])
+    if settings.conditions != "full":
+        stock = family_of(transformer).cached_pipeline if settings.conditions == "cached" else None
+        pipelines = STOCK_TOO.format(pipeline=stock) if stock else NO_STOCK
+        card += CLEAN_CARD.format(conditions=settings.conditions, pipelines=pipelines)
     (folder / "README.md").write_text(card)
 
 

@@ -16,7 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from dofsuite.backbones import Backbone, Codec, PositionIds, RelativeDepth, family_of
+from dofsuite.backbones import (
+    Backbone,
+    Codec,
+    Conditions,
+    PositionIds,
+    RelativeDepth,
+    family_of,
+)
 from dofsuite.backbones.hub import exported_part
 from dofsuite.backbones.pipeline_io import (
     Generators,
@@ -70,8 +77,10 @@ class RefocusPipeline(DiffusionPipeline):
         uses_depth: bool = True,
         level_max: float | None = None,
         depth_model: nn.Module | None = None,
+        conditions: Conditions = "full",
     ) -> None:
         super().__init__()
+        family_of(transformer).set_conditions(transformer, conditions)
         self.register_modules(
             transformer=transformer,
             vae=vae,
@@ -86,6 +95,7 @@ class RefocusPipeline(DiffusionPipeline):
             size_px=size_px,
             uses_depth=uses_depth,
             level_max=level_max,
+            conditions=conditions,
         )
 
     @classmethod
@@ -148,6 +158,7 @@ class RefocusPipeline(DiffusionPipeline):
             self.camera,
             self.config.guidance_embed,
             self.config.position_ids,
+            self.config.conditions,
         )
 
     @torch.no_grad()

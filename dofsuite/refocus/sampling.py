@@ -7,7 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dofsuite.backbones import Codec, Family, PositionIds, family_of
+from dofsuite.backbones import (
+    Codec,
+    ConditionCache,
+    Conditions,
+    Family,
+    PositionIds,
+    family_of,
+)
 from dofsuite.errors import UserError
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 
@@ -63,6 +70,7 @@ class Sampler(NamedTuple):
     camera: CameraEmbedder
     guidance_embed: float
     position_ids: PositionIds
+    conditions: Conditions = "full"
 
     @property
     def family(self) -> Family:
@@ -79,6 +87,7 @@ class Sampler(NamedTuple):
         reference: Float[Tensor, "b c h w"],
         depth: Float[Tensor, "b c h w"],
         camera_token: Float[Tensor, "b k e"],
+        cache: ConditionCache | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Predict the velocity, theta(z_t, t, I_r, D, c)."""
         return self.family.predict_velocity(
@@ -91,6 +100,8 @@ class Sampler(NamedTuple):
             self.camera.pooled_text.to(noisy.device),
             self.guidance_embed,
             self.position_ids,
+            self.conditions,
+            cache,
         )
 
     @torch.no_grad()
@@ -106,8 +117,9 @@ class Sampler(NamedTuple):
     ) -> Float[Tensor, "b 3 h_px w_px"]:
         """Sample refocused images in [0, 1] from latents of references and depth images."""
         token = self.camera(focus_point, bokeh_level)
+        cache = ConditionCache() if self.conditions == "cached" else None
         latent = euler(
-            lambda latent, t: self.velocity(latent, t, reference, depth, token),
+            lambda latent, t: self.velocity(latent, t, reference, depth, token, cache),
             noise,
             times,
             after_step,

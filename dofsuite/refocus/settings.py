@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dofsuite.backbones import Backbone, BackboneModules, PositionIds
+from dofsuite.backbones import Backbone, BackboneModules, Conditions, PositionIds
 from dofsuite.backbones.descriptors import rebuild
 from dofsuite.backbones.export_settings import ExportSettings
 from dofsuite.backbones.hub import HubWeights
@@ -30,6 +30,8 @@ class RefocusSettings(ExportSettings):
     """False where every depth image was dropped; absent from the first exports."""
     level_max: float | None = None
     """Largest bokeh level of training; absent from the first exports."""
+    conditions: Conditions = "full"
+    """What reference and depth are to the network; absent from the first exports."""
 
     def build_backbone(self, export: Path, base: str | None = None) -> Backbone:
         """Return the backbone that the run was trained on; `export` is named where that fails.

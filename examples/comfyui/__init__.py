@@ -46,6 +46,11 @@ class RefocusCamera:
                 f"{folder}: position_ids: ComfyUI numbers references 1, 2; an adapter trained with "
                 f"{settings['position_ids']!r} cannot be used."
             )
+        if settings.get("conditions", "full") != "full":
+            raise ValueError(
+                f"{folder}: conditions: ComfyUI's FLUX.1 attends fully; an adapter trained with "
+                f"{settings['conditions']!r} cannot be used."
+            )
         # A level counts at the long side, the token's at the square of training
         long_side_px = PX_PER_LATENT * max(photo["samples"].shape[-2:])
         level = bokeh * (long_side_px / settings["size_px"])

@@ -51,6 +51,32 @@ def test_the_pipeline_gives_the_module_s_image_bit_for_bit(trained, inputs):
     assert torch.equal(refocused, module.refocus(reference, depth, point, level, noise))
 
 
+@pytest.mark.parametrize("conditions", ["time_zero", "cached"])
+def test_an_export_says_what_its_conditions_are_and_who_runs_it(inputs, tmp_path, conditions):
+    module = tiny_module(conditions=conditions)
+    train(module, tiny_batches(2))
+    module.trained_size_px = 32
+    module.export(tmp_path)
+    image, disparity, point, level = inputs
+    pipe = RefocusPipeline.from_export(tmp_path)
+    refocused = pipe(
+        image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
+    ).images
+    reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
+    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(refocused, module.refocus(reference, depth, point, level, noise))
+    assert f"`conditions: {conditions}`" in (tmp_path / "README.md").read_text()
+    assert "no stock pipeline can" in (tmp_path / "README.md").read_text()
+    # Run with full attention it would be another model
+    settings = tmp_path / "refocus.json"
+    settings.write_text(settings.read_text().replace(conditions, "full"))
+    full = RefocusPipeline.from_export(tmp_path)
+    other = full(
+        image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
+    ).images
+    assert (other - refocused).abs().max() > 2e-5
+
+
 def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_does(
     inputs, tmp_path
 ):

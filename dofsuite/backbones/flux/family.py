@@ -13,7 +13,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from dofsuite.backbones.codec import VaeCodec
-from dofsuite.backbones.family import Family
+from dofsuite.backbones.family import ConditionCache, Family
+from dofsuite.backbones.flux.clean_conditions import CleanTokens, set_clean_conditions
 
 
 class Flux1(Family):
@@ -60,6 +61,44 @@ class Flux1(Family):
                 module.register_forward_hook(_as_autocast_would)
             if isinstance(module, BaseTunerLayer):
                 module.cast_input_dtype_enabled = False
+
+    def set_clean_conditions(
+        self, transformer: FluxTransformer2DModel, attend_to_all: bool
+    ) -> None:
+        set_clean_conditions(transformer)
+
+    def predict_noise_tokens(
+        self,
+        transformer: FluxTransformer2DModel,
+        condition: Float[Tensor, "b m d"],
+        noisy: Float[Tensor, "b n d"],
+        ids: Float[Tensor, "m_n axes"],
+        cache: ConditionCache | None,
+        attend_to_all: bool,
+        **inputs: Any,
+    ) -> Float[Tensor, "b n d"]:
+        clean = CleanTokens(condition.shape[1], attend_to_all, keep=cache is not None)
+        tokens = torch.cat([condition, noisy], dim=1)
+        # Conditions of an earlier step
+        if cache is not None and cache.layers is not None:
+            clean, tokens = CleanTokens(0, attend_to_all, cache.layers), noisy
+            ids = ids[condition.shape[1] :]
+        # Two time embeddings: of the flow time and of 0
+        t = inputs.pop("timestep")
+        for name in ("pooled_projections", "guidance"):
+            if inputs[name] is not None:
+                inputs[name] = torch.cat([inputs[name], inputs[name]])
+        output = transformer(
+            hidden_states=tokens,
+            img_ids=ids,
+            timestep=torch.cat([t, torch.zeros_like(t)]),
+            joint_attention_kwargs={"clean": clean},
+            return_dict=False,
+            **inputs,
+        )[0]
+        if cache is not None:
+            cache.layers = clean.cached
+        return output[:, -noisy.shape[1] :]  # type: ignore[no-any-return]
 
     def time_shift(self, num_tokens: int, num_steps: int) -> float:
         from diffusers.pipelines.flux.pipeline_flux import calculate_shift

@@ -9,14 +9,18 @@ from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from diffusers.loaders import Flux2LoraLoaderMixin
 from diffusers.models.transformers.transformer_flux2 import (
     Flux2Attention,
+    Flux2AttnProcessor,
     Flux2FeedForward,
+    Flux2KVAttnProcessor,
+    Flux2KVParallelSelfAttnProcessor,
     Flux2ParallelSelfAttention,
+    Flux2ParallelSelfAttnProcessor,
 )
 from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
-from dofsuite.backbones.family import Family
+from dofsuite.backbones.family import ConditionCache, Family
 from dofsuite.backbones.klein.codec import Flux2VaeCodec
 
 
@@ -34,6 +38,7 @@ class Flux2Klein(Family):
         r"|single_transformer_blocks\.\d+\.attn\.(to_qkv_mlp_proj|to_out)"
     )
     lora_mixin = Flux2LoraLoaderMixin
+    cached_pipeline = "Flux2KleinKVPipeline"
 
     def text_ids(self, count: int, device: torch.device) -> Float[Tensor, "k axes"]:
         places = torch.arange(count, device=device, dtype=torch.float32)
@@ -64,10 +69,91 @@ class Flux2Klein(Family):
             if isinstance(module, BaseTunerLayer):
                 module.cast_input_dtype_enabled = False
 
+    def set_clean_conditions(
+        self, transformer: Flux2Transformer2DModel, attend_to_all: bool
+    ) -> None:
+        """Set the attention of klein's KV mode, or full attention that takes the mode's inputs."""
+        double = _FullAttention if attend_to_all else Flux2KVAttnProcessor
+        single = _FullSelfAttention if attend_to_all else Flux2KVParallelSelfAttnProcessor
+        for block in transformer.transformer_blocks:
+            block.attn.set_processor(double())
+        for block in transformer.single_transformer_blocks:
+            block.attn.set_processor(single())
+
+    def predict_noise_tokens(
+        self,
+        transformer: Flux2Transformer2DModel,
+        condition: Float[Tensor, "b m d"],
+        noisy: Float[Tensor, "b n d"],
+        ids: Float[Tensor, "m_n axes"],
+        cache: ConditionCache | None,
+        attend_to_all: bool,
+        **inputs: Any,
+    ) -> Float[Tensor, "b n d"]:
+        """Klein's KV mode in stock diffusers: it reads the conditions once (`extract`)."""
+        count = condition.shape[1]
+        # The conditions' keys and values are there
+        if cache is not None and cache.layers is not None:
+            output: Tensor = transformer(
+                hidden_states=noisy,
+                img_ids=ids[count:],
+                kv_cache=cache.layers,
+                kv_cache_mode="cached",
+                return_dict=False,
+                **inputs,
+            )[0]
+            return output
+        # The first step of sampling, or a step of training
+        output, layers = transformer(
+            hidden_states=torch.cat([condition, noisy], dim=1),
+            img_ids=ids,
+            kv_cache_mode="extract",
+            num_ref_tokens=count,
+            return_dict=False,
+            **inputs,
+        )
+        if cache is not None:
+            cache.layers = layers
+        return output
+
     def time_shift(self, num_tokens: int, num_steps: int) -> float:
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
         return math.exp(compute_empirical_mu(num_tokens, num_steps))
+
+
+# Full attention, whose conditions are modulated by `extract` as in the KV mode.
+class _FullAttention(Flux2AttnProcessor):  # type: ignore[misc]
+    def __call__(
+        self,
+        attn: Flux2Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None,
+        kv_cache: Any = None,
+        kv_cache_mode: str | None = None,
+        num_ref_tokens: int = 0,
+    ) -> Any:
+        return super().__call__(
+            attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb
+        )
+
+
+class _FullSelfAttention(Flux2ParallelSelfAttnProcessor):  # type: ignore[misc]
+    def __call__(
+        self,
+        attn: Flux2ParallelSelfAttention,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None,
+        kv_cache: Any = None,
+        kv_cache_mode: str | None = None,
+        num_txt_tokens: int = 0,
+        num_ref_tokens: int = 0,
+    ) -> Tensor:
+        attended: Tensor = super().__call__(attn, hidden_states, attention_mask, image_rotary_emb)
+        return attended
 
 
 # The hidden states; the rotary embedding, a tuple, stays in float32.
