@@ -66,11 +66,11 @@ class Text2ImageTab:
         self._connect()
 
     def _connect(self) -> None:
-        camera = [self.f_number, self.focal, self.mark]
+        camera: list[Any] = [self.f_number, self.focal, self.mark]
         inputs: set[Any] = {self.studio, *camera}
         pictures = [self.picture, self.compare]
         # The network, once a scene
-        makes = {"inputs": {self.prompt, self.seed}, "outputs": self.studio}
+        makes: dict[str, Any] = {"inputs": {self.prompt, self.seed}, "outputs": self.studio}
         for event in (self.make.click, self.prompt.submit):
             generated = event(in_words(self.generate), **makes, show_progress_on=self.picture)
             generated.success(in_words(self.show), inputs, pictures, show_progress="hidden")
