@@ -6,20 +6,8 @@ from typing import Any, Literal
 
 from huggingface_hub import ModelCardData
 
-DEV_LICENSE = {
-    "license": "other",
-    "license_name": "flux-1-dev-non-commercial-license",
-    "license_link": "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
-}
-# Hub id of a base -> its licence, as a card's front matter says it.
-LICENSES = {
-    "black-forest-labs/FLUX.1-dev": DEV_LICENSE,
-    "black-forest-labs/FLUX.1-Kontext-dev": DEV_LICENSE,
-    "black-forest-labs/FLUX.1-schnell": {"license": "apache-2.0"},
-    "black-forest-labs/FLUX.2-klein-base-4B": {"license": "apache-2.0"},
-    "black-forest-labs/FLUX.2-klein-4B": {"license": "apache-2.0"},
-    "stabilityai/stable-diffusion-xl-base-1.0": {"license": "openrail++"},
-}
+from dofsuite.model_terms import APACHE, ModelTerms, terms_of_model
+
 TAGS = ("depth-of-field", "bokeh", "dofsuite")
 
 
@@ -37,6 +25,29 @@ def base_of(backbone: dict[str, Any]) -> tuple[str | None, str]:
     return path, f"[{path}](https://huggingface.co/{path})"
 
 
+def terms_of_base(backbone: dict[str, Any]) -> ModelTerms | None:
+    """Return what the base's licence allows; None where it is not known.
+
+    Args:
+        backbone: As `descriptors.describe` returns it.
+    """
+    if backbone["class"].startswith("Small"):
+        return APACHE
+    hub_id, _ = base_of(backbone)
+    return terms_of_model(hub_id) if hub_id else None
+
+
+def licence_of_base(backbone: dict[str, Any]) -> str:
+    """Return a sentence: the base, its licence, and what that means for what is trained on it."""
+    hub_id, words = base_of(backbone)
+    terms = terms_of_base(backbone)
+    if terms is None:
+        return (
+            f"{hub_id or words}: its licence is unknown here; it holds for what is trained"
+        )
+    return f"{hub_id or words}: {terms.licence}: {terms.weights}"
+
+
 def model_card(
     text: str,
     backbone: dict[str, Any],
@@ -51,19 +62,19 @@ def model_card(
     """
     # The base and its licence
     hub_id, words = base_of(backbone)
-    license_of_base: dict[str, Any] = LICENSES.get(hub_id or "", {})
-    if backbone["class"].startswith("Small"):
-        license_of_base = {"license": "apache-2.0"}
+    terms = terms_of_base(backbone)
     # For the hub, then for people
+    license_fields: dict[str, Any] = terms.hub if terms else {}
     front_matter = ModelCardData(
         base_model=hub_id,
         base_model_relation=relation if hub_id else None,
         library_name="diffusers",
         pipeline_tag=pipeline_tag,
         tags=[*TAGS, *tags],
-        **license_of_base,
+        **license_fields,
     )
-    name = license_of_base.get("license_name", license_of_base.get("license"))
-    licence = f" ({name})" if name else "; name it here before you share them"
+    licence = "; name it here before you share them"
+    if terms:
+        licence = f" ({terms.licence}): {terms.weights}"
     filled = text.replace("{base}", words).replace("{licence}", licence)
     return f"---\n{front_matter.to_yaml()}\n---\n\n{filled}"

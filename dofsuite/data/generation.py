@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from dofsuite.cli import option
 from dofsuite.data.manifest import Manifest
-from dofsuite.data.model_terms import terms_of_model
 from dofsuite.data.packing.match_files import Listing, Pair
 from dofsuite.data.packing.pack import PackConfig, PairReader, PredictDisparity, pack_pairs
 from dofsuite.depth_options import AUTO, DEPTH_MODEL
 from dofsuite.errors import UserError
 from dofsuite.files import make_folder, read_bytes, write_bytes, write_json
 from dofsuite.images import encode_png
+from dofsuite.model_terms import terms_of_model
 
 SETTINGS = "generation.json"
 # Prompts and seeds, with width, height and so on -> uint8 [h, w, 3] each.

@@ -27,7 +27,7 @@ from dofsuite.experiment.cards import (
     card_here,
     share_of_gemm,
 )
-from dofsuite.experiment.downloads import download_lines
+from dofsuite.experiment.downloads import download_lines, licence_lines
 from dofsuite.experiment.experiment import Experiment
 from dofsuite.experiment.step_costs import Step, StepCosts, step_costs
 from dofsuite.training.checkpoints.space import checkpoint_space
@@ -59,6 +59,7 @@ def lines_of(experiment: Experiment, problems: list[str]) -> Iterator[str]:
     # What lies on this machine, and what does not yet
     yield f"{experiment.sources[0].source}: the configuration is complete"
     yield from data_lines(config, problems)
+    yield from licence_lines(model)
     yield from download_lines(model)
     yield from code_lines(model, config, problems)
     # What a step needs of a GPU

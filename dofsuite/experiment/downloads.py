@@ -6,30 +6,45 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 
 from dofsuite.backbones import PretrainedFlux, PretrainedKlein, PretrainedSdxl
+from dofsuite.backbones.descriptors import describe
 from dofsuite.backbones.hub import HubWeights
+from dofsuite.backbones.model_card import licence_of_base
+from dofsuite.model_terms import terms_of_model
 
-# GB of each part, as published, and the licence of the whole.
-PUBLISHED = {
-    "black-forest-labs/FLUX.1-dev": (
-        {"transformer": 23.8, "vae": 0.17, "text_encoder": 0.25, "text_encoder_2": 9.5},
-        "FLUX.1-dev non-commercial",
-    ),
-    "black-forest-labs/FLUX.2-klein-base-4B": ({"transformer": 7.75, "vae": 0.17}, "Apache-2.0"),
-    "black-forest-labs/FLUX.2-klein-4B": ({"transformer": 7.75, "vae": 0.17}, "Apache-2.0"),
-    "stabilityai/stable-diffusion-xl-base-1.0": (
-        {"unet": 10.3, "vae": 0.33, "text_encoder": 0.49, "text_encoder_2": 2.8},
-        "CreativeML OpenRAIL++-M",
-    ),
-    "madebyollin/sdxl-vae-fp16-fix": ({"": 0.33}, "MIT"),
-    "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf": ({"": 0.1}, "Apache-2.0"),
-    "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf": ({"": 0.1}, "Apache-2.0"),
-    "ZhengPeng7/BiRefNet": ({"": 0.44}, "MIT; its code runs here"),
+# GB of each part, as published.
+PUBLISHED_GB = {
+    "black-forest-labs/FLUX.1-dev": {
+        "transformer": 23.8,
+        "vae": 0.17,
+        "text_encoder": 0.25,
+        "text_encoder_2": 9.5,
+    },
+    "black-forest-labs/FLUX.2-klein-base-4B": {"transformer": 7.75, "vae": 0.17},
+    "black-forest-labs/FLUX.2-klein-4B": {"transformer": 7.75, "vae": 0.17},
+    "stabilityai/stable-diffusion-xl-base-1.0": {
+        "unet": 10.3,
+        "vae": 0.33,
+        "text_encoder": 0.49,
+        "text_encoder_2": 2.8,
+    },
+    "madebyollin/sdxl-vae-fp16-fix": {"": 0.33},
+    "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf": {"": 0.1},
+    "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf": {"": 0.1},
+    "ZhengPeng7/BiRefNet": {"": 0.44},
 }
 
 
 def download_lines(model: Any) -> list[str]:
     """Say for every network from the hub what is missing in its cache, in GB."""
     return [line for hub in _hub_weights(model) for line in _lines_of(hub)]
+
+
+def licence_lines(model: Any) -> list[str]:
+    """Say what the licence of a base from the hub or a folder means for what is trained on it."""
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, HubWeights):
+        return []
+    return [f"base: {licence_of_base(describe(backbone))}"]
 
 
 def _hub_weights(model: Any) -> list[HubWeights]:
@@ -63,11 +78,12 @@ def _line(path: str, parts: list[str], revision: str | None) -> str:
     if not missing:
         return f"weights: {path}: in the hub's cache"
     # What is left to download
-    if path not in PUBLISHED:
+    if path not in PUBLISHED_GB:
         return f"weights: {path}: to download; its size is not known here"
-    size_gb, licence = PUBLISHED[path]
-    total_gb = sum(size_gb[part] for part in missing)
-    return f"weights: {path}: {total_gb:.1f} GB to download; licence: {licence}"
+    total_gb = sum(PUBLISHED_GB[path][part] for part in missing)
+    terms = terms_of_model(path)
+    licence = f"; licence: {terms.licence}" if terms else ""
+    return f"weights: {path}: {total_gb:.1f} GB to download{licence}"
 
 
 def _is_cached(path: str, part: str, revision: str | None) -> bool:

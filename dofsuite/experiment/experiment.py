@@ -190,6 +190,10 @@ def read_experiment(command: Command) -> Experiment:
     check_renamed(sources, content, words)
     try:
         experiment = Experiment(parse(command, words), sources)
+        # Without a folder of its own a run lies in the one that its file names
+        if experiment.config["trainer"]["default_root_dir"] is None:
+            words = (*words, "--trainer.default_root_dir", str(command.run_folder))
+            experiment = Experiment(parse(command, words), sources)
     except ParserMistake as mistake:
         message = read_message(str(mistake))
         if not message.is_unknown_key:

@@ -9,6 +9,7 @@ from pytorch_lightning import Trainer
 
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import EXIT_STOPPED
+from dofsuite.experiment.downloads import licence_lines
 from dofsuite.experiment.experiment import Experiment
 from dofsuite.experiment.shards_of_run import record_shards
 from dofsuite.files import replace_folder, write_json
@@ -103,6 +104,9 @@ def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
                 f"{folder}: {'continuing' if continues else 'resuming from'} {start}.", flush=True
             )
     model, data = experiment.cli.model, experiment.cli.datamodule
+    if trainer.is_global_zero:
+        for line in licence_lines(model):
+            print(line, flush=True)
     shield_workers(data)
     with experiment.refused_values(by_lightning=True):
         trainer.fit(model, datamodule=data, ckpt_path=start)

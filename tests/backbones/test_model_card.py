@@ -1,11 +1,15 @@
 """Cards as huggingface_hub reads them, with the licence of the base and no local path."""
 
+import re
+from pathlib import Path
+
 import pytest
 from huggingface_hub import ModelCard
 
 from dofsuite.backbones import PretrainedFlux, PretrainedKlein, PretrainedSdxl, SmallFlux
 from dofsuite.backbones.descriptors import describe
-from dofsuite.backbones.model_card import model_card
+from dofsuite.backbones.model_card import licence_of_base, model_card
+from dofsuite.model_terms import terms_of_model
 
 TEXT = "# An adapter\n\nTrained on {base}; its licence{licence}.\n"
 
@@ -58,3 +62,19 @@ def test_the_small_base_is_dofsuite_s_own():
     card = card_of(SmallFlux())
     assert card.data.base_model is None
     assert card.data.license == "apache-2.0"
+
+
+def test_docs_training_has_the_terms_of_every_base_that_it_names():
+    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    table = guide.split("| base | licence |")[1].split("\n\n")[0]
+    for row in re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE)[:-1]:
+        for name in row[0].split(", "):
+            assert terms_of_model(name).licence == row[1], name
+    for base in ("FLUX.1-dev", "FLUX.2-klein-base-4B", "stable-diffusion-xl-base-1.0"):
+        assert base in table
+
+
+def test_a_sentence_says_what_the_licence_means_for_what_is_trained(tmp_path):
+    assert "non-commercial use" in licence_of_base(describe(PretrainedFlux()))
+    assert "commercial ones too" in licence_of_base(describe(PretrainedKlein()))
+    assert "unknown here" in licence_of_base(describe(PretrainedFlux(str(tmp_path))))

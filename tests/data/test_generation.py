@@ -16,8 +16,8 @@ from PIL import Image
 
 from dofsuite.data.__main__ import main
 from dofsuite.data.manifest import read_manifest
-from dofsuite.data.model_terms import terms_of_model
 from dofsuite.data.shards import ShardReader
+from dofsuite.model_terms import terms_of_model
 from tests.real_layouts import save_sdxl
 
 

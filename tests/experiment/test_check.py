@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dofsuite.backbones import PretrainedFlux, PretrainedKlein
 from dofsuite.backbones.architectures import (
     RandomDepth,
     RandomFlux,
@@ -16,6 +17,7 @@ from dofsuite.backbones.architectures import (
 from dofsuite.experiment.cards import CARDS, GIB, MEASURED_OVER_COUNTED, SPARE_GIB
 from dofsuite.experiment.check import first_step
 from dofsuite.experiment.command import read_command
+from dofsuite.experiment.downloads import licence_lines
 from dofsuite.experiment.experiment import read_experiment
 from dofsuite.experiment.step_costs import step_costs
 from dofsuite.fit import main
@@ -50,6 +52,12 @@ def test_a_run_that_fits_is_told_what_it_needs_and_nothing_is_written(tiny, caps
     ):
         assert line in said
     assert [path.name for path in Path().iterdir()] == ["x.yaml"]
+
+
+def test_a_start_says_what_the_base_s_licence_means_for_what_is_trained():
+    (dev,), (klein,) = (licence_lines(Refocus(b)) for b in (PretrainedFlux(), PretrainedKlein()))
+    assert dev.startswith("base: black-forest-labs/FLUX.1-dev: FLUX.1 [dev] Non-Commercial License")
+    assert klein.startswith("base: black-forest-labs/FLUX.2-klein-base-4B: Apache-2.0: what is")
 
 
 @pytest.mark.parametrize(

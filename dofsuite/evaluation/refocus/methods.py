@@ -114,6 +114,7 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
     Raises:
         UserError: The folder holds no adapter.
     """
+    from dofsuite.backbones.model_card import licence_of_base
     from dofsuite.refocus.pipeline import RefocusPipeline
     from dofsuite.refocus.settings import RefocusSettings
 
@@ -147,8 +148,10 @@ def model(benchmark: Benchmark, folder: Path, name: str, seed: int, steps: int |
         f"{name}: works at {settings.size_px} px; the benchmark's images of {benchmark.size_px} px "
         "are resized for it and back"
     )
-    remark = "" if settings.size_px in (None, benchmark.size_px) else resized
-    return Method(name, predict, identity, remark=remark)
+    remarks = [f"{name}: base {licence_of_base(settings.backbone)}"]
+    if settings.size_px not in (None, benchmark.size_px):
+        remarks.append(resized)
+    return Method(name, predict, identity, remark="; ".join(remarks))
 
 
 def folder(benchmark: Benchmark, path: Path, name: str) -> Method:

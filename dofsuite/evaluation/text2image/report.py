@@ -1,12 +1,14 @@
 """The report of the text-to-image table: numbers, energies by aperture, sheets, and options."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torchmetrics
 
+from dofsuite.backbones.descriptors import describe
+from dofsuite.backbones.model_card import licence_of_base
 from dofsuite.data import ShardReader
 from dofsuite.data.dataset import BatchLoader, HeldOutSamples, collate_or_error
 from dofsuite.evaluation.plots import Curve, curve_plot
@@ -93,7 +95,7 @@ def write(
             "Every prompt at every aperture",
             COLUMNS,
             scores,
-            (*NOTES, *notes),
+            (*NOTES, *licence_notes(row for row, _ in results), *notes),
             best=BETTER,
             blocks=blocks_of(results, config.seed),
         ),
@@ -109,6 +111,19 @@ def write(
     sheets = [sheet(config, prompt, results) for prompt in prompts[: config.sheets]]
     facts = facts_of(config, prompts, results, real)
     return write_report(config.output, "Text to image", tables, sheets, facts, [plot])
+
+
+def licence_notes(rows: Iterable[Row]) -> list[str]:
+    """Return a sentence for each method: the licence of the base that its images come from."""
+    notes = []
+    for row in rows:
+        # Of an exported run, or of a base that the method names
+        exported = row.cache_key["sources"].get("export", {}).get("backbone")
+        named = getattr(row.method.generator, "backbone", None)
+        described = exported or (None if named is None else describe(named))
+        if described is not None:
+            notes.append(f"{row.method.name}: base {licence_of_base(described)}")
+    return notes
 
 
 def blocks_of(results: MethodResults, seed: int) -> tuple[Block, ...]:

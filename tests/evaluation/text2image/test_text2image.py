@@ -275,3 +275,4 @@ def test_a_clip_that_cannot_be_loaded_is_a_note(folder, words, complete, tmp_pat
     tables = json.loads((tmp_path / "out" / "report.json").read_text())["tables"]
     assert tables[0]["rows"] == complete["tables"][0]["rows"]
     assert any(note.startswith("CLIP-I: empty") for note in tables[0]["notes"])
+    assert any("base the small network that comes" in note for note in tables[0]["notes"])
