@@ -190,7 +190,9 @@ class ProbeRun:
         radii_px = (self.radius_px(batch, weakest), self.radius_px(batch, strongest))
         points = torch.stack(queries.points, 1)
         for name, of_predictor in images.items():
-            self.scores[name].update(of_predictor, images["truth"], points, radii_px)
+            self.scores[name].update(
+                of_predictor, images["truth"], batch.image_srgb, points, radii_px
+            )
         # BokehMe's exact kernel
         for query in all_queries:
             error = absolute_error(self.oracle(batch, query.camera), query.target)

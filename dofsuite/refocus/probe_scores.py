@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, SumMetric
 
-from dofsuite.metrics import BlurGain, LVCorr
+from dofsuite.metrics import Alignment, BlurGain, LVCorr
 from dofsuite.metrics.focus_hits import focus_hits
 from dofsuite.training.validation import compute_all
 
@@ -120,6 +120,7 @@ class ProbeScores(nn.Module):
                 **{name: MeanMetric() for name in self.in_focus_names()},
                 "border_steps": MeanMetric(),
                 "other_steps": MeanMetric(),
+                "shift_px": Alignment("shift"),
             }
         )
         self.hits = nn.ModuleDict({"focus_hit_rate": HitRate(), "refocus_hit_rate": HitRate()})
@@ -132,6 +133,7 @@ class ProbeScores(nn.Module):
         self,
         preds: list[Tensor],
         targets: list[Tensor],
+        reference: Float[Tensor, "b 3 h w"],
         points: Float[Tensor, "b 2 2"],
         radii_px: tuple[Tensor, Tensor],
     ) -> None:
@@ -140,6 +142,7 @@ class ProbeScores(nn.Module):
         Args:
             preds: Of all queries, in this order.
             targets: Their ground truth.
+            reference: The all-in-focus image that the sweep begins with.
             points: The pair's.
             radii_px: Blur radius [b, 1, h, w] of the sweep's first and last image.
         """
@@ -159,6 +162,8 @@ class ProbeScores(nn.Module):
             self.metrics["refocus_mae"].update(absolute_error(pred, target))
         for name, i, radius_px in zip(self.in_focus_names(), (0, count - 1), radii_px, strict=True):
             self.metrics[name].update(in_focus_error(preds[i], targets[i], radius_px))
+        # Whether anything has moved, where the blur is weakest
+        self.metrics["shift_px"].update(preds[0], reference)
         # Blocks, where blur would hide detail
         for pred in (*pair, *refocused):
             at_borders, elsewhere = token_border_steps(pred, self.token_px)

@@ -60,6 +60,13 @@ def test_the_reference_unchanged_shows_no_control(scenes):
     assert values["mae"] == values["mae_copy"] > 0
 
 
+def test_a_model_that_moves_what_it_refocuses_is_told_by_how_much(scenes):
+    run, values = scores(lambda _, query: query.target.roll((1, 2), dims=(-2, -1)), scenes)
+    assert values["shift_px"] == pytest.approx(5**0.5, abs=0.2)
+    assert run.baselines["copy"]["shift_px"] == 0
+    assert run.baselines["truth"]["shift_px"] < 0.05
+
+
 def test_a_model_that_diverged_is_one_sentence(scenes):
     with pytest.raises(UserError, match=r"no longer finite: lower the learning rate"):
         scores(lambda _, query: query.target / 0, scenes)
