@@ -53,6 +53,9 @@ class Backbone(ABC):
     seconds, and a checkpoint never holds a frozen network.
     """
 
+    # Hub id and steps of a few-step model of the base, on which its adapters run too; None for none
+    distilled: tuple[str, int] | None = None
+
     @abstractmethod
     def load(self) -> BackboneModules:
         """Build the networks on torch's current default device, frozen, in evaluation mode."""

@@ -42,9 +42,7 @@ def licence_of_base(backbone: dict[str, Any]) -> str:
     hub_id, words = base_of(backbone)
     terms = terms_of_base(backbone)
     if terms is None:
-        return (
-            f"{hub_id or words}: its licence is unknown here; it holds for what is trained"
-        )
+        return f"{hub_id or words}: its licence is unknown here; it holds for what is trained"
     return f"{hub_id or words}: {terms.licence}: {terms.weights}"
 
 

@@ -29,6 +29,12 @@ class RefocusConfig(PhotosConfig):
         metavar="PATH_OR_ID",
         help="another copy of the base model; by default the one of training",
     )
+    distilled: bool = option(
+        "--distilled",
+        default=False,
+        action="store_true",
+        help="run the adapter on the base's few-step model, if it has one (FLUX.2 klein: 4 steps)",
+    )
     offload: bool = option(
         "--offload",
         default=False,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -112,6 +114,7 @@ class RefocusPipeline(DiffusionPipeline):
         backbone: Backbone | None = None,
         depth: RelativeDepth | None = None,
         base: str | None = None,
+        distilled: bool = False,
     ) -> RefocusPipeline:
         """Load an adapter that `dofsuite.fit` exported, and the base model.
 
@@ -122,21 +125,29 @@ class RefocusPipeline(DiffusionPipeline):
             depth: A depth model, for images that come without depth; None: they are refocused
                 without.
             base: Instead of `backbone`: the hub id or the folder of another copy of the base.
+            distilled: Run the adapter on the base's few-step model (of FLUX.2 klein base 4B, klein
+                4B), with that one's steps and schedule; `base` then names a copy of that model.
 
         Raises:
-            UserError: The folder holds no adapter, a part of it cannot be read, or the base cannot
-                be loaded.
+            UserError: The folder holds no adapter, a part of it cannot be read, the base cannot be
+                loaded, or has no few-step model.
         """
         export = RefocusSettings.find(folder)
         settings = RefocusSettings.read(export)
         camera = exported_part(CameraEmbedder, export, CAMERA)
+        # The base, or its few-step model, which has a schedule of its own
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=settings.time_shift)
+        if distilled:
+            few_step_model, steps = settings.few_step_model(export)
+            base, settings = base or few_step_model, replace(settings, num_inference_steps=steps)
+            scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
         modules = load_base(backbone or settings.build_backbone(export, base))
         read_adapter(modules.transformer, export)
         return cls(
             modules.transformer,
             cast(nn.Module, getattr(modules.codec, "vae", modules.codec)),
             camera,
-            FlowMatchEulerDiscreteScheduler(shift=settings.time_shift),
+            scheduler,
             **settings.pipeline_config(),
             depth_model=None if depth is None else depth.load(),
         )
@@ -222,7 +233,7 @@ class RefocusPipeline(DiffusionPipeline):
         depth_image = self.prepare_depth(depth, pixels)
         depth_latent = sampler.encode(depth_image).expand(count, -1, -1, -1)
         # Euler steps along the predicted velocity, and decode
-        self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps))
+        self.set_times(steps, reference.shape)
         point = point.expand(count, 2).to(pixels.device)
         level = self.token_level(level, pixels).expand(count).to(pixels.device)
         noise = latent_noise(reference.shape, generator, pixels.device)
@@ -244,6 +255,19 @@ class RefocusPipeline(DiffusionPipeline):
         output = to_output_type(torch.cat(images), output_type)
         self.maybe_free_model_hooks()
         return RefocusPipelineOutput(images=output) if return_dict else (output,)
+
+    def set_times(self, steps: int, shape: torch.Size) -> None:
+        """Set the schedule's times; where it shifts by size, as the base's own pipeline does.
+
+        Args:
+            steps: Of Euler.
+            shape: Of the latents, [b, c, h, w].
+        """
+        sigmas, mu = np.linspace(1.0, 1 / steps, steps), None
+        if self.scheduler.config.use_dynamic_shifting:
+            num_tokens = (shape[-2] // 2) * (shape[-1] // 2)
+            mu = math.log(family_of(self.transformer).time_shift(num_tokens, steps))
+        self.scheduler.set_timesteps(sigmas=sigmas, mu=mu)
 
     def _after_step(self, callback: StepCallback, step: int, latent: Tensor) -> Tensor:
         tensors = callback(self, step, self.scheduler.timesteps[step], {"latents": latent})

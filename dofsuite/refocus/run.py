@@ -55,7 +55,7 @@ def loaded(config: RefocusConfig) -> RefocusPipeline:
     """Load the model onto the GPU, if there is one."""
     if config.offload and not torch.cuda.is_available():
         raise UserError("--offload: there is no GPU to keep free; leave the option out.")
-    pipe = RefocusPipeline.from_export(config.model, base=config.base)
+    pipe = RefocusPipeline.from_export(config.model, base=config.base, distilled=config.distilled)
     pipe.set_progress_bar_config(disable=None)
     if config.offload:
         pipe.enable_model_cpu_offload()

@@ -56,6 +56,19 @@ class RefocusSettings(ExportSettings):
         except (AttributeError, KeyError, TypeError) as error:
             raise unreadable(export / self.FILE, f"backbone: {error}") from error
 
+    def few_step_model(self, export: Path) -> tuple[str, int]:
+        """Return the hub id and the steps of the base's few-step model.
+
+        Raises:
+            UserError: It has none.
+        """
+        few_step = self.build_backbone(export).distilled
+        if few_step is None:
+            raise UserError(
+                f"--distilled: no few-step model is known of the base of {export}; leave it out."
+            )
+        return few_step
+
     def pipeline_config(self) -> dict[str, Any]:
         return {
             name: value

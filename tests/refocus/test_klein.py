@@ -10,7 +10,8 @@ import yaml
 from diffusers.pipelines.flux2.image_processor import Flux2ImageProcessor
 from PIL import Image
 
-from dofsuite.backbones import Lora, PretrainedKlein
+from dofsuite.backbones import Lora, PretrainedKlein, SmallKlein
+from dofsuite.errors import UserError
 from dofsuite.fit import main
 from dofsuite.refocus import Refocus, RefocusPipeline
 from dofsuite.training import AtomicCheckpointIO
@@ -71,6 +72,21 @@ def exported(tmp_path_factory, request):
     return folder
 
 
+@pytest.fixture
+def pictures():
+    """A photograph and its depth, 64 px square."""
+    random = np.random.default_rng(0)
+    photo = Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8))
+    depth = np.tile(np.arange(0, 256, 255 / 63).round().astype(np.uint8), (64, 1))
+    return photo, Image.fromarray(depth)
+
+
+def our_answer(pipe: RefocusPipeline, photo, depth):
+    disparity = torch.from_numpy(np.array(depth)).float()[None, None] / 255
+    seed = torch.Generator().manual_seed(5)
+    return pipe(photo, POINT, LEVEL, disparity, generator=seed, output_type="np").images[0]
+
+
 def stock_answer(folder: Path, photo, depth, record, preprocess=None):
     """The image of `examples/stock_klein.py`, and what its transformer returned, by a hook."""
     stock_klein = example("stock_klein")
@@ -93,13 +109,11 @@ def stock_answer(folder: Path, photo, depth, record, preprocess=None):
         )
 
 
-def test_stock_diffusers_klein_pipeline_gives_the_same_velocities_and_image(exported):
+def test_stock_diffusers_klein_pipeline_gives_the_same_velocities_and_image(exported, pictures):
     """Its own packing, ids, references, schedule, VAE and LoRA loader. From pixels in one layout in
     memory, bit for bit on a CPU: torch's convolutions round otherwise with channels last.
     """
-    random = np.random.default_rng(0)
-    photo = Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8))
-    depth = Image.fromarray(np.tile(np.arange(0, 256, 255 / 63).round().astype(np.uint8), (64, 1)))
+    photo, depth = pictures
     velocities = []
 
     def record(_, __, output):
@@ -108,9 +122,7 @@ def test_stock_diffusers_klein_pipeline_gives_the_same_velocities_and_image(expo
     # Ours, stock, and stock with contiguous pixels
     pipe = RefocusPipeline.from_export(exported / "export")
     pipe.transformer.register_forward_hook(record)
-    disparity = torch.from_numpy(np.array(depth)).float()[None, None] / 255
-    seed = torch.Generator().manual_seed(5)
-    ours = pipe(photo, POINT, LEVEL, disparity, generator=seed, output_type="np").images[0]
+    ours = our_answer(pipe, photo, depth)
     preprocess = Flux2ImageProcessor.preprocess
     stock = stock_answer(exported, photo, depth, record)
     contiguous = stock_answer(
@@ -126,3 +138,39 @@ def test_stock_diffusers_klein_pipeline_gives_the_same_velocities_and_image(expo
     assert np.abs(ours - stock).max() < 1e-5
     assert torch.equal(as_contiguous, expected)
     np.testing.assert_array_equal(ours, contiguous)
+
+
+def test_on_the_few_step_model_it_has_that_one_s_steps_and_the_stock_schedule(exported, pictures):
+    """Klein 4B samples in 4 steps, shifted by the picture's size, as Flux2KleinPipeline does."""
+    base = str(exported / "base")
+    pipe = RefocusPipeline.from_export(exported / "export", base=base, distilled=True)
+    assert pipe.config.num_inference_steps == 4
+    ours = our_answer(pipe, *pictures)
+    stock_klein = example("stock_klein")
+    scheduler = stock_klein.FlowMatchEulerDiscreteScheduler
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            stock_klein,
+            "FlowMatchEulerDiscreteScheduler",
+            lambda shift: scheduler(use_dynamic_shifting=True),
+        )
+        stock = stock_klein.refocus(
+            *(exported / "export", base, *pictures, POINT, LEVEL),
+            steps=4,
+            seed=5,
+            dtype=torch.float32,
+            output_type="np",
+        )
+    assert np.abs(ours - stock).max() < 1e-5
+    plain = RefocusPipeline.from_export(exported / "export", base=base)
+    plain.register_to_config(num_inference_steps=4)
+    assert np.abs(our_answer(plain, *pictures) - ours).max() > 1e-3
+
+
+def test_a_base_without_a_few_step_model_says_so(tmp_path):
+    module = Refocus(SmallKlein(), Lora(rank=2))
+    module.configure_model()
+    module.trained_size_px = 32
+    module.export(tmp_path)
+    with pytest.raises(UserError, match="--distilled: no few-step model is known of the base of"):
+        RefocusPipeline.from_export(tmp_path, distilled=True)

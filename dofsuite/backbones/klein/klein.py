@@ -13,6 +13,8 @@ from dofsuite.backbones.klein.codec import Flux2VaeCodec
 class PretrainedKlein(HubWeights, Backbone):
     """FLUX.2 klein from the hub or a local diffusers folder (the 4B models are Apache-2.0)."""
 
+    distilled = ("black-forest-labs/FLUX.2-klein-4B", 4)
+
     def __init__(
         self,
         path: str = "black-forest-labs/FLUX.2-klein-base-4B",
@@ -23,7 +25,7 @@ class PretrainedKlein(HubWeights, Backbone):
 
         Args:
             path: Hub id, or a folder in diffusers layout. Train on a `base` model; the adapter also
-                runs on the distilled one (*ours*: not measured).
+                runs on the distilled one (`--distilled`; *ours*: its quality is not measured).
             revision: Hub revision; null is the newest.
             dtype: Of the frozen weights; adapters are float32 in either case.
         """
