@@ -40,8 +40,9 @@ NOTES = (
     "aperture.",
     "All numbers are of the 8-bit images beside this report; a dash is what was not measured.",
     "Intervals: 95 %, bootstrap over prompts, expanded percentile, none below 5 prompts; "
-    "differences are paired by prompt and bold where the interval excludes 0. KID and FID are of "
-    "all images at once: their intervals are `--interval`'s.",
+    "differences are paired by prompt and bold where the interval excludes 0. For KID and FID the "
+    "photographs are taken as they are (`--interval` draws them too); FID has an interval of "
+    "differences alone, as resamples of fewer different images raise it.",
 )
 PAPER_TITLE = (
     "The paper's own numbers, over 100 there: of its full-size models, its prompts, and an energy "
@@ -97,7 +98,7 @@ def write(
             scores,
             (*NOTES, *licence_notes(row for row, _ in results), *notes),
             best=BETTER,
-            blocks=blocks_of(results, config.seed),
+            blocks=blocks_of(results, real, config.seed),
         ),
         Table(title, apertures, energies),
     ]
@@ -126,10 +127,12 @@ def licence_notes(rows: Iterable[Row]) -> list[str]:
     return notes
 
 
-def blocks_of(results: MethodResults, seed: int) -> tuple[Block, ...]:
+def blocks_of(
+    results: MethodResults, real: ReferenceFeatures | None, seed: int
+) -> tuple[Block, ...]:
     # Differences to the first method, and what the paper published of the rows
     (first, base), others = results[0], results[1:]
-    lines = [(row.method.name, differences_of(rows, base, seed)) for row, rows in others]
+    lines = [(row.method.name, differences_of(rows, base, real, seed)) for row, rows in others]
     title = f"Difference to {first.method.name}, paired by prompt"
     paper: list[tuple[str, list[Cell]]] = []
     for row, _ in results:

@@ -17,9 +17,10 @@ from torch import Tensor
 from dofsuite.backbones import ClipImages, SemanticSegmenter
 from dofsuite.data.synthetic.color_segmenter import ColorSegmenter, is_color_segmenter
 from dofsuite.evaluation.job import default_device
-from dofsuite.evaluation.statistics import Statistic, difference, estimate, ratio
+from dofsuite.evaluation.statistics import Estimate, Statistic, difference, estimate, ratio
 from dofsuite.evaluation.tables import Cell
 from dofsuite.evaluation.text2image.config import Text2ImageConfig
+from dofsuite.evaluation.text2image.distance_intervals import fid_statistic, kid_statistic
 from dofsuite.evaluation.text2image.features import (
     FeatureExtractor,
     ReferenceFeatures,
@@ -144,18 +145,40 @@ def scores_of(
     cells: list[Cell] = [
         estimate(found[name], seed) if name in found else None for name in COLUMNS[:-2]
     ]
-    # KID and FID, which are of all images at once
+    # KID and FID, which are of all images at once; the interval of KID
     if photographs is None or rows[0]["features"] is None:
         return [*cells, None, None]
-    features = torch.tensor([each for row in rows for each in row["features"]], dtype=torch.float64)
-    return [*cells, *photographs.distances(features, seed)]
+    kid, fid = photographs.distances(torch.cat(features_of(rows)), seed)
+    interval = estimate(distance_statistics(rows, photographs)["KID"], seed).interval
+    return [*cells, Estimate(kid, interval), fid]
+
+
+def features_of(rows: Sequence[dict[str, Any]]) -> list[Float[Tensor, "n d"]]:
+    """Return the features of each prompt's images that are compared with photographs."""
+    return [torch.tensor(row["features"], dtype=torch.float64) for row in rows]
+
+
+def distance_statistics(
+    rows: Sequence[dict[str, Any]], photographs: ReferenceFeatures | None
+) -> dict[str, Statistic]:
+    """Return KID and FID as statistics over prompts, as far as there are features."""
+    if photographs is None or rows[0]["features"] is None:
+        return {}
+    prompts = [photographs.project(each) for each in features_of(rows)]
+    found = {"KID": kid_statistic(photographs.features, prompts)}
+    fid = fid_statistic(photographs.features, prompts)
+    return found if fid is None else found | {"FID": fid}
 
 
 def differences_of(
-    rows: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], seed: int
+    rows: Sequence[dict[str, Any]],
+    base: Sequence[dict[str, Any]],
+    photographs: ReferenceFeatures | None,
+    seed: int,
 ) -> list[Cell]:
-    """Return `rows` minus `base`, of the same prompts, for `COLUMNS`; none of KID and FID."""
-    own, other = statistics_of(rows), statistics_of(base)
+    """Return `rows` minus `base`, of the same prompts, for `COLUMNS`."""
+    own = statistics_of(rows) | distance_statistics(rows, photographs)
+    other = statistics_of(base) | distance_statistics(base, photographs)
     cells: list[Cell] = []
     for name in COLUMNS:
         is_measured = name in own and name in other
