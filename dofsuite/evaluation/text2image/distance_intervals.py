@@ -17,9 +17,7 @@ from dofsuite.evaluation.text2image.features import COEF, DEGREE
 MOST_FID_FEATURES = 64
 
 
-def kid_statistic(
-    real: Float[Tensor, "m d"], prompts: Sequence[Float[Tensor, "_ d"]]
-) -> Statistic:
+def kid_statistic(real: Float[Tensor, "m d"], prompts: Sequence[Float[Tensor, "_ d"]]) -> Statistic:
     """Return KID as a statistic: the unbiased squared MMD (arXiv 1801.01401, eq. 4).
 
         sum_(i != j) w_i w_j k(x_i, x_j) / sum_(i != j) w_i w_j

@@ -66,6 +66,26 @@ def check_sampling(steps: int, guidance_scale: float, size_px: int, batch_size: 
         raise ValueError(f"size_px and batch_size must be above 0, not {size_px} and {batch_size}")
 
 
+# Words for an aperture, the widest first: f-number below which they hold (*ours*; the paper's are
+# not published, but for "shallow depth of field").
+DEPTH_OF_FIELD = (
+    (2.4, "extremely shallow depth of field, very blurred background"),
+    (4.8, "shallow depth of field, blurred background"),
+    (9.6, "moderate depth of field, slightly blurred background"),
+    (19.0, "deep depth of field, nearly everything in focus"),
+    (float("inf"), "very deep depth of field, everything in sharp focus"),
+)
+
+
+def depth_of_field_in_words(f_number: float) -> str:
+    """Describe an aperture as a photographer would in prose.
+
+    >>> depth_of_field_in_words(2.8)
+    'shallow depth of field, blurred background'
+    """
+    return next(words for below, words in DEPTH_OF_FIELD if f_number < below)
+
+
 class SampledSdxl(Generator):
     """SDXL as it is, in many steps with guidance; the camera stands in the prompt."""
 
@@ -82,8 +102,9 @@ class SampledSdxl(Generator):
 
         Args:
             backbone: Which SDXL.
-            prompt_template: SDXL's prompt, with {prompt}, {f_number} and {focal_length_mm}
-                (Python's format). Paper: EXIF in the prompt (*stated*); its form is *ours*.
+            prompt_template: SDXL's prompt, with {prompt}, {f_number}, {focal_length_mm} and
+                {depth_of_field}, the aperture in words (Python's format). Paper: EXIF in the
+                prompt, and prose (*stated*); their form is *ours*.
             steps: Of DDIM (*ours*).
             guidance_scale: Classifier-free (*ours*: diffusers' default for SDXL).
             size_px: Side of the images.
@@ -97,13 +118,16 @@ class SampledSdxl(Generator):
             self.text("a prompt", 1.8, 50.0)
         except (KeyError, IndexError, ValueError):
             raise ValueError(
-                f"prompt_template: {prompt_template!r} has a field other than prompt, f_number "
-                "and focal_length_mm"
+                f"prompt_template: {prompt_template!r} has a field other than prompt, f_number, "
+                "focal_length_mm and depth_of_field"
             ) from None
 
     def text(self, prompt: str, f_number: float, focal_length_mm: float) -> str:
         return self.prompt_template.format(
-            prompt=prompt, f_number=f_number, focal_length_mm=focal_length_mm
+            prompt=prompt,
+            f_number=f_number,
+            focal_length_mm=focal_length_mm,
+            depth_of_field=depth_of_field_in_words(f_number),
         )
 
     def load(self, device: torch.device) -> Sampler:

@@ -78,6 +78,7 @@ def test_the_rows_are_the_supplement_s():
     }
     assert kinds == {
         "2_sdxl_words": (SampledSdxl, None),
+        "3_sdxl_prose": (SampledSdxl, None),
         "4_distilled_exif": (ExportedGenerator, None),
         "5_camera_tokens": (CameraTokensGenerator, None),
         "5_camera_tokens_depth": (CameraTokensGenerator, None),
@@ -253,6 +254,10 @@ def tiny_sdxl(**more) -> SampledSdxl:
 
 def test_sdxl_has_the_camera_from_its_prompt_alone():
     assert tiny_sdxl().text("a cat", 1.8, 50.0) == "a cat, 50mm, f/1.8"
+    prose = tiny_sdxl(prompt_template="{prompt}, {depth_of_field}")
+    assert prose.text("a cat", 2.8, 50.0) == "a cat, shallow depth of field, blurred background"
+    standard = (1.8, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0)
+    assert len({prose.text("a cat", number, 50.0) for number in standard}) == 5
     sample = tiny_sdxl().load(CPU)
     first, second = sample(request(1.8, 22))
     assert not torch.equal(first, second)
