@@ -16,7 +16,7 @@ quickstart: setup
 # No network and no accelerator: what the tests need is made by the two set-ups.
 test: setup setup-base
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE DOFSUITE_BASE_PYTHON=$(BASE_VENV)/bin/python \
-		$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+		$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=30
 
 # Whole quickstarts and full-size renders too; only what needs an accelerator or downloaded weights is left out.
 test-all: setup setup-base
