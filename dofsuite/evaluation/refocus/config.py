@@ -71,6 +71,9 @@ class RefocusConfig:
         default="alex",
         help="its network (not stated)",
     )
+    dists: Literal["vgg16", "none"] = option(
+        "--dists", choices=("vgg16", "none"), default="vgg16", help="its network"
+    )
     clip_iqa: Literal["clip_iqa", "none"] = option(
         "--clip-iqa", choices=("clip_iqa", "none"), default="clip_iqa", help="its model"
     )

@@ -20,6 +20,7 @@ SCORES = {
     "MAE": "mae",
     "PSNR": "psnr",
     "LPIPS": "lpips",
+    "DISTS": "dists",
     "ST-LPIPS": "st_lpips",
     "CLIP-IQA": "clip_iqa",
 }

@@ -39,7 +39,7 @@ def run(config: RefocusConfig) -> None:
     # Methods and scores
     benchmark = read_benchmark(config.benchmark)
     methods = methods_of(config, benchmark)
-    scores = load_scores(config.clip, config.lpips, config.clip_iqa, config.features)
+    scores = load_scores(config.clip, config.lpips, config.dists, config.clip_iqa, config.features)
     name = config.benchmark.resolve().name
     output = config.output or run_folder(config.runs[0]) / "benchmark" / name
 

@@ -28,6 +28,7 @@ class Scores(NamedTuple):
     clip_iqa: Score | None = None
     st_lpips: Score | None = None
     efficientnet: "ImageEmbedder | None" = None
+    dists: Score | None = None
     # The options of every score, for the report; other options give other rows.
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -42,7 +43,7 @@ class Scores(NamedTuple):
     ) -> dict[str, Any]:
         """Score an image [1, 3, h, w] against reference and target, all 8-bit values in [0, 1].
 
-        CLIP-I is against the reference; MAE, PSNR and LPIPS are against the target (*inferred* for
+        CLIP-I is against the reference; MAE, PSNR, LPIPS, DISTS against the target (*inferred* for
         CLIP-I from the paper's ground truth, which scores .970); CLIP-IQA takes the image alone.
         EfficientNet stands in for CLIP, ST-LPIPS for LPIPS. Alignment is against the reference.
         The sharpness of both, and the image's around each of `points`, are what LVCorr, blur gain
@@ -56,6 +57,7 @@ class Scores(NamedTuple):
             "mae": float(error.abs().mean()),
             "psnr": float(-10 * error.square().mean().log10()),
             "lpips": float(self.lpips(preds, target)) if self.lpips else None,
+            "dists": float(self.dists(preds, target)) if self.dists else None,
             "st_lpips": float(self.st_lpips(preds, target)) if self.st_lpips else None,
             "clip_iqa": float(self.clip_iqa(preds)) if self.clip_iqa else None,
             **alignment_of(preds, reference),
@@ -88,6 +90,7 @@ def alignment_of(preds: Tensor, reference: Tensor) -> dict[str, float | None]:
 def load_scores(
     clip: str,
     lpips: Literal["alex", "vgg", "squeeze", "none"],
+    dists: Literal["vgg16", "none"],
     clip_iqa: Literal["clip_iqa", "none"],
     features: Literal["packaged", "none"],
 ) -> Scores:
@@ -96,6 +99,7 @@ def load_scores(
     Args:
         clip: Hub id or folder of a CLIP, or `none`.
         lpips: `alex`, `vgg`, `squeeze` or `none`.
+        dists: `vgg16` or `none`.
         clip_iqa: `clip_iqa` or `none`.
         features: `packaged`: ST-LPIPS and EfficientNet-Lite0, of the extra `features`; or `none`.
     """
@@ -111,6 +115,13 @@ def load_scores(
         "LPIPS",
         load_lpips,
         lpips,
+        "torchvision",
+        'pip install "torchmetrics[image]" (for torch 2.13: torchvision==0.28.0)',
+    )
+    dists_score, dists_note = try_load(
+        "DISTS",
+        load_dists,
+        dists,
         "torchvision",
         'pip install "torchmetrics[image]" (for torch 2.13: torchvision==0.28.0)',
     )
@@ -138,6 +149,7 @@ def load_scores(
         "MAE": "mean absolute error, display values in [0, 1], mean over samples",
         "PSNR": "peak signal-to-noise ratio, range 1.0, mean over samples in dB",
         "LPIPS": f"torchmetrics, net_type {lpips}, normalize True" if lpips_score else "left out",
+        "DISTS": "torchmetrics (arXiv 2004.07728), VGG16" if dists_score else "left out",
         "CLIP-IQA": f"torchmetrics, model {clip_iqa}, prompts ('quality',), data_range 1.0"
         if iqa_score
         else "left out",
@@ -149,9 +161,16 @@ def load_scores(
         "focus hit rate": "each refocus image, made from the scene's other, sharper at its own "
         f"point than the other; window {HIT_WINDOW:g} of the long side",
     }
-    notes = tuple(filter(None, (clip_note, lpips_note, iqa_note, st_note, efficientnet_note)))
+    notes = (clip_note, lpips_note, dists_note, iqa_note, st_note, efficientnet_note)
     return Scores(
-        embedder, lpips_score, iqa_score, st_lpips, efficientnet, tuple(facts.items()), notes
+        embedder,
+        lpips_score,
+        iqa_score,
+        st_lpips,
+        efficientnet,
+        dists_score,
+        tuple(facts.items()),
+        tuple(filter(None, notes)),
     )
 
 
@@ -177,6 +196,14 @@ def load_lpips(network: Literal["alex", "vgg", "squeeze"]) -> Score:
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     metric = LearnedPerceptualImagePatchSimilarity(net_type=network, normalize=True)
+    metric(torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64))
+    return metric
+
+
+def load_dists(_: str) -> Score:
+    from torchmetrics.image.dists import DeepImageStructureAndTextureSimilarity
+
+    metric = DeepImageStructureAndTextureSimilarity(reduction="mean")
     metric(torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64))
     return metric
 

@@ -80,6 +80,7 @@ def simulated(
                 "mae": error,
                 "psnr": math.inf if error == 0 else -20 * math.log10(error),
                 "lpips": None,
+                "dists": None,
                 "clip_iqa": None,
                 "efficientnet": None,
                 "st_lpips": None,

@@ -181,8 +181,9 @@ def test_what_cannot_be_had_is_empty_with_its_install_line(report):
     )
     if cells(report, DEBLUR, "oracle")["LPIPS"] is None:
         assert "LPIPS: empty, because" in text
+        assert "DISTS: empty, because" in text
         assert 'pip install "torchmetrics[image]"' in text
-    assert "DiffCamera (paper) | - | 0.954 | - | 0.025 | - | - | 0.834 |" in text
+    assert "DiffCamera (paper) | - | 0.954 | - | 0.025 | - | - | - | 0.834 |" in text
 
 
 def test_packaged_networks_fill_their_columns_or_name_the_extra(report):
