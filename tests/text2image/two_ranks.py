@@ -11,7 +11,8 @@ import torch
 from dofsuite.text2image import Stages, Training
 from tests.text2image.tiny import tiny_data, tiny_module, train
 
-OPTIONS = {"stages": Stages(deep=0, critic_steps=2), "training": Training(micro_batches=2)}
+STAGES = Stages(deep=0, critic_steps=2, critic_order="same_kind")
+OPTIONS = {"stages": STAGES, "training": Training(micro_batches=2)}
 STEPS = 6
 
 if __name__ == "__main__":
