@@ -33,7 +33,7 @@ NEAR_PX = 4.0
 NODE_STEP = 0.08
 # Radii from which layers are transformed at half and at a quarter of the resolution, in images
 # whose sides are not smaller than this.
-COARSE_FROM_PX = (24.0, 72.0)
+COARSE_FROM_PX = (24.0, 84.0)
 LEAST_COARSE_SIDE_PX = 256
 # There nodes are cheap, and lie closer by this factor.
 COARSE_DENSITY = 1.6

@@ -124,6 +124,6 @@ def test_the_timed_steps_of_both_works_run_on_small_networks(lora_rank):
     steps = text2image.training_steps(
         text2image.Config(px=64, lora_rank=lora_rank), on_cpu, **small
     )
-    assert list(steps) == ["deep generator", "deep critic", "shallow generator", "shallow critic"]
+    assert set(steps) == {"deep generator", "deep critic", "shallow generator", "shallow critic"}
     for call in (step, *steps.values()):
         call()

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
+from dofsuite.backbones.autocast_hooks import cast_first_output
 from dofsuite.backbones.codec import VaeCodec
 from dofsuite.backbones.family import ConditionCache, Family
 from dofsuite.backbones.flux.clean_conditions import CleanTokens, set_clean_conditions
@@ -58,7 +59,7 @@ class Flux1(Family):
         """
         for module in transformer.modules():
             if isinstance(module, AdaLayerNormZero | AdaLayerNormZeroSingle):
-                module.register_forward_hook(_as_autocast_would)
+                module.register_forward_hook(cast_first_output)
             if isinstance(module, BaseTunerLayer):
                 module.cast_input_dtype_enabled = False
 
@@ -104,14 +105,3 @@ class Flux1(Family):
         from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
         return math.exp(calculate_shift(num_tokens))
-
-
-# Of a norm's outputs, the first is the input of the block's linears, the rest are modulations.
-def _as_autocast_would(
-    module: torch.nn.Module, inputs: Any, outputs: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
-    normed, *modulations = outputs
-    device = normed.device.type
-    if torch.is_autocast_enabled(device):
-        normed = normed.to(torch.get_autocast_dtype(device))
-    return normed, *modulations

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
+from dofsuite.backbones.autocast_hooks import cast_inputs
 from dofsuite.backbones.family import ConditionCache, Family
 from dofsuite.backbones.klein.codec import Flux2VaeCodec
 
@@ -65,7 +66,7 @@ class Flux2Klein(Family):
         """
         for module in transformer.modules():
             if isinstance(module, Flux2Attention | Flux2FeedForward | Flux2ParallelSelfAttention):
-                module.register_forward_pre_hook(_as_autocast_would, with_kwargs=True)
+                module.register_forward_pre_hook(cast_inputs, with_kwargs=True)
             if isinstance(module, BaseTunerLayer):
                 module.cast_input_dtype_enabled = False
 
@@ -154,16 +155,3 @@ class _FullSelfAttention(Flux2ParallelSelfAttnProcessor):  # type: ignore[misc]
     ) -> Tensor:
         attended: Tensor = super().__call__(attn, hidden_states, attention_mask, image_rotary_emb)
         return attended
-
-
-# The hidden states; the rotary embedding, a tuple, stays in float32.
-def _as_autocast_would(
-    module: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return tuple(map(_cast, inputs)), {name: _cast(value) for name, value in named.items()}
-
-
-def _cast(value: Any) -> Any:
-    if not isinstance(value, Tensor) or not torch.is_autocast_enabled(value.device.type):
-        return value
-    return value.to(torch.get_autocast_dtype(value.device.type))

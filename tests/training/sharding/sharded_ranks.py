@@ -24,13 +24,13 @@ STEPS, STOPPED = 10, 2
 RESUMED_STEPS, HALF_STEPS = 6, 4
 OPTIONS = {  # the clipping acts on some steps and not on others
     # The teacher's step, a cycle of the deep stage, and a Deep and a Shallow one of the full stage.
-    "stages": Stages(teacher=1, deep=3, critic_steps=2),
+    "stages": Stages(teacher=1, deep=3, critic_steps=2, critic_order="same_kind"),
     "training": Training(micro_batches=2, gradient_clip=0.6, ema_decay=0.5),
     "gradient_checkpointing": True,
     "exif_conditioned": ("generator", "critic"),
 }
 HALF = {
-    "stages": Stages(deep=0, critic_steps=2),
+    "stages": Stages(deep=0, critic_steps=2, critic_order="same_kind"),
     "gradient_checkpointing": True,
     "teacher_dtype": "bfloat16",
 }
