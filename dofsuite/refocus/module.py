@@ -145,9 +145,8 @@ class Refocus(RefocusRun):
         # Conditioning and inference
         self.level_scale, self.focus_range = level_scale, focus_range
         self.guidance_embed, self.position_ids = guidance_embed, position_ids
-        self.conditions = conditions
+        self.conditions, self.export_dtype = conditions, export_dtype
         self.num_inference_steps, self.probe = num_inference_steps, probe
-        self.export_dtype = export_dtype
         # State
         self.strict_loading = False  # checkpoints hold trained weights only
         self.transformer: Any = None
@@ -179,6 +178,7 @@ class Refocus(RefocusRun):
         if text_tokens is not None:
             self.camera.text_tokens.copy_(text_tokens)
         self.sampler.family.set_conditions(self.transformer, self.conditions)
+        self.leave_quantized_to_the_ranks()
         if self.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
         if self.lora is not None and self._trainer and "mixed" in str(self._trainer.precision):

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch.nn.parallel import DistributedDataParallel
 
+from dofsuite.backbones.quantization import PACKAGES
 from dofsuite.fit import main
 from dofsuite.refocus import RefocusPipeline
 from dofsuite.refocus.run import offload_blocks
@@ -32,15 +34,16 @@ def fit(folder, steps, *more):
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
-    "more",
+    ("quantization", "more"),
     [
-        pytest.param([], id="on the device"),
-        pytest.param(OFFLOADED, id="on the host", marks=pytest.mark.slow),
+        pytest.param("int8", [], id="int8"),
+        pytest.param("int8", OFFLOADED, id="int8 on the host", marks=pytest.mark.slow),
+        pytest.param("nf4", [], id="nf4", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_on_a_quantized_base_resumes_to_the_same_weights(more):
-    pytest.importorskip("torchao")
-    words = ["--model.quantize", "int8", "--trainer.precision", "bf16-mixed", *more]
+def test_a_run_on_a_quantized_base_resumes_to_the_same_weights(quantization, more):
+    pytest.importorskip(PACKAGES[quantization])
+    words = ["--model.quantize", quantization, "--trainer.precision", "bf16-mixed", *more]
     full = fit("uninterrupted", 3, *words)
     fit("stopped", 2, *words)
     stopped = fit("stopped", 3, *words)
@@ -77,6 +80,21 @@ def test_what_does_not_go_together_is_one_sentence(words, sentence, capsys):
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_ddp_takes_a_quantized_base(quantization, tmp_path):
+    """It sends what a module holds to all ranks, also where there is one; torchao's it cannot."""
+    pytest.importorskip(PACKAGES[quantization])
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        module = tiny_module(quantize=quantization)
+        reduced = DistributedDataParallel(module)
+        trained = [name for name, p in module.named_parameters() if p.requires_grad]
+        assert not set(trained) & reduced.parameters_to_ignore
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
