@@ -34,6 +34,24 @@ CARDS: dict[CardName, Card] = {
     "H200": Card("H200", 139.8, 792),
 }
 
+# What the smallest common card of a size has: RTX 4080, RTX 4090, L40S, H100.
+MEMORY_GIB_OF_GB = {16: 15.6, 24: 23.5, 48: 44.3, 80: 78.0}
+
+
+def sizes_that_hold(peak_gib: float) -> str:
+    """Say which of the sizes that cards are sold in hold a step."""
+    fitting = [gb for gb, gib in MEMORY_GIB_OF_GB.items() if peak_gib <= gib - SPARE_GIB]
+    others = [gb for gb in MEMORY_GIB_OF_GB if gb not in fitting]
+    if not fitting:
+        return f"fits no card of {_listed(others, 'or')} GB"
+    without = f", not of {_listed(others, 'or')}" if others else ""
+    return f"fits cards of {_listed(fitting, 'and')} GB{without}"
+
+
+def _listed(sizes: list[int], word: str) -> str:
+    *others, last = map(str, sizes)
+    return f"{', '.join(others)} {word} {last}" if others else last
+
 
 def card_here() -> Card | None:
     """Return this machine's first GPU, or None without one; an unknown one has no rate."""

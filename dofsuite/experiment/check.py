@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from dofsuite.backbones.perception.remote_code import MayRunRemoteCode
+from dofsuite.backbones.quantization import check_can_quantize
 from dofsuite.data.manifest import KINDS, MANIFEST_FILE
 from dofsuite.data.remote import is_remote
 from dofsuite.data.shard_files import files_of
@@ -26,6 +27,7 @@ from dofsuite.experiment.cards import (
     Card,
     card_here,
     share_of_gemm,
+    sizes_that_hold,
 )
 from dofsuite.experiment.downloads import download_lines, licence_lines
 from dofsuite.experiment.experiment import Experiment
@@ -62,6 +64,7 @@ def lines_of(experiment: Experiment, problems: list[str]) -> Iterator[str]:
     yield from licence_lines(model)
     yield from download_lines(model)
     yield from code_lines(model, config, problems)
+    yield from quantization_lines(model, problems)
     # What a step needs of a GPU
     with warnings.catch_warnings():
         # Small networks read their weights, which have no place on the meta device.
@@ -145,6 +148,15 @@ def code_lines(model: Any, config: Mapping[str, Any], problems: list[str]) -> It
             problems.append(f"model.{name}: {error}")
 
 
+def quantization_lines(model: Any, problems: list[str]) -> Iterator[str]:
+    """Say why the base cannot be quantized as the file says, if it cannot."""
+    try:
+        check_can_quantize(getattr(model, "quantize", "none"), "model.quantize")
+    except UserError as error:
+        problems.append(str(error))
+        yield str(error)
+
+
 def disk_lines(
     folder: Path, costs: StepCosts, config: Mapping[str, Any], problems: list[str]
 ) -> Iterator[str]:
@@ -152,7 +164,8 @@ def disk_lines(
         torch.empty(size // 4, device="meta")
         for size in (costs.trained_bytes, costs.averaged_bytes)
     )
-    space = checkpoint_space(folder, [trained], [averaged], keep=config["checkpoint"]["keep"])
+    keep = config["checkpoint"]["keep"]
+    space = checkpoint_space(folder, [trained], [averaged], keep, costs.moments)
     yield (
         f"disk: a checkpoint has {space.checkpoint / 1e9:.1f} GB; the run needs "
         f"{space.needed / 1e9:.1f} GB in {folder}, {space.free / 1e9:.0f} GB are free"
@@ -172,6 +185,7 @@ def memory_lines(costs: StepCosts, card: Card | None, problems: list[str]) -> It
         yield f"memory, {step.name}: {peak_gib(step):.1f} GiB a GPU"
     for name, size in sorted(largest.at_peak.items(), key=lambda item: -item[1]):
         yield f"    {name}: {size / GIB * MEASURED_OVER_COUNTED:.1f} GiB"
+    yield f"memory: {sizes_that_hold(peak_gib(largest))} ({SPARE_GIB:g} GiB spare)"
     # Against the card
     if card is None:
         yield "memory: no GPU is here to compare with, and the file names none (gpu: H100)"
@@ -185,8 +199,8 @@ def memory_lines(costs: StepCosts, card: Card | None, problems: list[str]) -> It
     if not fits:
         problems.append(
             f"memory: {peak_gib(largest):.1f} GiB do not fit {card.name}'s {usable:.1f}; lower "
-            "data.batch_size, or set model.split_backward (refocus) or "
-            "model.gradient_checkpointing."
+            "data.batch_size, or set model.gradient_checkpointing, or of refocus "
+            "model.split_backward or model.quantize."
         )
 
 

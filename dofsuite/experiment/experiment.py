@@ -177,6 +177,7 @@ def read_experiment(command: Command) -> Experiment:
     # Only now what takes seconds: a missing file or a doubled key is answered at once.
     from dofsuite.experiment.confined import ALLOWED_BY, check_confined
     from dofsuite.experiment.messages import read_message
+    from dofsuite.experiment.optimizers import prepare_optimizers
     from dofsuite.experiment.parser import ParserMistake
     from dofsuite.experiment.unknown_keys import (
         check_renamed,
@@ -188,6 +189,7 @@ def read_experiment(command: Command) -> Experiment:
 
     words = (*command.sweep_overrides, *command.overrides)
     check_renamed(sources, content, words)
+    prepare_optimizers(command.file, content, words)
     try:
         experiment = Experiment(parse(command, words), sources)
         # Without a folder of its own a run lies in the one that its file names

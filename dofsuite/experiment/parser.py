@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 
 from dofsuite.experiment.cards import CardName
 from dofsuite.experiment.nulls import null_is_a_value, nulls_as_content
+from dofsuite.experiment.optimizers import EIGHT_BIT
 from dofsuite.training import NonfiniteGuard, RunCheckpoint
 
 # Whose classes a file may name; `confined` says what those of the trainer may be told to do.
@@ -67,7 +68,7 @@ class ExperimentCLI(LightningCLI):
         set_parsing_settings(
             docstring_parse_attribute_docstrings=True,
             import_path_denylist=["*"],
-            import_path_allowlist=[*IMPORTABLE, *importable],
+            import_path_allowlist=[*IMPORTABLE, *EIGHT_BIT, *importable],
         )
         # Keep Lightning's adverts, and the warnings above, out of the log.
         for name in ("pytorch_lightning", "lightning_fabric"):

@@ -13,6 +13,7 @@ from dofsuite.text2image import Text2Image
 from dofsuite.text2image.footprint import averaged_weights, kind_of, sharded, step_kinds
 from dofsuite.text2image.footprint import step_footprint as text2image_footprint
 from dofsuite.training.checkpoints.space import bytes_of
+from dofsuite.training.footprint import Footprint
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class StepCosts:
     # Of the float32 weights that are trained, and of an average that checkpoints hold too.
     trained_bytes: int
     averaged_bytes: int = 0
+    # Float32 numbers that the optimizer keeps for each of them.
+    moments: float = 2
 
 
 def step_costs(model: object, config: Mapping[str, Any], first_step: int = 0) -> StepCosts | None:
@@ -60,6 +63,10 @@ def num_gpus(config: Mapping[str, Any]) -> int:
     return count * (config["trainer"]["num_nodes"] or 1)
 
 
+def moments_of(counted: Footprint) -> float:
+    return counted.at_peak.get("optimizer", 0) / counted.trained_bytes
+
+
 def _refocus(model: Refocus, config: Mapping[str, Any], first_step: int) -> StepCosts:
     data, trainer = config["data"]["init_args"], config["trainer"]
     is_mixed = "mixed" in str(trainer["precision"])
@@ -73,7 +80,13 @@ def _refocus(model: Refocus, config: Mapping[str, Any], first_step: int) -> Step
     total = float(flops) * steps if steps > 0 else None
     is_compiled = model.acceleration.compile == "blocks"
     return StepCosts(
-        "refocus", (step,), num_gpus(config), total, is_compiled, counted.trained_bytes
+        "refocus",
+        (step,),
+        num_gpus(config),
+        total,
+        is_compiled,
+        counted.trained_bytes,
+        moments=moments_of(counted),
     )
 
 
@@ -84,11 +97,11 @@ def _text2image(model: Text2Image, config: Mapping[str, Any], first_step: int) -
     micro_batches = model.training_config.micro_batches
     # Every kind of step; under FSDP2 each GPU holds a part of what stands
     steps: dict[str, Step] = {}
-    trained_bytes = 0
+    trained_bytes, moments = 0, 2.0
     for name, index in tqdm(step_kinds(model).items(), desc="counting steps", leave=False):
         batch_size = data["batch_size"] // micro_batches
         counted = text2image_footprint(model, index, batch_size, data["size_px"])
-        trained_bytes = counted.trained_bytes
+        trained_bytes, moments = counted.trained_bytes, moments_of(counted)
         if is_sharded:
             counted = sharded(counted, model, index, gpus)
         # DDP: one more copy of all gradients, in buckets
@@ -112,4 +125,5 @@ def _text2image(model: Text2Image, config: Mapping[str, Any], first_step: int) -
         is_compiled,
         trained_bytes,
         averaged_bytes,
+        moments,
     )

@@ -35,11 +35,23 @@ class RefocusConfig(PhotosConfig):
         action="store_true",
         help="run the adapter on the base's few-step model, if it has one (FLUX.2 klein: 4 steps)",
     )
+    quantize: str = option(
+        "--quantize",
+        default="none",
+        choices=["none", "int8", "fp8", "nf4"],
+        help="weights of the base in 8 bits or 4, for cards of less memory",
+    )
     offload: bool = option(
         "--offload",
         default=False,
         action="store_true",
         help="keep on the GPU only the network that runs",
+    )
+    offload_blocks: bool = option(
+        "--offload-blocks",
+        default=False,
+        action="store_true",
+        help="keep on the GPU only the block of the base that runs, and what is small",
     )
     # Sampling
     steps: int | None = option(
@@ -67,5 +79,8 @@ class RefocusConfig(PhotosConfig):
         for name, number in (("--steps", self.steps), ("--batch-size", self.batch_size)):
             if number is not None and number < 1:
                 raise UserError(f"{name}: {number} must be 1 or above.")
+        if self.offload_blocks and (self.offload or self.quantize == "nf4"):
+            other = "--offload" if self.offload else "--quantize nf4"
+            raise UserError(f"--offload-blocks: it does not go with {other}; leave one out.")
         if self.full_size and self.depth == "none":
             raise UserError("--full-size: it needs depth; give --depth FILE, auto or plane.")

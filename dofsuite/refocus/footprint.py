@@ -11,6 +11,7 @@ from dofsuite.backbones.architectures import without_weights
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.module import Example, Refocus
 from dofsuite.training.footprint import Footprint, count_by_depth, measure
+from dofsuite.training.optimizers import state_bytes_per_weight
 
 
 def step_footprint(
@@ -23,7 +24,8 @@ def step_footprint(
     described, acceleration = module.backbone, module.acceleration
     # Compiled blocks are counted as eager ones: a compiler cannot be watched
     module.acceleration = Acceleration()
-    count = partial(_count, module, batch_size, size_px, is_mixed_precision)
+    state_bytes = state_bytes_per_weight(module.optimizer)
+    count = partial(_count, module, batch_size, size_px, is_mixed_precision, state_bytes)
     counted = count_by_depth(count, without_weights(described))
     # As it was described
     module.backbone, module.acceleration = described, acceleration
@@ -31,7 +33,12 @@ def step_footprint(
 
 
 def _count(
-    module: Refocus, batch_size: int, size_px: int, is_mixed_precision: bool, backbone: object
+    module: Refocus,
+    batch_size: int,
+    size_px: int,
+    is_mixed_precision: bool,
+    state_bytes: float,
+    backbone: object,
 ) -> Footprint:
     # The networks on the meta device, then as fake tensors
     fakes = FakeTensorMode(allow_non_fake_inputs=True)
@@ -44,7 +51,7 @@ def _count(
         module.to_empty(device="cpu")
         images, example = _inputs(module, batch_size, size_px)
         trained = [p for p in module.parameters() if p.requires_grad]
-        moments = [torch.empty_like(p) for p in trained for _ in ("first", "second")]
+        moments = [torch.empty(round(p.numel() * state_bytes), dtype=torch.uint8) for p in trained]
 
     # What a training step does, but for rendering: it is freed before the first forward pass
     def step() -> None:
@@ -58,7 +65,7 @@ def _count(
         "weights": [*module.parameters(), *module.buffers()],
         "optimizer": moments,
     }
-    return measure(step, standing, {"transformer": module.transformer}, fakes)
+    return measure(step, standing, {"transformer": module.transformer}, fakes, trained)
 
 
 def _inputs(module: Refocus, batch_size: int, size_px: int) -> tuple[list[Tensor], Example]:

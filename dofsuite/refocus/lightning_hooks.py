@@ -7,10 +7,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from dofsuite.backbones import Codec
+from dofsuite.backbones.quantization import Quantization
 from dofsuite.data import Batch, check_has_depth
 from dofsuite.refocus.flow_by_time import FlowByTime, ValidationFlow
 from dofsuite.refocus.probe import Probe, ProbeQuery, ProbeRun
@@ -34,6 +36,7 @@ class RefocusRun(pl.LightningModule):
     seed: int
     flow_by_time: FlowByTime
     codec: Codec
+    quantize: Quantization
 
     @abstractmethod
     def predict(self, batch: Batch, query: ProbeQuery) -> Tensor:
@@ -53,6 +56,16 @@ class RefocusRun(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def leave_quantized_to_the_ranks(self) -> None:
+        """Keep DDP from broadcasting a quantized base, which it cannot do with torchao's tensors.
+
+        Every rank has read the same weights.
+        """
+        if self.quantize == "none":
+            return
+        frozen = [name for name, weight in self.named_parameters() if not weight.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, frozen)
 
     def on_fit_start(self) -> None:
         # Keep the size of the training images for the export.

@@ -19,6 +19,7 @@ from dofsuite.backbones import (
     PositionIds,
 )
 from dofsuite.backbones.descriptors import describe
+from dofsuite.backbones.quantization import Quantization, store_blocks
 from dofsuite.data import Batch
 from dofsuite.diffusion import TimestepSampling
 from dofsuite.optics import downsample_mask, stack_images, stack_mask
@@ -31,7 +32,7 @@ from dofsuite.refocus.losses import Stacking, flow_loss, mean_square_of_each, st
 from dofsuite.refocus.probe import Probe, ProbeQuery
 from dofsuite.refocus.rendering import Rendering, input_width_px, photograph
 from dofsuite.refocus.sampling import Sampler, check_token_grid
-from dofsuite.refocus.settings import RefocusSettings
+from dofsuite.refocus.settings import RefocusSettings, check_storage
 from dofsuite.refocus.two_pass import SplitBackward, backward_by_rows, backward_early
 from dofsuite.training.lr_schedule import LrSchedule
 
@@ -76,6 +77,8 @@ class Refocus(RefocusRun):
         conditions: Conditions = "full",
         split_backward: SplitBackward = "none",
         gradient_checkpointing: bool = False,
+        quantize: Quantization = "none",
+        offload_blocks: bool = False,
         acceleration: Acceleration = Acceleration(),  # noqa: B008
         num_inference_steps: int = 28,
         export_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
@@ -112,6 +115,10 @@ class Refocus(RefocusRun):
                 gradients: `none`, all three; `losses`, the flow row's, then the two stacking
                 rows'; `rows`, one, for one more forward pass (a sixth of the step's FLOPs).
             gradient_checkpointing: Recompute blocks in the backward pass.
+            quantize: Keep the frozen weights of the blocks in 8 bits (`int8`; `fp8`, from compute
+                capability 8.9 on) or in 4 (`nf4`); the adapter stays in float32. *Ours*.
+            offload_blocks: Keep the frozen weights of the blocks in the host's memory, from where
+                every product copies its own. *Ours*.
             acceleration: Compiled blocks and attention kernels.
             num_inference_steps: Euler steps of sheet and probe, and the export's default (*ours*).
             export_dtype: Of the exported adapter: half precision halves its 1.05 GB at rank 64.
@@ -123,10 +130,12 @@ class Refocus(RefocusRun):
             raise ValueError(
                 f"depth_dropout: a share between 0 and 1 is expected, not {depth_dropout}"
             )
+        check_storage(quantize, offload_blocks, lora, acceleration)
         # Networks and optimization
         self.backbone, self.lora = backbone, lora
         self.optimizer, self.lr_schedule = optimizer, lr_schedule
         self.gradient_checkpointing, self.split_backward = gradient_checkpointing, split_backward
+        self.quantize, self.offload_blocks = quantize, offload_blocks
         self.acceleration = acceleration
         # Training examples and losses
         self.camera_sampling, self.rendering = camera_sampling, rendering
@@ -136,9 +145,8 @@ class Refocus(RefocusRun):
         # Conditioning and inference
         self.level_scale, self.focus_range = level_scale, focus_range
         self.guidance_embed, self.position_ids = guidance_embed, position_ids
-        self.conditions = conditions
+        self.conditions, self.export_dtype = conditions, export_dtype
         self.num_inference_steps, self.probe = num_inference_steps, probe
-        self.export_dtype = export_dtype
         # State
         self.strict_loading = False  # checkpoints hold trained weights only
         self.transformer: Any = None
@@ -150,6 +158,7 @@ class Refocus(RefocusRun):
         if self.transformer is not None:
             return
         self.transformer, self.codec, pooled_text, text_tokens = self.backbone.load()
+        store_blocks(self.transformer, self.quantize, self.offload_blocks)
         # Adapter and camera token, initialized from the run's own seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -169,6 +178,7 @@ class Refocus(RefocusRun):
         if text_tokens is not None:
             self.camera.text_tokens.copy_(text_tokens)
         self.sampler.family.set_conditions(self.transformer, self.conditions)
+        self.leave_quantized_to_the_ranks()
         if self.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
         if self.lora is not None and self._trainer and "mixed" in str(self._trainer.precision):

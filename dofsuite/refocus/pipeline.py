@@ -35,6 +35,7 @@ from dofsuite.backbones.pipeline_io import (
     latent_noise,
     to_output_type,
 )
+from dofsuite.backbones.quantization import Quantization, is_quantized, store_blocks
 from dofsuite.images import image_values, minmax_normalize, resize
 from dofsuite.refocus.camera_embedder import CameraEmbedder
 from dofsuite.refocus.export import CAMERA, read_adapter
@@ -115,6 +116,7 @@ class RefocusPipeline(DiffusionPipeline):
         depth: RelativeDepth | None = None,
         base: str | None = None,
         distilled: bool = False,
+        quantize: Quantization = "none",
     ) -> RefocusPipeline:
         """Load an adapter that `dofsuite.fit` exported, and the base model.
 
@@ -127,10 +129,12 @@ class RefocusPipeline(DiffusionPipeline):
             base: Instead of `backbone`: the hub id or the folder of another copy of the base.
             distilled: Run the adapter on the base's few-step model (of FLUX.2 klein base 4B, klein
                 4B), with that one's steps and schedule; `base` then names a copy of that model.
+            quantize: Keep the weights of the base's blocks in 8 bits (`int8`, `fp8`) or in 4
+                (`nf4`), whether the adapter was trained on them or not.
 
         Raises:
             UserError: The folder holds no adapter, a part of it cannot be read, the base cannot be
-                loaded, or has no few-step model.
+                loaded or quantized, or has no few-step model.
         """
         export = RefocusSettings.find(folder)
         settings = RefocusSettings.read(export)
@@ -142,6 +146,7 @@ class RefocusPipeline(DiffusionPipeline):
             base, settings = base or few_step_model, replace(settings, num_inference_steps=steps)
             scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
         modules = load_base(backbone or settings.build_backbone(export, base))
+        store_blocks(modules.transformer, quantize, key="quantize")
         read_adapter(modules.transformer, export)
         return cls(
             modules.transformer,
@@ -340,8 +345,12 @@ class RefocusPipeline(DiffusionPipeline):
         Raises:
             TypeError: It is not fused: diffusers would write names that it cannot load. It is not
                 fused into a copy here, because in bfloat16 the sum is rounded and the images
-                change.
+                change. Or the base is quantized.
         """
+        if is_quantized(self.transformer):
+            raise TypeError(
+                "the base is quantized; load the export without quantize, and save that"
+            )
         if any(".base_layer." in name for name in self.transformer.state_dict()):
             raise TypeError(
                 "copy the folder that from_export read, which is the adapter; for a pipeline that "

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from dofsuite.backbones.quantization import Quantization, check_can_quantize
 from dofsuite.errors import UserError
 from dofsuite.images import MIN_SIDE_PX
 from dofsuite.photography import DepthEstimator, Photo, SceneDepth, write_photo
@@ -53,15 +54,38 @@ def refocus_all(config: RefocusConfig) -> None:
 
 def loaded(config: RefocusConfig) -> RefocusPipeline:
     """Load the model onto the GPU, if there is one."""
-    if config.offload and not torch.cuda.is_available():
-        raise UserError("--offload: there is no GPU to keep free; leave the option out.")
-    pipe = RefocusPipeline.from_export(config.model, base=config.base, distilled=config.distilled)
+    # What the machine lacks
+    if (config.offload or config.offload_blocks) and not torch.cuda.is_available():
+        named = "--offload" if config.offload else "--offload-blocks"
+        raise UserError(f"{named}: there is no GPU to keep free; leave the option out.")
+    quantization = cast(Quantization, config.quantize)
+    check_can_quantize(quantization, "--quantize")
+    # The model, and where its parts are
+    pipe = RefocusPipeline.from_export(
+        config.model, base=config.base, distilled=config.distilled, quantize=quantization
+    )
     pipe.set_progress_bar_config(disable=None)
     if config.offload:
         pipe.enable_model_cpu_offload()
+    elif config.offload_blocks:
+        offload_blocks(pipe, torch.device("cuda"))
     elif torch.cuda.is_available():
         pipe.to("cuda")
     return pipe
+
+
+def offload_blocks(pipe: RefocusPipeline, device: torch.device) -> None:
+    """Keep on a GPU only the transformer's block that runs, and the small networks."""
+    pipe.transformer.enable_group_offload(
+        onload_device=device,
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        # The next block is copied while one runs
+        use_stream=device.type == "cuda",
+    )
+    for network in (pipe.vae, pipe.camera, pipe.depth_model):
+        if network is not None:
+            network.to(device)
 
 
 def _refocus_photo(

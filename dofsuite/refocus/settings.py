@@ -4,10 +4,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dofsuite.backbones import Backbone, BackboneModules, Conditions, PositionIds
+from dofsuite.backbones import (
+    Acceleration,
+    Backbone,
+    BackboneModules,
+    Conditions,
+    Lora,
+    PositionIds,
+)
 from dofsuite.backbones.descriptors import rebuild
 from dofsuite.backbones.export_settings import ExportSettings
 from dofsuite.backbones.hub import HubWeights
+from dofsuite.backbones.quantization import Quantization
 from dofsuite.errors import UserError
 
 
@@ -75,6 +83,23 @@ class RefocusSettings(ExportSettings):
             for name, value in asdict(self).items()
             if name not in ("backbone", "time_shift")
         }
+
+
+def check_storage(
+    quantize: Quantization, offload_blocks: bool, lora: Lora | None, acceleration: Acceleration
+) -> None:
+    """Check how the base's weights are stored in training.
+
+    Raises:
+        ValueError: They are trained, or the combination does not work.
+    """
+    if lora is None and (quantize != "none" or offload_blocks):
+        key = "offload_blocks" if offload_blocks else "quantize"
+        raise ValueError(f"{key}: weights that are trained cannot be stored so; set a lora")
+    if offload_blocks and quantize == "nf4":
+        raise ValueError("offload_blocks: bitsandbytes keeps nf4 on the GPU; set quantize to int8")
+    if offload_blocks and acceleration.compile != "none":
+        raise ValueError("offload_blocks: not with compiled blocks; leave out acceleration.compile")
 
 
 def load_base(backbone: Backbone) -> BackboneModules:

@@ -18,6 +18,7 @@ from dofsuite.text2image.dmd2.trained_weights import TrainedWeights
 from dofsuite.text2image.module import Text2Image
 from dofsuite.training.checkpoints.space import bytes_of
 from dofsuite.training.footprint import Footprint, count_by_depth, measure
+from dofsuite.training.optimizers import state_bytes_per_weight
 from dofsuite.training.sharding import fsdp
 
 # SDXL's CLIP-L and OpenCLIP bigG, in float32 on the GPU.
@@ -98,6 +99,7 @@ def _count(
     fakes = FakeTensorMode(allow_non_fake_inputs=True)
     _build(module, backbone)
     networks, step = module.networks, module.stages.step(index)
+    moment_bytes = _moment_bytes(module)
     with fakes:
         networks.to_empty(device="cpu")
         if module.ema_generator is not None:
@@ -106,13 +108,14 @@ def _count(
         if module.training_config.working_copies:
             networks.use_working_copies()
         batch = empty_batch(batch_size, size_px, step)
-        side = size_px // networks.codec.downscale
-        latent = torch.empty(batch_size, networks.codec.latent_channels, side, side)
-        moments = [torch.empty_like(p) for p in _trained(module) for _ in ("first", "second")]
+        shape = (networks.codec.latent_channels, *[size_px // networks.codec.downscale] * 2)
+        moments = [torch.empty(size, dtype=torch.uint8) for size in moment_bytes]
         text_encoders = torch.empty(num_text_weights)
-    sample = (
-        GeneratedSample(latent, Conditioning.of(batch)) if step.reuses_generator_sample else None
-    )
+        sample = (
+            GeneratedSample(torch.empty(batch_size, *shape), Conditioning.of(batch))
+            if step.reuses_generator_sample
+            else None
+        )
 
     # What a training step does with one micro-batch
     def run() -> None:
@@ -134,7 +137,13 @@ def _count(
         else getattr(networks, name)
         for name in ("generator", "critic", "teacher")
     }
-    return measure(run, standing, {k: v for k, v in parts.items() if v is not None}, fakes)
+    return measure(
+        run,
+        standing,
+        {name: part for name, part in parts.items() if part is not None},
+        fakes,
+        _trained(module),
+    )
 
 
 def sharded(counted: Footprint, module: Text2Image, index: int, num_shards: int) -> Footprint:
@@ -164,7 +173,7 @@ def sharded(counted: Footprint, module: Text2Image, index: int, num_shards: int)
         at_peak["average"] = bytes_of(module.ema_generator.parameters()) // num_shards
     at_peak["gradients"] = gradients // num_shards
     at_peak["gathered"] = 2 * 2 * unit * torch.bfloat16.itemsize
-    return Footprint(counted.flops, sum(at_peak.values()), at_peak)
+    return Footprint(counted.flops, sum(at_peak.values()), at_peak, counted.trained_bytes)
 
 
 def averaged_weights(module: Text2Image) -> Iterator[Tensor]:
@@ -176,6 +185,15 @@ def averaged_weights(module: Text2Image) -> Iterator[Tensor]:
 def _trained(module: Text2Image) -> Iterator[Tensor]:
     for group in module.trained.values():
         yield from group.parameters()
+
+
+# What each network's optimizer keeps, for each of its weights.
+def _moment_bytes(module: Text2Image) -> list[int]:
+    sizes = []
+    for name, group in module.trained.items():
+        state_bytes = state_bytes_per_weight(module.optimizer_factories[name])
+        sizes += [round(weight.numel() * state_bytes) for weight in group.parameters()]
+    return sizes
 
 
 def empty_batch(batch_size: int, size_px: int, step: Step) -> Batch:

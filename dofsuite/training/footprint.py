@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from dofsuite.optics.live_bytes import LiveBytes
+from dofsuite.training.checkpoints.space import bytes_of
 
 aten = torch.ops.aten
 
@@ -63,11 +64,8 @@ class Footprint:
     peak_bytes: int
     # What was alive at the peak, by the network that made it; what stood before, by its own name.
     at_peak: dict[str, int]
-
-    @property
-    def trained_bytes(self) -> int:
-        """Bytes of the float32 weights that are trained, by AdamW's two moments of each."""
-        return self.at_peak["optimizer"] // 2
+    # Of the weights that are trained.
+    trained_bytes: int
 
 
 @contextmanager
@@ -142,6 +140,7 @@ def measure(
     standing: Mapping[str, Iterable[Tensor]],
     networks: Mapping[str, nn.Module],
     fakes: FakeTensorMode,
+    trained: Iterable[Tensor] = (),
 ) -> Footprint:
     """Run a step on fake tensors and count.
 
@@ -150,6 +149,7 @@ def measure(
         standing: Tensors that are alive before the step, by name: weights, gradients, moments.
         networks: Those whose share is reported.
         fakes: The mode under which all of these tensors were made.
+        trained: The weights that are trained.
     """
     count = Count()
     with fakes, count.naming(networks), count, autocast_as_on_cuda():
@@ -158,7 +158,7 @@ def measure(
                 count.memory.add(tensor, name)
         step()
     at_peak = {name: size for name, size in count.memory.at_peak.items() if size > 0}
-    return Footprint(count.flops, count.memory.peak, at_peak)
+    return Footprint(count.flops, count.memory.peak, at_peak, bytes_of(trained))
 
 
 @runtime_checkable
@@ -192,10 +192,13 @@ def extrapolated(
         measure_at: The footprint at given numbers of equal blocks.
         depths: The true numbers.
     """
+    # With a few blocks of each kind
     few = tuple(min(2, depth) for depth in depths)
     base = measure_at(few)
     flops, peak_bytes = base.flops, base.peak_bytes
+    trained_bytes = base.trained_bytes
     at_peak = Counter(base.at_peak)
+    # What one more of a kind adds, as often as there are more
     for index, depth in enumerate(depths):
         more = depth - few[index]
         if not more:
@@ -203,7 +206,8 @@ def extrapolated(
         one_more = measure_at((*few[:index], few[index] + 1, *few[index + 1 :]))
         flops += more * (one_more.flops - base.flops)
         peak_bytes += more * (one_more.peak_bytes - base.peak_bytes)
+        trained_bytes += more * (one_more.trained_bytes - base.trained_bytes)
         for name in at_peak.keys() | one_more.at_peak.keys():
             step = one_more.at_peak.get(name, 0) - base.at_peak.get(name, 0)
             at_peak[name] += more * step
-    return Footprint(flops, peak_bytes, dict(at_peak))
+    return Footprint(flops, peak_bytes, dict(at_peak), trained_bytes)

@@ -5,16 +5,27 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from dofsuite.backbones import PretrainedFlux, PretrainedKlein
 from dofsuite.backbones.architectures import (
+    KLEIN_4B,
     RandomDepth,
     RandomFlux,
+    RandomKlein,
     RandomSaliency,
     RandomSdxl,
 )
-from dofsuite.experiment.cards import CARDS, GIB, MEASURED_OVER_COUNTED, SPARE_GIB
+from dofsuite.experiment.cards import (
+    CARDS,
+    GIB,
+    MEASURED_OVER_COUNTED,
+    MEMORY_GIB_OF_GB,
+    SPARE_GIB,
+    sizes_that_hold,
+)
 from dofsuite.experiment.check import first_step
 from dofsuite.experiment.command import read_command
 from dofsuite.experiment.downloads import licence_lines
@@ -47,6 +58,7 @@ def test_a_run_that_fits_is_told_what_it_needs_and_nothing_is_written(tiny, caps
         "x.yaml: the configuration is complete",
         "data.train.photo: synthetic:photo, which dofsuite makes itself",
         "of 76.1 GiB of A100 (3 GiB spare): fits",
+        "memory: fits cards of 16, 24, 48 and 80 GB (3 GiB spare)",
         "disk: a checkpoint has",
         "time: 0 h on 1 x A100",
     ):
@@ -148,6 +160,58 @@ def test_the_estimate_of_refocus_is_within_a_tenth_of_an_h200_s(monkeypatch):
 def test_a_full_size_file_fits_the_gpu_that_it_names(name):
     peak_gib, gpu = largest_gib(name)
     assert peak_gib <= CARDS[gpu].memory_gib - SPARE_GIB
+
+
+@pytest.mark.parametrize(
+    ("peak_gib", "sentence"),
+    [
+        (12.6, "fits cards of 16, 24, 48 and 80 GB"),
+        (12.7, "fits cards of 24, 48 and 80 GB, not of 16"),
+        (41.4, "fits cards of 80 GB, not of 16, 24 or 48"),
+        (76, "fits no card of 16, 24, 48 or 80 GB"),
+    ],
+)
+def test_the_cards_that_hold_a_step_are_named_by_their_size(peak_gib, sentence):
+    assert sizes_that_hold(peak_gib) == sentence
+
+
+# What remains on a card of 24 GB and one of 16, with 3 GiB spare
+OF_24, OF_16 = (MEMORY_GIB_OF_GB[gb] - SPARE_GIB for gb in (24, 16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "words", "usable_gib"),
+    [
+        ("refocus_klein_512.yaml", [], OF_24),
+        ("refocus_klein_512.yaml", ["--model.quantize", "int8"], OF_16),
+        ("refocus_klein_512.yaml", ["--model.quantize", "nf4"], OF_16),
+        (
+            "refocus_flux_512.yaml",
+            ["--model.quantize", "int8", "--model.gradient_checkpointing", "true"],
+            OF_24,
+        ),
+    ],
+)
+def test_a_micro_batch_of_one_fits_the_cards_that_people_have(name, words, usable_gib):
+    peak_gib, _ = largest_gib(name, *words)
+    assert peak_gib <= usable_gib
+
+
+def test_a_quantized_step_is_smaller_by_the_bits_of_its_blocks():
+    """FLUX.2 klein's blocks, two of each kind and narrow: 16, 8 and 4 bits of their linears."""
+    few = {"num_layers": 2, "num_single_layers": 2, "num_attention_heads": 8}
+    klein = RandomKlein({**KLEIN_4B, **few})
+    weights = {}
+    for quantization in ("none", "int8", "nf4"):
+        module = Refocus(backbone=klein, quantize=quantization, gradient_checkpointing=True)
+        weights[quantization] = refocus_footprint(module, 1, 64, True).at_peak["weights"]
+    with torch.device("meta"):
+        blocks = [m for m in klein.load().transformer.children() if isinstance(m, nn.ModuleList)]
+    linears = [m for each in blocks for m in each.modules() if isinstance(m, nn.Linear)]
+    bits_16 = 2 * sum(linear.weight.numel() for linear in linears)
+    saved = [weights["none"] - weights[each] for each in ("int8", "nf4")]
+    assert saved == [pytest.approx(bits_16 * share, rel=0.05) for share in (1 / 2, 3 / 4)]
 
 
 @pytest.mark.parametrize(("finished", "expected"), [(None, 3600), (3000, 3000)])

@@ -300,12 +300,32 @@ def test_another_base_and_offloading_are_refused_where_they_cannot_be(
     for words, said in (
         (["--base", "elsewhere"], "--base: the base of"),
         (["--offload"], "--offload: there is no GPU"),
+        (["--offload-blocks"], "--offload-blocks: there is no GPU"),
+        (["--offload-blocks", "--offload"], "--offload-blocks: it does not go with --offload;"),
+        (["--offload-blocks", "--quantize", "nf4"], "it does not go with --quantize nf4; leave"),
         (["--batch-size", "0"], "--batch-size"),
     ):
         assert run(photo, model, tmp_path / "out.png", *words) == 2
         message = capsys.readouterr().err.strip()
         assert said in message
         assert "\n" not in message
+
+
+def test_a_quantized_base_makes_nearly_the_same_picture(photo, model, tmp_path):
+    pytest.importorskip("torchao")
+    names = (tmp_path / "exact.png", tmp_path / "int8.png")
+    for name, more in zip(names, ([], ["--quantize", "int8"]), strict=True):
+        assert run(photo, model, name, *more) == 0
+    exact, quantized = (image_values(Image.open(name)) for name in names)
+    assert 0 < np.abs(exact - quantized).max() <= 3 / 255
+
+
+def test_a_quantizer_that_is_not_installed_is_named(photo, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run(photo, model, tmp_path / "out.png", "--quantize", "int8") == 2
+    assert "--quantize: int8 needs torchao: pip install 'dofsuite[quantize]'." in (
+        capsys.readouterr().err
+    )
 
 
 def test_wrong_files_are_named(photo, model, tmp_path, capsys):

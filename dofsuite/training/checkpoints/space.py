@@ -30,7 +30,7 @@ def checkpoint_space(
     trained: Iterable[Tensor],
     averaged: Iterable[Tensor] = (),
     keep: int = 2,
-    moments: int = 2,
+    moments: float = 2,
 ) -> CheckpointSpace:
     """Return what the checkpoints of a run will take; no weights are read (meta tensors will do).
 
@@ -39,9 +39,9 @@ def checkpoint_space(
         trained: Weights that are trained, which lie in a checkpoint with their optimizer's state.
         averaged: Weights of an average of them.
         keep: How many checkpoints are kept; while one is written there is one more.
-        moments: Numbers that the optimizer keeps for each weight: 2 for AdamW.
+        moments: Float32 numbers that the optimizer keeps for each weight: 2 for AdamW.
     """
-    checkpoint = (1 + moments) * bytes_of(trained) + bytes_of(averaged)
+    checkpoint = round((1 + moments) * bytes_of(trained)) + bytes_of(averaged)
     there = sum(_size(path) for path in checkpoints_of(folder))
     needed = max(0, (keep + 1) * checkpoint - there)
     return CheckpointSpace(checkpoint, needed, free_bytes(folder))
