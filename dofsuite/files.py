@@ -17,6 +17,8 @@ from typing import IO, Any
 
 from dofsuite.errors import UserError
 
+# Of reading: a wrong path, no fault of a disk.
+PATH_ERRORS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 UNTOUCHED = "(the previous file is untouched)"
 # What a user can fix, by the number of the OSError.
 WRITE_ERRORS = {
@@ -66,17 +68,33 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def read_bytes(path: Path, key: str = "") -> bytes:
-    """Read a file; `key` names the option that gave the path.
-
-    Raises:
-        UserError: It cannot be read.
-    """
+@contextmanager
+def readable(path: Path | str, key: str = "") -> Iterator[None]:
+    """Raise an OSError of reading `path` as a `UserError`; `key` names the option that gave it."""
     try:
-        return path.read_bytes()
+        yield
     except OSError as error:
         where = f"{path}: {key}: " if key else f"{path}: "
-        raise UserError(f"{where}it cannot be read ({error.strerror}); check the path.") from error
+        check = "check the path" if error.errno in PATH_ERRORS else "check its disk"
+        raise UserError(f"{where}it cannot be read ({error.strerror}); {check}.") from error
+
+
+def read_bytes(path: Path, key: str = "") -> bytes:
+    """Read a file. Raises as `readable`."""
+    with readable(path, key):
+        return path.read_bytes()
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse a user's JSON.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deep to be read.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 # Return an unused hidden name in the same folder (containers may share process ids).
