@@ -22,11 +22,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dofsuite.data.manifest import Manifest, fingerprint
+from dofsuite.data.manifest import MAX_MEMBER_BYTES, Manifest, fingerprint
 from dofsuite.data.remote import RemoteCache, join, read_remote
 from dofsuite.data.sampler import SourceOrder, hash_of, permutation
 from dofsuite.data.shards import ShardReader
-from dofsuite.data.tar_index import MAX_MEMBER_BYTES
 from dofsuite.errors import UserError
 from dofsuite.exif import ORIENTATION
 from dofsuite.files import cache_folder, write_atomic

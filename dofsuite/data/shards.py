@@ -25,14 +25,15 @@ from dofsuite.data.manifest import (
     Manifest,
     ShardEntry,
     check_sha256,
+    parse_index,
     sha256_of,
 )
 from dofsuite.data.remote import RemoteCache, join
 from dofsuite.data.sample_record import read_record
 from dofsuite.data.shard_files import files_of
-from dofsuite.data.tar_index import MAX_MEMBER_BYTES, check_key, index_of
+from dofsuite.data.tar_index import check_key, index_of
 from dofsuite.errors import UserError
-from dofsuite.files import temp_sibling, write_bytes, write_json
+from dofsuite.files import readable, temp_sibling, write_bytes, write_json
 
 # Of samples in all indexes that a process keeps in memory, about 1 kB each.
 MAX_INDEXED_SAMPLES = 65536
@@ -224,9 +225,8 @@ class ShardReader:
         file = self._file(shard)
         members = {}
         for extension, (offset, size, sha256) in index.items():
-            if size > MAX_MEMBER_BYTES:
-                raise UserError(f"{path}: {key}.{extension}: {size} bytes are too many for a file.")
-            members[extension] = os.pread(file, size, offset)
+            with readable(path):
+                members[extension] = os.pread(file, size, offset)
             if sha256_of(members[extension]) != sha256:
                 raise UserError(
                     f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the "
@@ -239,7 +239,9 @@ class ShardReader:
         shard = bisect_right(self._starts, number) - 1
         _, index = self._index(shard)[number - self._starts[shard]]
         offset, size, _ = next(index[extension] for extension in extensions if extension in index)
-        return os.pread(self._file(shard), min(size, most), offset)
+        path = join(self.folder, f"{self.manifest.shards[shard].name}.tar")
+        with readable(path):
+            return os.pread(self._file(shard), min(size, most), offset)
 
     def read_ahead(self, shards: Sequence[int]) -> None:
         """Say which shards are read now and next, in this order: remote ones are copied early."""
@@ -254,13 +256,7 @@ class ShardReader:
             data = self.files.index(entry)
             name = str(join(self.folder, f"{entry.name}.index.json"))
             check_sha256(name, sha256_of(data), entry.index_sha256)
-            index = json.loads(data)
-            if len(index) != entry.samples:
-                raise UserError(
-                    f"{name}: it has {len(index)} samples and the manifest {entry.samples}: pack "
-                    "the shard again."
-                )
-            self._indexes[shard] = index
+            self._indexes[shard] = parse_index(data, entry, name)
             # The oldest go
             while len(self._indexes) > 1 and (
                 sum(map(len, self._indexes.values())) > MAX_INDEXED_SAMPLES

@@ -1,6 +1,5 @@
 """Which shards a run was begun with: the same path may hold others when it goes on."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from dofsuite.data.manifest import MANIFEST_FILE, fingerprint, read_manifest
 from dofsuite.errors import UserError
 from dofsuite.experiment.keys import ProvidedKeys, source_of
-from dofsuite.files import write_json
+from dofsuite.files import parse_json, write_json
 
 RECORD = "shards.json"
 
@@ -59,7 +58,7 @@ def record_shards(config: Mapping[str, Any], folder: Path) -> None:
 
 def _recorded(folder: Path) -> dict[str, str]:
     try:
-        recorded = json.loads((folder / RECORD).read_text())
+        recorded = parse_json((folder / RECORD).read_text())
     except (OSError, ValueError):
         return {}
     return recorded if isinstance(recorded, dict) else {}

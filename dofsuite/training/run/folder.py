@@ -5,7 +5,6 @@ A run writes, replaces and deletes in its folder, so that a folder with anything
 
 import errno
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dofsuite.errors import UserError
-from dofsuite.files import as_user_error, make_folder, write_text
+from dofsuite.files import as_user_error, make_folder, parse_json, write_text
 
 MARKER = ".dofsuite-run"
 LOCK_NAME = ".lock"
@@ -206,7 +205,7 @@ def is_run(folder: Path) -> bool:
     if (folder / MARKER).is_file():
         return True
     try:
-        starts = json.loads((folder / "versions.json").read_text())
+        starts = parse_json((folder / "versions.json").read_text())
         is_recorded = isinstance(starts, list) and all("started" in start for start in starts)
     except (OSError, ValueError, TypeError):
         is_recorded = False
