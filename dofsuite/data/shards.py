@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -33,8 +32,18 @@ from dofsuite.data.sample_record import read_record
 from dofsuite.data.shard_files import files_of
 from dofsuite.data.tar_index import check_key, index_of
 from dofsuite.errors import UserError
-from dofsuite.files import readable, temp_sibling, write_bytes, write_json
+from dofsuite.files import (
+    clear_leftovers,
+    held_sibling,
+    read_bytes,
+    readable,
+    temp_sibling,
+    write_bytes,
+    write_json,
+)
 
+# Of the files of a shard.
+ENDINGS = (".tar", ".index.json")
 # Of samples in all indexes that a process keeps in memory, about 1 kB each.
 MAX_INDEXED_SAMPLES = 65536
 
@@ -77,21 +86,43 @@ class ShardWriter:
         if self._file is None:
             from webdataset import TarWriter
 
-            self._file = open(
-                self.folder / f".shard-{len(self.entries):06d}.tar.tmp-{os.getpid()}", "wb"
-            )
+            path = self.folder / f"shard-{len(self.entries):06d}.tar"
+            self._file = open(temp_sibling(path, "tmp"), "wb")
             self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
         self._tar.write({"__key__": key, **members})
         self._in_shard += 1
 
-        # What the manifest counts
+        self._count(key, members)
+        if self._in_shard == self.samples_per_shard:
+            self.complete_shard()
+
+    # What the manifest counts.
+    def _count(self, key: str, members: Mapping[str, bytes]) -> None:
         record = read_record(members, key)
         self.samples_with_depth += any(extension.startswith("depth.") for extension in members)
         self.samples_with_caption += bool(record.caption)
         self.samples_with_exif += record.has_exif
 
-        if self._in_shard == self.samples_per_shard:
-            self.complete_shard()
+    def keep(self) -> int:
+        """Take over the complete shards that a stopped writer left; return their samples."""
+        while True:
+            tar = self.folder / f"shard-{len(self.entries):06d}.tar"
+            try:
+                index, data = index_of(tar), read_bytes(tar.with_suffix(".index.json"))
+            except UserError:
+                break
+            if json.dumps(index).encode() != data or len(index) != self.samples_per_shard:
+                break
+            # Their metadata is counted again
+            with open(tar, "rb") as file:
+                for key, places in index:
+                    members = dict.fromkeys(places, b"")
+                    for extension in places.keys() & {"json", "txt"}:
+                        start, size = places[extension][:2]
+                        members[extension] = os.pread(file.fileno(), size, start)
+                    self._count(key, members)
+            self.entries.append(shard_entry(tar, len(index), data))
+        return sum(entry.samples for entry in self.entries)
 
     def close(
         self,
@@ -163,19 +194,17 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     If another process was first, its folder stays: the content is the same.
     """
-    temporary = temp_sibling(folder, "tmp")
+    clear_leftovers(folder)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        try:
-            os.rename(temporary, folder)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+        with held_sibling(folder) as temporary:
+            yield temporary
+            try:
+                os.rename(temporary, folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be written: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class ShardReader:
