@@ -53,7 +53,6 @@ class Experiment:
         Raises:
             UserError: It holds another one; names the first key that differs.
         """
-        from dofsuite.experiment.shards_of_run import check_same_shards
         from dofsuite.training.checkpoints.resume import checkpoints_of
         from dofsuite.training.run.record import (
             differing_key,
@@ -76,7 +75,18 @@ class Experiment:
         # The number of samples of an optimizer step.
         if step := differing_step(stored, self.config, folder):
             raise _mistake(self.sources, *step)
-        check_same_shards(self.sources, self.config, folder)
+
+    def check_shards(self, folder: Path) -> None:
+        """Make sure that the shards are those on which the run in a folder has trained.
+
+        Raises:
+            UserError: Others lie at the same place, or a remote manifest cannot be read.
+        """
+        from dofsuite.experiment.shards_of_run import check_same_shards
+        from dofsuite.training.checkpoints.resume import checkpoints_of
+
+        if checkpoints_of(folder):
+            check_same_shards(self.sources, self.config, folder)
 
     def build(
         self, log: Logger, plugins: Sequence[Any], callbacks: Sequence[Callback], bar: Callback
