@@ -76,6 +76,21 @@ class Experiment:
         if step := differing_step(stored, self.config, folder):
             raise _mistake(self.sources, *step)
 
+    def check_numbers(self) -> None:
+        """Check numbers that would be refused only once the data are there.
+
+        Raises:
+            UserError: Of an optimizer, or what Lightning would divide by.
+        """
+        from dofsuite.experiment.optimizers import refused_numbers
+
+        accumulated = self.config["trainer"].get("accumulate_grad_batches") or 0
+        if accumulated < 1:
+            reason = f"at least 1 is expected, not {accumulated}"
+            raise _mistake(self.sources, "trainer.accumulate_grad_batches", reason)
+        for key, reason in refused_numbers(self.config):
+            raise _mistake(self.sources, key, reason)
+
     def check_shards(self, folder: Path) -> None:
         """Make sure that the shards are those on which the run in a folder has trained.
 
@@ -111,12 +126,9 @@ class Experiment:
             )
 
     def _check_trainer(self, trainer: dict[str, Any]) -> None:
-        """Check what Lightning would divide by, or name vaguely."""
+        """Check what Lightning would name vaguely of this machine."""
         from torch import cuda
 
-        if (trainer.get("accumulate_grad_batches") or 0) < 1:
-            reason = f"at least 1 is expected, not {trainer['accumulate_grad_batches']}"
-            raise _mistake(self.sources, "trainer.accumulate_grad_batches", reason)
         if trainer.get("accelerator") in ("gpu", "cuda") and not cuda.is_available():
             reason = "no GPU is here; leave the key out, or set it to cpu"
             raise _mistake(self.sources, "trainer.accelerator", reason)
@@ -213,6 +225,7 @@ def read_experiment(command: Command) -> Experiment:
     check_unknown_keys(sources, experiment.config)
     if ALLOWED_BY not in command.importable:
         check_confined(sources, experiment.config["trainer"])
+    experiment.check_numbers()
     return experiment
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from dofsuite.errors import UserError
 from dofsuite.experiment.command import read_command
+from dofsuite.experiment.optimizers import refused_numbers
 from dofsuite.experiment.yaml_file import check_option, read_experiment_file
 from dofsuite.fit import main
-from tests.experiment.test_mistakes import write
+from tests.experiment.test_mistakes import EXPERIMENTS, write
 
 NINE = ",".join(["x"] * 9)
 BOMB = f"a0: &a0 [{NINE}]\n" + "".join(
@@ -76,3 +77,51 @@ def test_a_number_that_cannot_be_is_named_by_its_key(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main([write({}), *words, "--allow-import", "tests"]) == 2
     assert f"command line: {words[0]}: {sentence}" in capsys.readouterr().err
+
+
+OPTIMIZERS = {
+    "learning rate": ("lr", "-1", "Invalid learning rate: -1.0"),
+    "beta": ("betas", "[1.5, 0.9]", "Invalid beta parameter at index 0: 1.5"),
+    "decay": ("weight_decay", "-3", "Invalid weight_decay value: -3.0"),
+}
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]], ids=["fit", "check"])
+@pytest.mark.parametrize(("name", "value", "sentence"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_what_an_optimizer_refuses_is_said_before_data_are_made(
+    name: str,
+    value: str,
+    sentence: str,
+    check: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path / "cache"))
+    key = f"--model.optimizer.init_args.{name}"
+    assert main([str(EXPERIMENTS / "quickstart.yaml"), key, value, *check]) == 2
+    assert capsys.readouterr() == ("", f"command line: {key}: {sentence}.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_optimizer_that_refuses_is_told_from_its_sister() -> None:
+    config = {
+        "model": {
+            "critic": {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0}},
+            "generator": {"class_path": "torch.optim.SGD", "init_args": {"lr": -1.0}},
+            "others": [{"class_path": "torch.optim.Muon", "init_args": {"lr": 0.1}}],
+            "rises": {"class_path": "torch.optim.lr_scheduler.LambdaLR", "init_args": {}},
+        }
+    }
+    found = list(refused_numbers(config))
+    assert found == [("model.generator.init_args.lr", "Invalid learning rate: -1.0")]
+
+
+def test_a_number_that_lightning_would_divide_by_is_said_by_check_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--trainer.accumulate_grad_batches", "0", "--allow-import", "tests", "--check"]
+    assert main([write({}), *words]) == 2
+    assert capsys.readouterr().err.startswith("command line: --trainer.accumulate_grad_batches: at")
