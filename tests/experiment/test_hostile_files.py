@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from dofsuite.errors import UserError
+from dofsuite.evaluation.text2image.methods import content_of
 from dofsuite.experiment.command import read_command
 from dofsuite.experiment.optimizers import refused_numbers
 from dofsuite.experiment.yaml_file import check_option, read_experiment_file
 from dofsuite.fit import main
+from dofsuite.training.run.log import read_rows
+from dofsuite.training.run.record import finished_at, stored_config, write_record
 from tests.experiment.test_mistakes import EXPERIMENTS, write
 
 NINE = ",".join(["x"] * 9)
@@ -34,6 +38,26 @@ def test_a_file_that_is_no_tree_is_refused(text: str, sentence: str, tmp_path: P
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UserError, match=rf"x\.yaml: .*{sentence}"):
         read_experiment_file(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if " as key" not in name])
+def test_a_method_s_file_and_a_run_s_record_are_refused_likewise(name: str, tmp_path: Path) -> None:
+    text, sentence = FILES[name]
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"config\.yaml: it is no YAML \(.*{sentence}"):
+        content_of(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match=r"config\.yaml: not the record of a run"):
+        stored_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "null", "3"])
+def test_a_damaged_record_of_a_run_is_none(text: str, tmp_path: Path) -> None:
+    for name in ("finished.json", "versions.json", "metrics.jsonl"):
+        (tmp_path / name).write_text(text)
+    assert finished_at(tmp_path) is None
+    assert read_rows(tmp_path / "metrics.jsonl") == []
+    write_record(tmp_path, {}, [])
+    assert len(json.loads((tmp_path / "versions.json").read_text())) == 1
 
 
 def test_aliases_of_ordinary_use_are_read(tmp_path: Path) -> None:
