@@ -32,6 +32,7 @@ from dofsuite.files import read_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
+FORMATS = ("JPEG", "PNG", "WEBP")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MIN_SIDE_PX = 8
 # Of the largest image that is decoded, in all of the package, where the variable is not set: a file
@@ -76,7 +77,7 @@ def load_upright(data: bytes, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings(), pixel_limit(name):
             warnings.simplefilter("ignore", UserWarning)  # remarks about damaged EXIF tags
-            with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 image.load()
                 return ImageOps.exif_transpose(image)
     except UserError:
@@ -124,16 +125,30 @@ def pixel_limit(name: str) -> Iterator[None]:
     Raises:
         UserError: An image is larger; errors name the file `name`.
     """
-    before, most = Image.MAX_IMAGE_PIXELS, max_pixels()
-    # Pillow warns above its limit and raises above twice that.
-    Image.MAX_IMAGE_PIXELS = most // 2
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Pillow warns above its limit and raises above twice that.
+        with _pillow_limit(max_pixels() // 2):
             yield
     except Image.DecompressionBombError as error:
         check_pixels(int(re.findall(r"\d+", str(error))[0]), name)
         raise
+
+
+@contextmanager
+def header_only() -> Iterator[None]:
+    """Let Pillow open images of any size, of which nothing is decoded."""
+    with _pillow_limit(None):
+        yield
+
+
+@contextmanager
+def _pillow_limit(pixels: int | None) -> Iterator[None]:
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dofsuite.curation.header import read_header
 from dofsuite.data.batch import decode_sample
 from dofsuite.data.decode import decode_depth_image, decode_npy
 from dofsuite.data.importers.image_files import png_of_16_bits
@@ -32,6 +33,7 @@ from dofsuite.images import (
     to_uint8,
 )
 from dofsuite.photography.photo_file import read_photo
+from tests.data.test_damage import large_png
 
 
 @pytest.fixture
@@ -143,6 +145,13 @@ def test_the_limit_of_pixels_is_one_for_all_that_decode(name, tmp_path, monkeypa
         decode(folder / "x.png")
     monkeypatch.setenv(LIMIT_VARIABLE, "0.012")
     decode(folder / "x.png")
+
+
+def test_a_header_is_read_of_an_image_of_any_size(monkeypatch, tmp_path):
+    """What is decoded later is limited then; sizes and rules do not depend on the variable."""
+    monkeypatch.setenv(LIMIT_VARIABLE, "1")
+    header = read_header(large_png(), "x")
+    assert (header["width"], header["height"]) == (20000, 10000)
 
 
 def test_a_map_has_no_more_pixels_than_an_image(monkeypatch):

@@ -29,7 +29,7 @@ from dofsuite.data.shards import ShardReader
 from dofsuite.errors import UserError
 from dofsuite.exif import ORIENTATION
 from dofsuite.files import cache_folder, write_atomic
-from dofsuite.images import IMAGE_EXTENSIONS
+from dofsuite.images import FORMATS, IMAGE_EXTENSIONS, header_only
 
 # Rows that are shuffled together, so that buckets do not come in a short cycle.
 BLOCK_ROWS = 64
@@ -269,7 +269,7 @@ def _size_of(reader: ShardReader, number: int) -> tuple[int, int]:
         with contextlib.suppress(Exception), warnings.catch_warnings():  # of anything, as decoding
             warnings.simplefilter("ignore")
             data = reader.start_of(number, IMAGE_EXTENSIONS, most)
-            with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+            with header_only(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 is_turned = image.getexif().get(ORIENTATION) in TURNED
                 width, height = image.size
                 return (width, height) if is_turned else (height, width)
