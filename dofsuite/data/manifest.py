@@ -101,11 +101,13 @@ def read_manifest(folder: Path) -> Manifest:
         UserError: The folder or its manifest is missing, or the manifest is not one.
     """
     path = folder / MANIFEST_FILE
-    if not folder.is_dir():
+    with readable(path):
+        is_folder, is_there = folder.is_dir(), path.is_file()
+    if not is_folder:
         raise UserError(
             f"{folder}: there is no such folder of shards: pack one with python -m dofsuite.data."
         )
-    if not path.is_file():
+    if not is_there:
         raise UserError(
             f"{path}: the manifest is missing: pack the shards again with python -m dofsuite.data, "
             "or index tars of webdataset with python -m dofsuite.data index."
@@ -264,7 +266,9 @@ def _check_sums(folder: Path, shard: ShardEntry, verified: object) -> list[Any]:
 
 
 def check_is_file(path: Path) -> None:
-    if not path.is_file():
+    with readable(path):
+        is_there = path.is_file()
+    if not is_there:
         raise UserError(f"{path}: this file is missing: copy it again or pack the shards again.")
 
 

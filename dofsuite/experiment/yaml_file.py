@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from dofsuite.errors import UserError
+from dofsuite.files import readable
 from dofsuite.yaml_tree import NotATreeError, parse_yaml
 
 
@@ -47,7 +48,9 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
         UserError: The file is missing or not YAML, a key is written twice, or a section has not the
             shape it needs.
     """
-    if not path.is_file():
+    with readable(path):
+        is_there = path.is_file()
+    if not is_there:
         raise UserError(f"{path}: no such experiment file.")
     # Syntax.
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from dofsuite.data.module import ShardData
 from dofsuite.data.shards import Sample, ShardReader, index_of
 from dofsuite.errors import UserError
 
-from .conftest import encoded, numbered_samples
+from .conftest import encoded, numbered_samples, write_numbered
 
 DEEP = "[" * 100_000 + "]" * 100_000
 # A file whose bytes at 0 the system cannot read: EIO, as of a failing disk.
@@ -195,6 +197,24 @@ def test_a_disk_that_cannot_read_is_one_sentence(shards: Path, name: str) -> Non
     for read in readings[name]:
         with pytest.raises(UserError, match=sentence):
             read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's files need root")
+@pytest.mark.parametrize(
+    "name", ["", "manifest.json", "shard-000001.index.json", "shard-000001.tar"]
+)
+def test_a_file_of_another_user_is_one_sentence(name: str) -> None:
+    # A folder that everybody may look into, as pytest's are not
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        shards = write_numbered(Path(folder) / "shards", 23)
+        os.chmod(shards / name, 0)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(UserError, match=rf"{name}.*: it cannot be read \(Permission den"):
+                check(shards)
+        finally:
+            os.seteuid(0)
 
 
 def test_a_shard_that_fails_while_training_counts_as_damaged(shards: Path) -> None:
