@@ -6,17 +6,24 @@ on a full disk destroys the previous file.)
 """
 
 import errno
+import fcntl
+import glob
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from dofsuite.errors import UserError
 
+# Of locking, where a file system has no locks.
+NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF})
+# Of reading: a wrong path, no fault of a disk.
+PATH_ERRORS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 UNTOUCHED = "(the previous file is untouched)"
 # What a user can fix, by the number of the OSError.
 WRITE_ERRORS = {
@@ -66,17 +73,33 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def read_bytes(path: Path, key: str = "") -> bytes:
-    """Read a file; `key` names the option that gave the path.
-
-    Raises:
-        UserError: It cannot be read.
-    """
+@contextmanager
+def readable(path: Path | str, key: str = "") -> Iterator[None]:
+    """Raise an OSError of reading `path` as a `UserError`; `key` names the option that gave it."""
     try:
-        return path.read_bytes()
+        yield
     except OSError as error:
         where = f"{path}: {key}: " if key else f"{path}: "
-        raise UserError(f"{where}it cannot be read ({error.strerror}); check the path.") from error
+        check = "check the path" if error.errno in PATH_ERRORS else "check its disk"
+        raise UserError(f"{where}it cannot be read ({error.strerror}); {check}.") from error
+
+
+def read_bytes(path: Path, key: str = "") -> bytes:
+    """Read a file. Raises as `readable`."""
+    with readable(path, key):
+        return path.read_bytes()
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse a user's JSON.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deep to be read.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 # Return an unused hidden name in the same folder (containers may share process ids).
@@ -85,9 +108,80 @@ def temp_sibling(path: Path, word: str) -> Path:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete the temporary folders that killed processes have left of a folder or file."""
-    for left in folder.parent.glob(f".{folder.name}.tmp-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    """Delete the temporary folders that killed processes have left of a folder or file.
+
+    One that a living process holds (`held_sibling`) stays, whatever its number in its container.
+    """
+    name = re.compile(rf"\.{re.escape(folder.name)}\.tmp-\d+-[0-9a-f]+")
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.tmp-*"):
+        if not name.fullmatch(left.name):
+            continue
+        with suppress(OSError):  # held, already gone, or on a file system without locks
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def held_sibling(folder: Path) -> Iterator[Path]:
+    """Make a temporary folder beside `folder`, which no `clear_leftovers` deletes meanwhile."""
+    while True:
+        temporary = temp_sibling(folder, "tmp")
+        temporary.mkdir(parents=True)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks: nothing is cleared there either
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            # Deleted between the two lines above?
+            if not temporary.is_dir():
+                continue
+            yield temporary
+            return
+        finally:
+            os.close(descriptor)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder in which one process at a time may write; without locks nothing is held.
+
+    Raises:
+        UserError: Another process holds it, on any machine that sees its locks.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(make_folder(folder) / ".lock", wait=False))
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process writes here: wait for it.") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+
+
+@contextmanager
+def exclusive(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path`, which is gone afterwards.
+
+    Raises:
+        BlockingIOError: It is held by another process, and not to be waited for.
+        OSError: The file system has no locks (`NO_LOCKS`), or it cannot be written.
+    """
+    while True:
+        with open(path, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # Deleted by the one who held it: another file has the name now
+            if os.fstat(file.fileno()).st_nlink == 0:
+                continue
+            try:
+                yield
+            finally:
+                os.unlink(path)
+            return
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:

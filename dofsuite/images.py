@@ -3,8 +3,8 @@
 Image files become float32 display values in [0, 1], upright (EXIF orientation applied).
 Transparency is composited over white, CMYK is converted by Pillow's plain formula, gray gets three
 equal channels, 16-bit gray keeps its 16 bits (*ours*; Pillow's own conversion of 16-bit gray clips
-it to white). Only JPEG, PNG and WebP are accepted; images of more than 64 megapixels, and truncated
-ones, are errors. Color profiles are not applied: values are taken as sRGB (*ours*, as
+it to white). Only JPEG, PNG and WebP are accepted; images of more than `max_pixels()`, and
+truncated ones, are errors. Color profiles are not applied: values are taken as sRGB (*ours*, as
 image models' own training data were read).
 
 Tensors are channels first, display values in [0, 1]. torch is imported when it is needed: packing
@@ -14,6 +14,9 @@ works without it.
 from __future__ import annotations
 
 import io
+import math
+import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,9 +32,13 @@ from dofsuite.files import read_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
+FORMATS = ("JPEG", "PNG", "WEBP")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MIN_SIDE_PX = 8
-MAX_PIXELS = 64_000_000
+# Of the largest image that is decoded, in all of the package, where the variable is not set: a file
+# of a few kB may say any size.
+MAX_MEGAPIXELS, LIMIT_VARIABLE = 64.0, "DOFSUITE_MAX_MEGAPIXELS"
+STRIP_PIXELS = 2**22
 MARKER_COLOR = (1.0, 0.2, 0.1)
 
 
@@ -68,25 +75,76 @@ def load_upright(data: bytes, name: str) -> Image.Image:
         UserError: The file is no JPEG, PNG or WebP, is truncated, or too large.
     """
     try:
-        with warnings.catch_warnings(), pixel_limit(MAX_PIXELS):
+        with warnings.catch_warnings(), pixel_limit(name):
             warnings.simplefilter("ignore", UserWarning)  # remarks about damaged EXIF tags
-            with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 image.load()
                 return ImageOps.exif_transpose(image)
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name}: the image has too many pixels: {one_line(error)}.") from error
+    except UserError:
+        raise
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{name}: it is not a JPEG, PNG or WebP image.") from error
     except Exception as error:  # of damaged files Pillow raises nearly anything
         raise UserError(f"{name}: the image is damaged: {one_line(error)}.") from error
 
 
+def max_pixels() -> int:
+    """Return the most pixels of an image that is decoded: `DOFSUITE_MAX_MEGAPIXELS`, or 64 million.
+
+    Raises:
+        UserError: The environment variable is no number above 0.
+    """
+    text = os.environ.get(LIMIT_VARIABLE) or str(MAX_MEGAPIXELS)
+    try:
+        megapixels = float(text)
+        if not 0 < megapixels < math.inf:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{LIMIT_VARIABLE}: a number above 0 is expected, not {text!r}.") from None
+    return int(megapixels * 1e6)
+
+
+def check_pixels(pixels: int, name: str) -> None:
+    """Check that an image or a map has no more pixels than `max_pixels`.
+
+    Raises:
+        UserError: It has; errors name the file `name`.
+    """
+    most = max_pixels()
+    if pixels > most:
+        raise UserError(
+            f"{name}: it has too many pixels, {pixels / 1e6:.4g} million where {most / 1e6:g} may "
+            f"be decoded: reduce it, or raise {LIMIT_VARIABLE}."
+        )
+
+
 @contextmanager
-def pixel_limit(max_pixels: int) -> Iterator[None]:
-    """Let Pillow open images of up to `max_pixels` and no more, whatever its own limit is."""
+def pixel_limit(name: str) -> Iterator[None]:
+    """Let Pillow open images of up to `max_pixels` and no more, whatever its own limit is.
+
+    Raises:
+        UserError: An image is larger; errors name the file `name`.
+    """
+    try:
+        # Pillow warns above its limit and raises above twice that.
+        with _pillow_limit(max_pixels() // 2):
+            yield
+    except Image.DecompressionBombError as error:
+        check_pixels(int(re.findall(r"\d+", str(error))[0]), name)
+        raise
+
+
+@contextmanager
+def header_only() -> Iterator[None]:
+    """Let Pillow open images of any size, of which nothing is decoded."""
+    with _pillow_limit(None):
+        yield
+
+
+@contextmanager
+def _pillow_limit(pixels: int | None) -> Iterator[None]:
     before = Image.MAX_IMAGE_PIXELS
-    # Pillow warns above its limit and raises above twice that.
-    Image.MAX_IMAGE_PIXELS = max_pixels // 2
+    Image.MAX_IMAGE_PIXELS = pixels
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -100,7 +158,19 @@ def image_values(image: Image.Image) -> np.ndarray:
     return _values_of_upright(ImageOps.exif_transpose(image))
 
 
+# By strips of rows: what one is copied to on its way to float32 is then small.
 def _values_of_upright(image: Image.Image) -> np.ndarray:
+    rows = max(1, STRIP_PIXELS // image.width)
+    if image.height <= rows:
+        return _values_of_strip(image)
+    values = np.empty((image.height, image.width, 3), np.float32)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        values[top : top + rows] = _values_of_strip(strip)
+    return values
+
+
+def _values_of_strip(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):  # 16-bit gray: `I;16`, in older versions of Pillow `I`
         values = np.asarray(image).astype(np.float32) / np.float32(65535)
         return np.repeat(values[:, :, None], 3, axis=2)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from dofsuite.errors import UserError
+from dofsuite.files import parse_json
 
 Settings = TypeVar("Settings", bound="ExportSettings")
 
@@ -51,7 +52,7 @@ class ExportSettings:
             UserError: It is damaged.
         """
         try:
-            values = json.loads((folder / cls.FILE).read_text()).items()
+            values = parse_json((folder / cls.FILE).read_text()).items()
             tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in values}
             return cls(**{cls.OLD_KEYS.get(key, key): value for key, value in tuples.items()})
         except (OSError, ValueError, TypeError, AttributeError):

@@ -4,13 +4,12 @@ A file of JSON lines, `{"name": "photos/a.jpg", "blur": "none", "photograph": "y
 "..."}`, each answer optional. A network is run only for the images that have no recorded answer.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from dofsuite.curation.rules import BLUR_LABELS
 from dofsuite.errors import UserError
-from dofsuite.files import read_bytes
+from dofsuite.files import parse_json, read_bytes
 
 QUESTIONS = ("blur", "photograph", "caption")
 Answers = dict[str, dict[str, str]]
@@ -29,7 +28,7 @@ def read_answers(path: Path) -> Answers:
             continue
         where = f"{path}: --answers: line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             name = row["name"]
         except (ValueError, TypeError, KeyError):
             raise UserError(f'{where}: it is no JSON object with a "name".') from None

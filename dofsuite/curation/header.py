@@ -9,7 +9,7 @@ from PIL import Image
 
 from dofsuite.errors import UserError
 from dofsuite.exif import EXIF_IFD, ORIENTATION, camera_exif
-from dofsuite.images import one_line
+from dofsuite.images import FORMATS, header_only, one_line
 
 MAKE, MODEL = 0x010F, 0x0110
 EXPOSURE_TIME, TAKEN = 0x829A, 0x9003
@@ -34,9 +34,9 @@ def read_header(data: bytes, name: str) -> dict[str, Any]:
         UserError: It is no such image.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks about damaged tags and many pixels
-            with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+        with warnings.catch_warnings(), header_only():
+            warnings.simplefilter("ignore")  # remarks about damaged tags
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
                 exif = _exif_of(image)
     except Image.UnidentifiedImageError as error:

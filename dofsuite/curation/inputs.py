@@ -15,10 +15,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 from dofsuite.curation.header import HEADER_BYTES
 from dofsuite.data.decode import DECODERS
+from dofsuite.data.manifest import MAX_MEMBER_BYTES
 from dofsuite.data.packing.match_files import CAPTION_EXTENSION, find_pairs
 from dofsuite.data.remote import CacheWords, RemoteCache, is_remote
 from dofsuite.data.shard_cache import CachedFile, ShardCache
-from dofsuite.data.tar_index import MAX_MEMBER_BYTES
+from dofsuite.data.tar_index import DAMAGED_HEADER
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
 from dofsuite.images import IMAGE_EXTENSIONS
@@ -140,13 +141,15 @@ class Reader:
             with tarfile.open(self.path, "r:") as tar:
                 size = self.path.stat().st_size
                 for member in tar:
+                    if member.size < 0:  # tarfile would go back in the file
+                        raise tarfile.ReadError(f"{member.name}: a size below 0")
                     end = member.offset_data + member.size
                     if member.isreg() and member.size <= MAX_MEMBER_BYTES and end <= size:
                         yield member.name, member.offset_data, member.size
                 self._file.seek(tar.offset)
                 if any(block := self._file.read(TAR_BLOCK)) or not block:
                     self.damage = "the tar has no end: it is truncated or damaged"
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except (tarfile.TarError, OSError, *DAMAGED_HEADER) as error:
             self.damage = f"the tar cannot be read to its end: {error}"
 
     def close(self) -> None:

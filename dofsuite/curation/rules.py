@@ -168,7 +168,13 @@ def photograph(facts: Facts, _: Limits) -> str | None:
 
 READABLE = Rule("readable", "JPEG, PNG or WebP files", "ours", "header", readable)
 RESOLUTION = Rule("resolution", "short side from {min_side_px:g} px", "ours", "header", resolution)
-DECODES = Rule("decodes", "whole files of at most 64 megapixels", "ours", "pixels", decodes)
+DECODES = Rule(
+    "decodes",
+    "whole files within the pixel limit",
+    "ours",
+    "pixels",
+    decodes,
+)
 PHOTOGRAPH = Rule(
     "photograph", "real photographs, by a vision-language model", "stated", "photograph", photograph
 )

@@ -20,7 +20,7 @@ from dofsuite.curation.rules import Limits, Purpose, Rule, Thresholds, rules_of
 from dofsuite.data.manifest import sha256_of
 from dofsuite.data.remote import RemoteCache
 from dofsuite.errors import UserError
-from dofsuite.files import make_folder, write_json, write_text
+from dofsuite.files import make_folder, parse_json, write_json, write_text
 
 SETTINGS_FILE, INPUTS_FILE = "curation.json", "inputs.jsonl"
 
@@ -119,7 +119,7 @@ def read_settings_file(folder: Path) -> dict[str, Any]:
     """
     path = folder / SETTINGS_FILE
     try:
-        return dict(json.loads(path.read_bytes()))
+        return dict(parse_json(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: there is no curation here; begin with --stage map.") from error
 

@@ -25,7 +25,7 @@ from dofsuite.curation.settings import Curation
 from dofsuite.data.decode import decode_json, decode_text
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
-from dofsuite.files import write_bytes
+from dofsuite.files import parse_json, write_bytes
 from dofsuite.images import load_upright
 
 # Long side at which sharpness is measured and networks are asked (*ours*: the training's size).
@@ -238,8 +238,8 @@ def read_verdicts(curation: Curation, number: int) -> tuple[list[Facts], str]:
         raise UserError(f"{path}: these verdicts are missing: run --stage map to its end.")
     first, _, text = path.read_bytes().partition(b"\n")
     try:
-        head = json.loads(first)
-        rows = [json.loads(line) for line in text.splitlines()]
+        head = parse_json(first)
+        rows = [parse_json(line) for line in text.splitlines()]
         digest = sha256_of(text)
         found = (number, len(rows), digest, curation.fingerprint)
         is_whole = found == tuple(head[key] for key in HEAD_KEYS)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dofsuite.data.decode import DECODERS, disparity_from_depth_map
+from dofsuite.data.decode import DECODERS, check_map_size, disparity_from_depth_map
 from dofsuite.data.sample_record import mirror_caption, read_record
 from dofsuite.data.shards import Sample
 from dofsuite.errors import UserError
@@ -111,7 +111,9 @@ def decode_sample(sample: Sample, depth_kind: str | None) -> dict[str, Any]:
         kind, file = depth_kind or "disparity", f"{name}.{depth}"
         disparity[0] = torch.from_numpy(disparity_from_depth_map(decoded[depth], kind, size, file))
     if "valid.png" in decoded:
-        valid[0] = torch.from_numpy(decoded["valid.png"] > 0)
+        mask = decoded["valid.png"]
+        check_map_size(mask.shape, size, f"{name}.valid.png", "mask of valid depth")
+        valid[0] = torch.from_numpy(mask > 0)
 
     return {
         **read_record(sample.members, name)._asdict(),

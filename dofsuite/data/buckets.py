@@ -22,15 +22,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dofsuite.data.manifest import Manifest, fingerprint
+from dofsuite.data.manifest import MAX_MEMBER_BYTES, Manifest, fingerprint
 from dofsuite.data.remote import RemoteCache, join, read_remote
 from dofsuite.data.sampler import SourceOrder, hash_of, permutation
 from dofsuite.data.shards import ShardReader
-from dofsuite.data.tar_index import MAX_MEMBER_BYTES
 from dofsuite.errors import UserError
 from dofsuite.exif import ORIENTATION
 from dofsuite.files import cache_folder, write_atomic
-from dofsuite.images import IMAGE_EXTENSIONS
+from dofsuite.images import FORMATS, IMAGE_EXTENSIONS, header_only
 
 # Rows that are shuffled together, so that buckets do not come in a short cycle.
 BLOCK_ROWS = 64
@@ -270,7 +269,7 @@ def _size_of(reader: ShardReader, number: int) -> tuple[int, int]:
         with contextlib.suppress(Exception), warnings.catch_warnings():  # of anything, as decoding
             warnings.simplefilter("ignore")
             data = reader.start_of(number, IMAGE_EXTENSIONS, most)
-            with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+            with header_only(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 is_turned = image.getexif().get(ORIENTATION) in TURNED
                 width, height = image.size
                 return (width, height) if is_turned else (height, width)

@@ -6,13 +6,14 @@ at its own place. Training samples alone are skipped; a held-out one that is dam
 or its numbers would be of other images than before.
 """
 
+import contextlib
 import json
 import logging
 from pathlib import Path
 from typing import NamedTuple
 
 from dofsuite.errors import UserError
-from dofsuite.files import as_user_error, make_folder
+from dofsuite.files import as_user_error, make_folder, parse_json, read_bytes
 
 log = logging.getLogger("dofsuite")
 
@@ -44,10 +45,15 @@ class Damage:
         """Write down what is skipped in a run folder, and go on from what was skipped before."""
         self._file, self._rank = folder / SKIPPED_FILE, rank
         if self.limit and self._file.is_file():
-            for line in self._file.read_text().splitlines():
-                row = json.loads(line)
-                skipped = Skipped(row["position"], row["source"], row["number"], row["reason"])
-                self.skipped.setdefault((skipped.source, skipped.number), skipped)
+            data = read_bytes(self._file)
+            if not data.endswith(b"\n"):
+                self._append("")
+            for line in data.splitlines():
+                # A last line that a crash cut short is met and written again
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    row = parse_json(line)
+                    skipped = Skipped(row["position"], row["source"], row["number"], row["reason"])
+                    self.skipped.setdefault((skipped.source, skipped.number), skipped)
 
     def add(self, skipped: Skipped) -> None:
         """Count, log and write down a sample that was skipped.
@@ -71,10 +77,13 @@ class Damage:
             skipped.reason,
         )
         if self._file is not None:
-            row = json.dumps({"rank": self._rank, **skipped._asdict()})
-            make_folder(self._file.parent)
-            with as_user_error(self._file), open(self._file, "a") as file:
-                file.write(row + "\n")
+            self._append(json.dumps({"rank": self._rank, **skipped._asdict()}))
+
+    def _append(self, line: str) -> None:
+        assert self._file is not None
+        make_folder(self._file.parent)
+        with as_user_error(self._file), open(self._file, "a") as file:
+            file.write(line + "\n")
 
     def note(self, remark: str) -> None:
         """Log a remark once."""

@@ -1,14 +1,27 @@
 """Decoders by file extension: images, depth maps, masks, JSON and text; nothing is unpickled."""
 
 import io
-import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from dofsuite.errors import UserError
-from dofsuite.images import IMAGE_EXTENSIONS, decode_image, load_upright, one_line
+from dofsuite.files import parse_json
+from dofsuite.images import (
+    IMAGE_EXTENSIONS,
+    check_pixels,
+    decode_image,
+    load_upright,
+    one_line,
+)
+
+# No disparity in any unit is so large; missing values often are.
+LARGEST = 1e30
+# A part of the range that 16 bits do not show, the share of a map that lies in it where a few
+# values flatten the others, and how much these differ, of their largest (*ours*).
+FLAT_PART = 1e-6
+FLAT_SHARE, FLAT_VARIATION = 0.999, 1e-3
 
 
 def decode_depth_image(data: bytes, name: str) -> np.ndarray:
@@ -37,25 +50,36 @@ def decode_npy(data: bytes, name: str) -> np.ndarray:
     """Return an `.npy` file's map, float32 `[h, w]`; `[h, w, 1]` and `[1, h, w]` are squeezed.
 
     Raises:
-        UserError: The file is no array of numbers (pickled objects are not loaded) or has another
-            shape.
+        UserError: The file is no array of numbers (pickled objects are not loaded), has another
+            shape, more than `max_pixels`, or a number that float32 does not hold.
     """
+    # An array of real numbers, and no pickle
     try:
         values = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # of damaged files NumPy raises nearly anything
         raise UserError(f"{name}: it is not a plain array file: {one_line(error)}.") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise UserError(f"{name}: a depth map must be one array of real numbers.")
+    # One map [h, w]
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
         values = values.squeeze(-1 if values.shape[-1] == 1 else 0)
     if values.ndim != 2:
         raise UserError(f"{name}: a depth map must have shape [h, w], not {list(values.shape)}.")
-    return values.astype(np.float32)
+    check_pixels(values.size, name)
+    # As float32, which holds any depth
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float32)
+    if values.dtype.kind == "f" and (lost := np.isinf(stored) & np.isfinite(values)).any():
+        raise UserError(
+            f"{name}: {lost.sum()} values, such as {values[lost][0]:g}, are larger than float32 "
+            "holds, which is no depth: fill them before packing."
+        )
+    return stored
 
 
 def decode_json(data: bytes, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        value = parse_json(data)
     except ValueError as error:
         raise UserError(f"{name}: it is not JSON: {one_line(error)}.") from error
     if not isinstance(value, dict):
@@ -80,6 +104,19 @@ DECODERS: dict[str, Callable[[bytes, str], Any]] = {
 }
 
 
+def check_map_size(found: tuple[int, ...], size: tuple[int, int], name: str, what: str) -> None:
+    """Check that a map has the size `(h, w)` of its image.
+
+    Raises:
+        UserError: It has another; errors name the file `name` and call the map `what`.
+    """
+    if tuple(found) != size:
+        shown, needed = (f"{w}x{h}" for h, w in (found, size))
+        raise UserError(
+            f"{name}: the {what} is {shown} px and its image {needed} px: resize one of them."
+        )
+
+
 def disparity_from_depth_map(
     depth_map: np.ndarray, kind: str, size: tuple[int, int], name: str
 ) -> np.ndarray:
@@ -95,14 +132,11 @@ def disparity_from_depth_map(
         name: The file, for errors.
 
     Raises:
-        UserError: The map has another size than the image, or values that are no depth.
+        UserError: The map has another size than the image, values that are no depth, none that is
+            finite, or a few that flatten all others.
     """
     # Check size and values
-    if depth_map.shape != size:
-        found, needed = (f"{w}x{h}" for h, w in (depth_map.shape, size))
-        raise UserError(
-            f"{name}: the depth map is {found} px and its image {needed} px: resize one of them."
-        )
+    check_map_size(depth_map.shape, size, name, "depth map")
     bad, reason = (
         (~(depth_map > 0), "not a number or not above 0")
         if kind == "depth"
@@ -110,10 +144,46 @@ def disparity_from_depth_map(
     )
     if bad.any():
         raise UserError(f"{name}: {bad.sum()} values are {reason}: fill them before packing.")
+    if kind == "disparity" and (large := np.abs(depth_map) > LARGEST).any():
+        raise UserError(
+            f"{name}: {large.sum()} values are beyond {LARGEST:g}, which is no disparity: fill "
+            "them before packing."
+        )
+    if not np.isfinite(depth_map).any():
+        raise UserError(f"{name}: all values are infinite: measure it, or leave the map out.")
 
     # Depth to disparity, then to [0, 1]
+    disparity = depth_map.astype(np.float64)
     if kind == "depth":
-        depth_map = 1.0 / depth_map.astype(np.float64)
-    low, high = float(depth_map.min()), float(depth_map.max())
+        np.divide(1.0, disparity, out=disparity)
+    low, high = float(disparity.min()), float(disparity.max())
     scale = 1.0 / (high - low) if high > low else 0.0
-    return ((depth_map.astype(np.float64) - low) * scale).astype(np.float32)
+    disparity -= low
+    disparity *= scale
+    check_not_flattened(disparity, depth_map, name)
+    return disparity.astype(np.float32)
+
+
+def check_not_flattened(disparity: np.ndarray, depth_map: np.ndarray, name: str) -> None:
+    """Check that no few values of a map take all of its range, so that the others become one.
+
+    Args:
+        disparity: Normalized, `[h, w]`.
+        depth_map: As stored, `[h, w]`.
+        name: The file, for errors.
+
+    Raises:
+        UserError: They do.
+    """
+    for is_flat in (disparity < FLAT_PART, disparity > 1 - FLAT_PART):
+        others = is_flat.size - np.count_nonzero(is_flat)
+        if not 0 < others <= max(1, (1 - FLAT_SHARE) * is_flat.size):
+            continue
+        # Of one value, as a wall has, they lose nothing; infinite ones are far in any case
+        flat = depth_map[is_flat & np.isfinite(depth_map)].astype(np.float64)
+        if flat.size and np.ptp(flat) > FLAT_VARIATION * np.abs(flat).max():
+            outlier = depth_map[~is_flat].flat[0]
+            raise UserError(
+                f"{name}: {others} values, such as {outlier:g}, are so far from all others that "
+                "these become one disparity: fill them before packing."
+            )

@@ -5,7 +5,6 @@ written once it is made, into a folder that stays (look at it, and remove what i
 whole is packed when none is missing. An image depends on the seed and its number alone.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from dofsuite.data.packing.match_files import Listing, Pair
 from dofsuite.data.packing.pack import PackConfig, PairReader, PredictDisparity, pack_pairs
 from dofsuite.depth_options import AUTO, DEPTH_MODEL
 from dofsuite.errors import UserError
-from dofsuite.files import make_folder, read_bytes, write_bytes, write_json
+from dofsuite.files import make_folder, parse_json, read_bytes, write_bytes, write_json
 from dofsuite.images import encode_png
 from dofsuite.model_terms import terms_of_model
 
@@ -208,7 +207,10 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
             raise UserError(f"{folder}: it holds other files; name an empty folder by --images.")
         write_json(make_folder(folder) / SETTINGS, settings)
         return
-    stored = json.loads(read_bytes(file))
+    try:
+        stored = dict(parse_json(read_bytes(file)))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file}: it is damaged; name another folder by --images.") from error
     if different := [name for name in settings if stored.get(name) != settings[name]]:
         raise UserError(
             f"{file}: {different[0]}: these images were made with another one; name another folder "

@@ -8,7 +8,6 @@ altered ends the run before it begins, with a sentence that names it.
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
@@ -16,11 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dofsuite.errors import UserError
-from dofsuite.files import write_json
+from dofsuite.files import parse_json, read_bytes, readable, write_json
 
 MANIFEST_FILE = "manifest.json"
 VERIFIED_FILE = ".verified.json"
 FORMAT_VERSION = 1
+MAX_MEMBER_BYTES = 512 * 2**20
+# Of samples, as a manifest counts them.
+COUNTS = ("samples", "samples_with_depth", "samples_with_caption", "samples_with_exif")
 DEPTH_KINDS = ("disparity", "depth")
 # Side-cars (`sidecar.py`) by kind, which is the folder's name: what they hold, in words.
 PROMPTS = "prompts"
@@ -99,16 +101,18 @@ def read_manifest(folder: Path) -> Manifest:
         UserError: The folder or its manifest is missing, or the manifest is not one.
     """
     path = folder / MANIFEST_FILE
-    if not folder.is_dir():
+    with readable(path):
+        is_folder, is_there = folder.is_dir(), path.is_file()
+    if not is_folder:
         raise UserError(
             f"{folder}: there is no such folder of shards: pack one with python -m dofsuite.data."
         )
-    if not path.is_file():
+    if not is_there:
         raise UserError(
             f"{path}: the manifest is missing: pack the shards again with python -m dofsuite.data, "
             "or index tars of webdataset with python -m dofsuite.data index."
         )
-    return parse_manifest(path.read_bytes(), str(path))
+    return parse_manifest(read_bytes(path), str(path))
 
 
 def parse_manifest(data: bytes, name: str) -> Manifest:
@@ -118,7 +122,7 @@ def parse_manifest(data: bytes, name: str) -> Manifest:
         UserError: It is not a manifest, or contradicts itself.
     """
     try:
-        return _manifest_from(json.loads(data))
+        return _manifest_from(parse_json(data))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{name}: it is not a manifest of shards ({error}): pack the shards again."
@@ -141,10 +145,18 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
 
     # Consistency
     counts = [shard.samples for shard in shards]
+    totals = [getattr(manifest, name) for name in COUNTS]
     problems = {
+        "a count is no whole number": not all(
+            type(number) is int for number in (*totals, *counts, *(each.bytes for each in shards))
+        ),
         "its sample counts do not add up": (
             manifest.samples != sum(counts) or min(counts, default=1) < 1
         ),
+        "it counts more samples with something than samples": (
+            not 0 <= min(totals) <= max(totals) <= manifest.samples
+        ),
+        "a shard is listed twice": len({shard.name for shard in shards}) < len(shards),
         "a shard lies outside the folder": any(
             Path(shard.name).name != shard.name for shard in shards
         ),
@@ -157,6 +169,36 @@ def _manifest_from(data: dict[str, Any]) -> Manifest:
         if is_there:
             raise ValueError(problem)
     return manifest
+
+
+def parse_index(data: bytes, shard: ShardEntry, name: str) -> list[list[Any]]:
+    """Return the index in a file's bytes, as `index_of` makes it; errors name the file `name`.
+
+    Raises:
+        UserError: It is no index, has other samples than the manifest says, or a file that lies
+            outside of the tar or is too large.
+    """
+    # Shape, and places in the tar
+    try:
+        samples = parse_json(data)
+        for _, members in samples if isinstance(samples, list) else [samples]:
+            for extension, (start, size, sha256) in members.items():
+                if not (type(start) is type(size) is int and isinstance(sha256, str)):
+                    raise ValueError(f"{extension}: {[start, size, sha256]}")
+                if not 0 <= start <= start + size <= shard.bytes or size > MAX_MEMBER_BYTES:
+                    raise ValueError(f"{extension}: {size} bytes from {start} on")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{name}: it is no index of a shard of {shard.bytes} bytes ({error}): copy or pack the "
+            "shard again."
+        ) from error
+    # Neither a sample more nor one less
+    if len(samples) != shard.samples:
+        raise UserError(
+            f"{name}: it has {len(samples)} samples and the manifest {shard.samples}: pack the "
+            "shard again."
+        )
+    return list(samples)
 
 
 def verify_shards(
@@ -178,7 +220,7 @@ def verify_shards(
     # What was intact before
     verified: Any = {}
     with contextlib.suppress(OSError, ValueError):
-        verified = json.loads((folder / VERIFIED_FILE).read_bytes())
+        verified = parse_json((folder / VERIFIED_FILE).read_bytes())
     if not isinstance(verified, dict):
         verified = {}
     found = {}
@@ -217,13 +259,16 @@ def _check_sums(folder: Path, shard: ShardEntry, verified: object) -> list[Any]:
     found = [*stats, *sha256.values()]
     if verified != found:
         for path, expected in sha256.items():
-            with open(path, "rb") as file:
+            with readable(path), open(path, "rb") as file:
                 check_sha256(path, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+        parse_index(read_bytes(index), shard, str(index))
     return found
 
 
 def check_is_file(path: Path) -> None:
-    if not path.is_file():
+    with readable(path):
+        is_there = path.is_file()
+    if not is_there:
         raise UserError(f"{path}: this file is missing: copy it again or pack the shards again.")
 
 

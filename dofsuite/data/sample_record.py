@@ -12,6 +12,7 @@ sensor is not known: they count as absent (`has_old_exif`).
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dofsuite.data.decode import decode_json, decode_text
@@ -43,7 +44,7 @@ class Record(NamedTuple):
         return not (math.isnan(self.f_number) or math.isnan(self.focal_length_mm))
 
 
-def read_record(members: dict[str, bytes], name: str) -> Record:
+def read_record(members: Mapping[str, bytes], name: str) -> Record:
     """Read a sample's metadata from its `json` and `txt` files; errors name the sample `name`.
 
     Raises:

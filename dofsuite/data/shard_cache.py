@@ -15,14 +15,14 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO
 
 from dofsuite.data.manifest import sha256_of
 from dofsuite.data.remote import NoRoomError, RemoteCache, chunks_of, file_system, tried
 from dofsuite.errors import UserError
-from dofsuite.files import as_user_error, make_folder
+from dofsuite.files import as_user_error, exclusive, make_folder
 
 # For so long room is looked for while other processes use all that lies in the cache.
 ROOM_S = 120.0
@@ -100,7 +100,7 @@ class ShardCache:
             if held is not None:
                 return held
             try:
-                with _exclusive(path.with_name(f".{path.name}.lock")):
+                with exclusive(path.with_name(f".{path.name}.lock")):
                     if not path.exists():
                         self._copy(address, path, size, sha256, keep)
             except NoRoomError:
@@ -126,7 +126,7 @@ class ShardCache:
             return True
         with contextlib.suppress(BlockingIOError):
             try:
-                with _exclusive(path.with_name(f".{path.name}.lock"), wait=False):
+                with exclusive(path.with_name(f".{path.name}.lock"), wait=False):
                     if not path.exists():
                         self._copy(address, path, size, sha256, keep)
             except NoRoomError:
@@ -178,7 +178,7 @@ class ShardCache:
 
     # Return a new locked file of the full size, which counts as used; old copies make room for it.
     def _reserve(self, path: Path, size: int, keep: Collection[Path]) -> BinaryIO:
-        with _exclusive(self.folder / ".room.lock"):
+        with exclusive(self.folder / ".room.lock"):
             self._make_room(size, {path.name for path in keep})
             name = f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
             file = open(self.folder / name, "xb")
@@ -235,19 +235,3 @@ def _delete_unused(path: str) -> bool:
             return False
         os.unlink(path)
         return True
-
-
-# Hold the lock file `path`, which is gone afterwards; not `wait`: BlockingIOError where it is held.
-@contextlib.contextmanager
-def _exclusive(path: Path, wait: bool = True) -> Iterator[None]:
-    while True:
-        with open(path, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            # Deleted by the one who held it: another file has the name now
-            if os.fstat(file.fileno()).st_nlink == 0:
-                continue
-            try:
-                yield
-            finally:
-                os.unlink(path)
-            return

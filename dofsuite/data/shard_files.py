@@ -20,6 +20,7 @@ from dofsuite.data.manifest import (
 from dofsuite.data.remote import RemoteCache, is_remote, join, read_remote
 from dofsuite.data.shard_cache import CachedFile, ShardCache
 from dofsuite.errors import UserError
+from dofsuite.files import read_bytes
 
 # Open shards of a process: of a folder; of copies, which are kept from deletion while open.
 MAX_OPEN_SHARDS = 64
@@ -41,7 +42,7 @@ class LocalFiles:
     def index(self, shard: ShardEntry) -> bytes:
         path = self.folder / f"{shard.name}.index.json"
         check_is_file(path)
-        return path.read_bytes()
+        return read_bytes(path)
 
     def open(self, shard: ShardEntry, release: Callable[[], object]) -> int:
         path = self.folder / f"{shard.name}.tar"
@@ -74,7 +75,7 @@ class RemoteFiles:
     def index(self, shard: ShardEntry) -> bytes:
         # Its bytes are not in the manifest, its checksum is.
         with self._open(f"{shard.name}.index.json", None, shard.index_sha256) as copy:
-            return copy.path.read_bytes()
+            return read_bytes(copy.path)
 
     def open(self, shard: ShardEntry, release: Callable[[], object]) -> int:
         return self._open(f"{shard.name}.tar", shard.bytes, shard.sha256, release).descriptor

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -25,15 +24,26 @@ from dofsuite.data.manifest import (
     Manifest,
     ShardEntry,
     check_sha256,
+    parse_index,
     sha256_of,
 )
 from dofsuite.data.remote import RemoteCache, join
 from dofsuite.data.sample_record import read_record
 from dofsuite.data.shard_files import files_of
-from dofsuite.data.tar_index import MAX_MEMBER_BYTES, check_key, index_of
+from dofsuite.data.tar_index import check_key, index_of
 from dofsuite.errors import UserError
-from dofsuite.files import temp_sibling, write_bytes, write_json
+from dofsuite.files import (
+    clear_leftovers,
+    held_sibling,
+    read_bytes,
+    readable,
+    temp_sibling,
+    write_bytes,
+    write_json,
+)
 
+# Of the files of a shard.
+ENDINGS = (".tar", ".index.json")
 # Of samples in all indexes that a process keeps in memory, about 1 kB each.
 MAX_INDEXED_SAMPLES = 65536
 
@@ -76,21 +86,43 @@ class ShardWriter:
         if self._file is None:
             from webdataset import TarWriter
 
-            self._file = open(
-                self.folder / f".shard-{len(self.entries):06d}.tar.tmp-{os.getpid()}", "wb"
-            )
+            path = self.folder / f"shard-{len(self.entries):06d}.tar"
+            self._file = open(temp_sibling(path, "tmp"), "wb")
             self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
         self._tar.write({"__key__": key, **members})
         self._in_shard += 1
 
-        # What the manifest counts
+        self._count(key, members)
+        if self._in_shard == self.samples_per_shard:
+            self.complete_shard()
+
+    # What the manifest counts.
+    def _count(self, key: str, members: Mapping[str, bytes]) -> None:
         record = read_record(members, key)
         self.samples_with_depth += any(extension.startswith("depth.") for extension in members)
         self.samples_with_caption += bool(record.caption)
         self.samples_with_exif += record.has_exif
 
-        if self._in_shard == self.samples_per_shard:
-            self.complete_shard()
+    def keep(self) -> int:
+        """Take over the complete shards that a stopped writer left; return their samples."""
+        while True:
+            tar = self.folder / f"shard-{len(self.entries):06d}.tar"
+            try:
+                index, data = index_of(tar), read_bytes(tar.with_suffix(".index.json"))
+            except UserError:
+                break
+            if json.dumps(index).encode() != data or len(index) != self.samples_per_shard:
+                break
+            # Their metadata is counted again
+            with open(tar, "rb") as file:
+                for key, places in index:
+                    members = dict.fromkeys(places, b"")
+                    for extension in places.keys() & {"json", "txt"}:
+                        start, size = places[extension][:2]
+                        members[extension] = os.pread(file.fileno(), size, start)
+                    self._count(key, members)
+            self.entries.append(shard_entry(tar, len(index), data))
+        return sum(entry.samples for entry in self.entries)
 
     def close(
         self,
@@ -162,19 +194,17 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     If another process was first, its folder stays: the content is the same.
     """
-    temporary = temp_sibling(folder, "tmp")
+    clear_leftovers(folder)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        try:
-            os.rename(temporary, folder)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+        with held_sibling(folder) as temporary:
+            yield temporary
+            try:
+                os.rename(temporary, folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be written: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class ShardReader:
@@ -224,9 +254,8 @@ class ShardReader:
         file = self._file(shard)
         members = {}
         for extension, (offset, size, sha256) in index.items():
-            if size > MAX_MEMBER_BYTES:
-                raise UserError(f"{path}: {key}.{extension}: {size} bytes are too many for a file.")
-            members[extension] = os.pread(file, size, offset)
+            with readable(path):
+                members[extension] = os.pread(file, size, offset)
             if sha256_of(members[extension]) != sha256:
                 raise UserError(
                     f"{path}: {key}.{extension}: it is truncated or altered: copy or pack the "
@@ -239,7 +268,9 @@ class ShardReader:
         shard = bisect_right(self._starts, number) - 1
         _, index = self._index(shard)[number - self._starts[shard]]
         offset, size, _ = next(index[extension] for extension in extensions if extension in index)
-        return os.pread(self._file(shard), min(size, most), offset)
+        path = join(self.folder, f"{self.manifest.shards[shard].name}.tar")
+        with readable(path):
+            return os.pread(self._file(shard), min(size, most), offset)
 
     def read_ahead(self, shards: Sequence[int]) -> None:
         """Say which shards are read now and next, in this order: remote ones are copied early."""
@@ -254,13 +285,7 @@ class ShardReader:
             data = self.files.index(entry)
             name = str(join(self.folder, f"{entry.name}.index.json"))
             check_sha256(name, sha256_of(data), entry.index_sha256)
-            index = json.loads(data)
-            if len(index) != entry.samples:
-                raise UserError(
-                    f"{name}: it has {len(index)} samples and the manifest {entry.samples}: pack "
-                    "the shard again."
-                )
-            self._indexes[shard] = index
+            self._indexes[shard] = parse_index(data, entry, name)
             # The oldest go
             while len(self._indexes) > 1 and (
                 sum(map(len, self._indexes.values())) > MAX_INDEXED_SAMPLES

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
@@ -36,7 +37,7 @@ from dofsuite.data.remote import join
 from dofsuite.data.sample_record import mirror_caption, read_record
 from dofsuite.data.shards import Sample, ShardReader, ShardWriter, index_of, shard_entry
 from dofsuite.errors import UserError
-from dofsuite.files import free_bytes, make_folder
+from dofsuite.files import claimed, free_bytes, parse_json
 from dofsuite.images import IMAGE_EXTENSIONS
 
 # Rows of the kinds that are of images.
@@ -157,7 +158,11 @@ def write_sidecars(
             f"shards of {folder}: {plan.bytes / 1e9:.3f} GB, {free / 1e9:.1f} GB free on its disk"
         )
     _check_disks(plans)
-    return {plan.output: _write(plan) for plan in plans}
+    written = {}
+    for plan in plans:
+        with claimed(plan.output):
+            written[plan.output] = _write(plan)
+    return written
 
 
 def _rows_name(kind: str) -> str:
@@ -210,7 +215,6 @@ def _write(plan: Plan) -> Manifest:
     # Left by a run that was stopped
     reader, encoder = plan.reader, plan.encoder
     manifest = reader.manifest
-    make_folder(plan.output)
     for stale in plan.output.glob(".shard-*.tmp-*"):
         stale.unlink()
 
@@ -307,13 +311,21 @@ class Sidecar:
         """
         with self._mended():
             sample = self.reader.read(number)
-        rows = rows_of(json.loads(sample.members["json"]))
+        # Its rows and their tensors, whatever lies there
+        try:
+            rows = list(rows_of(parse_json(sample.members["json"])))
+            tensors = load(sample.members[f"{self.kind}.safetensors"])
+        except (SafetensorError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{sample.shard}: {sample.key}: it holds no {KINDS[self.kind]} "
+                f"({type(error).__name__}); remove {self.folder} and encode again with python -m "
+                "dofsuite.data encode."
+            ) from error
         if row not in rows:
             raise UserError(
                 f"{sample.shard}: {sample.key}: its caption is not the one that was encoded; "
                 f"remove {self.folder} and encode again with python -m dofsuite.data encode."
             )
-        tensors = load(sample.members[f"{self.kind}.safetensors"])
         return {name: tensor[rows.index(row)] for name, tensor in tensors.items()}
 
     @contextmanager

@@ -8,10 +8,12 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from dofsuite.data.manifest import sha256_of
+from dofsuite.data.manifest import MAX_MEMBER_BYTES, sha256_of
 from dofsuite.errors import UserError
+from dofsuite.files import readable
 
-MAX_MEMBER_BYTES = 512 * 2**20
+# What tarfile raises of damaged headers beside its own errors.
+DAMAGED_HEADER = (EOFError, ValueError, OverflowError, MemoryError)
 
 
 def index_of(path: Path) -> list[list[Any]]:
@@ -26,8 +28,10 @@ def index_of(path: Path) -> list[list[Any]]:
     samples: dict[str, dict[str, list[Any]]] = {}
     # Each plain file, then the end marker, by which a tar cut between members is told
     try:
-        with tarfile.open(path, "r:") as tar, open(path, "rb") as file:
+        with readable(path), tarfile.open(path, "r:") as tar, open(path, "rb") as file:
             for member in tar:
+                if member.size < 0:  # tarfile would go back in the file
+                    raise ValueError(f"{member.name}: a size below 0")
                 name = re.fullmatch(r"((?:.*/)?[^./][^./]*)\.([^/]+)", member.name)
                 if member.isdir() or name is None:
                     check_key(member.name, str(path))
@@ -44,7 +48,7 @@ def index_of(path: Path) -> list[list[Any]]:
                 sha256 = sha256_of(os.pread(file.fileno(), size, start))
                 samples[key][extension] = [start, size, sha256]
             is_whole = os.pread(file.fileno(), 1024, tar.offset) == bytes(1024)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, *DAMAGED_HEADER) as error:
         raise UserError(
             f"{path}: it is no plain tar, or truncated ({error}): copy it again."
         ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dofsuite.diffusion import draw_integer
-from dofsuite.errors import UserError
+from dofsuite.files import readable
 
 # Weight files up to this size are read completely.
 FULL_BYTES = 2**22
@@ -34,11 +34,8 @@ def hash_file(file: Path) -> str:
     Raises:
         UserError: It cannot be read.
     """
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{file}: it cannot be read ({error.strerror}); check the path.") from error
+    with readable(file), open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def hash_named_files(files: Iterable[tuple[str, Path]]) -> str:

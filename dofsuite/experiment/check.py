@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from dofsuite.backbones.perception.remote_code import MayRunRemoteCode
 from dofsuite.backbones.quantization import check_can_quantize
@@ -32,6 +31,7 @@ from dofsuite.experiment.cards import (
 from dofsuite.experiment.downloads import download_lines, licence_lines
 from dofsuite.experiment.experiment import Experiment
 from dofsuite.experiment.step_costs import Step, StepCosts, step_costs
+from dofsuite.experiment.yaml_file import read_experiment_file
 from dofsuite.training.checkpoints.space import checkpoint_space
 from dofsuite.training.run.record import finished_at
 
@@ -90,7 +90,8 @@ def first_step(experiment: Experiment) -> int:
     file = Path(experiment.sources[0].source).with_name(f"{Path(continued).name}.yaml")
     if not file.is_file():
         return 0
-    return max(0, int(yaml.safe_load(file.read_text())["trainer"]["max_steps"]))
+    end = read_experiment_file(file).get("trainer", {}).get("max_steps")
+    return max(0, end) if isinstance(end, int) else 0
 
 
 def card_of(config: Mapping[str, Any]) -> Card | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,9 @@ from dofsuite.errors import UserError
 COMMAND_LINE = "command line"
 # 128 + SIGTERM: ended on a signal, saved if a step was made; the same command goes on.
 EXIT_STOPPED = 143
+# `fit`'s own options, which are no keys of an experiment.
+SWITCHES = ("--count", "--print_config", "--check", "--help")
+OWN_OPTIONS = (*SWITCHES, "--sweep", "--index", "--allow-import")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,11 @@ def read_command(argv: Sequence[str], environment: Mapping[str, str] = os.enviro
     parser.add_argument("--print_config", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
+    for word in argv:
+        if re.fullmatch(r"-[A-Za-z]{2,}.*", word) and not word.startswith("-inf"):
+            raise UserError(f"{COMMAND_LINE}: {word}: write it with two dashes, -{word}.")
+        if word.partition("=")[0] in SWITCHES and "=" in word:
+            raise UserError(f"{COMMAND_LINE}: {word}: it takes no value.")
     own, rest = parser.parse_known_args(list(argv))
 
     # What is left: the experiment file, then overrides.

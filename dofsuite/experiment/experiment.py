@@ -53,7 +53,6 @@ class Experiment:
         Raises:
             UserError: It holds another one; names the first key that differs.
         """
-        from dofsuite.experiment.shards_of_run import check_same_shards
         from dofsuite.training.checkpoints.resume import checkpoints_of
         from dofsuite.training.run.record import (
             differing_key,
@@ -76,7 +75,33 @@ class Experiment:
         # The number of samples of an optimizer step.
         if step := differing_step(stored, self.config, folder):
             raise _mistake(self.sources, *step)
-        check_same_shards(self.sources, self.config, folder)
+
+    def check_numbers(self) -> None:
+        """Check numbers that would be refused only once the data are there.
+
+        Raises:
+            UserError: Of an optimizer, or what Lightning would divide by.
+        """
+        from dofsuite.experiment.optimizer_numbers import refused_numbers
+
+        accumulated = self.config["trainer"].get("accumulate_grad_batches") or 0
+        if accumulated < 1:
+            reason = f"at least 1 is expected, not {accumulated}"
+            raise _mistake(self.sources, "trainer.accumulate_grad_batches", reason)
+        for key, reason in refused_numbers(self.config):
+            raise _mistake(self.sources, key, reason)
+
+    def check_shards(self, folder: Path) -> None:
+        """Make sure that the shards are those on which the run in a folder has trained.
+
+        Raises:
+            UserError: Others lie at the same place, or a remote manifest cannot be read.
+        """
+        from dofsuite.experiment.shards_of_run import check_same_shards
+        from dofsuite.training.checkpoints.resume import checkpoints_of
+
+        if checkpoints_of(folder):
+            check_same_shards(self.sources, self.config, folder)
 
     def build(
         self, log: Logger, plugins: Sequence[Any], callbacks: Sequence[Callback], bar: Callback
@@ -101,12 +126,9 @@ class Experiment:
             )
 
     def _check_trainer(self, trainer: dict[str, Any]) -> None:
-        """Check what Lightning would divide by, or name vaguely."""
+        """Check what Lightning would name vaguely of this machine."""
         from torch import cuda
 
-        if (trainer.get("accumulate_grad_batches") or 0) < 1:
-            reason = f"at least 1 is expected, not {trainer['accumulate_grad_batches']}"
-            raise _mistake(self.sources, "trainer.accumulate_grad_batches", reason)
         if trainer.get("accelerator") in ("gpu", "cuda") and not cuda.is_available():
             reason = "no GPU is here; leave the key out, or set it to cpu"
             raise _mistake(self.sources, "trainer.accelerator", reason)
@@ -205,6 +227,7 @@ def read_experiment(command: Command) -> Experiment:
     check_unknown_keys(sources, experiment.config)
     if ALLOWED_BY not in command.importable:
         check_confined(sources, experiment.config["trainer"])
+    experiment.check_numbers()
     return experiment
 
 

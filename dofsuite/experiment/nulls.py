@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 from jsonargparse import set_parsing_settings
 
+from dofsuite.yaml_tree import parse_yaml
+
 
 def nulls_as_content(words: Sequence[str]) -> list[str]:
     """Return options with those that hold a null rewritten as content of an experiment file.
@@ -66,7 +68,7 @@ def _value_of(option: Sequence[str]) -> Any:
     if len(option) > 2 or not option[0].startswith("--") or not text.strip():
         return text
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError:
         return text
 

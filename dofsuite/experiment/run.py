@@ -49,6 +49,7 @@ def run(experiment: Experiment, argv: Sequence[str] = ()) -> int:
                 _say_where(folder)
             return 0
         # Begin or resume.
+        experiment.check_shards(folder)
         try:
             _train(experiment, folder, argv)
         except RunStopped as stop:
@@ -97,7 +98,7 @@ def _train(experiment: Experiment, folder: Path, argv: Sequence[str]) -> None:
     log.completed_steps = lambda: trainer.global_step
     if trainer.is_global_zero:
         write_record(folder, experiment.config, argv)
-        record_shards(experiment.config, folder)
+        record_shards(experiment.config, folder, is_begun=bool(start) and not continues)
         log.resume(step_of(start) if start else 0)
         if start is not None:
             print(

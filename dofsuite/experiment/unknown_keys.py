@@ -8,8 +8,15 @@ from typing import Any
 import yaml
 
 from dofsuite.errors import UserError
-from dofsuite.experiment.command import Command
-from dofsuite.experiment.keys import ProvidedKeys, exists, is_mapping, nearest, short
+from dofsuite.experiment.command import OWN_OPTIONS, Command
+from dofsuite.experiment.keys import (
+    ProvidedKeys,
+    exists,
+    is_mapping,
+    near_name,
+    nearest,
+    short,
+)
 from dofsuite.experiment.nulls import sections_with_null
 from dofsuite.experiment.parser import ExperimentCLI
 from dofsuite.experiment.yaml_file import read_experiment_file
@@ -41,6 +48,12 @@ def unknown_key(source: ProvidedKeys, key: str, resolved: dict[str, Any] | None)
     """The error for a key that does not exist; `resolved` is the experiment without that key."""
     meant = nearest(resolved, key) if resolved else None
     hint = f"; did you mean {source.spelled(meant)}?" if meant and meant != key else "."
+    # An option of `fit` itself, which belongs on the command line
+    own = near_name(source.spelled(key), OWN_OPTIONS) if source.as_option else None
+    if own is not None and own == source.spelled(key):
+        hint = "; it belongs on the command line."
+    elif own is not None and hint == ".":
+        hint = f"; did you mean {own}?"
     return UserError(f"{source.source}: {source.spelled(key)}: no such key{hint}")
 
 

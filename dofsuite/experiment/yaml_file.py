@@ -6,10 +6,8 @@ from typing import Any
 import yaml
 
 from dofsuite.errors import UserError
-
-# Values of a file, aliases followed, and how deep they may be nested.
-MOST_NODES = 20_000
-DEEPEST = 50
+from dofsuite.files import readable
+from dofsuite.yaml_tree import NotATreeError, parse_yaml
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -29,63 +27,16 @@ class _DoubledKey(Exception):
     """A key, and the two lines that it stands on."""
 
 
-class _Refused(Exception):
-    """What of a file is not taken, and its line."""
-
-
-def check_nodes(root: yaml.Node | None) -> None:
-    """Check that YAML is a tree of words and values, of a size that a person could have written.
-
-    Raises:
-        _Refused: An alias stands inside what it names, aliases multiply to more than `MOST_NODES`,
-            or a key is a list or a mapping.
-    """
-    # How many values each node is, aliases followed; None while it is being counted.
-    sizes: dict[int, int | None] = {}
-
-    def count(node: yaml.Node) -> int:
-        line = node.start_mark.line + 1
-        if id(node) in sizes:
-            if (known := sizes[id(node)]) is None:
-                raise _Refused(f"line {line}: an alias stands inside of what it names")
-            return known
-        sizes[id(node)] = None
-        total = 1
-        for child in _children(node):
-            total += count(child)
-            if total > MOST_NODES:
-                raise _Refused(f"line {line}: aliases multiply to more than {MOST_NODES} values")
-        sizes[id(node)] = total
-        return total
-
-    # An empty file has no root
-    if root is not None:
-        count(root)
-
-
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.SequenceNode):
-        return list(node.value)
-    if not isinstance(node, yaml.MappingNode):
-        return []
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise _Refused(f"line {key.start_mark.line + 1}: a key has to be a word")
-    return [child for pair in node.value for child in pair]
-
-
 def check_option(text: str) -> None:
-    """Check the value of an option as `check_nodes` does.
+    """Check that the value of an option is a tree.
 
     Raises:
-        UserError: It is refused, or nested too deep to be read.
+        UserError: It is not, or nested too deep to be read.
     """
     try:
-        check_nodes(yaml.compose(text, Loader=yaml.SafeLoader))
-    except _Refused as error:
+        parse_yaml(text)
+    except NotATreeError as error:
         raise UserError(f"command line: {text[:40]!r}: {error}.") from None
-    except RecursionError:
-        raise UserError(f"command line: {text[:40]!r}: nested too deep.") from None
     except yaml.YAMLError:
         return  # text, or what the parser says is wrong
 
@@ -97,18 +48,16 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
         UserError: The file is missing or not YAML, a key is written twice, or a section has not the
             shape it needs.
     """
-    if not path.is_file():
+    with readable(path):
+        is_there = path.is_file()
+    if not is_there:
         raise UserError(f"{path}: no such experiment file.")
     # Syntax.
     try:
         text = path.read_text(encoding="utf-8")
-        check_nodes(yaml.compose(text, Loader=_StrictLoader))
-        content = yaml.load(text, Loader=_StrictLoader)
-        _check_depth(content)
-    except _Refused as error:
+        content = parse_yaml(text, _StrictLoader)
+    except NotATreeError as error:
         raise UserError(f"{path}: {error}.") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested too deep.") from None
     except _DoubledKey as error:
         raise UserError(
             "{}: {}: written twice, in line {} and in line {}.".format(path, *error.args)
@@ -131,16 +80,6 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
             )
     _check_sections(path, content, ())
     return content
-
-
-def _check_depth(node: Any, depth: int = 0) -> None:
-    """Refuse what the parser's own recursion would fail on."""
-    if depth > DEEPEST:
-        raise RecursionError
-    for child in (
-        node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    ):
-        _check_depth(child, depth + 1)
 
 
 def _check_sections(path: Path, node: Any, parents: tuple[str, ...]) -> None:

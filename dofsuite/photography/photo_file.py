@@ -29,7 +29,6 @@ DECODERS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "HEIF", "AVIF")
 HEIC_EXTENSIONS = (".heic", ".heif")
 READABLE = (*FORMATS, *HEIC_EXTENSIONS)
 GPS_IFD = 0x8825
-MAX_PIXELS = 256_000_000
 SIZES_IN_EXIF_IFD = (0xA002, 0xA003)  # width and height before the orientation was applied
 BITS_PER_SAMPLE = 258
 # EXIF tags of the stored pixels: size, compression, strips, orientation, ...
@@ -44,14 +43,14 @@ def read_photo(path: Path) -> Photo:
 
     Raises:
         UserError: The file cannot be read, is no image of a format above, is damaged, has more than
-            256 megapixels, or needs a package that is not installed.
+            `max_pixels`, or needs a package that is not installed.
     """
     data = read_bytes(path)
     if data[4:8] == b"ftyp":
         _register_heif(path)
     # The decoder's many errors become one sentence each.
     try:
-        with warnings.catch_warnings(), pixel_limit(MAX_PIXELS):
+        with warnings.catch_warnings(), pixel_limit(str(path)):
             warnings.simplefilter("ignore", UserWarning)  # remarks about damaged EXIF tags
             Image.init()
             decoders = [name for name in DECODERS if name in Image.OPEN]
@@ -59,10 +58,6 @@ def read_photo(path: Path) -> Photo:
                 return _photo_of(image, data, path)
     except UserError:
         raise
-    except Image.DecompressionBombError as error:
-        raise UserError(
-            f"{path}: the image has too many pixels: {one_line(error)}; reduce it first."
-        ) from error
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{path}: it is not a JPEG, PNG, WebP, TIFF or HEIC image.") from error
     except Exception as error:  # of damaged files Pillow raises nearly anything
@@ -89,7 +84,10 @@ def _photo_of(image: Image.Image, data: bytes, path: Path) -> Photo:
     values = _upright(values if values.ndim == 3 else values[:, :, None], orientation)
     # To float [c, h, w]: color or gray as three channels, and opacity
     bits = 8 * values.dtype.itemsize
-    planes = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1) / (2**bits - 1)
+    planes = torch.empty(values.shape[2], *values.shape[:2])
+    for plane, stored in zip(planes.numpy(), values.transpose(2, 0, 1), strict=True):
+        plane[:] = stored
+    planes /= 2**bits - 1
     is_gray, has_alpha = len(planes) < 3, len(planes) in (2, 4)
     color = planes[:-1] if has_alpha else planes
     alpha = planes[-1:].contiguous() if has_alpha and bool((planes[-1] < 1).any()) else None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dofsuite.backbones import Codec
 from dofsuite.data.shards import new_folder
-from dofsuite.files import clear_leftovers, flush_folder, write_bytes, write_json
+from dofsuite.files import flush_folder, write_bytes, write_json
 from dofsuite.images import encode_jpeg, encode_png
 from dofsuite.optics import DisparityLayers, display_to_linear, linear_to_display
 from dofsuite.simulation.config import SimulateConfig
@@ -104,8 +104,6 @@ def write_variants(
     Raises:
         UserError: The image cannot be read or the disk is full; then nothing of it is left.
     """
-    # What a killed run has left of this image
-    clear_leftovers(folder)
     image, disparity = scene.read()
     variants, latents = variants_of(config), []
     with new_folder(folder) as temporary:

@@ -156,7 +156,7 @@ def test_other_formats_are_refused(picture: np.ndarray, kind: str) -> None:
 
 
 def test_decompression_bomb_is_refused_before_it_is_decoded() -> None:
-    with pytest.raises(UserError, match=r"^x: the image has too many pixels"):
+    with pytest.raises(UserError, match=r"^x: it has too many pixels"):
         decode_image(saved(Image.new("1", (12000, 9000)), "PNG"), "x")
 
 
@@ -245,6 +245,64 @@ def test_depth_that_is_none_is_refused_by_name(
 ) -> None:
     with pytest.raises(UserError, match=rf"^d\.npy: .*{reason}"):
         disparity_from_depth_map(np.float32(values), kind, (1, 2), "d.npy")
+
+
+def npy(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def test_a_value_that_float32_does_not_hold_is_named() -> None:
+    with pytest.raises(UserError, match=r"^d\.npy: 2 values, such as 1e\+300, are larger"):
+        decode_npy(npy(np.array([[1.0, 1e300], [-1e300, np.inf]])), "d.npy")
+    assert decode_npy(npy(np.array([[1.0, np.inf]])), "d.npy").tolist() == [[1.0, np.inf]]
+
+
+RAMP = np.repeat(np.arange(1, 65, dtype=np.float32)[None], 64, axis=0)
+
+
+def with_one(value: float) -> np.ndarray:
+    values = RAMP.copy()
+    values[3, 5] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "reason"),
+    [
+        (np.full((64, 64), np.inf), "depth", "all values are infinite"),
+        (with_one(3e38), "disparity", r"1 values are beyond 1e\+30"),
+        (np.where(RAMP > 40, -3.4e38, RAMP), "disparity", "1536 values are beyond"),
+        (with_one(1e9), "disparity", r"1 values, such as 1e\+09, are so far from all others"),
+        (with_one(-1e9), "disparity", r"1 values, such as -1e\+09, are so far from all others"),
+        (with_one(1e-9), "depth", "1 values, such as 1e-09, are so far from all others"),
+    ],
+)
+def test_depth_that_would_be_flat_without_a_word_is_refused(
+    values: np.ndarray, kind: str, reason: str
+) -> None:
+    with pytest.raises(UserError, match=rf"^d\.npy: {reason}"):
+        disparity_from_depth_map(values.astype(np.float32), kind, (64, 64), "d.npy")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (with_one(np.inf), "depth"),  # sky
+        (with_one(3e38), "depth"),  # as far
+        (np.where(RAMP > 60, RAMP, np.inf), "depth"),
+        (np.where(RAMP > 40, 1e9, RAMP), "disparity"),  # near and far, as much of each
+        (np.where(np.eye(64) * (RAMP == 7), 100, 1 + 1e-7 * (RAMP % 2)), "disparity"),  # a wall
+        (with_one(65535), "disparity"),  # 16 bits tell the others apart
+    ],
+)
+def test_depth_of_a_wide_range_is_what_it_was(values: np.ndarray, kind: str) -> None:
+    values = values.astype(np.float32)
+    plain = 1 / values.astype(np.float64) if kind == "depth" else values.astype(np.float64)
+    expected = (plain - plain.min()) / (plain.max() - plain.min())
+    found = disparity_from_depth_map(values, kind, (64, 64), "d.npy")
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
 
 
 def test_real_disparity_png_is_what_opencv_reads() -> None:

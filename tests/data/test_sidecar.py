@@ -29,9 +29,10 @@ from dofsuite.backbones.sdxl.beforehand import beforehand_of
 from dofsuite.data.__main__ import main
 from dofsuite.data.batch import Batch
 from dofsuite.data.module import ShardData
-from dofsuite.data.shards import ShardReader, write_shards
-from dofsuite.data.sidecar import Encoder, name_of, write_sidecars
+from dofsuite.data.shards import ShardReader, ShardWriter, new_folder, write_shards
+from dofsuite.data.sidecar import Encoder, Sidecar, name_of, write_sidecars
 from dofsuite.errors import UserError
+from dofsuite.files import claimed
 from dofsuite.text2image import FocusPredictorConfig, Stages, Text2Image
 from tests.text2image.test_pretrained_export import save_tiny_sdxl
 from tests.text2image.tiny import train
@@ -264,6 +265,35 @@ def test_only_missing_shards_of_images_are_encoded_again(tmp_path: Path) -> None
     assert f"{needed / 1e9:.3f} GB" in said[0]
     after = {file.name: file.read_bytes() for file in (folder / "latents").glob("shard-*")}
     assert after == before
+
+
+def test_a_second_encoding_at_the_same_time_is_refused(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "set")
+    sentence = r"latents: another process writes here: wait for it\."
+    with claimed(folder / "latents"), pytest.raises(UserError, match=sentence):
+        write_sidecars([folder], [LATENTS], lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("member", "data"),
+    [("json", b"{}"), ("json", b'{"views": 3}'), ("latents.safetensors", b"no tensors")],
+)
+def test_rows_that_are_none_are_one_sentence(tmp_path: Path, member: str, data: bytes) -> None:
+    folder = photographs(tmp_path / "set")
+    write_sidecars([folder], [LATENTS], lambda line: None)
+    # The same side-car with other rows, and checksums that agree
+    stored = ShardReader(folder / "latents")
+    samples = [stored.read(number) for number in range(len(stored))]
+    shutil.rmtree(folder / "latents")
+    with new_folder(folder / "latents") as written, ShardWriter(written, 3) as writer:
+        for sample in samples:
+            writer.add(sample.key, sample.members | {member: data})
+        facts = {"licence": "", "split": "train", "depth_kind": None, "depth_unit": None}
+        writer.close(source="", **facts, encoded=stored.manifest.encoded)
+    sidecar = Sidecar(ShardReader(folder), "latents", LATENTS.name)
+    sentence = r"shard-000000\.tar: \w+: it holds no latents \(\w+\); remove .*latents and encode"
+    with pytest.raises(UserError, match=sentence):
+        sidecar.read(0, "as stored")
 
 
 @pytest.mark.parametrize(("options", "said"), [({"size_px": 8}, "at 16 px"), ({}, "no network")])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from dofsuite.errors import UserError
+from dofsuite.evaluation.text2image.methods import content_of
 from dofsuite.experiment.command import read_command
+from dofsuite.experiment.optimizers import refused_numbers
 from dofsuite.experiment.yaml_file import check_option, read_experiment_file
 from dofsuite.fit import main
-from tests.experiment.test_mistakes import write
+from dofsuite.training.run.log import read_rows
+from dofsuite.training.run.record import finished_at, stored_config, write_record
+from tests.experiment.test_mistakes import EXPERIMENTS, write
 
 NINE = ",".join(["x"] * 9)
 BOMB = f"a0: &a0 [{NINE}]\n" + "".join(
@@ -33,6 +38,26 @@ def test_a_file_that_is_no_tree_is_refused(text: str, sentence: str, tmp_path: P
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UserError, match=rf"x\.yaml: .*{sentence}"):
         read_experiment_file(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if " as key" not in name])
+def test_a_method_s_file_and_a_run_s_record_are_refused_likewise(name: str, tmp_path: Path) -> None:
+    text, sentence = FILES[name]
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"config\.yaml: it is no YAML \(.*{sentence}"):
+        content_of(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match=r"config\.yaml: not the record of a run"):
+        stored_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "null", "3"])
+def test_a_damaged_record_of_a_run_is_none(text: str, tmp_path: Path) -> None:
+    for name in ("finished.json", "versions.json", "metrics.jsonl"):
+        (tmp_path / name).write_text(text)
+    assert finished_at(tmp_path) is None
+    assert read_rows(tmp_path / "metrics.jsonl") == []
+    write_record(tmp_path, {}, [])
+    assert len(json.loads((tmp_path / "versions.json").read_text())) == 1
 
 
 def test_aliases_of_ordinary_use_are_read(tmp_path: Path) -> None:
@@ -76,3 +101,51 @@ def test_a_number_that_cannot_be_is_named_by_its_key(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main([write({}), *words, "--allow-import", "tests"]) == 2
     assert f"command line: {words[0]}: {sentence}" in capsys.readouterr().err
+
+
+OPTIMIZERS = {
+    "learning rate": ("lr", "-1", "Invalid learning rate: -1.0"),
+    "beta": ("betas", "[1.5, 0.9]", "Invalid beta parameter at index 0: 1.5"),
+    "decay": ("weight_decay", "-3", "Invalid weight_decay value: -3.0"),
+}
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]], ids=["fit", "check"])
+@pytest.mark.parametrize(("name", "value", "sentence"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_what_an_optimizer_refuses_is_said_before_data_are_made(
+    name: str,
+    value: str,
+    sentence: str,
+    check: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path / "cache"))
+    key = f"--model.optimizer.init_args.{name}"
+    assert main([str(EXPERIMENTS / "quickstart.yaml"), key, value, *check]) == 2
+    assert capsys.readouterr() == ("", f"command line: {key}: {sentence}.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_optimizer_that_refuses_is_told_from_its_sister() -> None:
+    config = {
+        "model": {
+            "critic": {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0}},
+            "generator": {"class_path": "torch.optim.SGD", "init_args": {"lr": -1.0}},
+            "others": [{"class_path": "torch.optim.Muon", "init_args": {"lr": 0.1}}],
+            "rises": {"class_path": "torch.optim.lr_scheduler.LambdaLR", "init_args": {}},
+        }
+    }
+    found = list(refused_numbers(config))
+    assert found == [("model.generator.init_args.lr", "Invalid learning rate: -1.0")]
+
+
+def test_a_number_that_lightning_would_divide_by_is_said_by_check_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--trainer.accumulate_grad_batches", "0", "--allow-import", "tests", "--check"]
+    assert main([write({}), *words]) == 2
+    assert capsys.readouterr().err.startswith("command line: --trainer.accumulate_grad_batches: at")

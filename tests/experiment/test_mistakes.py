@@ -202,6 +202,13 @@ ON_THE_COMMAND_LINE = {
         "4: not understood; overrides are written --key value.",
     ),
     "own option": (["--sweep"], "--sweep: expected one argument."),
+    "own option misspelt": (["--chek"], "--chek: no such key; did you mean --check?"),
+    "own option with a dash": (
+        ["--print-config"],
+        "--print-config: no such key; did you mean --print_config?",
+    ),
+    "own option with a value": (["--check=1"], "--check=1: it takes no value."),
+    "one dash": (["-check"], "-check: write it with two dashes, --check."),
     "count alone": (["--count"], "--count: needs --sweep FILE, whose lines it counts."),
 }
 
@@ -214,6 +221,14 @@ def test_a_mistake_on_the_command_line_is_spelled_as_there(
     words = [word for word in words if not word.startswith("--allow")]
     code = main([write({}), "--allow-import", "tests", *words])
     assert (code, capsys.readouterr().err) == (2, f"command line: {expected}\n")
+
+
+def test_an_own_option_in_a_sweep_is_told_where_it_belongs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("s.txt").write_text("--trainer.max_steps 3 --check\n")
+    said = complaint(capsys, write({}), "--sweep", "s.txt", "--index", "0")
+    assert said == "s.txt, line of index 0: --check: no such key; it belongs on the command line."
 
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -6,7 +6,6 @@ normalized is answered in both ways by its authors, so both are left possible: t
 it is, and the blur parameter and distance as the file says them.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from dofsuite.data.importers.data_set import DataSet, Found, Photograph, RealPai
 from dofsuite.data.importers.image_files import npy_of_exr, png_of_exr
 from dofsuite.data.packing.match_files import Pair
 from dofsuite.errors import UserError
-from dofsuite.files import read_bytes
+from dofsuite.files import parse_json, read_bytes
 
 BOKEH = re.compile(r"bokeh_(\d+)_(\d+)")
 
@@ -57,7 +56,7 @@ def cameras_of(place: Path) -> dict[Path, dict[str, float]]:
     """
     try:
         # Numbers by place in two lists
-        info: dict[str, Any] = json.loads(read_bytes(place / "info.json"))
+        info: dict[str, Any] = parse_json(read_bytes(place / "info.json"))
         blurs, distances = info["blur_parameters"], info["focus_distances"]
         found = {}
         # Of each image, by its name

@@ -7,7 +7,6 @@ card, README.md, and is taken from there.
 
 import csv
 import io
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from dofsuite.data.importers.data_set import NOT_STATED, DataSet, Found, Photogr
 from dofsuite.data.importers.folder import SPLITS
 from dofsuite.data.packing.match_files import Pair
 from dofsuite.errors import UserError
-from dofsuite.files import read_bytes
+from dofsuite.files import parse_json, read_bytes
 from dofsuite.images import IMAGE_EXTENSIONS
 
 CAPTION_COLUMNS = ("caption", "text", "prompt")
@@ -80,7 +79,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
         if file.suffix == ".csv":
             rows: list[Any] = list(csv.DictReader(io.StringIO(text), strict=True))
         else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [parse_json(line) for line in text.splitlines() if line.strip()]
         # What is used of them, under one name each
         return [
             {

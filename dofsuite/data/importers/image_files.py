@@ -9,7 +9,7 @@ import numpy as np
 
 from dofsuite.errors import UserError
 from dofsuite.files import read_bytes
-from dofsuite.images import encode_png
+from dofsuite.images import check_pixels, encode_png
 
 # From light to display values, as BLB is evaluated (*inferred* from BokehDiff's loader).
 GAMMA = 2.2
@@ -30,6 +30,8 @@ def png_of_16_bits(path: Path) -> tuple[str, bytes]:
         raise UserError(
             f"{path}: 16 bits a color need OpenCV: pip install opencv-python-headless."
         ) from None
+    # A PNG's header says its size at these places
+    check_pixels(int.from_bytes(data[16:20]) * int.from_bytes(data[20:24]), str(path))
     values: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise UserError(f"{path}: it is no 16-bit color PNG; copy it again.")
@@ -58,7 +60,10 @@ def read_exr(path: Path) -> np.ndarray:
         UserError: The package is missing, or the file is none of OpenEXR.
     """
     try:
-        file = openexr().File(str(path), separate_channels=True)
+        openexr_file = openexr().File
+        low, high = openexr_file(str(path), header_only=True).header()["dataWindow"]
+        check_pixels(int(high[0] - low[0] + 1) * int(high[1] - low[1] + 1), str(path))
+        file = openexr_file(str(path), separate_channels=True)
         channels = {name: channel.pixels for name, channel in file.channels().items()}
     except UserError:
         raise

@@ -5,7 +5,6 @@ images/      as published, or as 8-bit PNG where training does not read the form
 depth/       where the data set has depth
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from dofsuite.data.importers import PAIRS_FILE
 from dofsuite.data.importers.data_set import DataSet, RealPair, slug
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
-from dofsuite.files import read_bytes, write_bytes, write_json
+from dofsuite.files import parse_json, read_bytes, write_bytes, write_json
 from dofsuite.images import decode_image
 
 FORMAT = 1
@@ -104,7 +103,7 @@ def read_pairs(folder: Path) -> StoredPairs:
     path = folder / PAIRS_FILE
     data = read_bytes(path)
     try:
-        record = json.loads(data)
+        record = parse_json(data)
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']}")
         pairs = [StoredPair(**pair) for pair in record["pairs"]]

@@ -5,7 +5,6 @@ f-numbers of a scene's targets differ from scene to scene; what counts as sharp 
 f/22, whose near foreground may not be.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from dofsuite.data.importers.aperture_scenes import ApertureScene, find_scenes
 from dofsuite.data.importers.data_set import DataSet, Found, Photograph, RealPair, Split, slug
 from dofsuite.data.packing.match_files import Pair
 from dofsuite.errors import UserError
-from dofsuite.files import read_bytes
+from dofsuite.files import parse_json, read_bytes
 
 SPLITS: dict[str, Split] = {"train": "train", "validation": "val", "test": "test"}
 
@@ -76,7 +75,7 @@ def read_scene(folder: Path, scene: ApertureScene) -> tuple[Photograph, list[Rea
 
 def read_metadata(path: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads(read_bytes(path))
+        metadata = parse_json(read_bytes(path))
         float(metadata["focal_length"])
         float(metadata["focus_plane_distance"])
         return metadata

@@ -66,21 +66,30 @@ def held_out_captions() -> frozenset[str]:
     return frozenset(captions + [mirror_caption(caption) for caption in captions])
 
 
-def exposed_scenes(name: str) -> Iterator[tuple[LayeredScene, Exposure]]:
-    """Yield a set's scenes, still all in focus, with their lenses."""
+def exposed_scenes(name: str, start: int = 0) -> Iterator[tuple[LayeredScene, Exposure]]:
+    """Yield a set's scenes from `start` on, still all in focus, with their lenses."""
     spec = CAPTIONED_SETS[name]
     f_numbers = SHALLOW_F_NUMBERS if spec.shallow else DEEP_F_NUMBERS
     held_out = held_out_captions() if spec.split == "train" else frozenset()
-    for number, scene in enumerate(layered_scenes(spec.recipe, held_out)):
+    for number, scene in enumerate(layered_scenes(spec.recipe, held_out, start), start):
         rng = np.random.default_rng([spec.recipe.seed, number, 1])
         yield scene, draw_exposure(rng, scene, f_numbers)
 
 
-def captioned_samples(name: str, licence: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield `(key, members)` of a set's samples: image, disparity as a 16-bit PNG, metadata."""
+def captioned_samples(
+    name: str, licence: str, start: int = 0
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield `(key, members)` of a set's samples: image, disparity as a 16-bit PNG, metadata.
+
+    Args:
+        name: Of the set.
+        licence: What its metadata say.
+        start: First sample, a multiple of the batch in which photographs are rendered.
+    """
     is_shallow = CAPTIONED_SETS[name].shallow
-    exposed = photographed(exposed_scenes(name)) if is_shallow else exposed_scenes(name)
-    for number, (scene, exposure) in enumerate(exposed):
+    exposed = exposed_scenes(name, start)
+    exposed = photographed(exposed) if is_shallow else exposed
+    for number, (scene, exposure) in enumerate(exposed, start):
         record: dict[str, object] = {
             "source": f"{OLD_PREFIX}{name}",
             "licence": licence,

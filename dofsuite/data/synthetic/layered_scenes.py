@@ -78,10 +78,10 @@ def depth_m_of(disparity: np.ndarray | float) -> np.ndarray | float:
 
 
 def layered_scenes(
-    recipe: LayeredRecipe, held_out: Set[str] = frozenset()
+    recipe: LayeredRecipe, held_out: Set[str] = frozenset(), start: int = 0
 ) -> Iterator[LayeredScene]:
-    """Yield the recipe's scenes in order; a scene whose caption is `held_out` is drawn again."""
-    for number in range(recipe.scenes):
+    """Yield the scenes from `start` on; one whose caption is `held_out` is drawn again."""
+    for number in range(start, recipe.scenes):
         rng = np.random.default_rng([recipe.seed, number])
         scene = draw_layered_scene(rng)
         while scene.caption in held_out:

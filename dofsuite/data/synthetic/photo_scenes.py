@@ -68,9 +68,9 @@ class Scene(NamedTuple):
     layers: list[Layer]
 
 
-def scenes(recipe: SceneRecipe) -> Iterator[Scene]:
-    """Yield the recipe's scenes in order; each is a function of the seed and its number."""
-    for number in range(recipe.scenes):
+def scenes(recipe: SceneRecipe, start: int = 0) -> Iterator[Scene]:
+    """Yield the recipe's scenes from `start` on; each is a function of the seed and its number."""
+    for number in range(start, recipe.scenes):
         if recipe.one_photograph:
             name = recipe.photographs[number % len(recipe.photographs)]
             of_one = replace(recipe, photographs=(name,))

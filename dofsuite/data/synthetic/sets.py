@@ -13,13 +13,14 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dofsuite.data.manifest import Verify, read_manifest, verify_shards
-from dofsuite.data.shards import write_shards
+from dofsuite.data.shards import ENDINGS, ShardWriter
 from dofsuite.data.synthetic.captioned_sets import (
     CAPTIONED_SETS,
     CAPTIONED_VERSION,
@@ -31,6 +32,7 @@ from dofsuite.data.synthetic.motorcycle import motorcycle
 from dofsuite.data.synthetic.names import OLD_PREFIX, PREFIX, is_synthetic
 from dofsuite.data.synthetic.photo_scenes import SceneRecipe, scenes
 from dofsuite.data.synthetic.photographs import photograph
+from dofsuite.data.synthetic.unfinished import unfinished
 from dofsuite.errors import UserError
 from dofsuite.files import cache_folder
 from dofsuite.images import encode_png
@@ -56,6 +58,8 @@ RECIPES = {
 }
 # Those of validation.
 HELD_OUT = ("val", "held_out")
+# A killed process loses at most so many; a multiple of what `captioned_samples` renders at once.
+SAMPLES_PER_SHARD = 256
 # Of the motorcycle's picture.
 MIDDLEBURY = "Middlebury Stereo 2014 (see data_manifests/middlebury_motorcycle.yaml)"
 
@@ -93,11 +97,13 @@ def prepare(
     path = resolve(folder)
     if is_synthetic(folder) and not path.exists():
         photograph("coffee")  # a missing package is an error before anything is written
-        print(
-            f"dofsuite: writing {folder} to {path} (once; from scikit-image's photographs)",
-            flush=True,
-        )
-        _write(path.name, path)
+        with unfinished(path) as temporary:
+            if temporary is not None:
+                print(
+                    f"dofsuite: writing {folder} to {path} (once; from scikit-image's photographs)",
+                    flush=True,
+                )
+                _write(path.name, temporary)
 
     # Check the shards
     try:
@@ -111,7 +117,9 @@ def prepare(
     return path
 
 
-def _write(name: str, path: Path) -> None:
+# Write a set into a folder that may hold its first shards already; a line a shard.
+def _write(name: str, folder: Path) -> None:
+    samples_from: Callable[[int], Iterator[tuple[str, dict[str, bytes]]]]
     facts: dict[str, Any] = {
         "licence": LICENCE,
         "depth_kind": "disparity",
@@ -119,23 +127,38 @@ def _write(name: str, path: Path) -> None:
     }
     # The motorcycle is Middlebury's; all other sets are drawn here, with exact disparity.
     if name == "motorcycle":
-        samples, split = _motorcycle_samples(), "test"
+        samples_from, count = _motorcycle_samples, 1
+        split = "test"
         facts = {
             "licence": MIDDLEBURY,
             "depth_kind": "depth",
             "depth_unit": "m",
         }
     elif name in CAPTIONED_SETS:
-        samples, split = captioned_samples(name, LICENCE), CAPTIONED_SETS[name].split
+        samples_from = partial(captioned_samples, name, LICENCE)
+        count, split = CAPTIONED_SETS[name].recipe.scenes, CAPTIONED_SETS[name].split
     else:
-        samples, split = _scene_samples(name), "val" if name in HELD_OUT else "train"
+        samples_from, count = partial(_scene_samples, name), RECIPES[name].scenes
+        split = "val" if name in HELD_OUT else "train"
         if name == "held_out":
             facts["licence"] = f"{LICENCE}; {MIDDLEBURY}"
-    write_shards(path, samples, source=name, split=split, **facts)
+    # What a killed process has left: whole shards are kept
+    with ShardWriter(folder, SAMPLES_PER_SHARD) as writer:
+        start = writer.keep()
+        kept = {f"{entry.name}{ending}" for entry in writer.entries for ending in ENDINGS}
+        for left in folder.iterdir():
+            if left.name not in kept:
+                left.unlink()
+        # The rest
+        for number, (key, members) in enumerate(samples_from(start), start + 1):
+            writer.add(key, members)
+            if number % SAMPLES_PER_SHARD == 0:
+                print(f"dofsuite: {PREFIX}{name}: {number} of {count} samples", flush=True)
+        writer.close(source=name, split=split, **facts)
 
 
-def _scene_samples(name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    for number, scene in enumerate(scenes(RECIPES[name])):
+def _scene_samples(name: str, start: int) -> Iterator[tuple[str, dict[str, bytes]]]:
+    for number, scene in enumerate(scenes(RECIPES[name], start), start):
         is_middlebury = any(layer.photograph == "motorcycle_left" for layer in scene.layers)
         record = {
             "source": f"{OLD_PREFIX}{name}",
@@ -146,7 +169,8 @@ def _scene_samples(name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
         yield f"{name}{number:06d}", sample_members(scene.image_srgb, scene.disparity, record)
 
 
-def _motorcycle_samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+def _motorcycle_samples(start: int) -> Iterator[tuple[str, dict[str, bytes]]]:
+    assert start == 0, "it has one sample"
     image, depth_m, valid = motorcycle()
     # Unlike the scenes it has measured depth in meters, with a mask.
     depth_file = io.BytesIO()

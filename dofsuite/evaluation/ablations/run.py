@@ -5,7 +5,6 @@ A run's numbers are those of its last validation (`metrics.json`) and of its eva
 of the evaluation ("zero depth").
 """
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from dofsuite.evaluation.ablations.sweep_runs import Group, Run, group_runs, rea
 from dofsuite.evaluation.report import write_report
 from dofsuite.evaluation.statistics import welch
 from dofsuite.evaluation.tables import Block, Cell, Number, Table
+from dofsuite.files import parse_json
 
 Values = dict[str, float | None]
 # One run's numbers, by table and variant.
@@ -135,7 +135,7 @@ def floats(values: dict[str, Any]) -> Values:
 def read_json(path: Path) -> dict[str, Any]:
     # An absent file is an empty object
     try:
-        data = json.loads(path.read_text()) if path.is_file() else {}
+        data = parse_json(path.read_text()) if path.is_file() else {}
     except ValueError:
         data = None
     if not isinstance(data, dict):

@@ -24,7 +24,7 @@ from dofsuite.data.decode import decode_depth_image
 from dofsuite.data.manifest import sha256_of
 from dofsuite.errors import UserError
 from dofsuite.evaluation.fingerprint import hash_file
-from dofsuite.files import read_bytes, write_json, write_text
+from dofsuite.files import parse_json, read_bytes, write_json, write_text
 from dofsuite.images import encode_png, read_image
 from dofsuite.refocus.cameras import Cameras
 from dofsuite.refocus.rendering import Rendering
@@ -123,7 +123,7 @@ def read_benchmark(folder: Path, verify: Literal["full", "size"] = "full") -> Be
         )
     try:
         # The manifest
-        manifest = json.loads(read_bytes(file))
+        manifest = parse_json(read_bytes(file))
         if manifest.get("format") != FORMAT:
             raise UserError(
                 f"{file}: format: {manifest.get('format')} was written by another dofsuite; build "

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from dofsuite.errors import UserError
 from dofsuite.evaluation.study.questions import Kind, Question, Side, draw_questions
 from dofsuite.evaluation.study.study import ANSWERS, Study
-from dofsuite.files import as_user_error, read_bytes
+from dofsuite.files import as_user_error, parse_json, read_bytes
 
 
 class Answer(NamedTuple):
@@ -50,7 +50,7 @@ def read_answers(study: Study) -> dict[str, Participant]:
     file = study.folder / ANSWERS
     for number, line in enumerate(_complete_lines(file), 1):
         try:
-            _add_line(participants, json.loads(line))
+            _add_line(participants, parse_json(line))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file}: line {number}: it is no answer; repair that line.") from error
     return participants

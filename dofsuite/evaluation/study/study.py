@@ -13,7 +13,7 @@ from typing import Any
 
 from dofsuite.errors import UserError
 from dofsuite.evaluation.job import first_difference, shorten
-from dofsuite.files import make_folder, read_bytes, write_json
+from dofsuite.files import make_folder, parse_json, read_bytes, write_json
 
 KEY = "key.json"
 VIDEOS = "videos"
@@ -129,7 +129,7 @@ def _read_key(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{file.parent}: there is no study; make one by `evaluate study build`.")
     try:
-        stored = json.loads(read_bytes(file))
+        stored = parse_json(read_bytes(file))
         return {name: stored[name] for name in ("salt", "settings", "image_hashes", "videos")}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: it is damaged; build the study in another folder.") from error

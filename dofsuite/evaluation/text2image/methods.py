@@ -27,6 +27,7 @@ from dofsuite.text2image import Exif, FocusPredictor, Lens
 from dofsuite.text2image.camera.focus_predictor import focus_target
 from dofsuite.text2image.scene import Scene
 from dofsuite.text2image.settings import Text2ImageSettings
+from dofsuite.yaml_tree import parse_yaml
 
 # Former name -> name today, of a generator's module and keys. A file with a former one is refused;
 # the settings stored beside rows and images keep them, so that a started evaluation goes on.
@@ -191,7 +192,7 @@ def read_method(file: Path) -> tuple[Method, dict[str, Any]]:
 def content_of(file: Path) -> dict[str, Any]:
     # A YAML file.
     try:
-        content = yaml.safe_load(file.read_text())
+        content = parse_yaml(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{file}: it cannot be read; name a method file, as in experiments/baselines/."

@@ -3,9 +3,7 @@
 A run writes, replaces and deletes in its folder, so that a folder with anything else in it is none.
 """
 
-import errno
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -17,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dofsuite.errors import UserError
-from dofsuite.files import as_user_error, make_folder, write_text
+from dofsuite.files import NO_LOCKS, as_user_error, make_folder, parse_json, write_text
 
 MARKER = ".dofsuite-run"
 LOCK_NAME = ".lock"
@@ -30,8 +28,6 @@ LEFTOVER = re.compile(r"\..+\.((tmp|old)-\d+-[0-9a-f]{8}|partial)")
 # How long a lock is waited for whose holder has just died: its children may hold it on.
 DEAD_HOLDER_S = 10.0
 FIRST_RANK_S = 1800.0
-# What locking answers on a file system without it.
-NO_FLOCK = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF}
 
 # Open locks of this process: a fork closes its copies, or it would hold them on.
 _held: list[int] = []
@@ -137,7 +133,7 @@ def _lock(descriptor: int, folder: Path) -> None:
                 f"{folder}: another process is running this experiment here ({holder})."
             ) from None
         except OSError as error:
-            if error.errno not in NO_FLOCK:
+            if error.errno not in NO_LOCKS:
                 raise
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 print(f"{folder}: this file system locks no files: start no second process here.")
@@ -206,7 +202,7 @@ def is_run(folder: Path) -> bool:
     if (folder / MARKER).is_file():
         return True
     try:
-        starts = json.loads((folder / "versions.json").read_text())
+        starts = parse_json((folder / "versions.json").read_text())
         is_recorded = isinstance(starts, list) and all("started" in start for start in starts)
     except (OSError, ValueError, TypeError):
         is_recorded = False

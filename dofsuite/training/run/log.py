@@ -14,7 +14,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from dofsuite.files import as_user_error, make_folder, write_text
+from dofsuite.files import as_user_error, make_folder, parse_json, write_text
 
 
 def logs_this_step(trainer: Any) -> bool:
@@ -98,8 +98,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a `metrics.jsonl`, without a last line that a crash cut short."""
     rows = []
     for line in path.read_text().splitlines():
-        with suppress(json.JSONDecodeError):
-            row = json.loads(line)
+        with suppress(ValueError):
+            row = parse_json(line)
             if isinstance(row, dict) and isinstance(row.get("step"), int):
                 rows.append(row)
     return rows

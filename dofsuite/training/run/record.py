@@ -5,7 +5,6 @@ machine (world size, workers, sharding), on which the global sample order does n
 samples of an optimizer step may be split otherwise, but their number stays (`global_batch`).
 """
 
-import json
 import platform
 import shlex
 import subprocess
@@ -19,7 +18,7 @@ import torch
 import yaml
 
 from dofsuite.errors import UserError
-from dofsuite.files import as_user_error, write_json, write_text
+from dofsuite.files import as_user_error, parse_json, write_json, write_text
 from dofsuite.training.run.dotted_keys import flat
 from dofsuite.training.run.global_batch import (
     ACCUMULATED,
@@ -30,6 +29,7 @@ from dofsuite.training.run.global_batch import (
     samples_per_step,
 )
 from dofsuite.training.run.renamed_keys import translated
+from dofsuite.yaml_tree import parse_yaml
 
 # Keys that may differ between two starts of a run.
 MAY_CHANGE = (
@@ -108,8 +108,8 @@ def stored_config(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        config = yaml.safe_load(path.read_text())
-    except yaml.YAMLError:
+        config = parse_yaml(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         config = None
     if not isinstance(config, dict):
         raise UserError(
@@ -143,8 +143,8 @@ def write_record(
 
 def _earlier_starts(path: Path) -> list[dict[str, Any]]:
     try:
-        starts = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        starts = parse_json(path.read_bytes())
+    except (FileNotFoundError, ValueError):
         return []
     return starts if isinstance(starts, list) else []
 
@@ -188,7 +188,7 @@ def _git(folder: str, *command: str) -> str:
 def finished_at(folder: Path) -> dict[str, Any] | None:
     """Return a finished run's end (`step`, and the limits that ended it), or None before it."""
     try:
-        end = json.loads((folder / "finished.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        end = parse_json((folder / "finished.json").read_bytes())
+    except (FileNotFoundError, ValueError):
         return None
     return end if isinstance(end, dict) else None

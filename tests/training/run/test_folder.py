@@ -21,6 +21,7 @@ from dofsuite.experiment.shards_of_run import check_same_shards, record_shards
 from dofsuite.files import replace_folder
 from dofsuite.fit import main
 from dofsuite.training.run.folder import MARKER, held, locked, wait_for_first_rank
+from tests.data.conftest import write_numbered
 from tests.tiny_runs import EXPERIMENT
 
 ROOT = Path(__file__).parents[3]
@@ -184,19 +185,49 @@ def save_manifest(folder: Path, checksum: str) -> None:
     (folder / "manifest.json").write_text(json.dumps(asdict(manifest)))
 
 
-def test_other_shards_at_the_same_path_are_another_run() -> None:
-    data = {"train": {"photo": "shards"}, "val": "synthetic:val"}
+@pytest.mark.parametrize("kind", ["folder", "remote"])
+def test_other_shards_at_the_same_place_are_another_run(kind: str, tmp_path: Path) -> None:
+    place = "shards" if kind == "folder" else f"file://{tmp_path}/shards"
+    data = {"train": {"photo": place}, "val": "synthetic:val", "remote": {"tries": 1}}
     config = {"data": {"init_args": data}}
     sources = (ProvidedKeys("x.yaml", ("data.init_args.train.photo",), as_option=False),)
     run = Path("run")
     run.mkdir()
     save_manifest(Path("shards"), "0" * 64)
-    record_shards(config, run)
+    record_shards(config, run, is_begun=False)
     check_same_shards(sources, config, run)
     save_manifest(Path("shards"), "1" * 64)
-    record_shards(config, run)  # a start never replaces what was recorded
+    record_shards(config, run, is_begun=True)  # which never replaces what was recorded
     with pytest.raises(UserError, match=r"x\.yaml: data.*: its shards are not those"):
         check_same_shards(sources, config, run)
+    # Before the first checkpoint nothing was trained on the others
+    record_shards(config, run, is_begun=False)
+    check_same_shards(sources, config, run)
+
+
+def test_a_run_on_a_remote_set_notices_that_it_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("DOFSUITE_CACHE", str(tmp_path / "cache"))
+    place = write_numbered(tmp_path / "set", 8)
+    content = yaml.safe_load(Path("x.yaml").read_text())
+    content["model"] = {"class_path": "tests.data.tiny_run.Recorder"}
+    content["data"] = {
+        "class_path": "dofsuite.data.ShardData",
+        "init_args": {"train": {"n": f"file://{place}"}, "batch_size": 2, "size_px": 16},
+    }
+    Path("x.yaml").write_text(yaml.safe_dump(content))
+    assert fit() == 0
+    # The same samples in other shards, under the same address
+    shutil.rmtree(place)
+    write_numbered(place, 8, samples_per_shard=4)
+    capsys.readouterr()
+    assert fit() == 0  # nothing is left to do, and nothing is read
+    assert fit("--trainer.max_steps", "3") == 2
+    assert "data.init_args.train.n: its shards are not those" in capsys.readouterr().err
+    shutil.rmtree(place)
+    write_numbered(place, 8)
+    assert fit("--trainer.max_steps", "3") == 0
 
 
 def test_files_of_a_folder_are_on_disk_before_it_gets_its_name(
