@@ -10,7 +10,7 @@ import pytest
 from dofsuite.errors import UserError
 from dofsuite.evaluation.text2image.methods import content_of
 from dofsuite.experiment.command import read_command
-from dofsuite.experiment.optimizers import refused_numbers
+from dofsuite.experiment.optimizer_numbers import refused_numbers
 from dofsuite.experiment.yaml_file import check_option, read_experiment_file
 from dofsuite.fit import main
 from dofsuite.training.run.log import read_rows
