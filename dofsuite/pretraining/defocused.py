@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import conv2d, pad
 
 from dofsuite import diffusion
 from dofsuite.optics import linear_to_srgb, render_bokeh, srgb_to_linear
@@ -18,9 +19,9 @@ from dofsuite.optics import linear_to_srgb, render_bokeh, srgb_to_linear
 class Defocus:
     """What is drawn for the inputs (all *ours*)."""
 
-    sharp_share: float = 0.12
+    sharp_share: float = 0.16
     """Share of inputs without blur."""
-    uniform_share: float = 0.58
+    uniform_share: float = 0.6
     """Share of inputs with one disc for the whole frame; the others have discs by depth."""
     radius_px: tuple[float, float] = (0.6, 9.0)
     """Smallest and largest radius, drawn log-uniformly; by depth, the largest one in the scene."""
@@ -28,18 +29,26 @@ class Defocus:
     """Share of inputs without noise."""
     noise_std: float = 3 / 255
     """Largest standard deviation of the noise of the others, in display values; uniform from 0."""
+    soft_share: float = 0.2
+    """Share of scenes that are soft before they are defocused, as fur and skin are; they stay so in
+    the target."""
+    soft_std_px: tuple[float, float] = (0.3, 0.9)
+    """Of the normal distribution that softens them; uniform."""
     num_layers: int = 6
     """Layers of the renderer with occlusion."""
 
     def __post_init__(self) -> None:
         shares = {"sharp_share": self.sharp_share, "uniform_share": self.uniform_share}
-        for name, share in (shares | {"clean_share": self.clean_share}).items():
+        others = {"clean_share": self.clean_share, "soft_share": self.soft_share}
+        for name, share in (shares | others).items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}: a share between 0 and 1 is expected, not {share}")
         if self.sharp_share + self.uniform_share > 1:
             raise ValueError("uniform_share: with sharp_share it is above 1")
         if not 0 < self.radius_px[0] <= self.radius_px[1]:
             raise ValueError(f"radius_px: a range above 0 is expected, not {self.radius_px}")
+        if not 0 < self.soft_std_px[0] <= self.soft_std_px[1]:
+            raise ValueError(f"soft_std_px: a range above 0 is expected, not {self.soft_std_px}")
         if self.noise_std < 0:
             raise ValueError(f"noise_std: must be 0 or above, got {self.noise_std}")
 
@@ -64,6 +73,24 @@ def draw_radius_px(
     is_uniform = u[0] < defocus.sharp_share + defocus.uniform_share
     blurred = torch.where(is_uniform, radius_px.expand_as(disparity), by_depth)
     return torch.where(u[0] < defocus.sharp_share, torch.zeros_like(disparity), blurred)
+
+
+def softened(
+    image: Float[Tensor, "b 3 h w"], defocus: Defocus, seed: int, indices: Sequence[int]
+) -> Float[Tensor, "b 3 h w"]:
+    """Soften the share of scenes that is drawn, in display values."""
+    u = diffusion.draw_uniform(seed, indices, "softness", 2).tolist()
+    low, high = defocus.soft_std_px
+    images = []
+    for one, (is_soft, amount) in zip(image[:, None], u, strict=True):
+        if is_soft >= defocus.soft_share:
+            images.append(one)
+            continue
+        steps = torch.arange(-3, 4, device=image.device)
+        line = torch.softmax(-0.5 * (steps / (low + (high - low) * amount)).square(), 0)
+        kernel = (line[:, None] * line)[None, None].expand(3, 1, 7, 7)
+        images.append(conv2d(pad(one, (3, 3, 3, 3), mode="replicate"), kernel, groups=3))
+    return torch.cat(images)
 
 
 def photographed(

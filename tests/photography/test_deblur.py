@@ -17,7 +17,8 @@ WORDS = ("--depth", "plane")
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A network that adds a tenth to every value."""
-    model = SmallDeblur(weights=None, width=4, blocks=(1,), middle_blocks=1).load()
+    model = SmallDeblur(weights=None, width=4, blocks=(1,), radii=2, reach_px=16).load()
+    model.network.choice.last.bias.data[0] = 10  # sharp, without a doubt
     model.network.last.bias.data[:] = 0.1
     save_deblur(model, tmp_path / "weights")
     return tmp_path / "weights"
