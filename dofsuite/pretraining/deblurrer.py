@@ -19,10 +19,10 @@ from dofsuite.data.synthetic.scene_data import SceneBatch
 from dofsuite.optics import srgb_to_linear
 from dofsuite.pretraining.defocused import (
     Defocus,
+    Defocused,
+    defocused,
     draw_noise_std,
-    draw_radius_px,
     photographed,
-    softened,
     with_noise,
 )
 from dofsuite.training.lr_schedule import LrSchedule
@@ -30,20 +30,6 @@ from dofsuite.training.lr_schedule import LrSchedule
 # What is validated: blur radius and noise, both as in the issue's bars.
 VALIDATED_RADII_PX = (0.0, 2.0, 4.0, 8.0)
 VALIDATED_NOISE_STD = (0.0, 2 / 255)
-
-
-class Pairs(NamedTuple):
-    """Inputs and targets of a batch.
-
-    Attributes:
-        given: [b, 3, h, w], the defocused photographs, display values.
-        target: [b, 3, h, w], in focus.
-        radius_px: [b, 1, h, w], 0 or above.
-    """
-
-    given: Tensor
-    target: Tensor
-    radius_px: Tensor
 
 
 class Gain(NamedTuple):
@@ -64,7 +50,8 @@ class Deblurring(pl.LightningModule):
         defocus: Defocus = Defocus(),  # noqa: B008
         margin_px: int = 12,
         mixture_weight: float = 0.5,
-        radius_weight: float = 0.02,
+        radius_weight: float = 0.1,
+        radius_steps: int = 1500,
         training_pad_px: int = 32,
         calibration_batches: int = 50,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3),
@@ -80,6 +67,7 @@ class Deblurring(pl.LightningModule):
                 comes from beyond the border, as in a photograph.
             mixture_weight: Of the loss of the mixture of inverses.
             radius_weight: Of the cross-entropy of the radius.
+            radius_steps: First steps, in which only the radius is learned.
             training_pad_px: Border of the inverses in training, below their reach to save time.
             calibration_batches: First batches whose features say how they are whitened.
             optimizer: Its learning rate is that between warm-up and cool-down.
@@ -93,7 +81,7 @@ class Deblurring(pl.LightningModule):
         self.backbone, self.defocus = backbone, defocus
         self.margin_px, self.seed = margin_px, seed
         self.mixture_weight, self.radius_weight = mixture_weight, radius_weight
-        self.training_pad_px = training_pad_px
+        self.training_pad_px, self.radius_steps = training_pad_px, radius_steps
         self.calibration_batches = calibration_batches
         self.optimizer, self.lr_schedule = optimizer, lr_schedule
         self.model = None
@@ -121,33 +109,29 @@ class Deblurring(pl.LightningModule):
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
         """Minimize Charbonnier's loss of image and mixture, and the cross-entropy of the radius."""
         pairs = self.pairs(batch)
-        restored = self.network.restored(
-            pairs.given.contiguous(memory_format=torch.channels_last), self.training_pad_px
-        )
+        given = pairs.given.contiguous(memory_format=torch.channels_last)
         radii_px = self.network.config.radii_px
-        losses = {
-            "image": charbonnier(restored.image, pairs.target),
-            "mixture": charbonnier(restored.mixture, pairs.target),
-            "radius": radius_loss(restored.logits, pairs.radius_px, radii_px),
-        }
+        choice = self.network.chosen(given, self.training_pad_px)
+        losses = {"radius": radius_loss(choice.logits, pairs.radius_px, radii_px)}
+        # At first the radius alone, at a third of the time
+        if self.global_step >= self.radius_steps:
+            restored = self.network.restored(given, choice, self.training_pad_px)
+            losses["image"] = charbonnier(restored.image, pairs.target)
+            losses["mixture"] = charbonnier(restored.mixture, pairs.target)
         weights = {"image": 1.0, "mixture": self.mixture_weight, "radius": self.radius_weight}
         for name, loss in losses.items():
-            self.log(f"train/{name}", loss, batch_size=len(pairs.target))
+            self.log(f"train/{name}", loss, batch_size=len(given))
         return sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
 
     @torch.no_grad()
-    def pairs(self, batch: SceneBatch) -> "Pairs":
+    def pairs(self, batch: SceneBatch) -> Defocused:
         """Return a batch's inputs and what they should become, without the margin."""
         index = batch.index.tolist()
-        scenes = softened(batch.all_in_focus, self.defocus, self.seed, index)
-        radius_px = draw_radius_px(batch.disparity.cpu(), self.defocus, self.seed, index)
-        radius_px = radius_px.to(self.device)
-        image = photographed(scenes, radius_px, self.defocus.num_layers)
-        side = slice(self.margin_px, image.shape[-1] - self.margin_px)
-        inside = (..., side, side)
+        side = slice(self.margin_px, batch.disparity.shape[-1] - self.margin_px)
+        parts = defocused(batch.all_in_focus, batch.disparity, self.defocus, self.seed, index)
+        inside = Defocused(*(part[..., side, side] for part in parts))
         std = draw_noise_std(self.defocus, self.seed, index)
-        given = with_noise(image[inside], std, self.seed, index)
-        return Pairs(given, scenes[inside], radius_px[inside].abs())
+        return inside._replace(given=with_noise(inside.given, std, self.seed, index))
 
     def validation_step(self, batch: SceneBatch, batch_idx: int) -> None:
         """Log the gain in PSNR for each radius and noise, the mean over the photographs."""
@@ -213,7 +197,7 @@ def radius_loss(
     # Shares of a cell's radii
     shares = torch.zeros_like(radius_px).repeat(1, len(scale), 1, 1)
     shares.scatter_(1, upper, share).scatter_(1, upper - 1, 1 - share)
-    cells = adaptive_avg_pool2d(shares, logits.shape[-2:])
+    cells = adaptive_avg_pool2d(shares, (logits.shape[-2], logits.shape[-1]))
     return -(cells * logits.log_softmax(1)).sum(1).mean()
 
 

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import convolve, gaussian_filter
+from scipy.optimize import minimize
+from scipy.special import softmax
 from torch import nn
 
 from dofsuite.backbones import DeblurModel, SmallDeblur
 from dofsuite.backbones.perception.inverse_discs import InverseDiscs, log_gradients
+from dofsuite.backbones.perception.radius_choice import cell_probabilities, image_shares
 from dofsuite.backbones.small.deblur import save_deblur
 from dofsuite.data import RandomSceneData
 from dofsuite.data.synthetic.photographs import photograph
@@ -24,6 +27,7 @@ from dofsuite.pretraining import Deblurring
 from dofsuite.pretraining.deblurrer import radius_loss
 from dofsuite.pretraining.defocused import (
     Defocus,
+    defocused,
     draw_noise_std,
     draw_radius_px,
     photographed,
@@ -79,15 +83,21 @@ def test_tiles_give_what_the_whole_gives(untrained: DeblurModel, height: int, wi
     tiles = untrained.restore(image, tile_px=30, on_tile=lambda *count: done.append(count))
     assert (tiles - image).abs().max() > 0.05
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-4)
-    assert len(done) == done[-1][0] == done[-1][1] == -(-height // 32) * -(-width // 32)
+    assert len(done) == done[-1][0] == done[-1][1] == 2 * -(-height // 32) * -(-width // 32)
 
 
 def test_nothing_is_seen_beyond_the_margin(untrained: DeblurModel) -> None:
-    reach_px = untrained.network.reach_px
+    reach_px = untrained.network.choice_reach_px + untrained.network.reach_px
     image = torch.rand(1, 3, 32, 48 + reach_px + 64)
     changed = image.clone()
     changed[..., 48 + reach_px + 16 :] = 0
-    difference = (untrained(image) - untrained(changed)).abs().amax((0, 1, 2))
+    # But for the shares of the whole image
+    shares = torch.full((1, 4), 0.25)
+    results = []
+    for one in (image, changed):
+        choice = untrained.network.chosen(one, 16)
+        results.append(untrained.network.restored(one, choice, 16, shares).image)
+    difference = (results[0] - results[1]).abs().amax((0, 1, 2))
     # What the transforms round
     assert difference[:48].max() < 1e-5
     assert difference[-8:].max() > 0.01
@@ -140,6 +150,28 @@ def test_soft_scenes_are_convolved_with_a_normal_distribution() -> None:
     assert abs(float(is_soft.float().mean()) - DEFOCUS.soft_share) < 0.15
     np.testing.assert_allclose(soft[is_soft], expected[is_soft], atol=1e-5)
     assert torch.equal(soft[~is_soft], image[~is_soft])
+
+
+def test_what_no_inverse_undoes_stays_in_the_target() -> None:
+    scenes = torch.rand(30, 3, 32, 32, generator=torch.Generator().manual_seed(9))
+    disparity = torch.linspace(0, 1, 32).expand(30, 1, 32, 32)
+    beyond = replace(DEFOCUS, beyond_share=1.0, soft_share=0.0)
+    blurred = defocused(scenes, disparity, beyond, 0, range(30))
+    is_undone = blurred.radius_px.expand_as(scenes) > 0
+    assert torch.equal(blurred.target[is_undone], scenes[is_undone])
+    assert torch.equal(blurred.target[~is_undone], blurred.given[~is_undone])
+    assert blurred.radius_px.max() <= DEFOCUS.radius_px[1]
+    # All of the frame, what is near, and discs of which the smaller ones are undone
+    change = (blurred.given - scenes).abs().amax((1, 2))
+    is_normal = ~is_undone.flatten(1).any(1)
+    far_stays = is_normal & (change[:, :16].amax(1) < 1e-5)
+    assert 0 < far_stays.sum() < is_normal.sum() < 30
+    assert change[:, 16:].amax(1).min() > 0.1
+    # The share that is drawn
+    usual = replace(DEFOCUS, soft_share=0.0)
+    blurred = defocused(scenes, disparity, usual, 0, range(30))
+    stays = (blurred.target - scenes).flatten(1).abs().amax(1) > 0
+    assert 0 < stays.float().mean() < 2 * usual.beyond_share
 
 
 def test_inverses_are_applied_as_scipy_convolves() -> None:
@@ -206,6 +238,26 @@ def test_the_loss_of_the_radius_is_a_cross_entropy_of_neighbors() -> None:
     torch.testing.assert_close(loss, torch.stack(of_cells).mean())
 
 
+def test_shares_of_the_radii_are_the_most_likely_ones() -> None:
+    likelihoods = torch.rand(1, 4, 6, 8, generator=torch.Generator().manual_seed(8))
+    likelihoods[:, 1, :4] += 2
+    likelihoods[:, 3, 4:] += 2
+    shares = image_shares(likelihoods)[0].double().numpy()
+    flat = likelihoods[0].flatten(1).double().numpy()
+
+    def loss(logits: np.ndarray) -> float:
+        return -float(np.log(softmax(logits) @ flat).sum())
+
+    best = softmax(minimize(loss, np.zeros(4)).x)
+    np.testing.assert_allclose(shares, best, atol=0.02)
+    assert shares[1] > shares[3] > 0.2
+    # A cell takes what is there, by its own likelihood
+    probabilities = cell_probabilities(likelihoods, torch.tensor([[0.5, 0.0, 0.0, 0.5]]))
+    of_cell = likelihoods[0, :, 0, 0]
+    assert probabilities[0, 0, 0, 0] == pytest.approx(float(of_cell[0] / (of_cell[0] + of_cell[3])))
+    assert probabilities[0, 1].max() == 0
+
+
 def test_features_are_white_after_calibration() -> None:
     choice = small().network.choice
     mixed = torch.randn(14, 14, generator=torch.Generator().manual_seed(6))
@@ -231,7 +283,7 @@ def test_three_steps_learn_validate_and_export(tmp_path: Path) -> None:
     backbone = SmallDeblur(
         weights=None, width=4, blocks=(1,), middle_blocks=1, radii=3, reach_px=16, choice_width=4
     )
-    module = Deblurring(backbone=backbone, calibration_batches=2)
+    module = Deblurring(backbone=backbone, calibration_batches=2, radius_steps=1)
     data = RandomSceneData(batch_size=2, size_px=56, val_size_px=64)
     trainer = cpu_trainer(tmp_path, 3, [], limit_val_batches=1, val_check_interval=3)
     trainer.fit(module, datamodule=data)
@@ -254,6 +306,7 @@ def test_the_experiment_trains_goes_on_and_exports(
         *(str(YAML), "--trainer.default_root_dir", str(tmp_path)),
         *("--model.backbone.init_args.width=4", "--data.batch_size=2", "--data.size_px=56"),
         *("--model.backbone.init_args.radii=3", "--model.calibration_batches=2"),
+        *("--model.radius_steps=1",),
         *("--data.val_size_px=64", "--trainer.enable_progress_bar=false"),
         *("--trainer.val_check_interval=3", "--checkpoint.every_n_train_steps=2"),
     ]

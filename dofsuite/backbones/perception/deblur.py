@@ -3,13 +3,15 @@
 1. The light is filtered by the Wiener inverses of discs of many radii (`inverse_discs`).
 2. A small network reads how strong the gradients of each are in cells of 8 x 8 px, and returns for
    each cell the probabilities of the radii: a wrong inverse rings, the right one does not.
-3. The inverses are mixed by these probabilities, in linear light.
-4. A U-Net on the input and the mixture removes noise and rings. NAFNet's plan (arXiv 2204.04676):
+3. A photograph has few radii: their shares of the whole image are estimated from all cells (EM for
+   the weights of a mixture), and decide with the cell's own probabilities (*ours*).
+4. The inverses are mixed by these, in linear light.
+5. A U-Net on the input and the mixture removes noise and rings. NAFNet's plan (arXiv 2204.04676):
    skip additions, and the output is added to the mixture; here plain residual blocks without
    normalization, and the finest scale is half the image's (pixel unshuffle).
 
-Nothing is pooled over the whole image (*ours*): a pixel depends on its surroundings within
-`reach_px` alone, so tiles with that margin give what the whole image gives.
+But for the shares, a pixel depends on its surroundings within `reach_px` alone. So tiles with that
+margin, of which all are looked at before the first is restored, give what the whole image gives.
 """
 
 from collections.abc import Callable
@@ -19,13 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import (
-    avg_pool2d,
-    conv2d,
     interpolate,
     pad,
     pixel_shuffle,
     pixel_unshuffle,
-    relu,
 )
 
 from dofsuite.backbones.perception.frozen import Frozen
@@ -34,16 +33,22 @@ from dofsuite.backbones.perception.inverse_discs import (
     InverseDiscs,
     log_gradients,
 )
+from dofsuite.backbones.perception.radius_choice import (
+    CELL_PX,
+    Choice,
+    RadiusChoice,
+    cell_likelihoods,
+    cell_probabilities,
+    image_shares,
+)
+from dofsuite.backbones.perception.residual_blocks import residual_blocks, start_at_zero
+from dofsuite.backbones.perception.tiles import cut_tiles
 from dofsuite.optics import linear_to_srgb, srgb_to_linear
 
 OnTile = Callable[[int, int], object]
-TILE_PX = 768
-# Side of the cells in which the radius is estimated.
-CELL_PX = 8
-# A new network takes everything for sharp: its logits are multiplied so that this can change soon.
-SHARP_BIAS, LOGIT_SCALE = 3.0, 3.0
-# Variance below which a combination of features is noise.
-SMALLEST_VARIANCE = 1e-3
+TILE_PX = 1024
+# Below it a radius is left out of the mixture of a cell.
+SMALLEST_PROBABILITY = 1e-3
 
 
 class RestorationConfig(NamedTuple):
@@ -70,92 +75,15 @@ class RestorationConfig(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """A restoration and how it came about.
+    """A restoration and what it was made from: display values.
 
     Attributes:
-        image: [b, 3, h, w], the restored display values.
-        mixture: [b, 3, h, w], the mixture of inverses, display values in [0, 1].
-        logits: [b, 1 + radii, h / 8, w / 8], of no blur and of each radius.
+        image: [b, 3, h, w].
+        mixture: [b, 3, h, w], of inverses, in [0, 1].
     """
 
     image: Tensor
     mixture: Tensor
-    logits: Tensor
-
-
-def _start_at_zero(convolution: nn.Conv2d) -> None:
-    for weight in convolution.parameters():
-        nn.init.zeros_(weight)
-
-
-class ResidualBlock(nn.Module):
-    """x + conv3(relu(conv3(x))); the second convolution starts at zero."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        _start_at_zero(self.second)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(relu(self.first(x)))
-
-
-def _residual_blocks(count: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
-
-
-class RadiusChoice(nn.Module):
-    """Probabilities of the radii in each cell, from the gradients of all inverses.
-
-    Those of neighboring radii differ by little, so features are whitened first; this takes most of
-    the time to learn away. Then cells, pairs of cells for a wider view, and cells again.
-    """
-
-    mean: Tensor
-    whitening: Tensor
-
-    CELL_BLOCKS, PAIR_BLOCKS = 2, 3
-
-    def __init__(self, features: int, width: int, radii: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("whitening", torch.eye(features))
-        self.first = nn.Conv2d(features, width, 1)
-        self.before = _residual_blocks(self.CELL_BLOCKS, width)
-        self.wide = _residual_blocks(self.PAIR_BLOCKS, width)
-        self.after = _residual_blocks(self.CELL_BLOCKS, width)
-        # No blur, the radii, the share of the stronger regularization
-        self.last = nn.Conv2d(width, 1 + radii + 1, 1)
-        _start_at_zero(self.last)
-        with torch.no_grad():
-            self.last.bias[0] = SHARP_BIAS  # type: ignore[index]
-
-    @classmethod
-    def reach_px(cls) -> int:
-        """How far away a pixel still matters."""
-        blocks = 2 * cls.CELL_BLOCKS + 2 * cls.PAIR_BLOCKS
-        # Two convolutions a block; enlarging reaches one cell and one pair, a gradient one pixel
-        return CELL_PX * (2 * blocks + 1 + 2 + 1)
-
-    @torch.no_grad()
-    def calibrate(self, features: Float[Tensor, "b f r s"]) -> None:
-        """Whiten what has the mean and the covariance of these features."""
-        samples = features.transpose(0, 1).flatten(1).double()
-        variances, directions = torch.linalg.eigh(samples.cov())
-        whitening = (directions * (variances.clamp(min=0) + SMALLEST_VARIANCE).rsqrt()).T
-        # Rounded as they are saved, since later sums depend on every bit
-        self.mean.copy_(samples.mean(1).half())
-        self.whitening.copy_(whitening.half())
-
-    def forward(self, features: Float[Tensor, "b f r s"]) -> tuple[Tensor, Tensor]:
-        """Return logits [b, 1 + radii, r, s] and shares [b, 1, r, s]; r and s are even."""
-        white = conv2d(features - self.mean[:, None, None], self.whitening[..., None, None])
-        x = self.before(self.first(white))
-        wide = self.wide(avg_pool2d(x, 2))
-        x = x + interpolate(wide, scale_factor=2, mode="bilinear", align_corners=False)
-        answer = LOGIT_SCALE * self.last(self.after(x))
-        return answer[:, :-1], answer[:, -1:].sigmoid()
 
 
 class RestorationNet(nn.Module):
@@ -176,15 +104,15 @@ class RestorationNet(nn.Module):
         self.encoder, self.down = nn.ModuleList(), nn.ModuleList()
         self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
         for count in config.blocks:
-            self.encoder.append(_residual_blocks(count, channels))
+            self.encoder.append(residual_blocks(count, channels))
             self.down.append(nn.Conv2d(channels, 2 * channels, 2, stride=2))
             # 1 x 1, then pixel shuffle: twice the size, half the channels
             self.up.append(nn.Conv2d(2 * channels, 4 * channels, 1))
-            self.decoder.append(_residual_blocks(count, channels))
+            self.decoder.append(residual_blocks(count, channels))
             channels *= 2
-        self.middle = _residual_blocks(config.middle_blocks, channels)
+        self.middle = residual_blocks(config.middle_blocks, channels)
         self.last = nn.Conv2d(config.width, 12, 3, padding=1)
-        _start_at_zero(self.last)
+        start_at_zero(self.last)
 
     @property
     def multiple_px(self) -> int:
@@ -192,46 +120,72 @@ class RestorationNet(nn.Module):
         return max(2 ** (1 + len(self.config.blocks)), 2 * CELL_PX)
 
     @property
+    def choice_reach_px(self) -> int:
+        """How far away a pixel still matters to the choice in a cell."""
+        return self._rounded(self.choice.reach_px() + self.config.reach_px)
+
+    @property
     def reach_px(self) -> int:
-        """How far away a pixel still matters, at most; a multiple of `multiple_px`.
+        """How far away a pixel or a cell still matters when the choice is made.
 
         A 3 x 3 convolution reaches one pixel of its scale; what changes the scale reaches none
-        beyond the coarser pixel.
+        beyond the coarser pixel, a cell that is enlarged reaches its neighbor.
         """
         blocks = self.config.blocks
         reach = 2 * 2 + 2 * self.config.middle_blocks * 2 ** (1 + len(blocks))
         reach += sum(2 * 2 * count * 2 ** (1 + level) for level, count in enumerate(blocks))
-        reach += self.choice.reach_px() + self.config.reach_px
-        return -(-reach // self.multiple_px) * self.multiple_px
+        return self._rounded(reach + max(self.config.reach_px, 2 * CELL_PX))
+
+    def _rounded(self, reach_px: int) -> int:
+        return -(-reach_px // self.multiple_px) * self.multiple_px
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Restore display values in [0, 1]; sides are multiples of `multiple_px`."""
-        return self.restored(image, self.config.reach_px).image
+        pad_px = self.config.reach_px
+        return self.restored(image, self.chosen(image, pad_px), pad_px).image
 
-    def restored(self, image: Float[Tensor, "b 3 h w"], pad_px: int) -> Restored:
-        """Restore, and return what was mixed and chosen.
+    def chosen(self, image: Float[Tensor, "b 3 h w"], pad_px: int) -> Choice:
+        """Choose from each cell's surroundings.
 
         Args:
             image: Display values in [0, 1].
             pad_px: Border of the inverses: below their reach it costs less and wraps around.
         """
-        # Which radius
-        light = srgb_to_linear(image)
-        logits, share = self.choice(self.features(light, pad_px))
-        probabilities = logits.softmax(1)
+        return self.choice(self.features(srgb_to_linear(image), pad_px))
+
+    def restored(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        choice: Choice,
+        pad_px: int,
+        shares: Float[Tensor, "b k"] | None = None,
+    ) -> Restored:
+        """Mix the inverses and improve the mixture.
+
+        Args:
+            image: Display values in [0, 1].
+            choice: Of its cells; learned from its own loss, but for the share.
+            pad_px: As for `chosen`.
+            shares: Of no blur and each radius in the whole image, of which this may be a tile;
+                None: this is the whole image.
+        """
+        # Radii of the image, then of each cell
+        likelihoods = cell_likelihoods(choice.logits.detach())
+        shares = image_shares(likelihoods) if shares is None else shares
+        probabilities = cell_probabilities(likelihoods, shares)
         # The inverses, mixed
-        levels = self.mixtures(light, probabilities, pad_px)
-        share_px = _enlarged(share)
+        levels = self.mixtures(srgb_to_linear(image), probabilities, pad_px)
+        share_px = _enlarged(choice.share)
         mixture = levels[0] + share_px * (levels[1] - levels[0])
         # What is left
         radii = image.new_tensor([0.0, *self.config.radii_px])[:, None, None]
         radius = (probabilities * radii).sum(1, keepdim=True) / 4
         guide = interpolate(
-            torch.cat([radius, share], 1), scale_factor=CELL_PX // 2, mode="bilinear"
+            torch.cat([radius, choice.share], 1), scale_factor=CELL_PX // 2, mode="bilinear"
         )
         images = torch.cat([image, *levels], 1) - 0.5
         residual = self.residual(torch.cat([pixel_unshuffle(images, 2), guide], 1))
-        return Restored(mixture + residual, mixture, logits)
+        return Restored(mixture + residual, mixture)
 
     @torch.no_grad()
     def features(self, light: Float[Tensor, "b 3 h w"], pad_px: int) -> Float[Tensor, "b f r s"]:
@@ -245,14 +199,21 @@ class RestorationNet(nn.Module):
             found.append(strength - own.repeat_interleave(levels.shape[1], 1))
         return torch.cat(found, 1)
 
+    @torch.no_grad()
     def mixtures(
         self, light: Float[Tensor, "b 3 h w"], probabilities: Tensor, pad_px: int
     ) -> list[Float[Tensor, "b 3 h w"]]:
         """Return display values of the mixture at each level of regularization."""
-        weights = _enlarged(probabilities)
+        # Radii that no cell takes cost nothing
+        kept = (probabilities - SMALLEST_PROBABILITY).clamp(min=0)
+        weights = _enlarged(kept / kept.sum(1, keepdim=True))
+        is_taken = weights.flatten(2).amax((0, 2)) > 0
         mixed = (weights[:, :1] * light)[:, None].repeat(1, len(NOISE_TO_SIGNAL), 1, 1, 1)
-        for number, filtered in enumerate(self.inverses.filtered(light, pad_px), start=1):
-            mixed = torch.addcmul(mixed, weights[:, None, number : number + 1], filtered)
+        taken = is_taken[1:].nonzero()[:, 0].tolist()
+        for number, filtered in zip(
+            taken, self.inverses.filtered(light, pad_px, taken), strict=True
+        ):
+            mixed = torch.addcmul(mixed, weights[:, None, number + 1, None], filtered)
         return [linear_to_srgb(level.clamp(0, 1)) for level in mixed.unbind(1)]
 
     def residual(self, x: Float[Tensor, "b f i j"]) -> Float[Tensor, "b 3 h w"]:
@@ -281,12 +242,15 @@ class DeblurModel(Frozen):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Restore display values; the result is not clamped."""
-        # The border is repeated up to a size that the network halves evenly
         height, width = image.shape[-2:]
+        return self.network(self._padded(image))[..., :height, :width].to(image.dtype)
+
+    def _padded(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 i j"]:
+        # The border is repeated up to a size that the network halves evenly
         multiple = self.network.multiple_px
-        padding = (0, -width % multiple, 0, -height % multiple)
-        padded = pad(image.to(self.dtype), padding, mode="replicate") if any(padding) else image
-        return self.network(padded.to(self.dtype))[..., :height, :width].to(image.dtype)
+        padding = (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple)
+        image = image.to(self.dtype)
+        return pad(image, padding, mode="replicate") if any(padding) else image
 
     @torch.no_grad()
     def restore(
@@ -297,33 +261,43 @@ class DeblurModel(Frozen):
     ) -> Float[Tensor, "3 h w"]:
         """Restore a photograph of any size tile by tile: what `forward` gives, in bounded memory.
 
-        Each tile is computed with a margin as wide as the network sees, so there are no seams.
+        Tiles are computed twice, first for the radii of the whole photograph, each time with a
+        margin as wide as the network sees, so there are no seams.
 
         Args:
             image: Display values in [0, 1].
             tile_px: Side of a tile without its margin; rounded up to what the network halves
                 evenly.
-            on_tile: Called with (tiles done, tiles).
+            on_tile: Called with (tiles done, tiles), both of the two times.
 
         Returns:
             Display values, clamped to [0, 1].
         """
+        network, padded = self.network, self._padded(image[None])
+        pad_px = network.config.reach_px
+        height, width = padded.shape[-2:]
+        tile_px = -(-tile_px // network.multiple_px) * network.multiple_px
+        first = cut_tiles(height, width, tile_px, network.choice_reach_px)
+        second = cut_tiles(height, width, tile_px, network.reach_px)
+        total = len(first) + len(second)
+
+        # The radii of all cells, then of the photograph
+        of_cells = (1, 2 + network.config.radii, height // CELL_PX, width // CELL_PX)
+        cells = padded.new_empty(of_cells)
+        for done, tile in enumerate(first, start=1):
+            of_tile = tile.in_cells(CELL_PX)
+            choice = network.chosen(padded[(..., *tile.outer)], pad_px)
+            cells[(..., *of_tile.inner)] = torch.cat(choice, 1)[(..., *of_tile.within)]
+            on_tile(done, total)
+        shares = image_shares(cell_likelihoods(cells[:, :-1]))
+
+        # Restored by them
+        restored = torch.empty_like(padded)
+        for done, tile in enumerate(second, start=len(first) + 1):
+            around = cells[(..., *tile.in_cells(CELL_PX).outer)]
+            choice = Choice(around[:, :-1], around[:, -1:])
+            result = network.restored(padded[(..., *tile.outer)], choice, pad_px, shares)
+            restored[(..., *tile.inner)] = result.image[(..., *tile.within)]
+            on_tile(done, total)
         height, width = image.shape[-2:]
-        multiple, margin = self.network.multiple_px, self.network.reach_px
-        tile_px = -(-tile_px // multiple) * multiple
-        corners = [(y, x) for y in range(0, height, tile_px) for x in range(0, width, tile_px)]
-        restored = torch.empty_like(image)
-        for done, (top, left) in enumerate(corners, start=1):
-            # The tile with its margin, whose corner the network halves as that of the whole
-            rows = slice(max(0, top - margin), min(height, top + tile_px + margin))
-            columns = slice(max(0, left - margin), min(width, left + tile_px + margin))
-            output = self(image[None, :, rows, columns])[0]
-            # Without it
-            bottom, right = min(height, top + tile_px), min(width, left + tile_px)
-            restored[:, top:bottom, left:right] = output[
-                :,
-                top - rows.start : bottom - rows.start,
-                left - columns.start : right - columns.start,
-            ]
-            on_tile(done, len(corners))
-        return restored.clamp_(0, 1)
+        return restored[0, :, :height, :width].to(image.dtype).clamp(0, 1)

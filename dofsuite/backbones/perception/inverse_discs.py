@@ -18,6 +18,8 @@ SAMPLES, DESIGN_PX = 15, 512
 # Noise to signal k = factor * radius ** power: 8 bits without noise, and noise of about 2 / 255
 # (measured on photographs that no network is validated on).
 NOISE_TO_SIGNAL = ((0.0004, 1.2), (0.03, 0.2))
+# Spectra of more points are computed anew each time, to save memory.
+KEPT_PX = 512**2
 # Gradients of light below this are noise (*ours*).
 SMALLEST_GRADIENT = 1e-3
 
@@ -81,14 +83,20 @@ class InverseDiscs(nn.Module):
         ]
         shape = (len(radii_px), len(NOISE_TO_SIGNAL), 2 * reach_px + 1, 2 * reach_px + 1)
         self.register_buffer("kernels", torch.stack(kernels).reshape(shape).float(), False)
-        self._spectra: dict[tuple[int, int], Tensor] = {}
+        self._kept: dict[int, Tensor] = {}
+        self._kept_for: tuple[tuple[int, int], torch.device] | None = None
 
-    def spectra(self, size: tuple[int, int]) -> Float[Tensor, "n m h f"]:
-        """Return the filters' spectra at a size; those of the last size are kept."""
-        if size not in self._spectra or self._spectra[size].device != self.kernels.device:
-            found = [spectrum(kernel, size) for kernel in self.kernels.flatten(0, 1)]
-            self._spectra = {size: torch.stack(found).unflatten(0, self.kernels.shape[:2])}
-        return self._spectra[size]
+    def spectra(self, number: int, size: tuple[int, int]) -> Float[Tensor, "m h f"]:
+        """Return the spectra of a radius' filters at a size; small ones of one size are kept."""
+        device = self.kernels.device
+        if self._kept_for != (size, device):
+            self._kept, self._kept_for = {}, (size, device)
+        if number in self._kept:
+            return self._kept[number]
+        spectra = torch.stack([spectrum(kernel, size) for kernel in self.kernels[number]])
+        if size[0] * size[1] <= KEPT_PX:
+            self._kept[number] = spectra
+        return spectra
 
     def light_spectrum(
         self, light: Float[Tensor, "b c h w"], pad_px: int
@@ -107,17 +115,23 @@ class InverseDiscs(nn.Module):
         return torch.fft.rfft2(padded), (height + below, width + right)
 
     def filtered(
-        self, light: Float[Tensor, "b c h w"], pad_px: int
+        self, light: Float[Tensor, "b c h w"], pad_px: int, numbers: Sequence[int] | None = None
     ) -> Iterator[Float[Tensor, "b m c h w"]]:
-        """Yield the light filtered by the inverses of each radius, one for each level of noise."""
+        """Yield the light filtered by the inverses of each radius, one for each level of noise.
+
+        Args:
+            light: Linear.
+            pad_px: Pixels that the border is repeated; with `reach_px` nothing wraps around.
+            numbers: Of the radii; None: all.
+        """
         of_light, size = self.light_spectrum(light, pad_px)
         inside = (
             ...,
             slice(pad_px, pad_px + light.shape[-2]),
             slice(pad_px, pad_px + light.shape[-1]),
         )
-        for inverses in self.spectra(size):
-            product = of_light[:, None] * inverses[None, :, None]
+        for number in range(len(self.kernels)) if numbers is None else numbers:
+            product = of_light[:, None] * self.spectra(number, size)[None, :, None]
             yield torch.fft.irfft2(product, s=size)[inside]
 
 
