@@ -134,6 +134,7 @@ def defocused(
     indices: Sequence[int],
 ) -> Defocused:
     """Defocus scenes by discs, and the share that is drawn by what no inverse undoes."""
+    # Scenes, radii, and who gets which blur
     scenes = softened(all_in_focus, defocus, seed, indices)
     radii_px = draw_radius_px(disparity.cpu(), defocus, seed, indices).to(scenes)
     u = diffusion.draw_uniform(seed, indices, "beyond the inverses", 4).tolist()
@@ -141,9 +142,11 @@ def defocused(
     for number, (is_beyond, is_normal, amount, is_near) in enumerate(u):
         one = slice(number, number + 1)
         scene, radius_px = scenes[one], radii_px[one]
+        # Discs that have an inverse
         if is_beyond >= defocus.beyond_share:
             given = photographed(scene, radius_px, defocus.num_layers)
             found.append(Defocused(given, scene, radius_px.abs()))
+        # Another shape, of the frame or of what is near
         elif is_normal < 0.5:
             low, high = defocus.beyond_std_px
             std_px = low * (high / low) ** amount
@@ -151,6 +154,7 @@ def defocused(
             is_blurred = (disparity[one] > 0.5) | (is_near < 0.5)
             given = torch.where(is_blurred, linear_to_srgb(light.clamp(0, 1)), scene)
             found.append(Defocused(given, given, torch.zeros_like(radius_px)))
+        # Larger discs, of which those that are small enough are undone
         else:
             low, high = defocus.beyond_radius_px
             largest = radius_px.abs().amax()

@@ -69,6 +69,13 @@ def test_a_lens_then_blurs_the_restored_photograph(
     assert np.abs(values_of(tmp_path / "both.png") - values_of(tmp_path / "first.png")).max() > 5
 
 
+def test_the_packaged_network_needs_no_folder(photo: Path, tmp_path: Path) -> None:
+    assert lens(photo, "--deblur", "packaged", "-o", tmp_path / "out.png") == 0
+    values = torch.from_numpy(values_of(photo)).permute(2, 0, 1).float() / 255
+    expected = SmallDeblur().load().restore(values).permute(1, 2, 0) * 255
+    assert np.abs(values_of(tmp_path / "out.png") - expected.numpy()).max() <= 0.6
+
+
 def test_mistakes_are_one_sentence(
     photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,10 +16,16 @@ from torch import nn
 
 from dofsuite.backbones import DeblurModel, SmallDeblur
 from dofsuite.backbones.perception.inverse_discs import InverseDiscs, log_gradients
-from dofsuite.backbones.perception.radius_choice import cell_probabilities, image_shares
+from dofsuite.backbones.perception.radius_choice import (
+    CELL_EXPONENT,
+    cell_probabilities,
+    image_shares,
+    mixture_weights,
+)
 from dofsuite.backbones.small.deblur import save_deblur
 from dofsuite.data import RandomSceneData
 from dofsuite.data.synthetic.photographs import photograph
+from dofsuite.data.synthetic.scene_data import HELD_OUT
 from dofsuite.errors import UserError
 from dofsuite.fit import main as fit
 from dofsuite.optics import linear_to_srgb, srgb_to_linear
@@ -240,10 +246,10 @@ def test_the_loss_of_the_radius_is_a_cross_entropy_of_neighbors() -> None:
 
 def test_shares_of_the_radii_are_the_most_likely_ones() -> None:
     likelihoods = torch.rand(1, 4, 6, 8, generator=torch.Generator().manual_seed(8))
-    likelihoods[:, 1, :4] += 2
-    likelihoods[:, 3, 4:] += 2
+    likelihoods[:, 1, :4] += 6
+    likelihoods[:, 3, 4:] += 6
     shares = image_shares(likelihoods)[0].double().numpy()
-    flat = likelihoods[0].flatten(1).double().numpy()
+    flat = likelihoods[0].flatten(1).double().numpy() ** CELL_EXPONENT
 
     def loss(logits: np.ndarray) -> float:
         return -float(np.log(softmax(logits) @ flat).sum())
@@ -256,6 +262,9 @@ def test_shares_of_the_radii_are_the_most_likely_ones() -> None:
     of_cell = likelihoods[0, :, 0, 0]
     assert probabilities[0, 0, 0, 0] == pytest.approx(float(of_cell[0] / (of_cell[0] + of_cell[3])))
     assert probabilities[0, 1].max() == 0
+    # In doubt it stays sharp
+    weights = mixture_weights(likelihoods, torch.tensor([[0.5, 0.0, 0.0, 0.5]]))[0, :, 0, 0]
+    assert weights[0] / weights[3] == pytest.approx(10 * float(of_cell[0] / of_cell[3]))
 
 
 def test_features_are_white_after_calibration() -> None:
@@ -277,6 +286,30 @@ def test_a_saved_network_is_the_same_to_16_bits(untrained: DeblurModel, tmp_path
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="this is no deblurrer"):
         SmallDeblur(weights=str(tmp_path)).load()
+
+
+def test_the_packaged_deblurrer_restores_photographs_that_it_was_not_trained_on() -> None:
+    """Behind SciPy's disc, at the center of each, in dB; docs/photographs.md has the full size."""
+    model, gains = SmallDeblur().load(), {}
+    for name in HELD_OUT:
+        values = np.asarray(photograph(name)).transpose(2, 0, 1)[:, 40:232, 100:292] / 255
+        light = srgb_to_linear(torch.from_numpy(values)).numpy()
+        inside = (..., slice(16, -16), slice(16, -16))
+        for radius_px in (0.0, 2.0, 4.0, 8.0):
+            blurred = light
+            if radius_px:
+                blurred = np.stack([convolve(channel, disc(radius_px)) for channel in light])
+            given = linear_to_srgb(torch.from_numpy(blurred)).mul(255).round().div(255).float()
+            after = np.square(model.restore(given).numpy() - values)[inside].mean()
+            before = np.square(given.numpy() - values)[inside].mean()
+            if radius_px:
+                gains.setdefault(radius_px, []).append(10 * np.log10(before / after))
+            else:
+                assert -10 * np.log10(after) > 40
+    means = {radius_px: np.mean(of_radius) for radius_px, of_radius in gains.items()}
+    assert means[2.0] > 3
+    assert means[4.0] > 2
+    assert means[8.0] > 1
 
 
 def test_three_steps_learn_validate_and_export(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ from dofsuite.backbones.perception.radius_choice import (
     Choice,
     RadiusChoice,
     cell_likelihoods,
-    cell_probabilities,
     image_shares,
+    mixture_weights,
 )
 from dofsuite.backbones.perception.residual_blocks import residual_blocks, start_at_zero
 from dofsuite.backbones.perception.tiles import cut_tiles
@@ -172,14 +172,14 @@ class RestorationNet(nn.Module):
         # Radii of the image, then of each cell
         likelihoods = cell_likelihoods(choice.logits.detach())
         shares = image_shares(likelihoods) if shares is None else shares
-        probabilities = cell_probabilities(likelihoods, shares)
+        weights = mixture_weights(likelihoods, shares)
         # The inverses, mixed
-        levels = self.mixtures(srgb_to_linear(image), probabilities, pad_px)
+        levels = self.mixtures(srgb_to_linear(image), weights, pad_px)
         share_px = _enlarged(choice.share)
         mixture = levels[0] + share_px * (levels[1] - levels[0])
         # What is left
         radii = image.new_tensor([0.0, *self.config.radii_px])[:, None, None]
-        radius = (probabilities * radii).sum(1, keepdim=True) / 4
+        radius = (weights * radii).sum(1, keepdim=True) / 4
         guide = interpolate(
             torch.cat([radius, choice.share], 1), scale_factor=CELL_PX // 2, mode="bilinear"
         )

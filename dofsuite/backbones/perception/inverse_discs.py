@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, pad
 # Points of a pixel's side at which a disc is sampled, and the grid that inverses are designed on.
 SAMPLES, DESIGN_PX = 15, 512
 # Noise to signal k = factor * radius ** power: 8 bits without noise, and noise of about 2 / 255
-# (measured on photographs that no network is validated on).
+# (*ours*; near the best of each radius for coffee, Chelsea and the motorcycle).
 NOISE_TO_SIGNAL = ((0.0004, 1.2), (0.03, 0.2))
 # Spectra of more points are computed anew each time, to save memory.
 KEPT_PX = 512**2

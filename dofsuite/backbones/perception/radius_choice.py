@@ -19,10 +19,12 @@ CELL_PX = 8
 # A new network takes everything for sharp: its logits are multiplied so that this can change soon.
 SHARP_BIAS, LOGIT_SCALE = 3.0, 3.0
 # Shares of no blur and of the smallest radius in training, the others being alike. The first is set
-# below its true .2, which makes no blur likelier: in doubt a photograph stays as it is.
+# below its true .4, which makes no blur likelier: in doubt a photograph stays as it is.
 SHARP_SHARE, SMALLEST_RADIUS_SHARE = 0.12, 0.06
-# Neighboring cells say the same: the exponent of their likelihoods; and steps of EM.
+# Neighboring cells say the same: the exponent of their likelihoods for the shares; steps of EM.
 CELL_EXPONENT, EM_STEPS = 0.5, 20
+# An inverse where there is no blur does more harm than none where there is: its odds in a cell.
+SHARP_ODDS = 10.0
 # Variance below which a combination of features is noise.
 SMALLEST_VARIANCE = 1e-3
 # Standard deviations beyond which a feature says no more; without this, losses jump.
@@ -97,17 +99,18 @@ class RadiusChoice(nn.Module):
 def cell_likelihoods(logits: Float[Tensor, "b k r s"]) -> Float[Tensor, "b k r s"]:
     """Return each cell's likelihoods of no blur and of the radii, the largest being 1.
 
-    They are the probabilities over the shares in training, to the power `CELL_EXPONENT`.
+    They are the probabilities over the shares in training.
     """
     others = (1 - SHARP_SHARE - SMALLEST_RADIUS_SHARE) / max(logits.shape[1] - 2, 1)
     prior = torch.full_like(logits[:1, :, :1, :1], others)
     prior[:, 0], prior[:, 1] = SHARP_SHARE, SMALLEST_RADIUS_SHARE
-    log_ratio = CELL_EXPONENT * (logits - prior.log())
+    log_ratio = logits - prior.log()
     return (log_ratio - log_ratio.amax(1, keepdim=True)).exp()
 
 
 def image_shares(likelihoods: Float[Tensor, "b k r s"]) -> Float[Tensor, "b k"]:
     """Return the shares of no blur and of the radii in an image, the most likely ones by EM."""
+    likelihoods = likelihoods**CELL_EXPONENT
     shares = torch.full_like(likelihoods[:, :, 0, 0], 1 / likelihoods.shape[1])
     for _ in range(EM_STEPS):
         shares = cell_probabilities(likelihoods, shares).mean((2, 3))
@@ -120,3 +123,12 @@ def cell_probabilities(
     """Return each cell's probabilities, given the shares in the image."""
     joint = shares[:, :, None, None] * likelihoods
     return joint / joint.sum(1, keepdim=True)
+
+
+def mixture_weights(
+    likelihoods: Float[Tensor, "b k r s"], shares: Float[Tensor, "b k"]
+) -> Float[Tensor, "b k r s"]:
+    """Return what a cell takes of its light as it is, as in doubt it does, and of each inverse."""
+    odds = torch.ones_like(shares)
+    odds[:, 0] = SHARP_ODDS
+    return cell_probabilities(likelihoods, odds * shares)

@@ -1,4 +1,4 @@
-"""The deblurrer of `dofsuite.lens --deblur`: a U-Net of 0.9 M weights."""
+"""The deblurrer of `dofsuite.lens --deblur packaged`: inverse filters and 1.5 M weights."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ class SmallDeblur:
 
     def __init__(
         self,
-        weights: str | None = None,
+        weights: str | None = "packaged",
         width: int = 24,
         blocks: tuple[int, ...] = (2, 2),
         middle_blocks: int = 4,
@@ -32,8 +32,9 @@ class SmallDeblur:
         """Describe the network.
 
         Args:
-            weights: A folder that a run of `dofsuite.pretraining.Deblurring` exported; or null, a
-                new network of the values below.
+            weights: `packaged`, the one that comes with dofsuite; a folder that a run of
+                `dofsuite.pretraining.Deblurring` exported; or null, a new network of the values
+                below.
             width: Channels at half the image's size, doubled at each coarser scale.
             blocks: Residual blocks of the encoder's scales, from fine to coarse; as many in the
                 decoder.
@@ -46,7 +47,13 @@ class SmallDeblur:
         """
         self.weights, self.seed = weights, seed
         self.config = RestorationConfig(
-            tuple(radius_px), radii, reach_px, choice_width, width, tuple(blocks), middle_blocks
+            (radius_px[0], radius_px[1]),
+            radii,
+            reach_px,
+            choice_width,
+            width,
+            tuple(blocks),
+            middle_blocks,
         )
 
     @property
