@@ -2,7 +2,7 @@
 
 python -m dofsuite.lens PHOTO... --focus X,Y --bokeh B -o OUT [--depth FILE|auto|plane]
 python -m dofsuite.lens PHOTO... --focus X,Y --f-number N [--focal-length MM] -o OUT
-python -m dofsuite.lens PHOTO... --deblur DIR [--focus X,Y --bokeh B] -o OUT
+python -m dofsuite.lens PHOTO... --deblur packaged|DIR [--focus X,Y --bokeh B] -o OUT
 """
 
 import argparse

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from dofsuite.cli import option
@@ -20,14 +19,13 @@ class LensConfig(PhotosConfig):
     """The options of a lens that needs no model."""
 
     # Made sharp first
-    deblur: Path | None = option(
+    deblur: str | None = option(
         "--deblur",
-        type=Path,
         default=None,
-        metavar="DIR",
-        help="first restore what is out of focus, by a network that you trained "
-        "(experiments/pretraining/small_deblur.yaml): its export; without --focus and --bokeh, "
-        "the restored photograph is written",
+        metavar="packaged|DIR",
+        help="first restore what is out of focus, by the small network that comes with dofsuite or "
+        "one that you trained (experiments/pretraining/small_deblur.yaml): its export; without "
+        "--focus and --bokeh, the restored photograph is written",
     )
     # Where it is sharp
     focus_disparity: tuple[float, ...] = option(

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,14 +17,15 @@ if TYPE_CHECKING:
 class Deblurrer:
     """A restoration network, loaded when the first photograph needs it, and once."""
 
-    def __init__(self, folder: Path, device: torch.device | None = None) -> None:
+    def __init__(self, weights: str, device: torch.device | None = None) -> None:
         """Name the network.
 
         Args:
-            folder: What a run of `dofsuite.pretraining.Deblurring` exported.
+            weights: `packaged`, the one that comes with dofsuite, or the folder that a run of
+                `dofsuite.pretraining.Deblurring` exported.
             device: Where it runs; None: the GPU if there is one.
         """
-        self.folder = folder
+        self.weights = weights
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @cached_property
@@ -36,7 +36,7 @@ class Deblurrer:
             raise UserError(
                 f"--deblur: it needs {error.name}: pip install 'dofsuite[photo]'."
             ) from error
-        return SmallDeblur(str(self.folder)).load().to(self.device)
+        return SmallDeblur(self.weights).load().to(self.device)
 
     def __call__(self, photo: Photo, on_tile: OnTile = lambda done, total: None) -> Photo:
         """Restore a photograph; opacity stays, and a gray photograph stays gray.

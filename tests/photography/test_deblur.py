@@ -17,7 +17,8 @@ WORDS = ("--depth", "plane")
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A network that adds a tenth to every value."""
-    model = SmallDeblur(weights=None, width=4, blocks=(1,), middle_blocks=1).load()
+    model = SmallDeblur(weights=None, width=4, blocks=(1,), radii=2, reach_px=16).load()
+    model.network.choice.last.bias.data[0] = 10  # sharp, without a doubt
     model.network.last.bias.data[:] = 0.1
     save_deblur(model, tmp_path / "weights")
     return tmp_path / "weights"
@@ -66,6 +67,13 @@ def test_a_lens_then_blurs_the_restored_photograph(
     difference = values_of(tmp_path / "second.png") - values_of(tmp_path / "both.png")
     assert np.abs(difference).max() <= 1
     assert np.abs(values_of(tmp_path / "both.png") - values_of(tmp_path / "first.png")).max() > 5
+
+
+def test_the_packaged_network_needs_no_folder(photo: Path, tmp_path: Path) -> None:
+    assert lens(photo, "--deblur", "packaged", "-o", tmp_path / "out.png") == 0
+    values = torch.from_numpy(values_of(photo)).permute(2, 0, 1).float() / 255
+    expected = SmallDeblur().load().restore(values).permute(1, 2, 0) * 255
+    assert np.abs(values_of(tmp_path / "out.png") - expected.numpy()).max() <= 0.6
 
 
 def test_mistakes_are_one_sentence(

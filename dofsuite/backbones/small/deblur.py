@@ -1,4 +1,4 @@
-"""The deblurrer of `dofsuite.lens --deblur`: a U-Net of 0.9 M weights."""
+"""The deblurrer of `dofsuite.lens --deblur packaged`: inverse filters and 1.5 M weights."""
 
 import json
 from pathlib import Path
@@ -19,25 +19,42 @@ class SmallDeblur:
 
     def __init__(
         self,
-        weights: str | None = None,
+        weights: str | None = "packaged",
         width: int = 24,
         blocks: tuple[int, ...] = (2, 2),
         middle_blocks: int = 4,
+        radius_px: tuple[float, float] = (0.8, 9.5),
+        radii: int = 28,
+        reach_px: int = 48,
+        choice_width: int = 64,
         seed: int = 0,
     ) -> None:
         """Describe the network.
 
         Args:
-            weights: A folder that a run of `dofsuite.pretraining.Deblurring` exported; or null, a
-                new network of the values below.
+            weights: `packaged`, the one that comes with dofsuite; a folder that a run of
+                `dofsuite.pretraining.Deblurring` exported; or null, a new network of the values
+                below.
             width: Channels at half the image's size, doubled at each coarser scale.
             blocks: Residual blocks of the encoder's scales, from fine to coarse; as many in the
                 decoder.
             middle_blocks: Residual blocks at the coarsest scale.
+            radius_px: Smallest and largest radius of the inverse filters.
+            radii: Number of these.
+            reach_px: Of these.
+            choice_width: Channels of the network that chooses among them.
             seed: Of a new network's weights.
         """
         self.weights, self.seed = weights, seed
-        self.config = RestorationConfig(width, tuple(blocks), middle_blocks)
+        self.config = RestorationConfig(
+            (radius_px[0], radius_px[1]),
+            radii,
+            reach_px,
+            choice_width,
+            width,
+            tuple(blocks),
+            middle_blocks,
+        )
 
     @property
     def weights_file(self) -> Path:
@@ -64,7 +81,8 @@ class SmallDeblur:
         folder = self.weights_file.parent
         try:
             saved = json.loads((folder / "config.json").read_text())
-            config = RestorationConfig(**saved | {"blocks": tuple(saved["blocks"])})
+            pairs = {name: tuple(saved[name]) for name in ("radius_px", "blocks")}
+            config = RestorationConfig(**saved | pairs)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{folder}: config.json: this is no deblurrer; name a folder that a run of "

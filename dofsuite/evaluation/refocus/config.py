@@ -43,7 +43,8 @@ class RefocusConfig:
         type=Path,
         metavar="NETWORK",
         default=(),
-        help="deblur by a run, .pt2, folder or deblurrer; render",
+        help="deblur by a run, .pt2, folder or deblurrer (packaged: the small one that comes with "
+        "dofsuite); render",
     )
     deconvolution: bool = option(
         "--deconvolution", action="store_true", default=False, help="after Bando and Nishita 2007"

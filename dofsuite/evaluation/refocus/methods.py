@@ -210,11 +210,11 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
 
     Args:
         benchmark: Whose renderer and gamma are used.
-        source: A deblurrer that `dofsuite.pretraining.Deblurring` exported; a trained run or
-            export, used at level 0 with the focus at the center; a network saved by torch.export
-            (`.pt2`, images [1, 3, h, w] in [0, 1] to the same); or a folder in which
-            PATH/SCENE/SAMPLE.png is that sample's reference, deblurred elsewhere, by Restormer for
-            example.
+        source: `packaged`, the deblurrer that comes with dofsuite, or one that
+            `dofsuite.pretraining.Deblurring` exported; a trained run or export, used at level 0
+            with the focus at the center; a network saved by torch.export (`.pt2`, images
+            [1, 3, h, w] in [0, 1] to the same); or a folder in which PATH/SCENE/SAMPLE.png is that
+            sample's reference, deblurred elsewhere, by Restormer for example.
         seed: Of a run's noise.
         steps: A run's Euler steps; None is its own.
 
@@ -225,7 +225,7 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
 
     # First stage: a network, a run at level 0, or a folder of images
     name = f"two_stage ({source.parent.name if source.name == 'export' else source.stem})"
-    if (source / "model.safetensors").is_file():
+    if str(source) == "packaged" or (source / "model.safetensors").is_file():
         deblur = deblurrer(source, name)
     elif source.suffix == ".pt2":
         network = exported_network(source)
@@ -237,8 +237,8 @@ def two_stage(benchmark: Benchmark, source: Path, seed: int, steps: int | None) 
         deblur = folder(benchmark, source, name)
     else:
         raise UserError(
-            f"{source}: --two-stage: give a run, a network as .pt2, a folder of images, or a "
-            "deblurrer's export."
+            f"{source}: --two-stage: give a run, a network as .pt2, a folder of images, a "
+            "deblurrer's export, or packaged."
         )
 
     # Second stage: the renderer
