@@ -19,7 +19,7 @@ resumes; a finished run says so.
 
 Exit codes: 0 finished, 2 a mistake that the user can fix (one line on stderr), 143 stopped by
 Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2 after saving (the same command goes on from there; a second
-Ctrl-C ends without saving).
+Ctrl-C ends at once, without saving and with the same code).
 """
 
 import os
