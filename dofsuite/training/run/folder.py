@@ -98,6 +98,9 @@ def locked(folder: Path) -> Iterator[None]:
         _held.extend(descriptors)
         for descriptor in descriptors:
             _lock(descriptor, folder)
+        # A start that failed may have removed the folder after it was opened here.
+        if not (folder.is_dir() and os.path.samestat(os.fstat(descriptors[1]), folder.stat())):
+            raise UserError(f"{folder}: another process has just removed this folder; start again.")
         try:
             # What a killed start has left goes first: it may be what fills the disk.
             sweep(folder)

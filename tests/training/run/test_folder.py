@@ -166,6 +166,23 @@ def test_a_removed_lock_file_does_not_let_a_second_process_in(tmp_path: Path) ->
         first.kill()
 
 
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_a_folder_that_is_removed_while_it_is_locked_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made_again: bool
+) -> None:
+    folder, lock = tmp_path / "run", fcntl.flock
+
+    def too_late(descriptor: int, operation: int) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        if is_made_again:
+            folder.mkdir()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    with pytest.raises(UserError, match="has just removed this folder"), locked(folder):
+        pass
+
+
 def test_a_file_system_without_locks_is_said_once_and_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
