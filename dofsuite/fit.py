@@ -76,6 +76,7 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     # Before the first step and after the last (imports, weights, export) there is nothing to save.
+    # Until here, a tenth of a second, signals are Python's: Ctrl-C is 130, others end it as kill.
     for stop_signal in STOP_SIGNALS:
         signal.signal(stop_signal, end_at_once)
     exit_code = main()

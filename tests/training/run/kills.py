@@ -59,11 +59,12 @@ def run(
     return process.exitcode
 
 
-def killed_after(folder: Path, words: list[str], seconds: float) -> int:
-    """Run it, killed after a time, and return the exit code."""
+def ended_after(folder: Path, words: list[str], seconds: float, number: int) -> int:
+    """Run it, signalled after a time, and return the exit code."""
     process = start(folder, words)
     process.join(seconds)
-    process.kill()
+    if process.exitcode is None:
+        os.kill(process.pid or 0, number)
     process.join()
     assert process.exitcode is not None
     return process.exitcode

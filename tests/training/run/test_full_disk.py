@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_at_any_size(small_disk: Path, tmp_path: Path) -> No
     expected = results(whole)
     root = small_disk / "runs"
     where = []
-    for size_kb in [*range(4, 40, 4), *range(230, 470, 12)]:
+    for size_kb in [*range(4, 40, 4), *range(266, 470, 24)]:
         shutil.rmtree(root / "x", ignore_errors=True)
         mount("-o", f"remount,size={size_kb}k", root)
         (small_disk / SAID).write_text("")

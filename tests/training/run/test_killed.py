@@ -19,7 +19,7 @@ from dofsuite.training import AtomicCheckpointIO
 from dofsuite.training.checkpoints.resume import checkpoints_of, damage_of
 from dofsuite.training.run.folder import LEFTOVER
 from tests.refocus.tiny import EXPERIMENT
-from tests.training.run.kills import SAID, calls_of, killed_after, run
+from tests.training.run.kills import LOG, SAID, calls_of, ended_after, run
 
 # Three checkpoints of which the first is removed, a validation, and another one at the end.
 OFTEN = {"max_steps": 6, "log_every_n_steps": 1, "check_val_every_n_epoch": None}
@@ -67,6 +67,12 @@ def plain(node: Any) -> Any:
     return [plain(value) for value in node] if isinstance(node, list | tuple) else node
 
 
+def without_earlier_checkpoints(found: dict[str, Any]) -> dict[str, Any]:
+    """The last alone: a stop saves between two that are due."""
+    last = max(name for name in found if name.startswith("checkpoints/"))
+    return {k: v for k, v in found.items() if not k.startswith("checkpoints/") or k == last}
+
+
 def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if LEFTOVER.fullmatch(path.name)]
 
@@ -109,22 +115,48 @@ def test_killed_at_every_call_that_changes_the_disk(
 
 
 @pytest.mark.slow
-def test_killed_at_thirty_random_moments(undisturbed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1"])
+def test_ended_at_thirty_random_moments(undisturbed: Path, tmp_path: Path, name: str) -> None:
     draws = random.Random(0)
-    expected = results(undisturbed)
+    expected = without_earlier_checkpoints(results(undisturbed))
     timed = time.monotonic()
     assert run(begun(tmp_path / "timed"), WORDS) == 0
     whole_s = time.monotonic() - timed
+    codes = {0, -signal.SIGKILL if name == "SIGKILL" else 143}
     states = Counter[int]()
-    for number in range(30):
+    for number in range(30 if name == "SIGKILL" else 10):
         folder = begun(tmp_path / f"{number}")
-        killed = killed_after(folder, WORDS, draws.uniform(0.0, whole_s))
-        assert killed in (0, -signal.SIGKILL)
-        made = calls_of(folder) if (folder / "calls.txt").exists() else []
-        states[len(made)] += killed != 0
+        moment_s = draws.uniform(0.3, whole_s)  # before, Python's own handlers are set
+        ended = ended_after(folder, WORDS, moment_s, signal.Signals[name])
+        assert ended in codes, (folder / SAID).read_text()
+        made = calls_of(folder) if (folder / LOG).exists() else []
+        states[len(made)] += ended != 0
         assert_checkpoints_whole(folder)
         assert run(folder, WORDS) == 0, (folder / SAID).read_text()
         assert leftovers(folder) == []
-        assert results(folder) == expected
+        assert without_earlier_checkpoints(results(folder)) == expected
         shutil.rmtree(folder)
-    print(f"killed {states.total()} times after {len(states)} different numbers of calls")
+    print(f"{name}: {states.total()} times, after {len(states)} different numbers of calls")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_every_call_while_an_export_is_replaced(
+    undisturbed: Path, tmp_path: Path, when: str
+) -> None:
+    earlier = begun(tmp_path / "earlier")
+    assert run(earlier, [*WORDS, "--trainer.max_steps", "4"]) == 0
+    (earlier / LOG).unlink()
+    shutil.copytree(earlier, tmp_path / "whole")
+    assert run(tmp_path / "whole", WORDS) == 0
+    calls = calls_of(tmp_path / "whole")
+    ends = [number for number, (_, path) in enumerate(calls) if "export" in path]
+    for number in ends:
+        folder = tmp_path / f"{number}"
+        shutil.copytree(earlier, folder)
+        assert run(folder, WORDS, (number, when)) == -signal.SIGKILL
+        assert run(folder, WORDS) == 0, (folder / SAID).read_text()
+        assert leftovers(folder) == []
+        assert results(folder) == results(tmp_path / "whole")
+        shutil.rmtree(folder)
+    print(f"killed {when} each of {len(ends)} calls")
