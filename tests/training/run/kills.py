@@ -59,9 +59,11 @@ def run(
     return process.exitcode
 
 
-def ended_after(folder: Path, words: list[str], seconds: float, number: int) -> int:
-    """Run it, signalled after a time, and return the exit code."""
+def ended_after(folder: Path, words: list[str], calls: int, seconds: float, number: int) -> int:
+    """Run it, signalled some time after it has made so many calls, and return the exit code."""
     process = start(folder, words)
+    while process.exitcode is None and len(calls_of(folder)) < calls:
+        process.join(0.005)
     process.join(seconds)
     if process.exitcode is None:
         os.kill(process.pid or 0, number)
@@ -72,7 +74,8 @@ def ended_after(folder: Path, words: list[str], seconds: float, number: int) -> 
 
 def calls_of(folder: Path) -> list[tuple[str, str]]:
     """Return the calls of all starts: name and path within the folder."""
-    lines = (folder / LOG).read_text().splitlines()
+    log = folder / LOG
+    lines = log.read_text().splitlines() if log.exists() else []
     return [(name, path) for name, _, path in (line.partition(" ") for line in lines)]
 
 
