@@ -38,6 +38,10 @@ WRITE_ERRORS = {
     errno.EEXIST: "a file lies where a folder is needed; name another folder",
 }
 
+# How a writer in Rust (safetensors) ends its sentence about a disk.
+RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+MEGABYTE = bytes(1 << 20)
+
 
 def cache_folder() -> Path:
     """Return the folder of what can be made or copied again: `$DOFSUITE_CACHE` where it is set."""
@@ -59,6 +63,27 @@ def as_user_error(path: Path) -> Iterator[None]:
         if error.errno not in WRITE_ERRORS:
             raise
         raise UserError(f"{path}: writing: {WRITE_ERRORS[error.errno]}.") from error
+
+
+@contextmanager
+def as_os_error(write_again: Callable[[], object]) -> Iterator[None]:
+    """Raise the disk's OSError, of which a writer in C++ or Rust has made an error of its own.
+
+    Args:
+        write_again: Writes a megabyte: what C++ does not tell, a full disk says once more.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if (said := RUST_OS_ERROR.search(str(error))) is not None:
+            raise OSError(int(said[1]), os.strerror(int(said[1]))) from error
+        if isinstance(error, RuntimeError):
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            write_again()
+        raise
 
 
 def make_folder(path: Path) -> Path:
@@ -196,13 +221,24 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         try:
             make_folder(path.parent)
             with open(temporary, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
+                with as_os_error(lambda: _write_on(file, MEGABYTE)):
+                    write(file)
+                _write_on(file, b"")
             os.replace(temporary, path)
             flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _write_on(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_more(folder: Path) -> None:
+    with open(folder / ".more", "wb") as file:
+        _write_on(file, MEGABYTE)
 
 
 # Flush a file, or a folder's entries (so that a rename survives a power cut), to disk.
@@ -236,6 +272,13 @@ def _flush_tree(folder: Path) -> None:
     flush_folder(folder)
 
 
+# Let who may read a folder read its files: safetensors writes them for their owner alone.
+def _share_tree(folder: Path) -> None:
+    readable = folder.stat().st_mode & 0o444
+    for path in folder.rglob("*"):
+        path.chmod(path.stat().st_mode | readable)
+
+
 def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Fill a folder with `fill`; it gets the name `path` once complete, and replaces an older one.
 
@@ -247,7 +290,9 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
     with as_user_error(path):
         try:
             make_folder(temporary)
-            fill(temporary)
+            with as_os_error(lambda: _write_more(temporary)):
+                fill(temporary)
+            _share_tree(temporary)
             _flush_tree(temporary)
             if path.exists():
                 os.replace(path, previous)

@@ -19,7 +19,7 @@ resumes; a finished run says so.
 
 Exit codes: 0 finished, 2 a mistake that the user can fix (one line on stderr), 143 stopped by
 Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2 after saving (the same command goes on from there; a second
-Ctrl-C ends without saving).
+Ctrl-C ends at once, without saving and with the same code).
 """
 
 import os
@@ -76,6 +76,7 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     # Before the first step and after the last (imports, weights, export) there is nothing to save.
+    # Until here, a tenth of a second, signals are Python's: Ctrl-C is 130, others end it as kill.
     for stop_signal in STOP_SIGNALS:
         signal.signal(stop_signal, end_at_once)
     exit_code = main()

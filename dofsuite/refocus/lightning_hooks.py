@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -21,6 +21,7 @@ from dofsuite.training import check_compatible, run_folder
 from dofsuite.training.lr_schedule import LrSchedule, start_step
 from dofsuite.training.optimizers import fuse
 from dofsuite.training.run.log import logs_this_step
+from dofsuite.training.run.nonfinite import clip_gradients, gradient_norm
 from dofsuite.training.sample_sheet import log_sheet
 
 
@@ -90,8 +91,20 @@ class RefocusRun(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Before clipping, and only where it is logged.
         if logs_this_step(self.trainer):
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            self.log("train/gradient_norm", nn.utils.get_total_norm(gradients))
+            self.log("train/gradient_norm", gradient_norm(self, optimizer))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm that is checked and logged; Lightning computes one of its own."""
+        is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if is_scaled or gradient_clip_algorithm == "value" or not gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            clip_gradients(self, optimizer, gradient_clip_val)
 
     def on_validation_epoch_start(self) -> None:
         self._probe_run = ProbeRun(

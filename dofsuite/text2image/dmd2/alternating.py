@@ -32,7 +32,7 @@ from dofsuite.text2image.networks import Networks
 from dofsuite.training.checkpoints.compatibility import TEXT2IMAGE_STATE_DICT, renamed
 from dofsuite.training.optimizers import fuse
 from dofsuite.training.run.log import logs_this_step
-from dofsuite.training.run.nonfinite import make_step
+from dofsuite.training.run.nonfinite import clip_gradients, make_step
 from dofsuite.training.sharding import fsdp
 
 Losses = dict[str, Tensor]
@@ -219,7 +219,7 @@ class AlternatingOptimization(pl.LightningModule):
         for name in active:
             # The gradient's norm, clipped, and the step.
             optimizer = optimizers[name]
-            norm = nn.utils.clip_grad_norm_(self.trained[name].parameters(), clip)
+            norm = clip_gradients(self, optimizer.optimizer, clip)
             self.note(f"gradient_norm/{name}", fsdp.full(norm))
             if name == "focus":
                 make_step(self, optimizer.optimizer)

@@ -6,6 +6,7 @@ optimizer step, so the time between signal and kill must be enough for one step 
 
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +25,7 @@ from dofsuite.training.checkpoints.resume import (
 from dofsuite.training.checkpoints.sharded import remove
 from dofsuite.training.run.divergence import DIVERGED_HINT
 from dofsuite.training.run.global_batch import rescale_batch_counters
+from dofsuite.training.run.log import write_row_now
 from dofsuite.training.run.stopping import STOP_SIGNALS, RunStopped
 
 
@@ -62,25 +64,37 @@ class RunCheckpoint(Checkpoint):
         self._step = self._saved_step = 0
         # Of this start; it may still be in the writing.
         self._newest: Path | None = None
+        self._handlers_before: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note what signals do outside of training: Lightning sets handlers of its own later."""
+        self._handlers_before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A start that was killed between a save and the removal behind it has left one more.
+        self._remove_oldest(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's handlers, which would end the run in the middle of an accumulation.
 
-        Lightning's teardown restores the handlers that were set before the run.
+        `on_train_end`, and after an error Lightning, restores those that were set before the run.
         """
         self._step = self._saved_step = trainer.global_step
+        self._handle_signals(dict.fromkeys(STOP_SIGNALS, self._note_signal))
+
+    def _handle_signals(self, handlers: Mapping[int, Any]) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
-                signal.signal(number, self._note_signal)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         """Only record it: saving inside a handler can hang, or save half a step.
 
-        A second Ctrl-C ends at once.
+        A second Ctrl-C ends at once, as one outside of training.
         """
         self._signal = number
         if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, self._handlers_before[signal.SIGINT])
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
         """End a run that is to stop here: the last step's log row is written too."""
@@ -91,6 +105,8 @@ class RunCheckpoint(Checkpoint):
             raise RunStopped(self._signal, trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.state.fn != "fit":
+            self._handle_signals(self._handlers_before)
         self.on_train_batch_start(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
@@ -105,6 +121,7 @@ class RunCheckpoint(Checkpoint):
         )
         is_due = self._step % self.every_n_train_steps == 0 or self._step == trainer.max_steps
         if self._stopping or is_due:
+            write_row_now(trainer)
             self._save(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
@@ -115,10 +132,18 @@ class RunCheckpoint(Checkpoint):
             self.on_train_batch_start(trainer)
 
     def on_train_end(self, trainer: Trainer, *args: Any) -> None:
-        """Save the last step when a limit other than `max_steps` ended the run."""
+        """Save the last step when a limit other than `max_steps` ended the run.
+
+        Raises:
+            RunStopped: A signal came after the last step: what is left is the next start's.
+        """
         if trainer.global_step != self._saved_step:
             self._save(trainer)
         self._finish(trainer)
+        # From here on all is saved, and a signal may end the run at once.
+        self._handle_signals(self._handlers_before)
+        if trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False):
+            raise RunStopped(self._signal, trainer.global_step)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -168,5 +193,9 @@ class RunCheckpoint(Checkpoint):
                 "plain values"
             )
         self._is_verified = True
+        self._remove_oldest(trainer)
+
+    def _remove_oldest(self, trainer: Trainer) -> None:
         for path in checkpoints_of(run_folder(trainer))[self.keep :]:
-            remove(path)
+            if trainer.is_global_zero:
+                remove(path)

@@ -1,10 +1,9 @@
 """Checkpoints on disk: written atomically, read without unpickling code."""
 
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from lightning_fabric.plugins import CheckpointIO
@@ -45,7 +44,7 @@ class AtomicCheckpointIO(CheckpointIO):
             UserError: The disk is full or the folder cannot be written; an older file at `path` is
                 then unchanged.
         """
-        write_atomic(Path(path), lambda file: _save(checkpoint, file))
+        write_atomic(Path(path), lambda file: torch.save(checkpoint, file))
 
     def load_checkpoint(
         self,
@@ -70,20 +69,6 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         remove(Path(path))
-
-
-def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """`torch.save` that raises the `OSError` of which its C++ writer makes a RuntimeError."""
-    try:
-        torch.save(checkpoint, file)
-    except RuntimeError as error:
-        # The C++ writer has lost the disk's error: a write of our own raises it again.
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        file.write(b"\0" * (1 << 20))
-        file.flush()
-        os.fsync(file.fileno())
-        raise
 
 
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:

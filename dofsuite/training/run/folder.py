@@ -24,7 +24,7 @@ MARKER_TEXT = "A run of dofsuite: `python -m dofsuite.fit` writes and deletes in
 # What only a start writes, before there is anything that would have to be kept.
 OF_A_START = {MARKER, LOCK_NAME, REFUSED_NAME}
 # Temporary names of `files.temp_sibling`, and of a sharded checkpoint.
-LEFTOVER = re.compile(r"\..+\.((tmp|old)-\d+-[0-9a-f]{8}|partial)")
+LEFTOVER = re.compile(r"\.(.+)\.((tmp|old)-\d+-[0-9a-f]{8}|partial)")
 # How long a lock is waited for whose holder has just died: its children may hold it on.
 DEAD_HOLDER_S = 10.0
 FIRST_RANK_S = 1800.0
@@ -94,16 +94,20 @@ def locked(folder: Path) -> Iterator[None]:
         _held.extend(descriptors)
         for descriptor in descriptors:
             _lock(descriptor, folder)
-        # Claimed: what a killed start has left goes.
-        said = f"process {os.getpid()} on {socket.gethostname()}\n{start_of_ranks()}"
-        with as_user_error(path):
-            os.truncate(descriptors[0], 0)
-            os.pwrite(descriptors[0], said.encode(), 0)
-        (folder / REFUSED_NAME).unlink(missing_ok=True)
-        if not (folder / MARKER).is_file():
-            write_text(folder / MARKER, MARKER_TEXT)
-        sweep(folder)
+        # A start that failed may have removed the folder after it was opened here.
+        if not (folder.is_dir() and os.path.samestat(os.fstat(descriptors[1]), folder.stat())):
+            raise UserError(f"{folder}: another process has just removed this folder; start again.")
         try:
+            # What a killed start has left goes first: it may be what fills the disk.
+            sweep(folder)
+            (folder / REFUSED_NAME).unlink(missing_ok=True)
+            # Claimed.
+            said = f"process {os.getpid()} on {socket.gethostname()}\n{start_of_ranks()}"
+            with as_user_error(path):
+                os.truncate(descriptors[0], 0)
+                os.pwrite(descriptors[0], said.encode(), 0)
+            if not (folder / MARKER).is_file():
+                write_text(folder / MARKER, MARKER_TEXT)
             yield
         finally:
             _remove_if_unused(folder)
@@ -187,7 +191,7 @@ def check_is_run(folder: Path) -> None:
     """
     if not folder.is_dir() or is_run(folder):
         return
-    others = sorted(set(os.listdir(folder)) - OF_A_START)
+    others = sorted(name for name in os.listdir(folder) if not _is_of_a_start(name))
     if not (text := "".join(_lines(folder / LOCK_NAME))).startswith("process ") and text:
         others = [LOCK_NAME]
     if others:
@@ -195,6 +199,12 @@ def check_is_run(folder: Path) -> None:
             f"{folder}: holds {others[0]}, and is no run's folder, in which files would be "
             "replaced and deleted; name a new one with --trainer.default_root_dir."
         )
+
+
+# Whether a file is what a start writes first, or what one that was killed then has left of it.
+def _is_of_a_start(name: str) -> bool:
+    left = LEFTOVER.fullmatch(name)
+    return (left[1] if left else name) in OF_A_START
 
 
 def is_run(folder: Path) -> bool:

@@ -23,6 +23,17 @@ def logs_this_step(trainer: Any) -> bool:
     return logged
 
 
+def write_row_now(trainer: Any) -> None:
+    """Write this step's row of the run log; Lightning does after all hooks of the step's end.
+
+    What is saved in such a hook is resumed from behind the step, and the row would be missing.
+    """
+    if logs_this_step(trainer) and (metrics := trainer._logger_connector.metrics["log"]):
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLog):
+                logger.log_metrics(metrics)
+
+
 class RunLog(Logger):
     """Append rows `{"step": int, name: float, …}` to `<folder>/metrics.jsonl`, one per step.
 

@@ -15,11 +15,11 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from dofsuite.errors import UserError
 from dofsuite.files import write_atomic
+from dofsuite.training.sharding.fsdp import full
 
 # Fields of a batch that are NaN where a photograph's EXIF says nothing.
 MAY_BE_NAN = ("f_number", "focal_length_mm", "sensor_width_mm", "width_px")
@@ -59,6 +59,8 @@ class NonfiniteGuard(Callback):
         self.skip, self.skipped = skip, 0
         self._step: _Step | None = None
         self._pending: list[_Step] = []
+        # [] of each optimizer's gradients, from the first who wants it to the next backward pass.
+        self._norms: dict[Optimizer, Tensor] = {}
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -73,6 +75,7 @@ class NonfiniteGuard(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
+        self._norms.clear()
         if self._step is not None:
             self._step.flags.append(~loss.detach().isfinite().all())
 
@@ -97,10 +100,7 @@ class NonfiniteGuard(Callback):
         if step is None:
             return
         # One number, of all ranks.
-        weights = [w for group in optimizer.param_groups for w in group["params"]]
-        gradients = [w.grad for w in weights if w.grad is not None]
-        norm = nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        norm = full(self.gradient_norm(optimizer))
         device = norm.device
         found = torch.stack([~norm.isfinite(), *(each.to(device) for each in step.flags)]).any()
         if trainer.world_size > 1:
@@ -120,8 +120,17 @@ class NonfiniteGuard(Callback):
         # Read at once: a step without gradients changes nothing.
         elif bool(found):
             self._report(trainer, step)
-            for weight in weights:
+            for weight in _weights(optimizer):
                 weight.grad = None
+
+    def gradient_norm(self, optimizer: Optimizer) -> Tensor:
+        """Return the norm of an optimizer's gradients, computed once after a backward pass.
+
+        Clipping changes it no more: it is that before.
+        """
+        if optimizer not in self._norms:
+            self._norms[optimizer] = _total_norm(optimizer)
+        return self._norms[optimizer]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._read(trainer, wait=True)
@@ -151,10 +160,14 @@ class NonfiniteGuard(Callback):
         folder = Path(trainer.default_root_dir)
         # The batch beside the run, and what of it is not finite.
         path = folder / "nonfinite" / f"step-{step.number:08d}-rank{trainer.global_rank}.pt"
-        _write(path, step)
+        try:
+            _write(path, step)
+            kept = f"which lie in {path}"
+        except UserError:  # a full disk, say: what is not finite is said all the same
+            kept = f"which could not be written to {path}"
         what = (
             f"{folder}: step {step.number}: not finite: {', '.join(_causes(step))}; of the samples "
-            f"{_keys(step)}, which lie in {path}"
+            f"{_keys(step)}, {kept}"
         )
         if self.skipped >= self.skip:
             raise UserError(
@@ -167,10 +180,37 @@ class NonfiniteGuard(Callback):
 
 def make_step(module: LightningModule, optimizer: Optimizer) -> None:
     """Make a step past Lightning, checked like others. Raises as `NonfiniteGuard.check_step`."""
-    callbacks: list[Any] = getattr(module.trainer, "callbacks", [])
-    for guard in (each for each in callbacks if isinstance(each, NonfiniteGuard)):
+    for guard in _guards(module):
         guard.check_step(module.trainer, module, optimizer)
     optimizer.step()
+
+
+def gradient_norm(module: LightningModule, optimizer: Optimizer) -> Tensor:
+    """Return the norm [] of an optimizer's gradients before clipping, the guard's where one is."""
+    for guard in _guards(module):
+        return guard.gradient_norm(optimizer)
+    return _total_norm(optimizer)
+
+
+def clip_gradients(module: LightningModule, optimizer: Optimizer, max_norm: float) -> Tensor:
+    """Clip as `nn.utils.clip_grad_norm_`, by `gradient_norm`; return that norm."""
+    norm = gradient_norm(module, optimizer)
+    nn.utils.clip_grads_with_norm_(_weights(optimizer), max_norm, norm)
+    return norm
+
+
+def _guards(module: LightningModule) -> list[NonfiniteGuard]:
+    callbacks: list[Any] = getattr(module.trainer, "callbacks", [])
+    return [each for each in callbacks if isinstance(each, NonfiniteGuard)]
+
+
+def _weights(optimizer: Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def _total_norm(optimizer: Optimizer) -> Tensor:
+    gradients = [weight.grad for weight in _weights(optimizer) if weight.grad is not None]
+    return nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
 
 
 # Tensors of a batch that should be finite, by name.

@@ -92,7 +92,7 @@ class RunProgress(ProgressBar):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._enabled and self._bar is None and not trainer.sanity_checking:
-            print(f"step {self._step}: validating", flush=True)
+            print(f"step {trainer.global_step}: validating", flush=True)
         # The time of validation is not a step's.
         self._paused_at = time.monotonic()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -12,7 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from dofsuite.data.manifest import Manifest, ShardEntry
 from dofsuite.errors import UserError
@@ -113,6 +117,17 @@ def test_what_killed_starts_have_left_is_swept_and_nothing_else() -> None:
     assert all(path.exists() for path in kept)
 
 
+def test_a_start_that_was_killed_while_it_claimed_its_folder_does_not_lock_it_out() -> None:
+    folder = Path("runs/x")
+    folder.mkdir(parents=True)
+    (folder / ".lock").touch()
+    left = [folder / f".{name}.tmp-999-0a1b2c3d" for name in (MARKER, ".refused")]
+    for path in left:
+        path.write_text("A run of")
+    assert fit() == 0
+    assert not any(path.exists() for path in left)
+
+
 def holder(folder: Path, then: str) -> subprocess.Popen:
     program = (
         "import os, sys, time; from pathlib import Path\n"
@@ -150,6 +165,54 @@ def test_a_removed_lock_file_does_not_let_a_second_process_in(tmp_path: Path) ->
             pass
     finally:
         first.kill()
+
+
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_a_folder_that_is_removed_while_it_is_locked_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made_again: bool
+) -> None:
+    folder, lock = tmp_path / "run", fcntl.flock
+
+    def too_late(descriptor: int, operation: int) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        if is_made_again:
+            folder.mkdir()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    with pytest.raises(UserError, match="has just removed this folder"), locked(folder):
+        pass
+
+
+def test_a_file_system_without_locks_is_said_once_and_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def without_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    assert fit() == 0
+    line = "runs/x: this file system locks no files: start no second process here.\n"
+    assert capsys.readouterr().out.count(line) == 1
+
+
+def test_a_damaged_checkpoint_of_the_run_that_is_continued_stays_as_it_is(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """It may be another user's, whose run goes on from it."""
+    every = ("--checkpoint.every_n_train_steps", "1")
+    assert fit(*every) == 0
+    damaged = Path("runs/x/checkpoints/step-00000002.ckpt")
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    before = contents(Path("runs/x"))
+    Path("y.yaml").write_text(yaml.safe_dump(EXPERIMENT | {"continue_from": "runs/x"}))
+    capsys.readouterr()
+    assert main(["y.yaml", "--trainer.max_steps", "2", *every, "--allow-import", "tests"]) == 0
+    said = capsys.readouterr().out
+    assert f"{damaged}: damaged" in said
+    assert "left as it is" in said
+    assert "runs/y: continuing runs/x/checkpoints/step-00000001.ckpt." in said
+    assert contents(Path("runs/x")) == before
 
 
 def test_a_refusal_of_the_first_rank_ends_the_others(
@@ -228,6 +291,41 @@ def test_a_run_on_a_remote_set_notices_that_it_was_replaced(
     shutil.rmtree(place)
     write_numbered(place, 8)
     assert fit("--trainer.max_steps", "3") == 0
+
+
+def test_an_export_is_on_disk_before_its_run_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, Path]] = []
+    fsync, rename = os.fsync, os.replace
+
+    def flushed(descriptor: int) -> None:
+        done.append(("flush", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def renamed(old: Path, new: Path) -> None:
+        done.append(("rename", Path(new)))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    assert fit() == 0
+    # Files, the export's name, the run folder's entry of it, and only then that it is finished.
+    names = [(what, path.name) for what, path in done]
+    named = names.index(("rename", "export"))
+    finished = names.index(("rename", "finished.json"))
+    assert names.index(("flush", "layers.pt")) < named < finished
+    assert ("flush", "x") in names[named:finished]
+
+
+def test_an_export_can_be_read_by_who_can_read_its_folder(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        save_file({"weight": torch.ones(3)}, folder / "weight.safetensors")
+
+    umask = os.umask(0o027)
+    try:
+        replace_folder(tmp_path / "export", fill)
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "export/weight.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 def test_files_of_a_folder_are_on_disk_before_it_gets_its_name(

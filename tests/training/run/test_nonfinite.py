@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 import yaml
+from pytorch_lightning import LightningModule
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dofsuite.data import Batch, ShardData
 from dofsuite.fit import main
 from dofsuite.refocus import Refocus
 from dofsuite.text2image import Text2Image
+from dofsuite.text2image.dmd2.stages import Step
 from dofsuite.training import AtomicCheckpointIO, NonfiniteGuard
 from dofsuite.training.checkpoints.resume import checkpoints_of
 from tests.refocus.tiny import EXPERIMENT as REFOCUS
@@ -117,6 +120,19 @@ def test_a_step_is_stopped_before_it_is_made(
     assert len(list(Path("runs/x/nonfinite").iterdir())) == 1
 
 
+def test_a_batch_that_cannot_be_written_hides_no_reason(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED", "loss")
+    assert fit(PLANTED_TINY, "--trainer.max_steps", "1") == 0
+    Path("runs/x/nonfinite").touch()
+    assert fit(PLANTED_TINY) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("runs/x: step 2: not finite: ")
+    assert "which could not be written to runs/x/nonfinite/step-00000002-rank0.pt; " in said
+    assert said.count("\n") == 1
+
+
 def test_steps_are_left_out_where_that_is_asked_for(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +157,62 @@ def test_a_fused_optimizer_leaves_the_step_out_on_the_device() -> None:
         optimizer.step()
         assert bool((weight == before).all()) == bool(found)
     assert float(optimizer.state[weight]["step"]) == 1
+
+
+class GradientNorms(TorchDispatchMode):
+    """Counts the norms that are computed of the gradients of a module's weights."""
+
+    def __init__(self, module: LightningModule) -> None:
+        super().__init__()
+        self.module, self.count = module, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._overloadpacket.__name__
+        if name in ("linalg_vector_norm", "_foreach_norm"):
+            grads = [w.grad for w in self.module.parameters() if w.grad is not None]
+            places = {grad.data_ptr() for grad in grads}
+            normed = args[0] if isinstance(args[0], list) else [args[0]]
+            self.count += len(places & {each.data_ptr() for each in normed})
+        return func(*args, **(kwargs or {}))
+
+
+class CountedRefocus(Refocus):
+    """Notes how often a step computes a norm of each gradient."""
+
+    counts: ClassVar[list[float]] = []
+
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        with GradientNorms(self) as norms:
+            super().optimizer_step(*args, **options)
+        self.counts.append(norms.count / sum(w.grad is not None for w in self.parameters()))
+
+
+class CountedText2Image(Text2Image):
+    counts: ClassVar[list[float]] = []
+
+    def step_optimizers(self, step: Step, active: list[str]) -> None:
+        graded = sum(w.grad is not None for name in active for w in self.trained[name].parameters())
+        with GradientNorms(self) as norms:
+            super().step_optimizers(step, active)
+        self.counts.append(norms.count / graded)
+
+
+@pytest.mark.parametrize(
+    ("content", "model", "words"),
+    [
+        (REFOCUS, CountedRefocus, ("--trainer.gradient_clip_val", "1.0")),
+        pytest.param(TEXT2IMAGE, CountedText2Image, (), marks=pytest.mark.slow),
+    ],
+)
+def test_a_step_that_is_checked_clipped_and_logged_computes_one_norm(
+    content: dict[str, Any], model: Any, words: tuple[str, ...]
+) -> None:
+    content = copy.deepcopy(content)
+    content["model"]["class_path"] = f"{HERE}.{model.__name__}"
+    model.counts.clear()
+    words += ("--trainer.limit_val_batches", "0", "--trainer.log_every_n_steps", "1")
+    assert fit(content, *words, "--trainer.max_steps", "3") == 0
+    assert model.counts == [1.0] * 3
 
 
 def test_a_negative_number_of_steps_is_refused() -> None:
