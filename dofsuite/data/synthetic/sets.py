@@ -12,6 +12,7 @@ in `$DOFSUITE_CACHE` (default `~/.cache/dofsuite`), in a folder named after thei
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,7 @@ def prepare(
             if temporary is not None:
                 print(
                     f"dofsuite: writing {folder} to {path} (once; from scikit-image's photographs)",
+                    file=sys.stderr,
                     flush=True,
                 )
                 _write(path.name, temporary)
@@ -153,7 +155,7 @@ def _write(name: str, folder: Path) -> None:
         for number, (key, members) in enumerate(samples_from(start), start + 1):
             writer.add(key, members)
             if number % SAMPLES_PER_SHARD == 0:
-                print(f"dofsuite: {PREFIX}{name}: {number} of {count} samples", flush=True)
+                print(f"dofsuite: {PREFIX}{name}: {number} of {count} samples", file=sys.stderr)
         writer.close(source=name, split=split, **facts)
 
 

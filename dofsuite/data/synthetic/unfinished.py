@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,7 +39,7 @@ def unfinished(path: Path) -> Iterator[Path | None]:
         try:
             stack.enter_context(exclusive(lock, wait=False))
         except BlockingIOError:
-            print(f"dofsuite: {path}: another process writes it; waiting", flush=True)
+            print(f"dofsuite: {path}: another process writes it; waiting", file=sys.stderr)
             stack.enter_context(exclusive(lock))
         except OSError as error:
             if error.errno not in NO_LOCKS:

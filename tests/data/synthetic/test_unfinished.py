@@ -60,7 +60,7 @@ def test_a_killed_process_loses_no_whole_shard(
     # The next start goes on, and says how far it is
     prepare(VAL)
     assert {name: (path / name).stat().st_mtime_ns for name in written} == written
-    first = capsys.readouterr().out.splitlines()[1]
+    first = capsys.readouterr().err.splitlines()[1]
     assert first == f"dofsuite: {VAL}: {8 * len(written) + 8} of 64 samples"
     names = {f"shard-{n:06d}{ending}" for n in range(8) for ending in (".tar", ".index.json")}
     assert {each.name for each in path.iterdir()} == {*names, "manifest.json", ".verified.json"}
@@ -111,7 +111,7 @@ def test_two_containers_of_one_process_id_write_a_set_once(
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    path, said = resolve(VAL), capfd.readouterr().out
+    path, said = resolve(VAL), capfd.readouterr().err
     assert [each.name for each in path.parent.iterdir()] == ["val"]
     assert read_manifest(path).samples == 64
     assert said.count("64 of 64 samples") == said.count("writing synthetic:val") == 1
