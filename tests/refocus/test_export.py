@@ -39,16 +39,25 @@ def inputs():
     )
 
 
-def test_the_pipeline_gives_the_module_s_image_bit_for_bit(trained, inputs):
-    module, folder = trained
+def pipeline_answer(pipe, inputs):
     image, disparity, point, level = inputs
-    pipe = RefocusPipeline.from_export(folder)
-    refocused = pipe(
+    return pipe(
         image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
     ).images
+
+
+def module_answer(module, inputs):
+    """The module's own image, from the same noise."""
+    image, disparity, point, level = inputs
     reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
     noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
-    assert torch.equal(refocused, module.refocus(reference, depth, point, level, noise))
+    return module.refocus(reference, depth, point, level, noise)
+
+
+def test_the_pipeline_gives_the_module_s_image_bit_for_bit(trained, inputs):
+    module, folder = trained
+    refocused = pipeline_answer(RefocusPipeline.from_export(folder), inputs)
+    assert torch.equal(refocused, module_answer(module, inputs))
 
 
 @pytest.mark.parametrize("conditions", ["time_zero", "cached"])
@@ -57,23 +66,14 @@ def test_an_export_says_what_its_conditions_are_and_who_runs_it(inputs, tmp_path
     train(module, tiny_batches(2))
     module.trained_size_px = 32
     module.export(tmp_path)
-    image, disparity, point, level = inputs
-    pipe = RefocusPipeline.from_export(tmp_path)
-    refocused = pipe(
-        image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
-    ).images
-    reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
-    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
-    assert torch.equal(refocused, module.refocus(reference, depth, point, level, noise))
+    refocused = pipeline_answer(RefocusPipeline.from_export(tmp_path), inputs)
+    assert torch.equal(refocused, module_answer(module, inputs))
     assert f"`conditions: {conditions}`" in (tmp_path / "README.md").read_text()
     assert "no stock pipeline can" in (tmp_path / "README.md").read_text()
     # Run with full attention it would be another model
     settings = tmp_path / "refocus.json"
     settings.write_text(settings.read_text().replace(conditions, "full"))
-    full = RefocusPipeline.from_export(tmp_path)
-    other = full(
-        image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
-    ).images
+    other = pipeline_answer(RefocusPipeline.from_export(tmp_path), inputs)
     assert (other - refocused).abs().max() > 2e-5
 
 
@@ -89,22 +89,13 @@ def test_a_pipeline_of_other_settings_follows_the_stock_scheduler_as_the_module_
     train(module, tiny_batches(2))
     module.trained_size_px = 32
     module.export(tmp_path)
-    image, disparity, point, level = inputs
     pipe = RefocusPipeline.from_export(tmp_path)
     assert pipe.scheduler.config.shift == 60.0
-    refocused = pipe(
-        image, point, level, disparity, generator=torch.Generator().manual_seed(5), output_type="pt"
-    ).images
-    reference, depth = module.encode(image)[0], module.encode(disparity.expand(-1, 3, -1, -1))[0]
-    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
-    assert torch.allclose(
-        refocused, module.refocus(reference, depth, point, level, noise), atol=1e-5
-    )
+    refocused = pipeline_answer(pipe, inputs)
+    assert torch.allclose(refocused, module_answer(module, inputs), atol=1e-5)
     unshifted = tiny_module(level_scale=7.0, focus_range="unit", position_ids="shared")
     unshifted.load_state_dict(module.state_dict())
-    assert not torch.allclose(
-        refocused, unshifted.refocus(reference, depth, point, level, noise), atol=1e-2
-    )
+    assert not torch.allclose(refocused, module_answer(unshifted, inputs), atol=1e-2)
 
 
 def test_a_model_trained_without_depth_gets_none_from_probe_and_pipeline(inputs, tmp_path):
