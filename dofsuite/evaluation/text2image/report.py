@@ -26,6 +26,7 @@ from dofsuite.evaluation.text2image.scores import (
     differences_of,
     relative_energy,
     scores_of,
+    statistics_of,
 )
 from dofsuite.images import thumbnail
 from dofsuite.metrics.consistency import chance_consistency
@@ -131,8 +132,12 @@ def blocks_of(
     results: MethodResults, real: ReferenceFeatures | None, seed: int
 ) -> tuple[Block, ...]:
     # Differences to the first method, and what the paper published of the rows
-    (first, base), others = results[0], results[1:]
-    lines = [(row.method.name, differences_of(rows, base, real, seed)) for row, rows in others]
+    (first, of_first), others = results[0], results[1:]
+    base = statistics_of(of_first, real)
+    lines = [
+        (row.method.name, differences_of(statistics_of(rows, real), base, seed))
+        for row, rows in others
+    ]
     title = f"Difference to {first.method.name}, paired by prompt"
     paper: list[tuple[str, list[Cell]]] = []
     for row, _ in results:

@@ -6,7 +6,7 @@ score does not depend on which process made which of its rows.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -112,7 +112,9 @@ def load_scorer(config: Text2ImageConfig) -> Scorer:
     return Scorer(segmenter, Agreement(top_k), embedder, extract, compared, device)
 
 
-def statistics_of(rows: Sequence[dict[str, Any]]) -> dict[str, Statistic]:
+def statistics_of(
+    rows: Sequence[dict[str, Any]], photographs: ReferenceFeatures | None
+) -> dict[str, Statistic]:
     """Return a method's scores as statistics over prompts; what was not measured is left out."""
     # Blur Monotonicity: shares of all pairs of neighboring apertures
     found = {}
@@ -134,6 +136,13 @@ def statistics_of(rows: Sequence[dict[str, Any]]) -> dict[str, Statistic]:
     if rows[0]["clip_to_last"] is not None:
         cosines = [row["clip_to_last"] for row in rows]
         found["CLIP-I"] = ratio(list(map(math.fsum, cosines)), list(map(len, cosines)))
+
+    # KID and FID: of all images at once
+    if photographs is not None and rows[0]["features"] is not None:
+        prompts = [photographs.project(each) for each in features_of(rows)]
+        found["KID"] = kid_statistic(photographs.features, prompts)
+        if (fid := fid_statistic(photographs.features, prompts)) is not None:
+            found["FID"] = fid
     return found
 
 
@@ -141,7 +150,7 @@ def scores_of(
     rows: Sequence[dict[str, Any]], photographs: ReferenceFeatures | None, seed: int
 ) -> list[Cell]:
     """Return a method's numbers for `COLUMNS`, None where nothing was measured."""
-    found = statistics_of(rows)
+    found = statistics_of(rows, photographs)
     cells: list[Cell] = [
         estimate(found[name], seed) if name in found else None for name in COLUMNS[:-2]
     ]
@@ -149,8 +158,7 @@ def scores_of(
     if photographs is None or rows[0]["features"] is None:
         return [*cells, None, None]
     kid, fid = photographs.distances(torch.cat(features_of(rows)), seed)
-    interval = estimate(distance_statistics(rows, photographs)["KID"], seed).interval
-    return [*cells, Estimate(kid, interval), fid]
+    return [*cells, Estimate(kid, estimate(found["KID"], seed).interval), fid]
 
 
 def features_of(rows: Sequence[dict[str, Any]]) -> list[Float[Tensor, "n d"]]:
@@ -158,31 +166,14 @@ def features_of(rows: Sequence[dict[str, Any]]) -> list[Float[Tensor, "n d"]]:
     return [torch.tensor(row["features"], dtype=torch.float64) for row in rows]
 
 
-def distance_statistics(
-    rows: Sequence[dict[str, Any]], photographs: ReferenceFeatures | None
-) -> dict[str, Statistic]:
-    """Return KID and FID as statistics over prompts, as far as there are features."""
-    if photographs is None or rows[0]["features"] is None:
-        return {}
-    prompts = [photographs.project(each) for each in features_of(rows)]
-    found = {"KID": kid_statistic(photographs.features, prompts)}
-    fid = fid_statistic(photographs.features, prompts)
-    return found if fid is None else found | {"FID": fid}
-
-
 def differences_of(
-    rows: Sequence[dict[str, Any]],
-    base: Sequence[dict[str, Any]],
-    photographs: ReferenceFeatures | None,
-    seed: int,
+    own: Mapping[str, Statistic], base: Mapping[str, Statistic], seed: int
 ) -> list[Cell]:
-    """Return `rows` minus `base`, of the same prompts, for `COLUMNS`."""
-    own = statistics_of(rows) | distance_statistics(rows, photographs)
-    other = statistics_of(base) | distance_statistics(base, photographs)
+    """Return one method's `statistics_of` minus another's, of the same prompts, for `COLUMNS`."""
     cells: list[Cell] = []
     for name in COLUMNS:
-        is_measured = name in own and name in other
-        cells.append(difference(own[name], other[name], seed) if is_measured else None)
+        is_measured = name in own and name in base
+        cells.append(difference(own[name], base[name], seed) if is_measured else None)
     return cells
 
 
